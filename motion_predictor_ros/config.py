@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frozen configuration with default, unit and range stated once.
+
+`ros/parameters.py` declares these same fields as ROS parameters and the CLI reads them from YAML,
+so a value means the same on the robot and offline.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from motion_predictor_ros.errors import ConfigError
+
+T = TypeVar('T')
+Scalar = float | int | str | bool
+
+
+def param(
+    default: Scalar,
+    description: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    dynamic: bool = False,
+) -> Any:
+    """Declare one field: its default, what it is (with unit), and what it may be.
+
+    Args:
+        dynamic: Whether a running node may change it.
+    """
+    info = dict(description=description, low=low, high=high, choices=choices, dynamic=dynamic)
+    return field(default=default, metadata=info)
+
+
+@dataclass(frozen=True)
+class SkeletonConfig:
+    """How skeletons are read and put on the model clock."""
+
+    layout: str = param('body18', 'layout of incoming skeletons that name none [-]')
+    frame: str = param('', 'accept only this frame_id; empty accepts the first one seen [-]')
+    max_gap_s: float = param(
+        0.2, 'longest gap that is filled and marked; longer ones reset the person [s]',
+        low=0.02, high=1.0,
+    )
+    forget_after_s: float = param(
+        1.0, 'forget a person not seen for this long [s]', low=0.1, high=60.0
+    )
+    max_speed_m_s: float = param(
+        15.0, 'a pelvis faster than this is a jump: the person starts anew [m/s]',
+        low=1.0, high=100.0,
+    )
+    max_extent_m: float = param(
+        3.0, 'larger skeletons are refused: is the source in millimetres? [m]', low=0.5, high=10.0
+    )
+    min_extent_m: float = param(
+        0.3, 'smaller skeletons are refused: is the source scaled? [m]', low=0.0, high=1.0
+    )
+    max_people: int = param(16, 'people tracked at once; more are dropped [-]', low=1, high=256)
+
+
+@dataclass(frozen=True)
+class PredictionConfig:
+    """Which model runs, where, and how hard its solver tries."""
+
+    weights: str = param('body_1s', 'shipped model name or path of a safetensors file [-]')
+    device: str = param('auto', "'auto', 'cpu' or 'cuda:N'; auto takes a GPU if there is one [-]")
+    threads: int = param(1, 'CPU threads of the model; 0 leaves the library default [-]',
+                         low=0, high=64)
+    max_steps: int = param(30, 'most solver iterations per prediction [-]', low=1, high=200,
+                           dynamic=True)
+    tolerance: float = param(1e-3, 'relative residual at which a person is solved [-]',
+                             low=1e-8, high=1.0, dynamic=True)
+    max_residual: float = param(
+        5e-2, 'predictions with a larger relative residual are marked NOT_CONVERGED [-]',
+        low=1e-6, high=10.0, dynamic=True,
+    )
+    warm_start: bool = param(True, 'start from the previous fixed point of the person [-]',
+                             dynamic=True)
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """Everything `Pipeline` needs to know."""
+
+    skeleton: SkeletonConfig = field(default_factory=SkeletonConfig)
+    prediction: PredictionConfig = field(default_factory=PredictionConfig)
+
+
+def iterate_params(
+    config: Any, prefix: str = ''
+) -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
+    """Yield (dotted name, field, value) for every leaf of a nested config."""
+    for item in dataclasses.fields(config):
+        name = f'{prefix}{item.name}'
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            yield from iterate_params(value, f'{name}.')
+        else:
+            yield name, item, value
+
+
+def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = '') -> T:
+    """Build a config dataclass from nested mappings, checking names, types and ranges.
+
+    Raises:
+        ConfigError: An unknown name, a wrong type or a value out of range.
+    """
+    fields = {item.name: item for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise ConfigError(f'unknown {where or cls.__name__} entries {unknown}; '
+                          f'known: {sorted(fields)}')
+    kept: dict[str, Any] = {}
+    for name, value in values.items():
+        dotted = f'{where}.{name}' if where else name
+        kept[name] = _checked(fields[name], value, dotted)
+    return cls(**kept)
+
+
+def _checked(item: dataclasses.Field[Any], value: Any, dotted: str) -> Any:
+    if item.default_factory is not dataclasses.MISSING:
+        sample = item.default_factory()
+        if dataclasses.is_dataclass(sample):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f'{dotted} must be a mapping, got {value!r}')
+            return from_mapping(type(sample), value, dotted)
+        return tuple(value) if isinstance(value, list) else value
+    return check_param(item, value, dotted)
+
+
+def check_param(item: dataclasses.Field[Any], value: Any, dotted: str) -> Any:
+    """Return `value` in the type of the field's default, or raise `ConfigError`."""
+    kind = type(item.default)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        raise ConfigError(f'{dotted} must be a {kind.__name__}, got {value!r}')
+    low, high = item.metadata.get('low'), item.metadata.get('high')
+    if kind in (int, float):
+        # Written so that NaN fails.
+        if not ((low is None or value >= low) and (high is None or value <= high)):
+            raise ConfigError(f'{dotted} must be in [{low}, {high}], got {value!r}')
+        if value != value:
+            raise ConfigError(f'{dotted} must be a number, got {value!r}')
+    choices = item.metadata.get('choices', ())
+    if choices and value not in choices:
+        raise ConfigError(f'{dotted} must be one of {list(choices)}, got {value!r}')
+    return value

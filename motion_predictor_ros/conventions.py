@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names and conventions that every stage shares.
+
+Frames: positions are in metres in the frame of the observation's `frame_id`, z up in the shipped
+data; the model itself is equivariant and does not care. Quaternions are xyzw, as on the ROS wire.
+Times are integer nanoseconds since the epoch (`stamp_ns`); horizons are seconds after the stamp of
+the observation (`horizon_s`), so t = 0 is what was seen, never when it was computed.
+
+Axis names in jaxtyping annotations:
+    batch     people predicted together
+    time      observed frames on the model clock, oldest first
+    horizon   predicted frames, nearest first
+    joint     joints in the order of the model's layout
+    xyz       3 Cartesian components
+    channel   geometric channels of the model (C)
+    pattern   invariant channels of the model (D)
+    category  edge categories
+    coef      DCT coefficients
+"""
+
+MODEL_PERIOD_S = 0.04
+"""Model clock of the deployed recipes [s] (25 Hz)."""
+
+REPORT_HORIZONS_MS = (80, 160, 320, 400, 560, 1000)
+"""Horizons at which errors are reported [ms], as in the literature."""
+
+NS_PER_S = 1_000_000_000

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was seen, as it travels: one person at one time, everybody in one message, one window.
+
+Stage: skeleton. `decode` makes `Observation`, `PersonBuffer` turns its frames into `Window`;
+next stage: prediction.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64
+
+
+class TrackingState(IntEnum):
+    """What the tracker says of a person; the values are those of Skeleton.msg."""
+
+    UNKNOWN = 0
+    TRACKED = 1
+    SEARCHING = 2
+    LOST = 3
+
+
+class Validity(IntEnum):
+    """Whether a prediction may be used; the values are those of PredictedMotion.msg."""
+
+    OK = 0
+    WARMING_UP = 1
+    INCOMPLETE = 2
+    OUT_OF_DISTRIBUTION = 3
+    NOT_CONVERGED = 4
+    STALE = 5
+
+
+@dataclass(frozen=True)
+class SkeletonFrame:
+    """One person at one time, joints in the order of the model's layout.
+
+    Attributes:
+        positions: [m] in the observation's frame; NaN where a joint was not observed.
+        confidences: 0..1; 0 where a joint was not observed.
+    """
+
+    person_id: str
+    stamp_ns: int
+    positions: Float64[np.ndarray, 'joint xyz=3']
+    confidences: Float32[np.ndarray, ' joint']
+    tracking: TrackingState = TrackingState.TRACKED
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """One person (or a whole message, `person_id` empty) that could not be read."""
+
+    person_id: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Everybody in one message: one stamp, one frame."""
+
+    stamp_ns: int
+    frame_id: str
+    people: tuple[SkeletonFrame, ...]
+    rejected: tuple[Rejection, ...] = ()
+
+
+@dataclass(frozen=True)
+class Window:
+    """One person's last second on the model clock, ending at the observation's stamp.
+
+    Attributes:
+        positions: [m], always finite; oldest frame first, the last one at `stamp_ns`.
+        observed: True where the value rests on an observation, False where it was filled.
+        confidences: 0..1, 0 where filled.
+        restarted: The person's history began anew since the previous window (gap, jump, first
+            window): state carried over from earlier windows is void.
+    """
+
+    person_id: str
+    stamp_ns: int
+    positions: Float64[np.ndarray, 'time joint xyz=3']
+    observed: Bool[np.ndarray, 'time joint']
+    confidences: Float32[np.ndarray, 'time joint']
+    restarted: bool
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """Why a person has no window yet."""
+
+    person_id: str
+    stamp_ns: int
+    validity: Validity
+    reason: str
