@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which joints a skeleton has, in which order, how they hang together and mirror.
+
+Stage: skeleton. Joints are matched by name, never by place: trackers agree on neither number nor
+order. A layout is one YAML file (`config/skeletons`), so a new tracker needs no code.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from jaxtyping import Int64
+
+from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
+from motion_predictor_ros.share import resolve_file
+
+
+@dataclass(frozen=True)
+class SkeletonLayout:
+    """A tree of named joints.
+
+    Attributes:
+        parents: Joint index of each joint's parent; -1 for the root.
+        mirror: Joint index of each joint's left or right counterpart; its own if it has none.
+        root: Joint index.
+    """
+
+    name: str
+    joint_names: tuple[str, ...]
+    parents: tuple[int, ...]
+    mirror: tuple[int, ...]
+    root: int
+
+    @classmethod
+    def load(cls, name_or_path: str) -> 'SkeletonLayout':
+        """Read a shipped layout or a YAML file.
+
+        Raises:
+            ConfigError: There is no such file, or it does not describe one tree of joints.
+        """
+        path = resolve_file(name_or_path, 'config/skeletons', '.yaml')
+        try:
+            return _from_yaml(path)
+        except (ConfigError, yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f'skeleton layout {path}: {error}') from error
+
+    @property
+    def bones(self) -> tuple[tuple[int, int], ...]:
+        """(parent, child) joint indices, one bone for every joint but the root."""
+        return tuple((parent, child) for child, parent in enumerate(self.parents) if parent >= 0)
+
+    def order_from(self, joint_names: Iterable[str]) -> Int64[np.ndarray, ' joint']:
+        """Return where each joint of this layout stands in `joint_names`; extra ones are ignored.
+
+        Raises:
+            SkeletonFormatError: `layout_mismatch`; a joint is missing or named twice.
+        """
+        return _order(self, tuple(joint_names))
+
+
+@lru_cache(maxsize=64)
+def _order(layout: SkeletonLayout, names: tuple[str, ...]) -> Int64[np.ndarray, ' joint']:
+    place = {name: index for index, name in enumerate(names)}
+    missing = [name for name in layout.joint_names if name not in place]
+    if missing or len(place) < len(names):
+        fault = f'misses {missing}' if missing else 'names a joint twice'
+        raise SkeletonFormatError(
+            'layout_mismatch',
+            f'joint_names {fault}; received {list(names)}; '
+            f'does parameter "skeleton.layout" ({layout.name!r}) match the tracker?',
+        )
+    order = np.array([place[name] for name in layout.joint_names], dtype=np.int64)
+    order.setflags(write=False)  # shared by every caller through the cache
+    return order
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML lets the last of two equal keys win; in a layout that is a lost joint."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if twice:
+            raise ConfigError(f'{twice} is given twice')
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+def _from_yaml(path: Path) -> SkeletonLayout:
+    content = yaml.load(path.read_text(encoding='utf-8'), _UniqueKeyLoader)
+    if not isinstance(content, Mapping) or not content.get('joints'):
+        raise ConfigError('no joints; expected "joints:", a mapping of joint name to parent name')
+    unknown = sorted(str(key) for key in content if key not in ('joints', 'mirror', 'root'))
+    if unknown:
+        raise ConfigError(f'unknown entries {unknown}; known: joints, mirror, root')
+    joints = _name_mapping(content['joints'], 'joints')
+    names = tuple(joints)
+    parents = _parents(joints)
+    root = parents.index(-1)
+    if content.get('root', names[root]) != names[root]:
+        raise ConfigError(f'root is {content["root"]!r}, but {names[root]!r} has no parent')
+    mirror = _mirror(_name_mapping(content.get('mirror') or {}, 'mirror'), names)
+    return SkeletonLayout(path.stem, names, parents, mirror, root)
+
+
+def _name_mapping(value: Any, where: str) -> dict[str, str]:
+    """Check that names map to names; a parent left blank (null) is the empty name."""
+    if not isinstance(value, Mapping):
+        raise ConfigError(f'{where} must map names to names, got {value!r}')
+    pairs = {key: '' if other is None else other for key, other in value.items()}
+    wrong = [item for pair in pairs.items() for item in pair if not isinstance(item, str)]
+    if wrong or '' in pairs:
+        raise ConfigError(f'{where}: names must be text, got {wrong or [""]}; quote them')
+    return pairs
+
+
+def _parents(joints: Mapping[str, str]) -> tuple[int, ...]:
+    names = list(joints)
+    unknown = sorted({parent for parent in joints.values() if parent and parent not in joints})
+    if unknown:
+        raise ConfigError(f'parents {unknown} are not joints; joints: {names}')
+    roots = [name for name, parent in joints.items() if not parent]
+    if len(roots) != 1:
+        raise ConfigError(f"exactly one joint must have the parent '' (the root), got {roots}")
+    for name in names:
+        _check_reaches_root(name, joints)
+    return tuple(names.index(parent) if parent else -1 for parent in joints.values())
+
+
+def _check_reaches_root(name: str, joints: Mapping[str, str]) -> None:
+    path = [name]
+    while joints[path[-1]]:
+        path.append(joints[path[-1]])
+        if path[-1] in path[:-1]:
+            raise ConfigError(f'joints hang from each other in a cycle: {" -> ".join(path)}')
+
+
+def _mirror(pairs: Mapping[str, str], names: tuple[str, ...]) -> tuple[int, ...]:
+    used = [name for pair in pairs.items() for name in pair]
+    unknown = sorted(set(used) - set(names))
+    if unknown:
+        raise ConfigError(f'mirror names {unknown} are not joints; joints: {list(names)}')
+    twice = sorted({name for name in used if used.count(name) > 1})
+    if twice:
+        raise ConfigError(f'mirror names {twice} are used twice; give each left: right pair once')
+    counterpart = {**pairs, **{right: left for left, right in pairs.items()}}
+    return tuple(names.index(counterpart.get(name, name)) for name in names)
