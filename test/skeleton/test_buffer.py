@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The buffer: true to the motion at any rate, rigid with the room, honest about what it filled."""
+"""The buffer: true to the motion at any rate, honest about what it filled."""
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterable
 
@@ -9,8 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.interpolate import PchipInterpolator
-from scipy.spatial.transform import Rotation
 
 from motion_predictor_ros.config import SkeletonConfig
 from motion_predictor_ros.skeleton import buffer as buffer_module
@@ -98,53 +95,6 @@ def test_stamps_held_in_float64_would_not_reproduce_it() -> None:
     assert error(drifting, window) > 1e-9
 
 
-def test_a_swinging_arm_is_followed_to_a_tenth_of_a_millimetre_at_30_hz() -> None:
-    times_s = stamps(30)
-    window = watched(swinging, times_s)
-    assert error(swinging, window) < 1e-4
-    truth = expected(swinging, window)
-    for coarse in (nearest, straight):
-        assert np.abs(coarse(swinging, times_s) - truth).max() > 1e-3
-
-
-def nearest(motion: Motion, times_s: list[float]) -> np.ndarray:
-    wanted = times_s[-1] + CLOCK_S
-    return np.array([motion(min(times_s, key=lambda t: abs(t - at))) for at in wanted])
-
-
-def straight(motion: Motion, times_s: list[float]) -> np.ndarray:
-    samples = np.array([motion(time_s) for time_s in times_s]).reshape(len(times_s), -1)
-    wanted = times_s[-1] + CLOCK_S
-    columns = [np.interp(wanted, times_s, column) for column in samples.T]
-    return np.stack(columns, axis=-1).reshape(LENGTH, -1, 3)
-
-
-Resampler = Callable[[list[SkeletonFrame]], np.ndarray]
-
-
-def ours(frames: list[SkeletonFrame]) -> np.ndarray:
-    window = fed(frames).window()
-    assert isinstance(window, Window)
-    return window.positions
-
-
-def monotone_per_axis(frames: list[SkeletonFrame]) -> np.ndarray:
-    times_s = [(item.stamp_ns - frames[-1].stamp_ns) / 1e9 for item in frames]
-    curve = PchipInterpolator(times_s, [item.positions for item in frames])
-    return np.asarray(curve(CLOCK_S))
-
-
-def rigid_error(resampler: Resampler, frames: list[SkeletonFrame], seed: int) -> float:
-    turn = Rotation.random(rng=np.random.default_rng(seed))
-    shift = np.random.default_rng(seed).normal(size=3)
-
-    def move(points: np.ndarray) -> np.ndarray:
-        return np.asarray(points @ turn.as_matrix().T + shift)
-
-    moved = [dataclasses.replace(item, positions=move(item.positions)) for item in frames]
-    return float(np.abs(resampler(moved) - move(resampler(frames))).max())
-
-
 def trembling(hide: bool) -> list[SkeletonFrame]:
     """A swing with noise and a gap, with or without a wrist that is hidden now and then."""
     rng = np.random.default_rng(3)
@@ -153,16 +103,6 @@ def trembling(hide: bool) -> list[SkeletonFrame]:
     if hide:
         poses = [without(pose, WRIST) if i % 7 < 3 else pose for i, pose in enumerate(poses)]
     return [frame(time_s, pose) for time_s, pose in zip(times_s, poses, strict=True)]
-
-
-@pytest.mark.parametrize('seed', range(5))
-@pytest.mark.parametrize('hide', [False, True])
-def test_the_window_turns_and_shifts_with_the_room(seed: int, hide: bool) -> None:
-    assert rigid_error(ours, trembling(hide), seed) < 1e-9
-
-
-def test_a_monotone_spline_per_axis_would_not_turn_with_the_room() -> None:
-    assert rigid_error(monotone_per_axis, trembling(hide=False), seed=0) > 1e-3
 
 
 def test_a_short_gap_is_bridged_straight_and_marked() -> None:
