@@ -41,15 +41,19 @@ class SkeletonConfig:
     layout: str = param('body18', 'layout of incoming skeletons that name none [-]')
     frame: str = param('', 'accept only this frame_id; empty accepts the first one seen [-]')
     max_gap_s: float = param(
-        0.2, 'longest gap that is filled and marked; longer ones reset the person [s]',
-        low=0.02, high=1.0,
+        0.2,
+        'longest gap that is filled and marked; longer ones reset the person [s]',
+        low=0.02,
+        high=1.0,
     )
     forget_after_s: float = param(
         1.0, 'forget a person not seen for this long [s]', low=0.1, high=60.0
     )
     max_speed_m_s: float = param(
-        15.0, 'a pelvis faster than this is a jump: the person starts anew [m/s]',
-        low=1.0, high=100.0,
+        15.0,
+        'a pelvis faster than this is a jump: the person starts anew [m/s]',
+        low=1.0,
+        high=100.0,
     )
     max_extent_m: float = param(
         3.0, 'larger skeletons are refused: is the source in millimetres? [m]', low=0.5, high=10.0
@@ -66,18 +70,25 @@ class PredictionConfig:
 
     weights: str = param('body_1s', 'shipped model name or path of a safetensors file [-]')
     device: str = param('auto', "'auto', 'cpu' or 'cuda:N'; auto takes a GPU if there is one [-]")
-    threads: int = param(1, 'CPU threads of the model; 0 leaves the library default [-]',
-                         low=0, high=64)
-    max_steps: int = param(30, 'most solver iterations per prediction [-]', low=1, high=200,
-                           dynamic=True)
-    tolerance: float = param(1e-3, 'relative residual at which a person is solved [-]',
-                             low=1e-8, high=1.0, dynamic=True)
-    max_residual: float = param(
-        5e-2, 'predictions with a larger relative residual are marked NOT_CONVERGED [-]',
-        low=1e-6, high=10.0, dynamic=True,
+    threads: int = param(
+        1, 'CPU threads of the model; 0 leaves the library default [-]', low=0, high=64
     )
-    warm_start: bool = param(True, 'start from the previous fixed point of the person [-]',
-                             dynamic=True)
+    max_steps: int = param(
+        30, 'most solver iterations per prediction [-]', low=1, high=200, dynamic=True
+    )
+    tolerance: float = param(
+        1e-3, 'relative residual at which a person is solved [-]', low=1e-8, high=1.0, dynamic=True
+    )
+    max_residual: float = param(
+        5e-2,
+        'predictions with a larger relative residual are marked NOT_CONVERGED [-]',
+        low=1e-6,
+        high=10.0,
+        dynamic=True,
+    )
+    warm_start: bool = param(
+        True, 'start from the previous fixed point of the person [-]', dynamic=True
+    )
 
 
 @dataclass(frozen=True)
@@ -110,8 +121,9 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = '') -> T:
     fields = {item.name: item for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(fields))
     if unknown:
-        raise ConfigError(f'unknown {where or cls.__name__} entries {unknown}; '
-                          f'known: {sorted(fields)}')
+        raise ConfigError(
+            f'unknown {where or cls.__name__} entries {unknown}; known: {sorted(fields)}'
+        )
     kept: dict[str, Any] = {}
     for name, value in values.items():
         dotted = f'{where}.{name}' if where else name

@@ -16,6 +16,12 @@ Axis names in jaxtyping annotations:
     pattern   invariant channels of the model (D)
     category  edge categories
     coef      DCT coefficients
+    pair      ordered pairs of joints, row-major
+    acting    the edge categories that act
+    size      a person's flattened state
+    window    past iterates of the solver
+    sample    frames at their own stamps, before they are put on the model clock
+    some      a subset of the joints
 """
 
 MODEL_PERIOD_S = 0.04

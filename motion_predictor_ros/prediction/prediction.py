@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from motion_predictor_ros.skeleton.frame import Validity
+from motion_predictor_ros.skeleton.frame import Validity, Window
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Prediction:
     """Where one person will be.
 
     Attributes:
-        observed: [m] pose at horizon 0; None without a window.
+        window: What was predicted from; its last frame is the pose at horizon 0. None when there
+            was not enough to predict from.
         positions: [m] in the observation's frame; None when nothing was predicted.
         covariances: [m^2] of each joint's error; None when not estimated.
         reason: Why `validity` is not OK, for people; empty when OK.
@@ -44,7 +45,7 @@ class Prediction:
     stamp_ns: int
     validity: Validity
     reason: str = ''
-    observed: Float64[np.ndarray, 'joint xyz=3'] | None = None
+    window: Window | None = None
     positions: Float64[np.ndarray, 'horizon joint xyz=3'] | None = None
     covariances: Float64[np.ndarray, 'horizon joint xyz=3 xyz=3'] | None = None
     solver: SolverReport = SolverReport()

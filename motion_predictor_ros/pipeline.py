@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The line: a skeleton message goes in, a predicted scene comes out.
+
+    message -> decode -> PersonBuffer -> StreamingPredictor -> ScenePrediction
+               skeleton/  skeleton/      prediction/
+
+The live node and the bag replay call this same `Pipeline.step`, and nothing here reads a clock but
+the stamps of the messages: what is measured offline is what runs on the robot.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from motion_predictor_ros.config import PipelineConfig
+from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
+from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
+from motion_predictor_ros.prediction.streaming import StreamingPredictor
+from motion_predictor_ros.skeleton.buffer import PersonBuffer
+from motion_predictor_ros.skeleton.decode import decode
+from motion_predictor_ros.skeleton.frame import Observation, Rejection, Shortfall
+from motion_predictor_ros.skeleton.layout import SkeletonLayout
+
+_TIME_JUMP_NS = NS_PER_S
+"""Stamps that go back by more than this are a new time, not a late message."""
+
+
+class Pipeline:
+    """Everything that happens between a skeleton message and its prediction.
+
+    Attributes:
+        drops: How often something was refused, by reason.
+        resets: How often time jumped back and everything began anew.
+    """
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        predictor: StreamingPredictor,
+        on_drop: Callable[[Rejection], None] = lambda rejection: None,
+    ) -> None:
+        self.config = config
+        self.predictor = predictor
+        self.drops: Counter[str] = Counter()
+        self.resets = 0
+        self._on_drop = on_drop
+        self._layout = SkeletonLayout.load(config.skeleton.layout)
+        if self._layout.joint_names != predictor.joint_names:
+            raise ConfigError(
+                f'layout {self._layout.name!r} has joints {self._layout.joint_names}, the model '
+                f'{predictor.model!r} was made for {predictor.joint_names}; set parameter '
+                '"skeleton.layout" or "prediction.weights"'
+            )
+        self._frame_id = config.skeleton.frame
+        self._buffers: dict[str, PersonBuffer] = {}
+        self._latest: Observation | None = None
+
+    @classmethod
+    def load(
+        cls,
+        config: PipelineConfig,
+        on_drop: Callable[[Rejection], None] = lambda rejection: None,
+    ) -> 'Pipeline':
+        """Load and warm up the model that `config` names.
+
+        Raises:
+            CheckpointError: The weights cannot be used.
+            ConfigError: The layout or the device does not fit.
+        """
+        return cls(config, StreamingPredictor.load(config.prediction), on_drop)
+
+    def step(self, message: Any) -> ScenePrediction | None:
+        """Answer one SkeletonArray-like message; None if it was refused (and counted)."""
+        return self.predict() if self.observe(message) else None
+
+    def observe(self, message: Any) -> bool:
+        """Take a message in without predicting; return whether it was accepted."""
+        try:
+            observation = self._decode(message)
+        except SkeletonFormatError as error:
+            self._drop(Rejection('', error.reason, str(error)))
+            return False
+        for rejection in observation.rejected:
+            self._drop(rejection)
+        self._buffer(observation)
+        self._latest = observation
+        return True
+
+    def predict(self) -> ScenePrediction | None:
+        """Predict everybody in the latest observation, in one batch."""
+        if self._latest is None:
+            return None
+        views = [self._buffers[person.person_id].window() for person in self._latest.people]
+        shortfalls = [view for view in views if isinstance(view, Shortfall)]
+        windows = [view for view in views if not isinstance(view, Shortfall)]
+        answers = {each.person_id: each for each in self.predictor.predict(windows)}
+        for each in shortfalls:
+            answers[each.person_id] = Prediction(
+                each.person_id, each.stamp_ns, each.validity, each.reason
+            )
+        return ScenePrediction(
+            stamp_ns=self._latest.stamp_ns,
+            frame_id=self._latest.frame_id,
+            model=self.predictor.model,
+            joint_names=self.predictor.joint_names,
+            horizons_s=self.predictor.horizons_s,
+            people=tuple(answers[person.person_id] for person in self._latest.people),
+        )
+
+    def reset(self) -> None:
+        """Forget everybody; counters stay."""
+        self._buffers.clear()
+        self.predictor.reset()
+        self._latest = None
+        self._frame_id = self.config.skeleton.frame
+
+    def _decode(self, message: Any) -> Observation:
+        observation = decode(message, self._layout, self.config.skeleton)
+        if self._frame_id and observation.frame_id != self._frame_id:
+            raise SkeletonFormatError(
+                'unknown_frame',
+                f'frame_id {observation.frame_id!r}, but this stream began in {self._frame_id!r}; '
+                'one predictor serves one frame: set parameter "skeleton.frame", or remap',
+            )
+        if self._latest is not None:
+            back_ns = self._latest.stamp_ns - observation.stamp_ns
+            if back_ns > _TIME_JUMP_NS:
+                self.resets += 1
+                self.reset()
+            elif back_ns >= 0:
+                raise SkeletonFormatError(
+                    'stamp_backwards' if back_ns else 'stamp_repeated',
+                    f'stamp is {back_ns / NS_PER_S:.3f} s behind the previous message',
+                )
+        self._frame_id = observation.frame_id
+        return observation
+
+    def _buffer(self, observation: Observation) -> None:
+        """Hand everybody to their buffer, and forget those who left."""
+        skeleton = self.config.skeleton
+        for person in observation.people:
+            if person.person_id not in self._buffers:
+                self._buffers[person.person_id] = PersonBuffer(
+                    self._layout, self.predictor.past, self.predictor.period_s, skeleton
+                )
+            reason = self._buffers[person.person_id].add(person)
+            # The message is newer than the last one, so everybody in it is newer too.
+            assert reason is None, reason
+        self._forget(observation.stamp_ns - round(skeleton.forget_after_s * NS_PER_S))
+
+    def _forget(self, before_ns: int) -> None:
+        gone = [
+            person_id
+            for person_id, buffer in self._buffers.items()
+            if (buffer.newest_stamp_ns or 0) < before_ns
+        ]
+        for person_id in gone:
+            del self._buffers[person_id]
+        self.predictor.forget(gone)
+
+    def _drop(self, rejection: Rejection) -> None:
+        self.drops[rejection.reason] += 1
+        self._on_drop(rejection)

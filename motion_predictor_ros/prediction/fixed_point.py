@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Solve z = f(z) by Anderson mixing, for each person in the batch on their own.
+
+Stage: prediction. The mixing weights come from inner products of residuals and sum to one, so a
+solver over equivariant states stays equivariant as long as the flattened state is a linear image
+of them. A person who has converged stops changing: everybody gets the answer they would get alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Map = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class SolverSettings:
+    """When to stop and how to mix.
+
+    Attributes:
+        tolerance: Relative residual |f(z) - z| / |f(z)| at which a person is solved.
+        window: Past iterates that are mixed.
+        ridge: Tikhonov term relative to the largest squared residual in the window.
+    """
+
+    max_steps: int = 30
+    tolerance: float = 1e-3
+    window: int = 5
+    ridge: float = 1e-4
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """What the solver found.
+
+    Attributes:
+        state: f(z) of each person's lowest-residual iterate z.
+        residual: Relative residual of that iterate.
+        steps: Evaluations of f spent until the person was solved or the solver gave up.
+        trajectory: Iterates z_0, z_1, ... of the whole batch, if they were asked for.
+    """
+
+    state: Float[Tensor, 'batch size']
+    residual: Float[Tensor, ' batch']
+    steps: Int[Tensor, ' batch']
+    converged: Bool[Tensor, ' batch']
+    trajectory: list[Float[Tensor, 'batch size']] = field(default_factory=list)
+
+
+@torch.no_grad()
+def anderson(
+    function: Map,
+    start: Float[Tensor, 'batch size'],
+    settings: SolverSettings,
+    *,
+    keep_trajectory: bool = False,
+) -> FixedPoint:
+    """Find a fixed point of `function` from `start`.
+
+    A person whose values leave the finite keeps the best iterate found before.
+    """
+    batch, current = len(start), start
+    images: list[Tensor] = []
+    residuals: list[Tensor] = []
+    best_state = start
+    best = start.new_full((batch,), torch.inf)
+    steps = torch.zeros(batch, dtype=torch.int64, device=start.device)
+    active = torch.ones(batch, dtype=torch.bool, device=start.device)
+    trajectory: list[Tensor] = []
+    for _ in range(settings.max_steps):
+        if keep_trajectory:
+            trajectory.append(current)
+        image = function(current)
+        difference = image - current
+        relative = difference.norm(dim=1) / image.norm(dim=1).clamp_min(1e-12)
+        steps += active
+        better = active & (relative < best)
+        best = torch.where(better, relative, best)
+        best_state = torch.where(better[:, None], image, best_state)
+        active = active & torch.isfinite(relative) & (best > settings.tolerance)
+        if not bool(active.any()):
+            break
+        images = [*images, image][-settings.window :]
+        residuals = [*residuals, difference][-settings.window :]
+        mixed = _mix(torch.stack(images, 1), torch.stack(residuals, 1), settings.ridge)
+        current = torch.where(active[:, None], mixed, current)
+    return FixedPoint(best_state, best, steps, best <= settings.tolerance, trajectory)
+
+
+def _mix(
+    images: Float[Tensor, 'batch window size'],
+    residuals: Float[Tensor, 'batch window size'],
+    ridge: float,
+) -> Float[Tensor, 'batch size']:
+    """Combine past images with the weights (sum 1) that make the mixed residual smallest."""
+    gram = residuals @ residuals.transpose(1, 2)
+    largest = gram.diagonal(dim1=1, dim2=2).amax(1).clamp_min(1e-30)[:, None, None]
+    count = gram.shape[1]
+    system = gram / largest + ridge * torch.eye(count, dtype=gram.dtype, device=gram.device)
+    # solve_ex does not raise: a person with non-finite values must not stop the others.
+    weights, _ = torch.linalg.solve_ex(system, system.new_ones(len(system), count, 1))
+    weights = weights / weights.sum(1, keepdim=True)
+    return (weights * images).sum(1)

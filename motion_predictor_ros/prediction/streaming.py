@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Predict for everybody in the scene at once, each from where their last solution ended.
+
+Stage: prediction. Reads `Window`s, returns `Prediction`s; next stage: density. The fixed point of
+one observation is a good start for the next one [MotionDEQ, streaming]: a person's state is kept
+until the person's history restarts or the person is forgotten.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from motion_predictor_ros.config import PredictionConfig
+from motion_predictor_ros.prediction.cell import State
+from motion_predictor_ros.prediction.fixed_point import FixedPoint, SolverSettings
+from motion_predictor_ros.prediction.model_file import (
+    TrainedMotionDEQ,
+    choose_device,
+    load_motion_deq,
+)
+from motion_predictor_ros.prediction.prediction import Prediction, SolverReport
+from motion_predictor_ros.skeleton.frame import Validity, Window
+
+
+class StreamingPredictor:
+    """MotionDEQ with a memory of each person's last fixed point."""
+
+    def __init__(self, trained: TrainedMotionDEQ, config: PredictionConfig) -> None:
+        self.config = config
+        self._trained = trained
+        self._module = trained.module
+        self._parameter = next(trained.module.parameters())
+        self._states: dict[str, State] = {}
+        self._covariances = _isotropic(trained.residual_variance)
+        shape = trained.module.config
+        self.horizons_s = shape.period_s * np.arange(1, shape.future + 1)
+
+    @classmethod
+    def load(cls, config: PredictionConfig) -> 'StreamingPredictor':
+        """Load the weights that `config` names onto the device it names, and warm up.
+
+        Raises:
+            CheckpointError: The weights cannot be used.
+            ConfigError: The device is not there.
+        """
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        predictor = cls(load_motion_deq(config.weights, choose_device(config.device)), config)
+        predictor.warm_up()
+        return predictor
+
+    @property
+    def model(self) -> str:
+        """Name of the weights, with the first digits of their hash."""
+        return self._trained.name
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        """Joints in the order the model was made with."""
+        return self._trained.joint_names
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return self._parameter.device
+
+    @property
+    def past(self) -> int:
+        """Observed frames per prediction."""
+        return self._module.config.past
+
+    @property
+    def period_s(self) -> float:
+        """Model clock [s]."""
+        return self._module.config.period_s
+
+    def warm_up(self) -> None:
+        """Run once on a made-up person, so that the first real one does not wait."""
+        shape = self._module.config
+        pose = np.random.default_rng(0).normal(size=(1, shape.joints, 3))
+        self._solve(torch.from_numpy(np.repeat(pose[:, None], shape.past, axis=1)), [None])
+
+    def forget(self, person_ids: Iterable[str]) -> None:
+        """Drop the states of people who left."""
+        for person_id in person_ids:
+            self._states.pop(person_id, None)
+
+    def reset(self) -> None:
+        """Drop every state."""
+        self._states.clear()
+
+    def predict(self, windows: Sequence[Window]) -> list[Prediction]:
+        """Predict everybody in one batch; the answers come in the order of the windows."""
+        if not windows:
+            return []
+        starts = [self._start(window) for window in windows]
+        positions = np.stack([window.positions for window in windows])
+        # In float32 a person 100 km from the origin would be a staircase: predict near zero.
+        origin = positions[:, -1:, :1]
+        future, state, found = self._solve(torch.from_numpy(positions - origin), starts)
+        future_m = future.double().cpu().numpy() + origin
+        residuals, steps = found.residual.tolist(), found.steps.tolist()
+        answers = []
+        for index, window in enumerate(windows):
+            warm = starts[index] is not None
+            converged = residuals[index] <= self.config.tolerance
+            report = SolverReport(steps[index], residuals[index], converged, warm)
+            self._keep(window.person_id, state, index, report)
+            answers.append(self._answer(window, future_m[index], report))
+        return answers
+
+    def _start(self, window: Window) -> State | None:
+        if window.restarted or not self.config.warm_start:
+            self._states.pop(window.person_id, None)
+        return self._states.get(window.person_id)
+
+    @torch.inference_mode()
+    def _solve(
+        self, positions: Float[Tensor, 'batch time joint xyz=3'], starts: Sequence[State | None]
+    ) -> tuple[Tensor, State, FixedPoint]:
+        observed = positions.to(self.device, self._parameter.dtype)
+        start = self._module.lift(observed)
+        for index, warm in enumerate(starts):
+            if warm is not None:
+                start.geometry[index] = warm.geometry
+                start.pattern[index] = warm.pattern
+        settings = SolverSettings(self.config.max_steps, self.config.tolerance)
+        return self._module(observed, settings, start)  # type: ignore[no-any-return]
+
+    def _keep(self, person_id: str, state: State, index: int, report: SolverReport) -> None:
+        if report.residual <= self.config.max_residual:
+            self._states[person_id] = State(
+                state.geometry[index].clone(), state.pattern[index].clone()
+            )
+        else:
+            self._states.pop(person_id, None)
+
+    def _answer(
+        self,
+        window: Window,
+        future: Float64[np.ndarray, 'horizon joint xyz=3'],
+        report: SolverReport,
+    ) -> Prediction:
+        validity, reason = Validity.OK, ''
+        if not np.isfinite(future).all():
+            return Prediction(
+                window.person_id,
+                window.stamp_ns,
+                Validity.NOT_CONVERGED,
+                'the solver left the finite numbers',
+                window,
+                solver=report,
+            )
+        if not report.residual <= self.config.max_residual:
+            validity = Validity.NOT_CONVERGED
+            reason = f'residual {report.residual:.2g} above {self.config.max_residual:g}'
+        return Prediction(
+            window.person_id,
+            window.stamp_ns,
+            validity,
+            reason,
+            window,
+            future,
+            self._covariances,
+            report,
+        )
+
+
+def _isotropic(
+    variance: Float64[np.ndarray, 'horizon joint'] | None,
+) -> Float64[np.ndarray, 'horizon joint xyz=3 xyz=3'] | None:
+    """Spread the variance of one coordinate over all three: it turns with the room."""
+    return None if variance is None else variance[..., None, None] * np.eye(3)

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The training loop: seeded, resumable, and ignorant of what it trains.
+
+`last.safetensors` holds everything a run needs to go on (weights, Adam's moments, the step),
+`best.safetensors` the weights with the lowest validation score, `losses.csv` every validation.
+"""
+
+import csv
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
+from motion_predictor_ros.errors import CheckpointError
+from motion_predictor_ros.training.recipe import ScheduleConfig
+
+
+_MOMENTS = ('step', 'exp_avg', 'exp_avg_sq')
+
+
+class Task(Protocol):
+    """What can be trained."""
+
+    kind: str
+    module: nn.Module
+
+    def step(self, index: int) -> dict[str, float]:
+        """Accumulate the gradients of step `index` and return its losses."""
+
+    def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Return figures, of which 'score' decides (less is better), and tensors to keep."""
+
+    def header(self) -> dict[str, Any]:
+        """Say how to rebuild the module from its weights."""
+
+
+def learning_rate(schedule: ScheduleConfig, index: int) -> float:
+    """Linear warm-up, then a half cosine down to one hundredth of the peak."""
+    if index < schedule.warmup_steps:
+        return schedule.learning_rate * (index + 1) / schedule.warmup_steps
+    share = (index - schedule.warmup_steps) / max(1, schedule.steps - schedule.warmup_steps)
+    return schedule.learning_rate * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * share)))
+
+
+def train(
+    task: Task,
+    schedule: ScheduleConfig,
+    out: Path,
+    *,
+    minutes: float | None = None,
+    resume: bool = False,
+) -> Path:
+    """Train until the schedule ends or the minutes are over; return the best checkpoint's path.
+
+    Stopping early leaves a run that `resume` continues exactly where it stopped.
+    """
+    optimiser = torch.optim.Adam(task.module.parameters(), lr=schedule.learning_rate)
+    done, best = 0, math.inf
+    if resume and (out / 'last.safetensors').is_file():
+        done, best = _restore(task, optimiser, out / 'last.safetensors')
+    deadline = math.inf if minutes is None else time.monotonic() + 60.0 * minutes
+    recent: dict[str, float] = {}
+    with tqdm(initial=done, total=schedule.steps, unit='step', dynamic_ncols=True) as bar:
+        for index in range(done, schedule.steps):
+            losses = _optimise(task, optimiser, schedule, index)
+            recent = {key: 0.98 * recent.get(key, v) + 0.02 * v for key, v in losses.items()}
+            bar.update()
+            bar.set_postfix({key: f'{value:.4f}' for key, value in recent.items()}, refresh=False)
+            over = index + 1 == schedule.steps or time.monotonic() > deadline
+            if over or (index + 1) % schedule.validate_every == 0:
+                best = _record(task, optimiser, out, index + 1, best, recent)
+            if over:
+                break
+    return out / 'best.safetensors'
+
+
+def _optimise(
+    task: Task, optimiser: torch.optim.Optimizer, schedule: ScheduleConfig, index: int
+) -> dict[str, float]:
+    for group in optimiser.param_groups:
+        group['lr'] = learning_rate(schedule, index)
+    optimiser.zero_grad(set_to_none=True)
+    losses = task.step(index)
+    norm = nn.utils.clip_grad_norm_(task.module.parameters(), schedule.clip_norm)
+    if torch.isfinite(norm):
+        optimiser.step()
+    return {**losses, 'skipped': float(not torch.isfinite(norm))}
+
+
+def _record(
+    task: Task,
+    optimiser: torch.optim.Optimizer,
+    out: Path,
+    done: int,
+    best: float,
+    recent: Mapping[str, float],
+) -> float:
+    """Validate, append to the CSV, and save; return the best score so far."""
+    figures, extra = task.validate()
+    row = {'step': done, **{f'train_{k}': v for k, v in recent.items()}, **figures}
+    _append(out / 'losses.csv', row)
+    weights = dict(task.module.state_dict())
+    header = {'kind': task.kind, **task.header(), 'training': {**task.header()['training'], **row}}
+    if figures['score'] < best:
+        best = figures['score']
+        save_checkpoint(out / 'best.safetensors', header, {**weights, **extra})
+    state = {**weights, **extra, **_moments(task.module, optimiser)}
+    save_checkpoint(out / 'last.safetensors', {**header, 'best': best, 'done': done}, state)
+    tqdm.write(f'step {done}: ' + ', '.join(f'{k} {v:.4g}' for k, v in figures.items()))
+    return best
+
+
+def _append(path: Path, row: Mapping[str, float]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = not path.is_file()
+    with path.open('a', newline='') as file:
+        writer = csv.DictWriter(file, fieldnames=list(row))
+        if fresh:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def _moments(module: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f'adam.{key}.{name}': value
+        for name, parameter in module.named_parameters()
+        for key, value in optimiser.state.get(parameter, {}).items()
+        if key in _MOMENTS
+    }
+
+
+def _restore(task: Task, optimiser: torch.optim.Optimizer, path: Path) -> tuple[int, float]:
+    """Continue from `path`; return the steps done and the best score.
+
+    Raises:
+        CheckpointError: The run was made with another model.
+    """
+    checkpoint = load_checkpoint(path, task.kind)
+    if checkpoint.header['config'] != task.header()['config']:
+        raise CheckpointError(f'{path} was trained with another recipe; choose another --out')
+    own = task.module.state_dict()
+    task.module.load_state_dict({name: checkpoint.tensors[name] for name in own})
+    for name, parameter in task.module.named_parameters():
+        optimiser.state[parameter] = {
+            key: checkpoint.tensors[f'adam.{key}.{name}'].to(parameter.device) for key in _MOMENTS
+        }
+        # Adam counts its steps on the CPU.
+        optimiser.state[parameter]['step'] = optimiser.state[parameter]['step'].cpu()
+    return int(checkpoint.header['done']), float(checkpoint.header['best'])

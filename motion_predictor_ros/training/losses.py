@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors, and the gradient of a fixed point in one tracked evaluation.
+
+The phantom gradient dL/dtheta ~ dL/dz* (I + df/dz*) df/dtheta needs two evaluations of f when
+unrolled. Here f is tracked once at the detached z: v = dL/dz, then u = v + J^T v through that same
+graph, then u is sent back. Same value, half the memory.
+"""
+
+from dataclasses import fields
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from motion_predictor_ros.prediction.cell import Condition, State
+from motion_predictor_ros.prediction.motion_deq import MotionDEQ
+
+
+def joint_error(
+    predicted: Float[Tensor, 'batch horizon joint xyz=3'],
+    target: Float[Tensor, 'batch horizon joint xyz=3'],
+) -> Float[Tensor, 'batch horizon joint']:
+    """Return the distance of every joint from the truth [m]."""
+    return (predicted - target).square().sum(-1).add(1e-12).sqrt()
+
+
+def horizon_weights(horizon: int, power: float) -> Float[Tensor, ' horizon']:
+    """Weigh frame t by t^-power, mean one: with power 0 the far future decides alone."""
+    weights = torch.arange(1, horizon + 1, dtype=torch.float64) ** -power
+    return weights / weights.mean()
+
+
+def leaves_of(condition: Condition) -> Condition:
+    """Detach a condition so that several backward passes can gather at it."""
+    return Condition(
+        **{
+            item.name: getattr(condition, item.name).detach().requires_grad_()
+            for item in fields(Condition)
+        }
+    )
+
+
+def backward_through(condition: Condition, leaves: Condition) -> None:
+    """Send what has gathered at the leaves back through the features."""
+    pairs = [(getattr(condition, f.name), getattr(leaves, f.name).grad) for f in fields(Condition)]
+    live = [(tensor, grad) for tensor, grad in pairs if grad is not None and tensor.requires_grad]
+    torch.autograd.backward([tensor for tensor, _ in live], [grad for _, grad in live])
+
+
+def phantom_backward(
+    model: MotionDEQ,
+    state: State,
+    leaves: Condition,
+    last: Float[Tensor, 'batch joint xyz=3'],
+    target: Float[Tensor, 'batch horizon joint xyz=3'],
+    weights: Float[Tensor, ' horizon'],
+) -> float:
+    """Accumulate the phantom gradient of the weighted error decoded at f(state).
+
+    Args:
+        weights: Of each horizon in the mean; scale them to scale the loss.
+
+    Returns:
+        The loss [m], times the mean of `weights`.
+    """
+    entry = _leaf(state)
+    image = model.cell(entry, leaves)
+    exit_ = _leaf(image)
+    error = joint_error(model.decode(exit_, last), target).mean(dim=(0, 2))
+    loss = (error * weights).mean()
+    loss.backward()  # type: ignore[no-untyped-call]
+    outputs = [image.geometry, image.pattern]
+    direct = [_gradient(exit_.geometry), _gradient(exit_.pattern)]
+    carried = torch.autograd.grad(
+        outputs, [entry.geometry, entry.pattern], direct, retain_graph=True
+    )
+    total = [a + b for a, b in zip(direct, carried, strict=True)]
+    torch.autograd.backward(outputs, total)
+    return float(loss.detach())
+
+
+def contraction_hinge(
+    model: MotionDEQ, state: State, leaves: Condition, limit: float
+) -> Float[Tensor, '']:
+    """Penalise steps that do not shrink: relu(|f(f(z)) - f(z)| / |f(z) - z| - limit)^2.
+
+    Without it the layer drifts away from contraction while it trains, and solving costs ever more
+    steps. The denominator carries no gradient.
+    """
+    first = model.cell(state, leaves)
+    second = model.cell(first, leaves)
+    flat = [model.pack(each, leaves) for each in (state, first, second)]
+    before = (flat[1] - flat[0]).detach().norm(dim=1)
+    after = (flat[2] - flat[1]).norm(dim=1)
+    return (after / before.clamp_min(1e-9) - limit).relu().square().mean()
+
+
+def head(condition: Condition, count: int) -> Condition:
+    """Return the condition of the first `count` people."""
+    return Condition(**{f.name: getattr(condition, f.name)[:count] for f in fields(Condition)})
+
+
+def _leaf(state: State) -> State:
+    return State(state.geometry.detach().requires_grad_(), state.pattern.detach().requires_grad_())
+
+
+def _gradient(leaf: Tensor) -> Tensor:
+    # The decoder does not read the patterns: no gradient is a zero gradient.
+    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad

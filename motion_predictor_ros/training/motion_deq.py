@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train MotionDEQ: solve without gradient, then learn from the fixed point and from the way there.
+
+Loss [MotionDEQ]: |dec(z*) - Y| + gamma |dec(z_l) - Y|, z_l sampled from the solver's trajectory
+(sparse fixed-point supervision), each with its own phantom gradient, one after the other, so that
+only one graph is alive at a time.
+"""
+
+import dataclasses
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from motion_predictor_ros.conventions import REPORT_HORIZONS_MS
+from motion_predictor_ros.errors import DataError
+from motion_predictor_ros.prediction.fixed_point import SolverSettings
+from motion_predictor_ros.prediction.motion_deq import MotionDEQ
+from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.training.losses import (
+    backward_through,
+    contraction_hinge,
+    head,
+    horizon_weights,
+    joint_error,
+    leaves_of,
+    phantom_backward,
+)
+from motion_predictor_ros.training.recipe import MotionDEQRecipe
+from motion_predictor_ros.training.recordings import Recordings
+from motion_predictor_ros.training.windows import WindowSampler, every_window
+
+_VALIDATION_STRIDE_S = 0.4
+_CHUNK = 64
+
+
+class MotionDEQTask:
+    """MotionDEQ with its data, ready for `loop.train`."""
+
+    kind = 'motion_deq'
+
+    def __init__(
+        self, name: str, recipe: MotionDEQRecipe, recordings: Recordings, device: torch.device
+    ) -> None:
+        layout = SkeletonLayout.load(recipe.layout)
+        if recordings.joint_names != layout.joint_names:
+            raise DataError(
+                f'the recordings have joints {recordings.joint_names}, the recipe asks for layout '
+                f'{recipe.layout!r} with {layout.joint_names}'
+            )
+        torch.manual_seed(recipe.schedule.seed)
+        model = recipe.model
+        self.name, self.recipe, self.device = name, recipe, device
+        self.module = MotionDEQ(model).to(device)
+        self._layout = layout
+        self._attribution = recordings.attribution
+        length = model.past + model.future
+        train = recordings.select(lambda clip: clip.split == 'train')
+        held_out = recordings.select(lambda clip: clip.split == 'val')
+        self._sampler = WindowSampler(
+            train, length, model.period_s, layout.mirror, recipe.sampling, device
+        )
+        self._validation = every_window(held_out, length, model.period_s, _VALIDATION_STRIDE_S)
+        weights = horizon_weights(model.future, recipe.equilibrium.horizon_power)
+        self._weights = weights.to(device, torch.float32)
+
+    def header(self) -> dict[str, Any]:
+        """Say how to rebuild the model, and how it was made."""
+        return {
+            'name': self.name,
+            'config': dataclasses.asdict(self.recipe.model),
+            'joint_names': list(self._layout.joint_names),
+            'training': {
+                'recipe': dataclasses.asdict(self.recipe),
+                'attribution': list(self._attribution),
+            },
+        }
+
+    def step(self, index: int) -> dict[str, float]:
+        """Accumulate the gradients of one batch; the batch follows from seed and index alone."""
+        equilibrium, schedule = self.recipe.equilibrium, self.recipe.schedule
+        generator = torch.Generator().manual_seed(schedule.seed * 1_000_003 + index)
+        windows = self._sampler.draw(schedule.batch, generator)
+        past, target = windows.split([self.module.config.past, self.module.config.future], dim=1)
+        last = past[:, -1]
+        condition = self.module.encode(past)
+        leaves = leaves_of(condition)
+        with torch.no_grad():
+            start = self.module.lift(past)
+            settings = SolverSettings(max_steps=equilibrium.solver_steps)
+            found = self.module.solve(leaves, start, settings, keep_trajectory=True)
+            pick = int(torch.randint(len(found.trajectory), (), generator=generator))
+            solved = self.module.unpack(found.state, leaves)
+            sampled = self.module.unpack(found.trajectory[pick], leaves)
+        loss = phantom_backward(self.module, solved, leaves, last, target, self._weights)
+        sparse = phantom_backward(
+            self.module, sampled, leaves, last, target, equilibrium.sparse_weight * self._weights
+        )
+        hinge = self._hinge(sampled, leaves, index)
+        backward_through(condition, leaves)
+        residual = float(found.residual.median())
+        return {'loss': loss, 'sparse': sparse, 'hinge': hinge, 'residual': residual}
+
+    def _hinge(self, sampled: Any, leaves: Any, index: int) -> float:
+        equilibrium = self.recipe.equilibrium
+        count = round(equilibrium.hinge_share * self.recipe.schedule.batch)
+        if equilibrium.hinge_weight == 0.0 or count == 0:
+            return 0.0
+        ramp = min(1.0, index / equilibrium.hinge_ramp_steps)
+        weight = equilibrium.hinge_weight * (1.0 + 2.0 * ramp) / 3.0
+        state = dataclasses.replace(
+            sampled, geometry=sampled.geometry[:count], pattern=sampled.pattern[:count]
+        )
+        value = contraction_hinge(self.module, state, head(leaves, count), equilibrium.hinge_limit)
+        (weight * value).backward()
+        return float(value.detach())
+
+    @torch.no_grad()
+    def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Score held-out subjects as the deployed model would see them.
+
+        The score is the mean, over the reported horizons, of the error relative to repeating the
+        last frame. The residual variance is that of one coordinate of one joint [m^2].
+        """
+        past = self.module.config.past
+        errors, squares, steps, still = [], [], [], []
+        for chunk in self._validation.split(_CHUNK):
+            windows = chunk.to(self.device)
+            target = windows[:, past:]
+            predicted, _, found = self.module(windows[:, :past], SolverSettings())
+            errors.append(joint_error(predicted, target).mean(2))
+            squares.append((predicted - target).square().mean(3))
+            still.append(
+                joint_error(windows[:, past - 1 : past].expand_as(target), target).mean(2)
+            )
+            steps.append(found.steps.float())
+        error, baseline = torch.cat(errors).mean(0), torch.cat(still).mean(0)
+        figures = self._figures(error, baseline)
+        figures['solver_steps'] = float(torch.cat(steps).mean())
+        return figures, {'residual_variance': torch.cat(squares).mean(0)}
+
+    def _figures(
+        self, error: Float[Tensor, ' horizon'], baseline: Float[Tensor, ' horizon']
+    ) -> dict[str, float]:
+        period_ms = 1000.0 * self.module.config.period_s
+        at = {ms: round(ms / period_ms) - 1 for ms in REPORT_HORIZONS_MS}
+        kept = {ms: frame for ms, frame in at.items() if 0 <= frame < len(error)}
+        figures = {f'mpjpe_mm_{ms}': 1000.0 * float(error[f]) for ms, f in kept.items()}
+        ratios = [float(error[f] / baseline[f]) for f in kept.values()]
+        return {'score': sum(ratios) / len(ratios), **figures}

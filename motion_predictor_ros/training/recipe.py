@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recipes: files in config/recipes that say everything a training needs but the data."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from motion_predictor_ros.config import from_mapping, param
+from motion_predictor_ros.errors import ConfigError
+from motion_predictor_ros.prediction.motion_deq import MotionDEQConfig
+from motion_predictor_ros.share import resolve_file
+from motion_predictor_ros.training.windows import SamplingConfig
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """How long and how fast to learn; the loop knows nothing of the model."""
+
+    steps: int = param(10_000, 'optimiser steps of the whole schedule [-]', low=1, high=10**8)
+    batch: int = param(100, 'windows per step [-]', low=1, high=65536)
+    learning_rate: float = param(5e-4, 'peak learning rate of Adam [-]', low=0.0, high=1.0)
+    warmup_steps: int = param(0, 'steps of linear warm-up [-]', low=0, high=10**6)
+    clip_norm: float = param(1.0, 'gradients are scaled down to this norm [-]', low=0.0, high=1e6)
+    validate_every: int = param(500, 'steps between validations [-]', low=1, high=10**7)
+    seed: int = param(1, 'seed of weights and batches [-]', low=0, high=2**31 - 1)
+
+
+@dataclass(frozen=True)
+class EquilibriumConfig:
+    """What is particular to training a fixed point."""
+
+    solver_steps: int = param(20, 'solver iterations in training [-]', low=1, high=200)
+    sparse_weight: float = param(
+        0.8,
+        'gamma: weight of the loss at a state sampled from the trajectory [-]',
+        low=0.0,
+        high=10.0,
+    )
+    horizon_power: float = param(
+        0.0, 'frame t of the future weighs t^-power in the loss [-]', low=0.0, high=2.0
+    )
+    hinge_weight: float = param(
+        0.0, 'weight of the contraction hinge at the end of its ramp [-]', low=0.0, high=100.0
+    )
+    hinge_limit: float = param(0.6, 'contraction that costs nothing [-]', low=0.0, high=2.0)
+    hinge_ramp_steps: int = param(
+        400, 'steps over which the hinge grows from a third [-]', low=1, high=10**6
+    )
+    hinge_share: float = param(
+        0.25, 'share of the batch that pays the hinge [-]', low=0.0, high=1.0
+    )
+
+
+@dataclass(frozen=True)
+class MotionDEQRecipe:
+    """A whole training of MotionDEQ."""
+
+    layout: str = param('body18', 'layout of the joints [-]')
+    model: MotionDEQConfig = field(default_factory=MotionDEQConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    equilibrium: EquilibriumConfig = field(default_factory=EquilibriumConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+
+def load_recipe(name: str) -> tuple[str, MotionDEQRecipe]:
+    """Read a recipe by shipped name or path; return its name and content.
+
+    Raises:
+        ConfigError: It does not exist, is no YAML, or holds unknown or impossible values.
+    """
+    path: Path = resolve_file(name, 'config/recipes', '.yaml')
+    try:
+        document = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f'{path} cannot be read as YAML: {error}') from error
+    if not isinstance(document, dict):
+        raise ConfigError(f'{path} must hold a mapping')
+    return path.stem, from_mapping(MotionDEQRecipe, document)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Motion capture clips in one flat array, with who moved and which split they belong to.
+
+File format: one float32 array [time, joint, 3] per clip in metres, z up, and `__meta__`, a JSON
+string with `joint_names`, `fps` and `clips` {key: {subject, split, retargeted, ...}}.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from jaxtyping import Float32
+
+from motion_predictor_ros.errors import DataError
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Where one clip lies in the flat array, and what is known of it."""
+
+    key: str
+    subject: str
+    split: str
+    retargeted: bool
+    start: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """All clips, one after the other.
+
+    Attributes:
+        positions: [m], z up.
+    """
+
+    joint_names: tuple[str, ...]
+    fps: float
+    positions: Float32[np.ndarray, 'time joint xyz=3']
+    clips: tuple[Clip, ...]
+    attribution: tuple[str, ...]
+
+    def select(self, keep: Callable[[Clip], bool]) -> 'Recordings':
+        """Return the same recordings with only the clips that `keep` accepts."""
+        clips = tuple(clip for clip in self.clips if keep(clip))
+        return Recordings(self.joint_names, self.fps, self.positions, clips, self.attribution)
+
+
+def load_recordings(path: Path) -> Recordings:
+    """Read a file of clips; clips with missing joints are left out.
+
+    Raises:
+        DataError: The file is missing or not of the form above.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            meta = json.loads(str(file['__meta__']))
+            arrays = {key: np.asarray(file[key], np.float32) for key in meta['clips']}
+            return _assemble(meta, arrays)
+    except FileNotFoundError as error:
+        raise DataError(f'no recordings at {path}') from error
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        raise DataError(
+            f'{path} is not a file of motion clips (npz of [time, joint, 3] float32 arrays and '
+            f'__meta__ JSON with joint_names, fps, clips): {error!r}'
+        ) from error
+
+
+def _assemble(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Recordings:
+    names = tuple(meta['joint_names'])
+    kept, clips, start = [], [], 0
+    for key, array in arrays.items():
+        if array.ndim != 3 or array.shape[1:] != (len(names), 3):
+            raise ValueError(f'clip {key!r} has shape {array.shape}')
+        if not np.isfinite(array).all():
+            continue
+        info = meta['clips'][key]
+        clips.append(
+            Clip(
+                key=key,
+                subject=str(info['subject']),
+                split=str(info['split']),
+                retargeted=bool(info.get('retargeted', False)),
+                start=start,
+                length=len(array),
+            )
+        )
+        kept.append(array)
+        start += len(array)
+    if not kept:
+        raise ValueError('no clip without missing joints')
+    attribution = tuple(str(line) for line in meta.get('attribution', ()))
+    return Recordings(names, float(meta['fps']), np.concatenate(kept), tuple(clips), attribution)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cut recordings into windows on the model clock: seeded random batches, or every k-th one.
+
+No Python loop per sample: a batch is one gather and one interpolation.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from motion_predictor_ros.config import param
+from motion_predictor_ros.errors import DataError
+from motion_predictor_ros.training.recordings import Clip, Recordings
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How training windows are drawn and varied."""
+
+    mirror: bool = param(True, 'exchange left and right in half of the windows [-]')
+    stretch: float = param(
+        1.25, 'play windows up to this factor faster or slower [-]', low=1.0, high=4.0
+    )
+    subject_power: float = param(
+        0.5, 'a subject is drawn as often as its duration to this power [-]', low=0.0, high=1.0
+    )
+    retargeted_weight: float = param(
+        0.3, 'weight of clips retargeted to a foreign figure [-]', low=0.0, high=1.0
+    )
+
+
+class WindowSampler:
+    """Draw windows of `length` frames at `period_s` from recordings."""
+
+    def __init__(
+        self,
+        recordings: Recordings,
+        length: int,
+        period_s: float,
+        mirror: tuple[int, ...],
+        config: SamplingConfig,
+        device: torch.device,
+    ) -> None:
+        self._stride = period_s * recordings.fps
+        self._offsets = torch.arange(length, dtype=torch.float64)
+        span = (length - 1) * self._stride
+        clips = [clip for clip in recordings.clips if clip.length > span + 1]
+        if not clips:
+            raise DataError(f'no clip is as long as a window of {length * period_s:.2f} s')
+        self._config = config
+        self._device = device
+        self._mirror = torch.tensor(mirror)
+        self._positions = torch.from_numpy(recordings.positions).to(device)
+        self._starts = torch.tensor([clip.start for clip in clips])
+        self._lengths = torch.tensor([clip.length for clip in clips])
+        self._weights = _clip_weights(clips, span, config)
+
+    def draw(
+        self, batch: int, generator: torch.Generator
+    ) -> Float[Tensor, 'batch time joint xyz=3']:
+        """Return a random batch [m]; the generator must live on the CPU."""
+        clip = torch.multinomial(self._weights, batch, replacement=True, generator=generator)
+        longest = (self._lengths[clip] - 1.001) / ((len(self._offsets) - 1) * self._stride)
+        uniform = torch.rand(3, batch, generator=generator, dtype=torch.float64)
+        stretch = self._config.stretch ** (2.0 * uniform[0] - 1.0)
+        step = self._stride * torch.minimum(stretch, longest)
+        room = self._lengths[clip] - 1.001 - step * (len(self._offsets) - 1)
+        first = self._starts[clip] + room * uniform[1]
+        windows = self._gather(first[:, None] + step[:, None] * self._offsets)
+        if self._config.mirror:
+            flip = (uniform[2] < 0.5).to(self._device)[:, None, None, None]
+            windows = torch.where(flip, self._mirrored(windows), windows)
+        return windows
+
+    def _gather(self, index: Tensor) -> Tensor:
+        low = index.floor()
+        part = (index - low).float().to(self._device)[..., None, None]
+        at = low.long().to(self._device)
+        return torch.lerp(self._positions[at], self._positions[at + 1], part)
+
+    def _mirrored(self, windows: Tensor) -> Tensor:
+        """Reflect in the y-z plane and exchange left and right joints."""
+        reflected = windows[..., self._mirror, :].clone()
+        reflected[..., 0] *= -1.0
+        return reflected
+
+
+def _clip_weights(clips: list[Clip], span: float, config: SamplingConfig) -> Tensor:
+    seconds: dict[str, float] = {}
+    for clip in clips:
+        seconds[clip.subject] = seconds.get(clip.subject, 0.0) + clip.length
+    weights = [
+        (clip.length - span)
+        * seconds[clip.subject] ** (config.subject_power - 1.0)
+        * (config.retargeted_weight if clip.retargeted else 1.0)
+        for clip in clips
+    ]
+    return torch.tensor(weights, dtype=torch.float64)
+
+
+def every_window(
+    recordings: Recordings, length: int, period_s: float, every_s: float
+) -> Float[Tensor, 'batch time joint xyz=3']:
+    """Return all windows that start `every_s` apart, clip by clip, in order.
+
+    Raises:
+        DataError: The recordings' rate is no multiple of the model's, or no clip is long enough.
+    """
+    stride = period_s * recordings.fps
+    if abs(stride - round(stride)) > 1e-6:
+        raise DataError(f'{recordings.fps} fps is not a multiple of the model clock {period_s} s')
+    offsets = np.arange(length) * round(stride)
+    step = max(1, round(every_s * recordings.fps))
+    firsts = [
+        np.arange(clip.start, clip.start + clip.length - offsets[-1], step)
+        for clip in recordings.clips
+    ]
+    index = np.concatenate(firsts) if firsts else np.zeros(0, np.int64)
+    if not len(index):
+        raise DataError(f'no clip is as long as a window of {length * period_s:.2f} s')
+    return torch.from_numpy(recordings.positions[index[:, None] + offsets])
