@@ -1,0 +1,50 @@
+# Every habit in one place. Needs python3, gcc, g++, cmake and make; everything else goes to .venv.
+SHELL := /bin/bash
+BIN := .venv/bin
+DATA ?= data
+MOTIONS ?= motions
+
+# A sourced ROS must not mix with the one in .venv.
+unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH LD_LIBRARY_PATH PYTHONPATH PYTHONHOME
+unexport RMW_IMPLEMENTATION ROS_DISTRO ROS_VERSION VIRTUAL_ENV _ROS_WHEELS_BOOTSTRAP_COMPLETE
+# Nothing that runs from here talks to a robot on the network.
+export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint format clean train-body-1s demo-bag
+
+help: ## list the targets
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+env: ## make or update .venv: ROS 2, torch and tools from PyPI, our messages generated into it
+	@.ci/env.sh
+
+demo: env ## predict the shipped recording: demo/report.json and a picture beside it
+	$(BIN)/motion-predictor demo --bag demo/demo.mcap --out demo
+
+test: env ## run the tests; ARGS='-k buffer -x' goes to pytest
+	@logs=$$(mktemp -d) && trap 'rm -rf "$$logs"' EXIT && \
+	ROS_DOMAIN_ID=$$(( $$$$ % 100 + 1 )) ROS_LOG_DIR="$$logs" ROS_PYTHON_CHECK_FIELDS=1 \
+	$(BIN)/pytest $(ARGS)
+
+lint: env ## check format, style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: env ## format the Python files and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove .venv and everything made by builds and tools; runs/ stays
+	rm -rf .venv build install log *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+train-body-1s: env ## train the shipped model on DATA (a folder); resumes runs/body_1s
+	$(BIN)/motion-predictor train motion-deq --recipe body_1s --data "$(DATA)" \
+		--out runs/body_1s --resume
+
+demo-bag: env ## make demo/demo.mcap from MOTIONS (a folder of motion files)
+	$(BIN)/motion-predictor convert deepmimic --source "$(MOTIONS)" --out demo/demo.mcap
