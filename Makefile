@@ -28,10 +28,10 @@ test: env ## run the tests; ARGS='-k buffer -x' goes to pytest
 	$(BIN)/pytest $(ARGS)
 
 lint: env ## check format, style, types and the direction of imports
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	@failed=0; for check in 'ruff check' 'ruff format --check --output-format concise' mypy \
+	'lint-imports --no-logo'; do \
+		echo "== $$check"; $(BIN)/$$check || failed=1; \
+	done; exit $$failed
 
 format: env ## format the Python files and mend what ruff can mend
 	$(BIN)/ruff check --fix .
