@@ -8,7 +8,10 @@ so a value means the same on the robot and offline.
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
+
+import yaml
 
 from motion_predictor_ros.errors import ConfigError
 
@@ -160,3 +163,39 @@ def check_param(item: dataclasses.Field[Any], value: Any, dotted: str) -> Any:
     if choices and value not in choices:
         raise ConfigError(f'{dotted} must be one of {list(choices)}, got {value!r}')
     return value
+
+
+def read_parameter_file(path: Path) -> PipelineConfig:
+    """Read what a ROS parameter file says of the pipeline, so that replay and robot agree.
+
+    Entries of the node alone (topics, markers, ...) are passed over.
+
+    Raises:
+        ConfigError: The file cannot be read, or an entry of the pipeline is wrong.
+    """
+    try:
+        document = yaml.safe_load(path.read_text())
+        nodes = [node['ros__parameters'] for node in document.values()]
+        values: dict[str, Any] = {}
+        for node in nodes:
+            for name, value in node.items():
+                _nest(values, name.split('.'), value)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f'{path} cannot be read as YAML: {error}') from error
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f'{path} is no ROS parameter file (NODE: ros__parameters: ...)'
+        ) from error
+    own = {item.name for item in dataclasses.fields(PipelineConfig)}
+    return from_mapping(PipelineConfig, {key: values[key] for key in sorted(own & set(values))})
+
+
+def _nest(values: dict[str, Any], names: list[str], value: Any) -> None:
+    """Set values['a']['b'] for the dotted name a.b, as ROS parameter files may write it."""
+    for name in names[:-1]:
+        values = values.setdefault(name, {})
+    last = values.get(names[-1])
+    if isinstance(last, dict) and isinstance(value, dict):
+        last.update(value)
+    else:
+        values[names[-1]] = value

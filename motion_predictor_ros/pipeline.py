@@ -32,6 +32,7 @@ class Pipeline:
     Attributes:
         drops: How often something was refused, by reason.
         resets: How often time jumped back and everything began anew.
+        latest: The last observation that was accepted.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Pipeline:
             )
         self._frame_id = config.skeleton.frame
         self._buffers: dict[str, PersonBuffer] = {}
-        self._latest: Observation | None = None
+        self.latest: Observation | None = None
 
     @classmethod
     def load(
@@ -84,14 +85,14 @@ class Pipeline:
         for rejection in observation.rejected:
             self._drop(rejection)
         self._buffer(observation)
-        self._latest = observation
+        self.latest = observation
         return True
 
     def predict(self) -> ScenePrediction | None:
         """Predict everybody in the latest observation, in one batch."""
-        if self._latest is None:
+        if self.latest is None:
             return None
-        views = [self._buffers[person.person_id].window() for person in self._latest.people]
+        views = [self._buffers[person.person_id].window() for person in self.latest.people]
         shortfalls = [view for view in views if isinstance(view, Shortfall)]
         windows = [view for view in views if not isinstance(view, Shortfall)]
         answers = {each.person_id: each for each in self.predictor.predict(windows)}
@@ -100,19 +101,19 @@ class Pipeline:
                 each.person_id, each.stamp_ns, each.validity, each.reason
             )
         return ScenePrediction(
-            stamp_ns=self._latest.stamp_ns,
-            frame_id=self._latest.frame_id,
+            stamp_ns=self.latest.stamp_ns,
+            frame_id=self.latest.frame_id,
             model=self.predictor.model,
             joint_names=self.predictor.joint_names,
             horizons_s=self.predictor.horizons_s,
-            people=tuple(answers[person.person_id] for person in self._latest.people),
+            people=tuple(answers[person.person_id] for person in self.latest.people),
         )
 
     def reset(self) -> None:
         """Forget everybody; counters stay."""
         self._buffers.clear()
         self.predictor.reset()
-        self._latest = None
+        self.latest = None
         self._frame_id = self.config.skeleton.frame
 
     def _decode(self, message: Any) -> Observation:
@@ -123,8 +124,8 @@ class Pipeline:
                 f'frame_id {observation.frame_id!r}, but this stream began in {self._frame_id!r}; '
                 'one predictor serves one frame: set parameter "skeleton.frame", or remap',
             )
-        if self._latest is not None:
-            back_ns = self._latest.stamp_ns - observation.stamp_ns
+        if self.latest is not None:
+            back_ns = self.latest.stamp_ns - observation.stamp_ns
             if back_ns > _TIME_JUMP_NS:
                 self.resets += 1
                 self.reset()

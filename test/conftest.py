@@ -24,6 +24,9 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
+# The models are small: a second thread costs more than it gives, above all on a busy machine.
+torch.set_num_threads(1)
+
 # The first example pays for imports and compilation, so a deadline would only be noise.
 settings.register_profile('local', deadline=None)
 settings.register_profile('ci', deadline=None, derandomize=True)

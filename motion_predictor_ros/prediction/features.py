@@ -49,7 +49,9 @@ class GeometricFeatures(nn.Module):
     def __init__(self, past: int, future: int, channels: int) -> None:
         super().__init__()
         self.future = future
-        self.register_buffer('dct', dct_matrix(past + future).float(), persistent=False)
+        self.register_buffer(
+            'dct', dct_matrix(past + future).to(torch.get_default_dtype()), persistent=False
+        )
         self.position = nn.Linear(past + future, channels, bias=False)
         self.velocity = nn.Linear(past + future, channels, bias=False)
 

@@ -91,7 +91,7 @@ def _build(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor])
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise CheckpointError(f'{path} holds weights that are not finite')
     try:
-        module = MotionDEQ(from_mapping(MotionDEQConfig, header['config']))
+        module = MotionDEQ(from_mapping(MotionDEQConfig, header['config'])).float()
         module.load_state_dict(tensors)
     except (KeyError, TypeError, ConfigError, RuntimeError) as error:
         raise CheckpointError(f'{path} does not describe a MotionDEQ: {error}') from error

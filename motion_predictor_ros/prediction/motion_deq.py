@@ -56,7 +56,11 @@ class MotionDEQ(nn.Module):
         self.cell = FixedPointCell(channels, patterns)
         self.out = nn.Linear(channels, config.future, bias=False)
         nn.init.uniform_(self.out.weight, -1e-2, 1e-2)
-        self.register_buffer('inverse_dct', dct_matrix(config.future).T.float(), persistent=False)
+        self.register_buffer(
+            'inverse_dct',
+            dct_matrix(config.future).T.to(torch.get_default_dtype()),
+            persistent=False,
+        )
 
     def encode(self, positions: Float[Tensor, 'batch time joint xyz=3']) -> Condition:
         """Compute everything that depends on the observation [m] alone."""

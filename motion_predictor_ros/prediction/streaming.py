@@ -125,15 +125,15 @@ class StreamingPredictor:
         start = self._module.lift(observed)
         for index, warm in enumerate(starts):
             if warm is not None:
-                start.geometry[index] = warm.geometry
-                start.pattern[index] = warm.pattern
+                start.geometry[index] = warm.geometry[0]
+                start.pattern[index] = warm.pattern[0]
         settings = SolverSettings(self.config.max_steps, self.config.tolerance)
         return self._module(observed, settings, start)  # type: ignore[no-any-return]
 
     def _keep(self, person_id: str, state: State, index: int, report: SolverReport) -> None:
         if report.residual <= self.config.max_residual:
             self._states[person_id] = State(
-                state.geometry[index].clone(), state.pattern[index].clone()
+                state.geometry[index, None].clone(), state.pattern[index, None].clone()
             )
         else:
             self._states.pop(person_id, None)

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from motion_predictor_ros.training.recipe import ScheduleConfig
 _MOMENTS = ('step', 'exp_avg', 'exp_avg_sq')
 
 
+@runtime_checkable
 class Task(Protocol):
     """What can be trained."""
 

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`motion-predictor`: everything that runs outside a robot.
+
+Exit codes: 0 done, 1 interrupted, 2 something from outside was wrong (one line on stderr says what).
+With `--json`, stdout carries one JSON object and nothing else.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from tqdm import tqdm
+
+from motion_predictor_ros.config import PipelineConfig, read_parameter_file
+from motion_predictor_ros.errors import MotionPredictorError
+
+_ERRORS = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except MotionPredictorError as error:
+        _ERRORS.print(f'motion-predictor: {error}', style='red', markup=False)
+        return 2
+    except KeyboardInterrupt:
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        'motion-predictor', description=(__doc__ or '').split('\n')[0]
+    )
+    commands = parser.add_subparsers(required=True, metavar='COMMAND')
+    _add_demo(commands)
+    evaluate = commands.add_parser('evaluate', help='measure how good predictions are')
+    kinds = evaluate.add_subparsers(required=True, metavar='WHAT')
+    _add_evaluate_bag(kinds)
+    _add_evaluate_mocap(kinds)
+    train = commands.add_parser('train', help='train a model')
+    _add_train_motion_deq(train.add_subparsers(required=True, metavar='MODEL'))
+    convert = commands.add_parser('convert', help='make bags from motion files')
+    _add_convert_deepmimic(convert.add_subparsers(required=True, metavar='FORMAT'))
+    return parser
+
+
+Commands = argparse._SubParsersAction  # the type argparse itself returns
+
+
+def _add_demo(commands: 'Commands[argparse.ArgumentParser]') -> None:
+    parser = commands.add_parser('demo', help='play a bag into a live node and report (needs ROS)')
+    parser.add_argument('--bag', type=Path, required=True, help='rosbag2 with skeletons')
+    parser.add_argument('--out', type=Path, required=True, help='folder for report, picture, bag')
+    parser.add_argument('--rate', type=float, default=1.0, help='play faster or slower')
+    _add_model_options(parser)
+    parser.set_defaults(run=_demo)
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from motion_predictor_ros.ros.demo import run_demo
+
+    run_demo(options.bag, options.out, options.rate, _pipeline_config(options), Console())
+
+
+def _add_evaluate_bag(commands: 'Commands[argparse.ArgumentParser]') -> None:
+    parser = commands.add_parser('bag', help='replay a bag and score what was predicted')
+    parser.add_argument('bag', type=Path, help='rosbag2 folder, .mcap or .db3 (no ROS needed)')
+    parser.add_argument('--topic', default='', help='skeleton topic; default: the only one')
+    parser.add_argument('--out', type=Path, help='write report.json and scene.png here')
+    parser.add_argument('--json', action='store_true', help='print the report as JSON')
+    _add_model_options(parser)
+    parser.set_defaults(run=_evaluate_bag)
+
+
+def _evaluate_bag(options: argparse.Namespace) -> None:
+    from motion_predictor_ros.evaluation.bag_evaluation import evaluate_bag
+
+    evaluation = evaluate_bag(
+        options.bag, options.topic, _pipeline_config(options), progress=not options.json
+    )
+    if options.out:
+        evaluation.save(options.out)
+    if options.json:
+        print(json.dumps(evaluation.report))
+    else:
+        evaluation.show(Console())
+
+
+def _add_evaluate_mocap(commands: 'Commands[argparse.ArgumentParser]') -> None:
+    parser = commands.add_parser('mocap', help='score a model on motion capture clips')
+    parser.add_argument('--data', type=Path, required=True, help='npz of clips')
+    parser.add_argument('--split', default='', help='only clips of this split; default: all')
+    parser.add_argument('--json', action='store_true', help='print the report as JSON')
+    parser.add_argument(
+        '--checkpoint',
+        '--weights',
+        dest='weights',
+        default='body_1s',
+        help='shipped model name or path',
+    )
+    parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
+    parser.set_defaults(run=_evaluate_mocap)
+
+
+def _evaluate_mocap(options: argparse.Namespace) -> None:
+    from motion_predictor_ros.evaluation.protocols import evaluate_mocap
+    from motion_predictor_ros.evaluation.report import METHODS, print_errors
+    from motion_predictor_ros.prediction.model_file import choose_device, load_motion_deq
+    from motion_predictor_ros.training.recordings import load_recordings
+
+    trained = load_motion_deq(options.weights, choose_device(options.device))
+    recordings = load_recordings(options.data)
+    if options.split:
+        recordings = recordings.select(lambda clip: clip.split == options.split)
+    with tqdm(total=1.0, unit='', disable=options.json, leave=False) as bar:
+        report = evaluate_mocap(recordings, trained, bar.update)
+    if options.json:
+        print(json.dumps(report))
+        return
+    title = f'{trained.name}, {report["clips"]} clips, {report["windows"]} windows'
+    print_errors({name: report[name]['mpjpe_mm'] for name in METHODS}, title, Console())
+
+
+def _add_train_motion_deq(commands: 'Commands[argparse.ArgumentParser]') -> None:
+    parser = commands.add_parser('motion-deq', help='train MotionDEQ by a recipe')
+    parser.add_argument('--recipe', required=True, help='shipped recipe name or YAML file')
+    parser.add_argument('--data', type=Path, required=True, help='npz of clips')
+    parser.add_argument('--out', type=Path, required=True, help='folder for checkpoints and CSV')
+    parser.add_argument('--minutes', type=float, help='stop after this long; resume goes on')
+    parser.add_argument('--resume', action='store_true', help='go on from --out')
+    parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
+    parser.add_argument('--threads', type=int, default=0, help='CPU threads; 0: all')
+    parser.set_defaults(run=_train_motion_deq)
+
+
+def _train_motion_deq(options: argparse.Namespace) -> None:
+    import torch
+
+    from motion_predictor_ros.prediction.model_file import choose_device
+    from motion_predictor_ros.training.loop import train
+    from motion_predictor_ros.training.motion_deq import MotionDEQTask
+    from motion_predictor_ros.training.recipe import load_recipe
+    from motion_predictor_ros.training.recordings import load_recordings
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    name, recipe = load_recipe(options.recipe)
+    recordings = load_recordings(options.data)
+    task = MotionDEQTask(name, recipe, recordings, choose_device(options.device))
+    best = train(
+        task, recipe.schedule, options.out, minutes=options.minutes, resume=options.resume
+    )
+    print(best)
+
+
+def _add_convert_deepmimic(commands: 'Commands[argparse.ArgumentParser]') -> None:
+    parser = commands.add_parser('deepmimic', help='DeepMimic clips to the demo bag')
+    parser.add_argument('--source', type=Path, help='folder of clips; default: that of pybullet')
+    parser.add_argument('--out', type=Path, required=True, help='.mcap file or rosbag2 folder')
+    parser.set_defaults(run=_convert_deepmimic)
+
+
+def _convert_deepmimic(options: argparse.Namespace) -> None:
+    from motion_predictor_ros.evaluation.deepmimic import convert_deepmimic
+
+    print(convert_deepmimic(options.source, options.out))
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--params', type=Path, help='ROS parameter file; default: the defaults')
+    parser.add_argument('--weights', help='shipped model name or path')
+    parser.add_argument('--device', help="'auto', 'cpu' or 'cuda:N'")
+
+
+def _pipeline_config(options: argparse.Namespace) -> PipelineConfig:
+    config = read_parameter_file(options.params) if options.params else PipelineConfig()
+    chosen = {key: getattr(options, key) for key in ('weights', 'device') if getattr(options, key)}
+    prediction = dataclasses.replace(config.prediction, **chosen)
+    return dataclasses.replace(config, prediction=prediction)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a bag to its report: read, replay, score, show."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from tqdm import tqdm
+
+from motion_predictor_ros.config import PipelineConfig
+from motion_predictor_ros.evaluation.bags import skeleton_messages
+from motion_predictor_ros.evaluation.picture import draw_scene
+from motion_predictor_ros.evaluation.replay import Case, Replay, replay, score
+from motion_predictor_ros.evaluation.report import bag_report, print_bag_report, write_json
+from motion_predictor_ros.pipeline import Pipeline
+from motion_predictor_ros.skeleton.layout import SkeletonLayout
+
+
+@dataclass(frozen=True)
+class BagEvaluation:
+    """A bag that was replayed and scored."""
+
+    played: Replay
+    cases: list[Case]
+    layout: SkeletonLayout
+    report: dict[str, Any]
+
+    def save(self, out: Path) -> None:
+        """Write report.json and scene.png."""
+        write_json(self.report, out / 'report.json')
+        horizons_s = self.played.scenes[0][1].horizons_s
+        draw_scene(self.cases, horizons_s, self.layout, out / 'scene.png')
+
+    def show(self, console: Console) -> None:
+        """Print the tables."""
+        print_bag_report(self.report, console)
+
+
+def evaluate_bag(
+    bag: Path, topic: str, config: PipelineConfig, *, progress: bool = False
+) -> BagEvaluation:
+    """Replay a bag through the pipeline and compare with what was seen later.
+
+    Raises:
+        BagError: The bag cannot be read or holds nothing to score.
+        MotionPredictorError: The model or the layout cannot be used.
+    """
+    pipeline = Pipeline.load(config)
+    messages = (each.message for each in skeleton_messages(bag, topic))
+    bar = tqdm(messages, unit='frame', leave=False, disable=not progress)
+    played = replay(bar, pipeline)
+    cases = score(played)
+    layout = SkeletonLayout.load(config.skeleton.layout)
+    return BagEvaluation(played, cases, layout, bag_report(played, cases))

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Draw people, their predicted ghosts and the truth, with the error curves below.
+
+Each person is shown at the moment whose error at the last horizon is that person's median: neither
+the best nor the worst.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float64
+
+from motion_predictor_ros.evaluation.replay import Case
+from motion_predictor_ros.evaluation.report import METHODS
+from motion_predictor_ros.skeleton.layout import SkeletonLayout
+
+matplotlib.use('Agg')
+from matplotlib import colormaps  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+from mpl_toolkits.mplot3d.art3d import Line3DCollection  # noqa: E402
+
+_GHOSTS_S = (0.2, 0.4, 0.6, 0.8, 1.0)
+_COLOURS = {'motion_deq': '#d1495b', 'constant_velocity': '#5b8e7d', 'repeat_last': '#8d8d8d'}
+
+
+def draw_scene(
+    cases: list[Case],
+    horizons_s: Float64[np.ndarray, ' horizon'],
+    layout: SkeletonLayout,
+    path: Path,
+    columns: int = 4,
+) -> None:
+    """Write a PNG of up to `columns` people and the errors by horizon."""
+    people: dict[str, list[Case]] = {}
+    for case in cases:
+        people.setdefault(case.prediction.person_id, []).append(case)
+    # Those who move most have most to predict.
+    chosen = sorted(people, key=lambda name: -_last_error(people[name], 'repeat_last'))[:columns]
+    figure = Figure(figsize=(3.4 * max(len(chosen), 2), 6.6), facecolor='white')
+    grid = figure.add_gridspec(2, len(chosen), height_ratios=[2.1, 1.0], hspace=0.12)
+    for place, name in enumerate(chosen):
+        axes = figure.add_subplot(grid[0, place], projection='3d')
+        _draw_person(axes, _median_case(people[name]), horizons_s, layout)
+        axes.set_title(name, fontsize=11)
+    _draw_errors(figure.add_subplot(grid[1, :]), cases, horizons_s)
+    figure.text(
+        0.01,
+        0.985,
+        'black: seen now   orange to purple: predicted 0.2 to 1.0 s ahead   '
+        'dashed: where the person really was after 1.0 s',
+        va='top',
+        fontsize=9,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, bbox_inches='tight', metadata={'Software': None})
+
+
+def _last_error(cases: list[Case], method: str) -> float:
+    return float(np.mean([case.errors[method][-1] for case in cases]))
+
+
+def _median_case(cases: list[Case]) -> Case:
+    ranked = sorted(cases, key=lambda case: float(case.errors['motion_deq'][-1]))
+    return ranked[len(ranked) // 2]
+
+
+def _draw_person(
+    axes: Any, case: Case, horizons_s: Float64[np.ndarray, ' horizon'], layout: SkeletonLayout
+) -> None:
+    window, future = case.prediction.window, case.prediction.positions
+    assert window is not None and future is not None
+    bones = np.array(layout.bones)
+    ramp = colormaps['plasma_r']
+    for horizon in reversed(_GHOSTS_S):
+        frame = int(np.argmin(np.abs(horizons_s - horizon)))
+        colour = ramp(0.25 + 0.5 * horizon / _GHOSTS_S[-1])
+        axes.add_collection3d(
+            Line3DCollection(future[frame][bones], colors=[colour], linewidths=1.6)
+        )
+    axes.add_collection3d(
+        Line3DCollection(case.truth[-1][bones], colors='#444444', linewidths=1.0, linestyles='--')
+    )
+    axes.add_collection3d(
+        Line3DCollection(window.positions[-1][bones], colors='black', linewidths=2.4)
+    )
+    _frame_view(
+        axes, np.concatenate([future.reshape(-1, 3), case.truth[-1], window.positions[-1]])
+    )
+
+
+def _frame_view(axes: Any, points: Float64[np.ndarray, 'point xyz=3']) -> None:
+    middle = (points.max(0) + points.min(0)) / 2
+    half = max(0.95, float((points.max(0) - points.min(0)).max()) / 2)
+    axes.set_xlim(middle[0] - half, middle[0] + half)
+    axes.set_ylim(middle[1] - half, middle[1] + half)
+    axes.set_zlim(middle[2] - half, middle[2] + half)
+    axes.set_box_aspect((1, 1, 1), zoom=1.35)
+    axes.view_init(elev=12, azim=-60)
+    axes.set_axis_off()
+
+
+def _draw_errors(
+    axes: Any, cases: list[Case], horizons_s: Float64[np.ndarray, ' horizon']
+) -> None:
+    for name, label in METHODS.items():
+        mean_mm = 1000.0 * np.mean([case.errors[name] for case in cases], axis=0)
+        axes.plot(1000.0 * horizons_s, mean_mm, label=label, color=_COLOURS[name], linewidth=2)
+    axes.set_xlabel('horizon [ms]')
+    axes.set_ylabel('MPJPE [mm]')
+    axes.set_xlim(0, 1000.0 * horizons_s[-1])
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, loc='upper left')

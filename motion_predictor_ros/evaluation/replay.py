@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Play a bag through the same `Pipeline.step` as the live node, and see what came true.
+
+The truth about a prediction is what the same bag observed later. A prediction is scored only if
+the person was really seen at every predicted time, so that all horizons and all methods are judged
+on the same cases.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.evaluation.baselines import BASELINES
+from motion_predictor_ros.evaluation.metrics import mean_joint_error
+from motion_predictor_ros.pipeline import Pipeline
+from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
+from motion_predictor_ros.skeleton.frame import SkeletonFrame, Validity
+from motion_predictor_ros.skeleton.resample import resample
+
+_MARGIN_S = 0.25
+
+
+@dataclass
+class Track:
+    """Everything that was seen of one person."""
+
+    frames: list[SkeletonFrame] = field(default_factory=list)
+
+    def at(
+        self, stamp_ns: int, horizons_s: Float64[np.ndarray, ' horizon']
+    ) -> Float64[np.ndarray, 'horizon joint xyz=3'] | None:
+        """Return positions [m] after `stamp_ns`; None unless all of them were observed."""
+        stamps_s = np.array([frame.stamp_ns - stamp_ns for frame in self.frames]) / NS_PER_S
+        near = np.flatnonzero((stamps_s > -_MARGIN_S) & (stamps_s < horizons_s[-1] + _MARGIN_S))
+        if len(near) < 2:
+            return None
+        positions = np.array([self.frames[index].positions for index in near])
+        if np.isnan(positions).all(axis=(0, 2)).any():
+            return None
+        confidences = np.array([self.frames[index].confidences for index in near])
+        values, observed, _ = resample(stamps_s[near], positions, confidences, horizons_s)
+        return values if observed.all() else None
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What the pipeline answered, and what was seen.
+
+    Attributes:
+        tracks: By how often time had jumped back before, and person id.
+        step_ms: Time each `Pipeline.step` took; all that differs between two replays.
+    """
+
+    scenes: tuple[tuple[int, ScenePrediction], ...]
+    tracks: dict[tuple[int, str], Track]
+    step_ms: Float64[np.ndarray, ' step']
+    frames: int
+    drops: Counter[str]
+
+
+def replay(messages: Iterable[Any], pipeline: Pipeline) -> Replay:
+    """Step the pipeline through SkeletonArray-like messages in their order."""
+    scenes: list[tuple[int, ScenePrediction]] = []
+    tracks: dict[tuple[int, str], Track] = {}
+    step_ms: list[float] = []
+    for message in messages:
+        begin = time.perf_counter()
+        scene = pipeline.step(message)
+        step_ms.append(1000.0 * (time.perf_counter() - begin))
+        if scene is None or pipeline.latest is None:
+            continue
+        scenes.append((pipeline.resets, scene))
+        for person in pipeline.latest.people:
+            tracks.setdefault((pipeline.resets, person.person_id), Track()).frames.append(person)
+    times = np.array(step_ms, dtype=np.float64)
+    return Replay(tuple(scenes), tracks, times, len(step_ms), Counter(pipeline.drops))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prediction that could be scored.
+
+    Attributes:
+        errors: [m] mean over joints, by method and horizon.
+    """
+
+    prediction: Prediction
+    truth: Float64[np.ndarray, 'horizon joint xyz=3']
+    errors: dict[str, Float64[np.ndarray, ' horizon']]
+
+
+def score(played: Replay) -> list[Case]:
+    """Compare every usable prediction, and the baselines from the same window, with the truth."""
+    cases = []
+    for epoch, scene in played.scenes:
+        for prediction in scene.people:
+            truth = played.tracks[epoch, prediction.person_id].at(
+                prediction.stamp_ns, scene.horizons_s
+            )
+            if truth is not None and prediction.validity == Validity.OK:
+                cases.append(Case(prediction, truth, _errors(prediction, truth)))
+    return cases
+
+
+def _errors(
+    prediction: Prediction, truth: Float64[np.ndarray, 'horizon joint xyz=3']
+) -> dict[str, Float64[np.ndarray, ' horizon']]:
+    assert prediction.window is not None and prediction.positions is not None
+    observed = prediction.window.positions
+    guesses = {'motion_deq': prediction.positions}
+    guesses |= {name: guess(observed, len(truth)) for name, guess in BASELINES.items()}
+    return {name: mean_joint_error(guess, truth) for name, guess in guesses.items()}

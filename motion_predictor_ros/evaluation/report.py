@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turn scored replays into the JSON that scripts read and the table that people read."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+from rich.console import Console
+from rich.table import Table
+
+from motion_predictor_ros.errors import BagError
+from motion_predictor_ros.evaluation.metrics import mpjpe_mm
+from motion_predictor_ros.evaluation.replay import Case, Replay
+from motion_predictor_ros.skeleton.frame import Validity
+
+METHODS = {
+    'motion_deq': 'MotionDEQ',
+    'constant_velocity': 'constant velocity',
+    'repeat_last': 'repeat last frame',
+}
+"""Keys in reports, and what people call them."""
+
+
+def bag_report(played: Replay, cases: list[Case]) -> dict[str, Any]:
+    """Collect the figures of one bag.
+
+    Raises:
+        BagError: Nothing in the bag could be predicted and scored.
+    """
+    if not cases:
+        raise BagError(
+            f'nothing to score in {played.frames} messages (drops: {dict(played.drops)}): a person '
+            'must be seen for about 1 s before and 1 s after a prediction without gaps'
+        )
+    horizons_s = played.scenes[0][1].horizons_s
+    by_person: dict[str, list[Case]] = {}
+    for case in cases:
+        by_person.setdefault(case.prediction.person_id, []).append(case)
+    return {
+        'mpjpe_mm': _errors(cases, horizons_s),
+        'people': {
+            person: {'mpjpe_mm': _errors(own, horizons_s), 'scored': len(own)}
+            for person, own in by_person.items()
+        },
+        'solver': _solver(played),
+        'latency_ms': latency_ms(played.step_ms),
+        'frames': played.frames,
+        'scored': len(cases),
+        'drops': dict(sorted(played.drops.items())),
+        'model': played.scenes[0][1].model,
+    }
+
+
+def latency_ms(step_ms: Float64[np.ndarray, ' step']) -> dict[str, float]:
+    """Return median and 99th percentile."""
+    return {'p50': float(np.percentile(step_ms, 50)), 'p99': float(np.percentile(step_ms, 99))}
+
+
+def _errors(
+    cases: list[Case], horizons_s: Float64[np.ndarray, ' horizon']
+) -> dict[str, dict[str, float]]:
+    return {
+        name: mpjpe_mm([case.errors[name] for case in cases], horizons_s)
+        for name in ('motion_deq', 'repeat_last', 'constant_velocity')
+    }
+
+
+def _solver(played: Replay) -> dict[str, float]:
+    solved = [
+        prediction.solver
+        for _, scene in played.scenes
+        for prediction in scene.people
+        if prediction.validity in (Validity.OK, Validity.NOT_CONVERGED)
+    ]
+    return {
+        'steps_mean': float(np.mean([report.steps for report in solved])),
+        'residual_median': float(np.median([report.residual for report in solved])),
+        'converged_share': float(np.mean([report.converged for report in solved])),
+        'warm_share': float(np.mean([report.warm for report in solved])),
+    }
+
+
+def write_json(report: Mapping[str, Any], path: Path) -> None:
+    """Write a report where scripts find it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=2) + '\n')
+
+
+def print_errors(errors: Mapping[str, Mapping[str, float]], title: str, console: Console) -> None:
+    """Print one line per method, one column per horizon [mm], the best of each in bold."""
+    horizons = list(errors['motion_deq'])
+    table = Table(title=title, title_justify='left')
+    table.add_column('MPJPE [mm] after [ms]')
+    for horizon in horizons:
+        table.add_column(horizon, justify='right')
+    best = {ms: min(row[ms] for row in errors.values()) for ms in horizons}
+    for name, label in METHODS.items():
+        row = errors[name]
+        cells = [
+            f'[bold]{row[ms]:.1f}[/]' if row[ms] == best[ms] else f'{row[ms]:.1f}'
+            for ms in horizons
+        ]
+        table.add_row(label, *cells)
+    console.print(table)
+
+
+def print_bag_report(report: Mapping[str, Any], console: Console) -> None:
+    """Print everything in a bag's report that a person wants to see."""
+    print_errors(report['mpjpe_mm'], 'Everybody', console)
+    for person, own in report['people'].items():
+        print_errors(own['mpjpe_mm'], f'{person} ({own["scored"]} predictions)', console)
+    solver, latency = report['solver'], report['latency_ms']
+    console.print(
+        f'solver: {solver["steps_mean"]:.1f} steps, median residual '
+        f'{solver["residual_median"]:.1e}, {100 * solver["converged_share"]:.1f} % converged, '
+        f'{100 * solver["warm_share"]:.1f} % warm'
+    )
+    console.print(f'step: {latency["p50"]:.1f} ms median, {latency["p99"]:.1f} ms 99th percentile')
+    drops = ', '.join(f'{count} {reason}' for reason, count in report['drops'].items()) or 'none'
+    console.print(f'frames: {report["frames"]}, scored: {report["scored"]}, drops: {drops}')

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training: it learns, it is repeatable, and an interrupted run ends where a whole one does."""
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from motion_predictor_ros.checkpoint import load_checkpoint
+from motion_predictor_ros.errors import CheckpointError, ConfigError, DataError
+from motion_predictor_ros.prediction.model_file import load_motion_deq
+from motion_predictor_ros.prediction.motion_deq import MotionDEQConfig
+from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.training.loop import learning_rate, train
+from motion_predictor_ros.training.motion_deq import MotionDEQTask
+from motion_predictor_ros.training.recipe import (
+    EquilibriumConfig,
+    MotionDEQRecipe,
+    ScheduleConfig,
+    load_recipe,
+)
+from motion_predictor_ros.training.recordings import Clip, Recordings
+
+SCHEDULE = ScheduleConfig(steps=40, batch=8, learning_rate=5e-3, validate_every=20)
+RECIPE = MotionDEQRecipe(
+    model=MotionDEQConfig(joints=18, past=5, future=5, channels=8, patterns=8),
+    schedule=SCHEDULE,
+    equilibrium=EquilibriumConfig(solver_steps=4, hinge_weight=0.3),
+)
+
+
+def walkers() -> Recordings:
+    """Two people who swing their joints while they walk; one trains, one validates."""
+    random = np.random.default_rng(0)
+    times = np.arange(200)[:, None, None] / 50
+    clips, kept = [], []
+    for number, split in enumerate(('train', 'val')):
+        phase = random.uniform(0, 6, size=(18, 1))
+        swing = 0.2 * np.sin(5 * times + phase) * np.array([1.0, 0.3, 0.5])
+        path = random.normal(scale=0.4, size=(18, 3)) + swing + times * np.array([1.0, 0.2, 0.0])
+        clips.append(Clip(f'{number}', f'{number}', split, False, 200 * number, 200))
+        kept.append(path.astype(np.float32))
+    names = SkeletonLayout.load('body18').joint_names
+    return Recordings(names, 50.0, np.concatenate(kept), tuple(clips), ())
+
+
+@pytest.fixture(autouse=True)
+def float32_as_deployed(float64_by_default: None) -> None:
+    torch.set_default_dtype(torch.float32)
+
+
+def task(recipe: MotionDEQRecipe = RECIPE) -> MotionDEQTask:
+    return MotionDEQTask('tiny', recipe, walkers(), torch.device('cpu'))
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return dict(load_checkpoint(path, 'motion_deq').tensors)
+
+
+def scores(out: Path) -> list[float]:
+    with (out / 'losses.csv').open() as file:
+        return [float(row['score']) for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope='module')
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp('run')
+    torch.set_default_dtype(torch.float32)
+    train(task(), SCHEDULE, out)
+    return out
+
+
+def test_training_lowers_the_error_of_a_person_it_never_saw(whole_run: Path) -> None:
+    assert len(scores(whole_run)) == 2
+    assert scores(whole_run)[-1] < 0.8  # of repeating the last frame
+
+
+def test_the_best_checkpoint_is_a_model_that_loads(whole_run: Path) -> None:
+    trained = load_motion_deq(str(whole_run / 'best.safetensors'), torch.device('cpu'))
+    assert trained.residual_variance is not None
+    assert trained.training['recipe']['schedule']['batch'] == 8
+
+
+def test_an_interrupted_run_ends_where_a_whole_one_does(whole_run: Path, tmp_path: Path) -> None:
+    train(task(), SCHEDULE, tmp_path, minutes=0.0)  # stops after one step
+    assert load_checkpoint(tmp_path / 'last.safetensors', 'motion_deq').header['done'] == 1
+    train(task(), SCHEDULE, tmp_path, resume=True)
+    ours, theirs = weights(tmp_path / 'last.safetensors'), weights(whole_run / 'last.safetensors')
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name], atol=0, rtol=0, msg=name)
+
+
+def test_another_seed_ends_elsewhere(whole_run: Path, tmp_path: Path) -> None:
+    schedule = dataclasses.replace(SCHEDULE, seed=2, steps=1)
+    train(task(dataclasses.replace(RECIPE, schedule=schedule)), schedule, tmp_path)
+    name = 'cell.layer.query.weight'
+    ours, theirs = weights(tmp_path / 'last.safetensors'), weights(whole_run / 'last.safetensors')
+    assert not torch.equal(ours[name], theirs[name])
+
+
+def test_resuming_with_another_model_is_refused(whole_run: Path) -> None:
+    other = dataclasses.replace(RECIPE, model=dataclasses.replace(RECIPE.model, channels=12))
+    with pytest.raises(CheckpointError, match='another recipe'):
+        train(task(other), SCHEDULE, whole_run, resume=True)
+
+
+def test_recordings_with_other_joints_are_refused() -> None:
+    recordings = dataclasses.replace(walkers(), joint_names=tuple('abcdefghijklmnopqr'))
+    with pytest.raises(DataError, match='joints'):
+        MotionDEQTask('tiny', RECIPE, recordings, torch.device('cpu'))
+
+
+def test_learning_rate_warms_up_and_decays() -> None:
+    schedule = dataclasses.replace(SCHEDULE, warmup_steps=10, steps=110)
+    rates = [learning_rate(schedule, index) for index in range(110)]
+    assert rates[0] == pytest.approx(5e-4) and max(rates) == rates[9] == pytest.approx(5e-3)
+    assert rates[10:] == sorted(rates[10:], reverse=True) and rates[-1] < 1e-4
+
+
+def test_the_shipped_recipe_loads_and_unknown_entries_are_refused(tmp_path: Path) -> None:
+    name, recipe = load_recipe('body_1s')
+    assert name == 'body_1s' and recipe.model.joints == 18
+    path = tmp_path / 'typo.yaml'
+    path.write_text('schedule: {stepz: 3}')
+    with pytest.raises(ConfigError, match='stepz'):
+        load_recipe(str(path))
+    path.write_text('schedule: {steps: 0}')
+    with pytest.raises(ConfigError, match='steps'):
+        load_recipe(str(path))
+    path.write_text('[1, 2')
+    with pytest.raises(ConfigError, match='YAML'):
+        load_recipe(str(path))
