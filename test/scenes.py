@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Skeleton messages of made-up people who walk and swing their arms."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from motion_predictor_ros.skeleton.layout import SkeletonLayout
+
+NAMES = SkeletonLayout.load('body18').joint_names
+START_NS = 1_700_000_000 * 10**9
+_BODY = np.random.default_rng(7).normal(scale=0.4, size=(18, 3))
+_PHASE = np.random.default_rng(8).uniform(0.0, 6.0, size=(18, 1))
+
+
+def pose(time_s: float, person: str = 'ann') -> np.ndarray:
+    """Return [joint, xyz] of a person at a time [m]."""
+    place = np.array([0.0, 2.0 * (sum(map(ord, person)) % 5), 1.0])
+    swing = 0.15 * np.sin(5.0 * time_s + _PHASE) * np.array([1.0, 0.3, 0.5])
+    return _BODY + place + swing + time_s * np.array([0.8, 0.2, 0.0])
+
+
+def message(
+    time_s: float, *people: str, frame: str = 'world', **changes: object
+) -> SimpleNamespace:
+    """Return a SkeletonArray-like message; `changes` replace fields of every person."""
+    stamp_ns = START_NS + round(time_s * 1e9)
+    persons = [
+        SimpleNamespace(
+            **{
+                'person_id': person,
+                'tracking_state': 1,
+                'positions': pose(time_s, person).astype(np.float32).ravel(),
+                'confidences': np.ones(18, np.float32),
+            }
+            | changes
+        )
+        for person in people
+    ]
+    stamp = SimpleNamespace(sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
+    header = SimpleNamespace(stamp=stamp, frame_id=frame)
+    return SimpleNamespace(
+        header=header, layout='body18', joint_names=list(NAMES), persons=persons
+    )
+
+
+def stream(
+    start_s: float, end_s: float, *people: str, rate_hz: float = 30.0
+) -> list[SimpleNamespace]:
+    """Return messages from `start_s` to before `end_s`."""
+    count = round((end_s - start_s) * rate_hz)
+    return [message(start_s + index / rate_hz, *people) for index in range(count)]

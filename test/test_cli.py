@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: JSON alone on stdout, one clear line on stderr, exit codes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from models import write_weights
+from scenes import stream
+
+from motion_predictor_ros.cli import main
+from motion_predictor_ros.evaluation.bags import BagWriter
+
+TYPE = 'motion_predictor_ros/msg/SkeletonArray'
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_weights(tmp_path_factory.mktemp('weights') / 'tiny.safetensors')
+
+
+@pytest.fixture(scope='module')
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from motion_predictor_ros.evaluation.bags import typestore
+
+    types = typestore().types
+    header, stamp = types['std_msgs/msg/Header'], types['builtin_interfaces/msg/Time']
+    skeleton = types['motion_predictor_ros/msg/Skeleton']
+    path = tmp_path_factory.mktemp('bag') / 'walk.mcap'
+    with BagWriter(path) as writer:
+        for each in stream(0.0, 3.0, 'ann'):
+            people = [skeleton(**vars(person)) for person in each.persons]
+            at = stamp(each.header.stamp.sec, each.header.stamp.nanosec)
+            array = types[TYPE](header(at, 'world'), each.layout, each.joint_names, people)
+            writer.write('/skeletons', TYPE, at.sec * 10**9 + at.nanosec, array)
+    return path
+
+
+def test_json_of_a_bag_is_alone_on_stdout_and_repeatable(
+    bag: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reports = []
+    for _ in range(2):
+        assert main(['evaluate', 'bag', str(bag), '--weights', str(weights), '--json']) == 0
+        report = json.loads(capsys.readouterr().out)
+        report.pop('latency_ms')
+        reports.append(report)
+    assert reports[0] == reports[1]
+    assert reports[0]['frames'] == 90
+
+
+def test_out_holds_report_and_picture(
+    bag: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ['--weights', str(weights), '--out', str(tmp_path)]
+    assert main(['evaluate', 'bag', str(bag), *options]) == 0
+    assert 'constant velocity' in capsys.readouterr().out
+    assert json.loads((tmp_path / 'report.json').read_text())['frames'] == 90
+    assert (tmp_path / 'scene.png').is_file()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (['evaluate', 'bag', 'gone.mcap'], 'gone.mcap'),
+        (['evaluate', 'mocap', '--data', 'gone.npz'], 'gone.npz'),
+        (['evaluate', 'bag', 'BAG', '--weights', 'gone'], 'gone'),
+        (['evaluate', 'bag', 'BAG', '--device', 'tpu'], 'tpu'),
+        (['train', 'motion-deq', '--recipe', 'no', '--data', 'x', '--out', 'y'], "'no'"),
+    ],
+)
+def test_what_is_wrong_outside_ends_in_one_line_and_exit_code_2(
+    arguments: list[str],
+    said: str,
+    bag: Path,
+    weights: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = [str(bag) if each == 'BAG' else each for each in arguments]
+    if 'bag' in arguments and '--weights' not in arguments:
+        arguments += ['--weights', str(weights)]
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ''
+    assert said in captured.err and 'Traceback' not in captured.err
+    assert captured.err.count('\n') == 1
+
+
+def test_a_cut_bag_is_an_error(
+    bag: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / 'cut.mcap'
+    path.write_bytes(bag.read_bytes()[:9000])
+    assert main(['evaluate', 'bag', str(path), '--weights', str(weights)]) == 2
+    assert 'cut.mcap' in capsys.readouterr().err

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration from outside is checked by name, type and range."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from motion_predictor_ros.config import (
+    PipelineConfig,
+    from_mapping,
+    iterate_params,
+    read_parameter_file,
+)
+from motion_predictor_ros.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ('values', 'message'),
+    [
+        ({'skeleton': {'layuot': 'x'}}, 'layuot'),
+        ({'skeleton': {'max_gap_s': 5.0}}, r'skeleton\.max_gap_s must be in'),
+        ({'skeleton': {'max_gap_s': float('nan')}}, 'max_gap_s'),
+        ({'skeleton': {'max_people': 2.5}}, 'must be a int'),
+        ({'skeleton': {'max_people': True}}, 'must be a int'),
+        ({'skeleton': 'body18'}, 'mapping'),
+        ({'prediction': {'weights': 3}}, 'must be a str'),
+    ],
+)
+def test_what_does_not_fit_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        from_mapping(PipelineConfig, values)
+
+
+def test_an_int_may_stand_for_a_float() -> None:
+    config = from_mapping(PipelineConfig, {'skeleton': {'forget_after_s': 2}})
+    assert config.skeleton.forget_after_s == 2.0
+    assert type(config.skeleton.forget_after_s) is float
+
+
+def test_every_parameter_says_what_it_is_and_its_unit() -> None:
+    for name, item, value in iterate_params(PipelineConfig()):
+        assert item.metadata['description'].rstrip().endswith(']'), name
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            assert item.metadata['low'] <= value <= item.metadata['high'], name
+
+
+def test_dotted_and_nested_parameter_files_mean_the_same(tmp_path: Path) -> None:
+    nested, dotted = tmp_path / 'nested.yaml', tmp_path / 'dotted.yaml'
+    nested.write_text(
+        'motion_predictor: {ros__parameters: {input_topic: s, skeleton: {max_gap_s: 0.1},'
+        ' prediction: {max_steps: 7}}}'
+    )
+    dotted.write_text('/**: {ros__parameters: {skeleton.max_gap_s: 0.1, prediction.max_steps: 7}}')
+    assert read_parameter_file(nested) == read_parameter_file(dotted)
+    assert read_parameter_file(nested).prediction.max_steps == 7
+
+
+@pytest.mark.parametrize('content', ['[1, 2', 'just text', 'node: {skeleton: {}}', ''])
+def test_a_file_that_is_no_parameter_file_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / 'bad.yaml'
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=r'bad\.yaml'):
+        read_parameter_file(path)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match='gone'):
+        read_parameter_file(tmp_path / 'gone.yaml')

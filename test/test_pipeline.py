@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The line as a whole: what comes out for what goes in, and what is said of the rest."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from models import write_weights
+from scenes import START_NS, message, stream
+
+from motion_predictor_ros.config import PipelineConfig, PredictionConfig, SkeletonConfig
+from motion_predictor_ros.errors import ConfigError
+from motion_predictor_ros.pipeline import Pipeline
+from motion_predictor_ros.skeleton.frame import Rejection, Validity
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_weights(tmp_path_factory.mktemp('weights') / 'tiny.safetensors')
+
+
+@pytest.fixture
+def pipeline(weights: Path) -> Pipeline:
+    return load(weights)
+
+
+def load(weights: Path, **skeleton: object) -> Pipeline:
+    prediction = PredictionConfig(weights=str(weights), device='cpu')
+    return Pipeline.load(PipelineConfig(SkeletonConfig(**skeleton), prediction))  # type: ignore[arg-type]
+
+
+def test_a_person_warms_up_and_is_then_predicted(pipeline: Pipeline) -> None:
+    scenes = [pipeline.step(each) for each in stream(0.0, 1.2, 'ann')]
+    states = [scene.people[0].validity for scene in scenes if scene]
+    ready = states.index(Validity.OK)
+    assert len(scenes) == 36 and 27 <= ready <= 29  # about 0.96 s of 30 Hz
+    assert states == [Validity.WARMING_UP] * ready + [Validity.OK] * (36 - ready)
+    scene = scenes[-1]
+    assert scene is not None and scene.frame_id == 'world'
+    assert scene.stamp_ns == START_NS + round(35 / 30 * 1e9)
+    np.testing.assert_allclose(scene.horizons_s, 0.04 * np.arange(1, 26))
+    assert scene.people[0].positions.shape == (25, 18, 3)
+    assert 'observed' in scenes[0].people[0].reason
+
+
+def test_people_come_out_in_the_order_they_went_in(pipeline: Pipeline) -> None:
+    for each in stream(0.0, 1.2, 'bob', 'ann'):
+        scene = pipeline.step(each)
+    assert [person.person_id for person in scene.people] == ['bob', 'ann']
+    late = pipeline.step(message(1.2, 'new', 'ann'))
+    assert [person.validity for person in late.people] == [Validity.WARMING_UP, Validity.OK]
+
+
+def test_observing_without_predicting_loses_nothing_for_the_next_prediction(
+    weights: Path,
+) -> None:
+    every, some = load(weights), load(weights)
+    messages = stream(0.0, 1.4, 'ann')
+    for each in messages[:-1]:
+        every.observe(each)
+        some.step(each)
+    windows = [p.step(messages[-1]).people[0].window for p in (every, some)]
+    np.testing.assert_array_equal(windows[0].positions, windows[1].positions)
+
+
+def test_two_pipelines_give_identical_answers(weights: Path) -> None:
+    first, second = load(weights), load(weights)
+    for each in stream(0.0, 1.5, 'ann', 'bob'):
+        here, there = first.step(each), second.step(each)
+        for mine, yours in zip(here.people, there.people, strict=True):
+            assert mine.solver == yours.solver or np.isnan(mine.solver.residual)
+            if mine.positions is not None:
+                np.testing.assert_array_equal(mine.positions, yours.positions)
+
+
+@pytest.mark.parametrize(
+    ('spoilt', 'reason'),
+    [
+        (message(2.0, 'ann', frame='camera'), 'unknown_frame'),
+        (message(1.0, 'ann'), 'stamp_backwards'),
+        (message(-1e10, 'ann'), 'bad_stamp'),
+        (message(2.0, 'ann', positions=np.zeros(7, np.float32)), 'wrong_length'),
+        (message(2.0, 'ann', positions=np.full(54, np.inf, np.float32)), 'non_finite'),
+        (message(2.0, 'ann', positions=np.full(54, np.nan, np.float32)), 'no_joints'),
+        (message(2.0, 'ann', 'ann'), 'duplicate_id'),
+    ],
+)
+def test_bad_input_is_counted_told_and_survived(
+    weights: Path, spoilt: object, reason: str
+) -> None:
+    told: list[Rejection] = []
+    prediction = PredictionConfig(weights=str(weights), device='cpu')
+    pipeline = Pipeline.load(PipelineConfig(prediction=prediction), told.append)
+    for each in stream(0.0, 1.2, 'ann'):
+        pipeline.step(each)
+    pipeline.step(spoilt)
+    assert dict(pipeline.drops) == {reason: 1}
+    assert [each.reason for each in told] == [reason] and told[0].message
+    for each in stream(2.1, 3.3, 'ann'):
+        scene = pipeline.step(each)
+    assert scene.people[0].validity == Validity.OK
+
+
+def test_time_that_jumps_back_begins_anew_once(pipeline: Pipeline) -> None:
+    for each in [*stream(10.0, 11.2, 'ann'), *stream(0.0, 1.2, 'ann')]:
+        scene = pipeline.step(each)
+    assert pipeline.resets == 1 and not pipeline.drops
+    assert scene.people[0].validity == Validity.OK
+
+
+def test_a_gap_restarts_the_person_and_the_solver(pipeline: Pipeline) -> None:
+    for each in stream(0.0, 1.2, 'ann'):
+        pipeline.step(each)
+    assert pipeline.step(message(1.9, 'ann')).people[0].validity == Validity.WARMING_UP
+    for each in stream(1.95, 3.2, 'ann'):
+        scene = pipeline.step(each)
+        if scene.people[0].validity == Validity.OK:
+            break
+    assert not scene.people[0].solver.warm
+
+
+def test_those_who_left_are_forgotten(pipeline: Pipeline) -> None:
+    for each in [*stream(0.0, 1.2, 'ann', 'bob'), *stream(1.2, 2.4, 'ann')]:
+        pipeline.step(each)
+    assert set(pipeline._buffers) == {'ann'}
+
+
+def test_nobody_is_a_scene_too(pipeline: Pipeline) -> None:
+    assert pipeline.predict() is None
+    scene = pipeline.step(message(0.0))
+    assert scene is not None and scene.people == ()
+
+
+def test_missing_joints_make_a_person_incomplete(pipeline: Pipeline) -> None:
+    for each in stream(0.0, 1.5, 'ann'):
+        for person in each.persons:
+            person.positions[51:54] = np.nan  # r_wrist
+        scene = pipeline.step(each)
+    assert scene.people[0].validity == Validity.INCOMPLETE
+    assert 'r_wrist' in scene.people[0].reason
+    assert scene.people[0].positions is None
+
+
+def test_a_layout_that_does_not_fit_the_model_is_refused(weights: Path, tmp_path: Path) -> None:
+    path = tmp_path / 'stick.yaml'
+    path.write_text("joints: {hip: '', head: hip}")
+    with pytest.raises(ConfigError, match='was made for'):
+        load(weights, layout=str(path))
