@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a prediction must beat to be worth its cost. Arrays are [..., time, joint, xyz] in metres."""
+"""What a prediction must beat to be worth its cost.
+
+Arrays are [..., time, joint, xyz] in metres.
+"""
 
 import numpy as np
 from jaxtyping import Float

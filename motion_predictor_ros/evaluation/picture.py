@@ -17,9 +17,9 @@ from motion_predictor_ros.evaluation.report import METHODS
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 matplotlib.use('Agg')
-from matplotlib import colormaps  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-from mpl_toolkits.mplot3d.art3d import Line3DCollection  # noqa: E402
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
 _GHOSTS_S = (0.2, 0.4, 0.6, 0.8, 1.0)
 _COLOURS = {'motion_deq': '#d1495b', 'constant_velocity': '#5b8e7d', 'repeat_last': '#8d8d8d'}

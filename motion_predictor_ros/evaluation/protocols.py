@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How models are judged on motion capture: which windows, which frame, which mean.
 
-`mocap`: world frame with the root, every window that starts 0.2 s after the one before, each solved
-cold; mean over windows, joints and nothing else.
+`mocap`: world frame with the root, every window that starts 0.2 s after the one before, each
+solved cold; mean over windows and joints.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ _CHUNK = 64
 def evaluate_mocap(
     recordings: Recordings,
     trained: TrainedMotionDEQ,
-    progress: Callable[[float], None] = lambda share: None,
+    progress: Callable[[float], object] = lambda share: None,
 ) -> dict[str, Any]:
     """Return errors [mm] by method and horizon, and how the solver fared.
 

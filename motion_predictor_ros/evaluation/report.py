@@ -32,8 +32,8 @@ def bag_report(played: Replay, cases: list[Case]) -> dict[str, Any]:
     """
     if not cases:
         raise BagError(
-            f'nothing to score in {played.frames} messages (drops: {dict(played.drops)}): a person '
-            'must be seen for about 1 s before and 1 s after a prediction without gaps'
+            f'nothing to score in {played.frames} messages (drops: {dict(played.drops)}): a '
+            'person must be seen for about 1 s before and 1 s after a prediction without gaps'
         )
     horizons_s = played.scenes[0][1].horizons_s
     by_person: dict[str, list[Case]] = {}

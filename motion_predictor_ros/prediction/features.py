@@ -107,7 +107,7 @@ class PatternFeatures(nn.Module):
         joint_series = (10.0 * speed).transpose(1, 2), turn.transpose(1, 2)
         identity = self.identity.expand(len(positions), -1, -1)
         parts = [self.speed(joint_series[0]), self.turn(joint_series[1]), identity]
-        return self.mix(torch.cat(parts, dim=-1))  # type: ignore[no-any-return]
+        return self.mix(torch.cat(parts, dim=-1))
 
 
 class EdgeCategories(nn.Module):
@@ -139,4 +139,4 @@ class EdgeCategories(nn.Module):
         message = message.unflatten(2, (joints, joints)).mean(3).transpose(1, 2)
         node = self.node(torch.cat([pattern, message], dim=-1))
         hidden = functional.silu(self.pair_in(node, distance))
-        return self.out(hidden).softmax(dim=1).unflatten(2, (joints, joints))  # type: ignore[no-any-return]
+        return self.out(hidden).softmax(dim=1).unflatten(2, (joints, joints))

@@ -128,7 +128,7 @@ class StreamingPredictor:
                 start.geometry[index] = warm.geometry[0]
                 start.pattern[index] = warm.pattern[0]
         settings = SolverSettings(self.config.max_steps, self.config.tolerance)
-        return self._module(observed, settings, start)  # type: ignore[no-any-return]
+        return self._module(observed, settings, start)
 
     def _keep(self, person_id: str, state: State, index: int, report: SolverReport) -> None:
         if report.residual <= self.config.max_residual:

@@ -20,7 +20,6 @@ from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
 from motion_predictor_ros.errors import CheckpointError
 from motion_predictor_ros.training.recipe import ScheduleConfig
 
-
 _MOMENTS = ('step', 'exp_avg', 'exp_avg_sq')
 
 
@@ -29,7 +28,10 @@ class Task(Protocol):
     """What can be trained."""
 
     kind: str
-    module: nn.Module
+
+    @property
+    def module(self) -> nn.Module:
+        """What learns."""
 
     def step(self, index: int) -> dict[str, float]:
         """Accumulate the gradients of step `index` and return its losses."""

@@ -68,7 +68,7 @@ def phantom_backward(
     exit_ = _leaf(image)
     error = joint_error(model.decode(exit_, last), target).mean(dim=(0, 2))
     loss = (error * weights).mean()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     outputs = [image.geometry, image.pattern]
     direct = [_gradient(exit_.geometry), _gradient(exit_.pattern)]
     carried = torch.autograd.grad(

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hold what a live node published against a replay of the same bag."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from motion_predictor_ros.evaluation.bags import read_messages
+from motion_predictor_ros.evaluation.replay import Replay
+from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
+from motion_predictor_ros.prediction.wire import decode_prediction
+
+PREDICTED_TYPE = 'motion_predictor_ros/msg/PredictedMotionArray'
+
+
+@dataclass(frozen=True)
+class LiveComparison:
+    """How the live run differs from the replay.
+
+    Attributes:
+        frames: Observations that the live node answered.
+        processed_share: Of the observations that the replay answered.
+        max_abs_difference_m: Largest difference of a coordinate over all predictions both made;
+            NaN if there is none.
+        age_ms: Median and 99th percentile age of the observation when its answer was published.
+    """
+
+    frames: int
+    processed_share: float
+    max_abs_difference_m: float
+    age_ms: dict[str, float]
+
+
+def compare_live(recorded: Path, played: Replay) -> LiveComparison:
+    """Compare a recording of `predicted_motion` with the replay.
+
+    Raises:
+        BagError: The recording cannot be read.
+        DataError: A recorded message is malformed.
+    """
+    messages = [each.message for each in read_messages(recorded, msgtype=PREDICTED_TYPE)]
+    live = {scene.stamp_ns: scene for scene in map(decode_prediction, messages)}
+    offline = {scene.stamp_ns: scene for _, scene in played.scenes}
+    common = sorted(live.keys() & offline.keys())
+    gaps = [gap for stamp in common for gap in _differences(live[stamp], offline[stamp])]
+    ages_ms = 1000.0 * np.array([message.age_s for message in messages] or [np.nan])
+    return LiveComparison(
+        frames=len(live),
+        processed_share=len(common) / max(len(offline), 1),
+        max_abs_difference_m=max(gaps, default=float('nan')),
+        age_ms={
+            'p50': float(np.percentile(ages_ms, 50)),
+            'p99': float(np.percentile(ages_ms, 99)),
+        },
+    )
+
+
+def _differences(live: ScenePrediction, offline: ScenePrediction) -> Iterable[float]:
+    theirs: dict[str, Prediction] = {each.person_id: each for each in offline.people}
+    for mine in live.people:
+        other = theirs.get(mine.person_id)
+        if other is None or mine.positions is None or other.positions is None:
+            continue
+        # The message holds float32: that rounding is not a difference.
+        sent = other.positions.astype(np.float32).astype(np.float64)
+        yield float(np.abs(mine.positions - sent).max())

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo: a recorded person is played into a real node, and what it said is scored.
+
+Three processes talk over DDS on this machine alone: the predictor, a recorder of what it
+publishes, and the player. Then the same bag is replayed through the same pipeline without ROS,
+scored against what the person really did, and held against the live run.
+"""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from motion_predictor_ros.config import PipelineConfig, iterate_params
+from motion_predictor_ros.errors import MotionPredictorError
+from motion_predictor_ros.evaluation.bag_evaluation import BagEvaluation, evaluate_bag
+from motion_predictor_ros.evaluation.live import LiveComparison, compare_live
+
+_PATIENCE_S = 30.0
+
+
+def run_demo(bag: Path, out: Path, rate: float, config: PipelineConfig, console: Console) -> None:
+    """Play, predict, record, score; leave report.json, scene.png and live.mcap in `out`.
+
+    Raises:
+        MotionPredictorError: The bag cannot be read, or one of the processes failed.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    recording = out / 'live.mcap'
+    console.print(f'playing {bag} into a live node at {rate:g} x recorded speed')
+    _run_live(bag, recording, rate, config)
+    evaluation = evaluate_bag(bag, '', config, progress=console.is_terminal)
+    live = compare_live(recording, evaluation.played)
+    _show(evaluation, live, out, console)
+    if live.frames == 0:
+        raise MotionPredictorError('the live node answered nothing; see its output above')
+
+
+def _show(evaluation: BagEvaluation, live: LiveComparison, out: Path, console: Console) -> None:
+    evaluation.report['live'] = dataclasses.asdict(live)
+    evaluation.save(out)
+    evaluation.show(console)
+    console.print(
+        f'live node: {live.frames} observations answered ({100 * live.processed_share:.1f} %), '
+        f'{live.age_ms["p50"]:.1f} ms old when published (99th percentile '
+        f'{live.age_ms["p99"]:.1f} ms); largest difference to the replay '
+        f'{1000 * live.max_abs_difference_m:.3g} mm'
+    )
+    console.print(f'report: {out / "report.json"}   picture: {out / "scene.png"}')
+
+
+def _run_live(bag: Path, recording: Path, rate: float, config: PipelineConfig) -> None:
+    environment = {
+        'ROS_DOMAIN_ID': str(os.getpid() % 100 + 1),
+        **os.environ,
+        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+    }
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
+        parameters = Path(folder) / 'parameters.yaml'
+        parameters.write_text(_parameters(config))
+        ros_arguments = ['--ros-args', '-p', 'use_sim_time:=true']
+        recorder = ['record_bag', str(recording), '/predicted_motion', '/markers', *ros_arguments]
+        node = ['predictor_node', *ros_arguments, '--params-file', str(parameters)]
+        running.enter_context(_process(recorder, environment))
+        running.enter_context(_process(node, environment))
+        player = ['play_bag', str(bag), '--rate', str(rate)]
+        played = subprocess.run(_command(player), env=environment, check=False)
+        if played.returncode:
+            raise MotionPredictorError(f'play_bag ended with exit code {played.returncode}')
+        time.sleep(1.0)  # the last answers are on their way
+
+
+def _parameters(config: PipelineConfig) -> str:
+    values = {name: value for name, _, value in iterate_params(config)}
+    return yaml.safe_dump({'/**': {'ros__parameters': values}})
+
+
+def _command(words: Sequence[str]) -> list[str]:
+    """Run one of our executables with this interpreter, wherever the package is installed."""
+    return [sys.executable, '-m', f'motion_predictor_ros.ros.{words[0]}', *words[1:]]
+
+
+@contextmanager
+def _process(words: Sequence[str], environment: dict[str, str]) -> Iterator[None]:
+    """Keep a process running; interrupt it at the end and insist that it ended well.
+
+    Raises:
+        MotionPredictorError: It failed, or did not end.
+    """
+    process = subprocess.Popen(_command(words), env=environment)
+    try:
+        yield
+        process.send_signal(signal.SIGINT)
+        if process.wait(_PATIENCE_S):
+            raise MotionPredictorError(f'{words[0]} ended with exit code {process.returncode}')
+    except subprocess.TimeoutExpired as error:
+        raise MotionPredictorError(f'{words[0]} did not end within {_PATIENCE_S:g} s') from error
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
