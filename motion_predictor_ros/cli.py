@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`motion-predictor`: everything that runs outside a robot.
 
-Exit codes: 0 done, 1 interrupted, 2 something from outside was wrong: one line on stderr says what.
+Exit codes: 0 done, 1 interrupted, 2 something from outside was wrong; one line on stderr says so.
 With `--json`, stdout carries one JSON object and nothing else.
 """
 
