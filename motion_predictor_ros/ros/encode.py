@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write a ScenePrediction into a PredictedMotionArray.
+
+`prediction/wire` reads it back. Arrays are filled through `array.frombytes`: assigning numpy
+arrays to a message's field is a hundred times slower.
+"""
+
+from array import array
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from jaxtyping import Float64
+from std_msgs.msg import Header
+
+from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.msg import PredictedMotion, PredictedMotionArray
+from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
+from motion_predictor_ros.prediction.wire import UNIQUE_COLUMNS, UNIQUE_ROWS
+
+
+def encode_prediction(scene: ScenePrediction, age_s: float) -> PredictedMotionArray:
+    """Write everybody's future; stamp and frame are those of the observation."""
+    return PredictedMotionArray(
+        header=encode_header(scene.stamp_ns, scene.frame_id),
+        age_s=age_s,
+        model=scene.model,
+        joint_names=list(scene.joint_names),
+        horizons=_float32s(scene.horizons_s),
+        persons=[_encode_person(person) for person in scene.people],
+    )
+
+
+def encode_header(stamp_ns: int, frame_id: str) -> Header:
+    """Write a header."""
+    sec, nanosec = divmod(stamp_ns, NS_PER_S)
+    return Header(stamp=Time(sec=sec, nanosec=nanosec), frame_id=frame_id)
+
+
+def _encode_person(person: Prediction) -> PredictedMotion:
+    observed = None if person.window is None else person.window.positions[-1]
+    covariances = None
+    if person.positions is not None and person.covariances is not None:
+        covariances = person.covariances[..., UNIQUE_ROWS, UNIQUE_COLUMNS]
+    return PredictedMotion(
+        person_id=person.person_id,
+        validity=int(person.validity),
+        reason=person.reason,
+        observed=_float32s(observed),
+        positions=_float32s(person.positions),
+        covariances=_float32s(covariances),
+        solver_steps=person.solver.steps,
+        residual=person.solver.residual,
+        warm=person.solver.warm,
+    )
+
+
+def _float32s(values: Float64[np.ndarray, '...'] | None) -> 'array[float]':
+    flat = array('f')
+    if values is not None:
+        flat.frombytes(values.astype(np.float32).tobytes())
+    return flat

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Draw observed and predicted skeletons for RViz.
+
+Few LIST markers, made once per person and refilled: hundreds of new ones cost milliseconds. Ghosts
+are opaque and go from orange to purple with the horizon, grey if the prediction is not to be used.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from builtin_interfaces.msg import Duration
+from geometry_msgs.msg import Point
+from jaxtyping import Float64
+from std_msgs.msg import ColorRGBA, Header
+from visualization_msgs.msg import Marker, MarkerArray
+
+from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
+from motion_predictor_ros.ros.encode import encode_header
+from motion_predictor_ros.skeleton.frame import Validity
+from motion_predictor_ros.skeleton.layout import SkeletonLayout
+
+_SEEN = ColorRGBA(r=0.2, g=0.75, b=0.9, a=1.0)
+_TEXT = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
+_UNUSABLE = ColorRGBA(r=0.5, g=0.5, b=0.5, a=1.0)
+_NEAR, _FAR = np.array([1.0, 0.6, 0.1]), np.array([0.45, 0.1, 0.7])
+_ABOVE_M = 0.3
+"""How far the label stands above the highest joint [m]."""
+
+
+class SceneMarkers:
+    """Markers of everybody in the scene, with an id each as long as they are known."""
+
+    def __init__(
+        self,
+        layout: SkeletonLayout,
+        horizons_s: Float64[np.ndarray, ' horizon'],
+        ghosts: int,
+        lifetime_s: float,
+    ) -> None:
+        shown_s = horizons_s[-1] * np.arange(1, ghosts + 1) / max(ghosts, 1)
+        self._ghosts = np.abs(horizons_s[:, None] - shown_s).argmin(axis=0)
+        self._bones = np.array(layout.bones)
+        self._lifetime_ns = round(lifetime_s * NS_PER_S)
+        self._people: dict[str, _PersonMarkers] = {}
+
+    def update(self, scene: ScenePrediction) -> MarkerArray:
+        """Draw whom there is a pose of, and delete who has not been drawn for a lifetime."""
+        header = encode_header(scene.stamp_ns, scene.frame_id)
+        gone = self._gone(scene.stamp_ns)
+        markers = [each for person in gone for each in person.deleted(header)]
+        for person in scene.people:
+            markers += self._draw(person, header)
+        return MarkerArray(markers=markers)
+
+    def _gone(self, now_ns: int) -> list['_PersonMarkers']:
+        late = [
+            person_id
+            for person_id, person in self._people.items()
+            if not 0 <= now_ns - person.drawn_ns <= self._lifetime_ns
+        ]
+        return [self._people.pop(person_id) for person_id in late]
+
+    def _draw(self, person: Prediction, header: Header) -> list[Marker]:
+        if person.window is None:
+            return []
+        markers = self._people.get(person.person_id)
+        if markers is None:
+            used = {known.number for known in self._people.values()}
+            number = min(set(range(len(used) + 1)) - used)
+            markers = _PersonMarkers(number, self._lifetime_ns)
+            self._people[person.person_id] = markers
+        markers.drawn_ns = person.stamp_ns
+        pose = person.window.positions[-1]
+        _fill(markers.joints, pose)
+        _fill(markers.bones, pose[self._bones].reshape(-1, 3))
+        self._fill_ghosts(markers.ghosts, person)
+        _label(markers.label, person, pose)
+        return markers.shown(header)
+
+    def _fill_ghosts(self, marker: Marker, person: Prediction) -> None:
+        if person.positions is None:
+            _fill(marker, np.zeros((0, 3)))
+            marker.colors = []
+            return
+        ghosts = person.positions[self._ghosts]
+        _fill(marker, ghosts[:, self._bones].reshape(-1, 3))
+        colours = _ramp(len(ghosts), person.validity)
+        marker.colors = [each for each in colours for _ in range(2 * len(self._bones))]
+
+
+@dataclass
+class _PersonMarkers:
+    """One person's markers, all with the id `number`, each in its own namespace."""
+
+    number: int
+    lifetime_ns: int
+    drawn_ns: int = 0
+    joints: Marker = field(init=False)
+    bones: Marker = field(init=False)
+    ghosts: Marker = field(init=False)
+    label: Marker = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.joints = self._marker('person/joints', Marker.SPHERE_LIST, 0.06, _SEEN)
+        self.bones = self._marker('person/bones', Marker.LINE_LIST, 0.03, _SEEN)
+        self.ghosts = self._marker('prediction/bones', Marker.LINE_LIST, 0.02, _UNUSABLE)
+        self.label = self._marker('person/label', Marker.TEXT_VIEW_FACING, 0.12, _TEXT)
+
+    def shown(self, header: Header) -> list[Marker]:
+        """Return the markers to publish; RViz rejects lists without points."""
+        drawn = [self.joints, self.bones, self.ghosts, self.label]
+        for marker in drawn:
+            marker.header = header
+            empty = marker.type != Marker.TEXT_VIEW_FACING and not marker.points
+            marker.action = Marker.DELETE if empty else Marker.ADD
+        return drawn
+
+    def deleted(self, header: Header) -> list[Marker]:
+        """Return what takes the markers away."""
+        drawn = [self.joints, self.bones, self.ghosts, self.label]
+        return [
+            Marker(header=header, ns=each.ns, id=each.id, action=Marker.DELETE) for each in drawn
+        ]
+
+    def _marker(self, namespace: str, kind: int, size_m: float, colour: ColorRGBA) -> Marker:
+        marker = Marker(ns=namespace, id=self.number, type=kind, color=colour)
+        marker.pose.orientation.w = 1.0
+        marker.scale.x = marker.scale.y = marker.scale.z = size_m
+        sec, nanosec = divmod(self.lifetime_ns, NS_PER_S)
+        marker.lifetime = Duration(sec=sec, nanosec=nanosec)
+        return marker
+
+
+def _fill(marker: Marker, positions: Float64[np.ndarray, 'point xyz=3']) -> None:
+    """Put a marker's points where the positions are, reusing the points there are."""
+    assert np.isfinite(positions).all()
+    if len(marker.points) != len(positions):
+        marker.points = [Point() for _ in positions]
+    for point, (x, y, z) in zip(marker.points, positions.tolist(), strict=True):
+        point.x, point.y, point.z = x, y, z
+
+
+def _label(marker: Marker, person: Prediction, pose: Float64[np.ndarray, 'joint xyz=3']) -> None:
+    usable = person.validity == Validity.OK
+    marker.text = person.person_id if usable else f'{person.person_id}: {person.validity.name}'
+    position = marker.pose.position
+    position.x, position.y = float(pose[:, 0].mean()), float(pose[:, 1].mean())
+    position.z = float(pose[:, 2].max()) + _ABOVE_M
+
+
+def _ramp(count: int, validity: Validity) -> list[ColorRGBA]:
+    if validity != Validity.OK:
+        return [_UNUSABLE] * count
+    parts = np.linspace(0, 1, count)[:, None]
+    colours = ((1 - parts) * _NEAR + parts * _FAR).tolist()
+    return [ColorRGBA(r=r, g=g, b=b, a=1.0) for r, g, b in colours]

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turn the frozen configs into ROS parameters and back.
+
+Default, unit and range are stated once, in the config; a parameter that a running node may change
+is marked `dynamic` there, all others are fixed from configure to cleanup.
+"""
+
+from collections.abc import Iterable
+from dataclasses import Field, dataclass
+from typing import Any, TypeVar
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import ParameterException
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from motion_predictor_ros.config import check_param, from_mapping, iterate_params, param
+from motion_predictor_ros.errors import ConfigError
+
+T = TypeVar('T')
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """How the node behaves in the ROS graph."""
+
+    auto_activate: bool = param(
+        True, 'configure and activate at start; false waits for a lifecycle manager [-]'
+    )
+    input_topic: str = param('skeletons', 'topic of the observations, SkeletonArray [-]')
+    queue: int = param(
+        50, 'observations that may wait; beyond it the oldest is lost [-]', low=1, high=1000
+    )
+    markers: bool = param(True, 'publish markers while somebody subscribes [-]', dynamic=True)
+    marker_ghosts: int = param(
+        5, 'predicted poses drawn per person, evenly up to the last horizon [-]', low=0, high=50
+    )
+    marker_lifetime_s: float = param(
+        0.3, 'markers vanish when not renewed for this long [s]', low=0.05, high=10.0
+    )
+
+
+def declare(node: Node, defaults: Any) -> None:
+    """Declare every leaf of a config.
+
+    Raises:
+        ConfigError: The value given at start has the wrong type or is out of range.
+    """
+    for name, item, value in iterate_params(defaults):
+        try:
+            node.declare_parameter(name, value, describe(item))
+        except ParameterException as error:
+            raise ConfigError(str(error)) from error
+
+
+def describe(item: Field[Any]) -> ParameterDescriptor:
+    """Say what a parameter is, what it may be, and when it may change."""
+    info = item.metadata
+    constraints = [f'one of {list(info["choices"])}'] if info['choices'] else []
+    constraints.append('any time' if info['dynamic'] else 'only while unconfigured')
+    descriptor = ParameterDescriptor(
+        description=info['description'], additional_constraints='; '.join(constraints)
+    )
+    if info['low'] is None or info['high'] is None:
+        return descriptor
+    if isinstance(item.default, int):
+        bounds = IntegerRange(from_value=int(info['low']), to_value=int(info['high']), step=1)
+        descriptor.integer_range = [bounds]
+    else:
+        limits = FloatingPointRange(from_value=float(info['low']), to_value=float(info['high']))
+        descriptor.floating_point_range = [limits]
+    return descriptor
+
+
+def read(node: Node, kind: type[T]) -> T:
+    """Build a config from the node's present parameters.
+
+    Raises:
+        ConfigError: A value that no descriptor can refuse, such as one that is not a choice.
+    """
+    values: dict[str, Any] = {}
+    for name, _, _ in iterate_params(kind()):
+        *parents, leaf = name.split('.')
+        inner = values
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[leaf] = node.get_parameter(name).value
+    return from_mapping(kind, values)
+
+
+def check_changes(changes: Iterable[Parameter], running: bool, *configs: Any) -> None:
+    """Refuse changes that are malformed, or that a running node cannot follow.
+
+    Parameters that are in none of the configs belong to rclpy and pass.
+
+    Raises:
+        ConfigError: The first change that is refused.
+    """
+    known = {name: item for config in configs for name, item, _ in iterate_params(config)}
+    for change in changes:
+        item = known.get(change.name)
+        if item is None:
+            continue
+        check_param(item, change.value, change.name)
+        if running and not item.metadata['dynamic']:
+            raise ConfigError(
+                f'{change.name} can change only while the node is unconfigured: '
+                'deactivate and clean up first'
+            )

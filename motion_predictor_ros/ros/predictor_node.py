@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The live node: skeletons in, predicted motion, markers and diagnostics out.
+
+A lifecycle node: configure loads and warms up the model, activate subscribes. The executor only
+queues messages; one worker thread takes them all in and answers the newest, so that a slow moment
+costs predictions (counted as `superseded`) and never observations.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.logging import get_logger
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from visualization_msgs.msg import MarkerArray
+
+from motion_predictor_ros.config import PipelineConfig
+from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.errors import ConfigError, MotionPredictorError
+from motion_predictor_ros.msg import PredictedMotionArray, SkeletonArray
+from motion_predictor_ros.pipeline import Pipeline
+from motion_predictor_ros.ros.diagnostics import Statistics, diagnose
+from motion_predictor_ros.ros.encode import encode_prediction
+from motion_predictor_ros.ros.markers import SceneMarkers
+from motion_predictor_ros.ros.parameters import NodeConfig, check_changes, declare, read
+from motion_predictor_ros.ros.process import ros, spin
+from motion_predictor_ros.ros.throttled_log import ThrottledLog
+from motion_predictor_ros.ros.worker import Worker
+from motion_predictor_ros.skeleton.frame import Rejection
+from motion_predictor_ros.skeleton.layout import SkeletonLayout
+
+NAME = 'motion_predictor'
+NOT_CERTIFIED = (
+    'Nothing here is certified, and no prediction is a promise: use it behind a certified '
+    'speed-and-separation function, never instead of one.'
+)
+_INPUT_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+_OUTPUT_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+
+Arrival = tuple[Any, float]
+"""A message and when it came [s], on the monotonic clock."""
+
+
+class PredictorNode(LifecycleNode):  # type: ignore[misc]
+    """Answers SkeletonArray with PredictedMotionArray."""
+
+    def __init__(self) -> None:
+        """Declare parameters and begin to publish diagnostics.
+
+        Raises:
+            ConfigError: A parameter given at start cannot be used.
+        """
+        super().__init__(NAME)
+        declare(self, PipelineConfig())
+        declare(self, NodeConfig())
+        read(self, PipelineConfig)
+        self.settings = read(self, NodeConfig)
+        self.add_on_set_parameters_callback(self._check_parameters)
+        self.add_post_set_parameters_callback(self._apply_parameters)
+        self._pipeline: Pipeline | None = None
+        self._worker: Worker[Arrival] | None = None
+        self._subscription: Any = None
+        self._motion: Any = None
+        self._markers: Any = None
+        self._failure = ''
+        self._statistics = Statistics()
+        self._warnings = ThrottledLog(self.get_logger())
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self.create_timer(1.0, self._diagnose, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._change_state = self._service_change_state.callback
+        self._service_change_state.callback = self._on_change_state
+
+    def start(self) -> None:
+        """Configure and activate, unless a lifecycle manager is to do it."""
+        if not self.settings.auto_activate:
+            self.get_logger().info('auto_activate is false: waiting to be configured')
+        elif self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    def close(self) -> None:
+        """Stop working, whatever the state; nothing is published any more."""
+        self._stop()
+        self.destroy_node()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model and warm it up, so that the first person does not wait."""
+        started_s = time.monotonic()
+        try:
+            self._load()
+        except Exception as error:
+            return self._fail('configure', error)
+        assert self._pipeline is not None
+        predictor, layout = self._pipeline.predictor, self._pipeline.config.skeleton.layout
+        self._failure = ''
+        self.get_logger().info(
+            f'model {predictor.model} on {predictor.device}, layout {layout!r}, '
+            f'ready after {time.monotonic() - started_s:.2f} s'
+        )
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe and begin to work."""
+        try:
+            self._subscription = self.create_subscription(
+                SkeletonArray,
+                self.settings.input_topic,
+                self._on_skeletons,
+                _INPUT_QOS,
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            )
+        except Exception as error:
+            return self._fail('activate', error)
+        self._worker = Worker(self.settings.queue, self._work)
+        self._worker.start()
+        self.get_logger().info(f'predicting from {self._subscription.topic_name}')
+        self.get_logger().warning(NOT_CERTIFIED)
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe and forget everybody."""
+        self._stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Give the model back."""
+        self._release()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Undo everything, from any state."""
+        self._release()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Undo everything; the node can be configured anew."""
+        self._release()
+        return super().on_error(state)
+
+    def _load(self) -> None:
+        config, self.settings = read(self, PipelineConfig), read(self, NodeConfig)
+        pipeline = Pipeline.load(config, self._on_rejection)
+        self._drawing = SceneMarkers(
+            SkeletonLayout.load(config.skeleton.layout),
+            pipeline.predictor.horizons_s,
+            self.settings.marker_ghosts,
+            self.settings.marker_lifetime_s,
+        )
+        overrides = QoSOverridingOptions.with_default_policies()
+        self._motion = self.create_lifecycle_publisher(
+            PredictedMotionArray, 'predicted_motion', _OUTPUT_QOS, qos_overriding_options=overrides
+        )
+        self._markers = self.create_lifecycle_publisher(
+            MarkerArray, 'markers', _OUTPUT_QOS, qos_overriding_options=overrides
+        )
+        self._pipeline = pipeline
+
+    def _fail(self, doing: str, error: Exception) -> TransitionCallbackReturn:
+        kind = '' if isinstance(error, MotionPredictorError) else f'{type(error).__name__}: '
+        self._failure = f'cannot {doing}: {kind}{error}'
+        self.get_logger().error(self._failure)
+        if doing == 'configure':
+            self._release()
+        return TransitionCallbackReturn.FAILURE
+
+    def _stop(self) -> None:
+        if self._subscription is not None:
+            self.destroy_subscription(self._subscription)
+        if self._worker is not None:
+            self._worker.stop()
+        if self._pipeline is not None:
+            self._pipeline.reset()
+        self._subscription, self._worker = None, None
+
+    def _release(self) -> None:
+        self._stop()
+        for publisher in (self._motion, self._markers):
+            if publisher is not None:
+                self.destroy_lifecycle_publisher(publisher)
+        self._pipeline, self._motion, self._markers = None, None, None
+
+    def _on_skeletons(self, message: SkeletonArray) -> None:
+        arrival_s = self._statistics.received()
+        assert self._worker is not None
+        if not self._worker.put((message, arrival_s)):
+            self._drop('queue_overflow', f'more than {self.settings.queue} observations waited')
+
+    def _work(self, waiting: list[Arrival]) -> None:
+        """Run in the worker's thread: nothing may escape."""
+        try:
+            self._answer(waiting)
+        except Exception as error:
+            if self._pipeline is not None and self.context.ok():
+                self._drop('internal_error', f'{type(error).__name__}: {error}')
+                self._pipeline.reset()
+
+    def _answer(self, waiting: list[Arrival]) -> None:
+        """Take everything in, then predict once, for the newest."""
+        started_s = time.monotonic()
+        assert self._pipeline is not None and self._motion is not None
+        resets = self._pipeline.resets
+        accepted = sum(self._pipeline.observe(message) for message, _ in waiting)
+        if self._pipeline.resets > resets:
+            self._warnings.warn('time_jump', 'time went back: everybody is forgotten')
+        if accepted > 1:
+            self._drop(
+                'superseded', 'newer observations waited: too slow for them all', accepted - 1
+            )
+        scene = self._pipeline.predict() if accepted else None
+        if scene is None:
+            return
+        age_s = (self.get_clock().now().nanoseconds - scene.stamp_ns) / NS_PER_S
+        self._motion.publish(encode_prediction(scene, age_s))
+        done_s = time.monotonic()
+        step_ms, latency_ms = 1e3 * (done_s - started_s), 1e3 * (done_s - waiting[-1][1])
+        self._statistics.answered(scene, age_s, step_ms, latency_ms)
+        if self.settings.markers and self._markers.get_subscription_count():
+            self._markers.publish(self._drawing.update(scene))
+
+    def _on_rejection(self, rejection: Rejection) -> None:
+        self._drop(rejection.reason, rejection.message)
+
+    def _drop(self, reason: str, message: str, count: int = 1) -> None:
+        self._statistics.dropped(reason, count)
+        self._warnings.warn(reason, message)
+
+    def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        try:
+            check_changes(changes, self._pipeline is not None, PipelineConfig(), NodeConfig())
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _apply_parameters(self, changes: list[Parameter]) -> None:
+        self.settings = read(self, NodeConfig)
+        if self._pipeline is not None:
+            self._pipeline.predictor.config = read(self, PipelineConfig).prediction
+
+    def _on_change_state(self, request: Any, response: Any) -> Any:
+        """Answer a transition that the present state does not know, which rclpy raises on."""
+        try:
+            return self._change_state(request, response)
+        except Exception as error:
+            self.get_logger().error(f'refused transition {request.transition.id}: {error}')
+            response.success = False
+            return response
+
+    def _diagnose(self) -> None:
+        state = self._state_machine.current_state[1]
+        name = f'{self.get_fully_qualified_name()}: prediction'
+        pipeline = self._pipeline
+        facts = {} if pipeline is None else {'resets': str(pipeline.resets)}
+        if pipeline is not None:
+            predictor = pipeline.predictor
+            facts |= {'model': predictor.model, 'device': str(predictor.device)}
+        status = diagnose(name, state, self._failure, facts, self._statistics)
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node until a signal; return 2 if a parameter given at start cannot be used."""
+    with ros(args):
+        try:
+            node = PredictorNode()
+        except ConfigError as error:
+            get_logger(NAME).fatal(str(error))
+            return 2
+        try:
+            node.start()
+            spin(node)
+        finally:
+            node.close()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

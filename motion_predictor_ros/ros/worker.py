@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A thread that works off whatever has come in, so that the executor never waits for the model."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar('T')
+
+
+class Worker(Generic[T]):
+    """Calls `work` with everything that waits, oldest first, whenever something waits.
+
+    `work` must not raise: it would end the thread.
+    """
+
+    def __init__(self, bound: int, work: Callable[[list[T]], None]) -> None:
+        self._waiting: deque[T] = deque(maxlen=bound)
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._work = work
+        self._thread = threading.Thread(target=self._run, name='predict', daemon=True)
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def put(self, item: T) -> bool:
+        """Add one item; return False if the oldest had to give way."""
+        with self._changed:
+            room = len(self._waiting) < (self._waiting.maxlen or 0)
+            self._waiting.append(item)
+            self._changed.notify()
+        return room
+
+    def stop(self) -> None:
+        """Return when the work in hand is done; what waits is dropped."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while items := self._take():
+            self._work(items)
+
+    def _take(self) -> list[T]:
+        """Wait for items; empty when stopping."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._stopping)
+            items = [] if self._stopping else list(self._waiting)
+            self._waiting.clear()
+        return items

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real rclpy and Fast DDS, real processes; left out as a whole where rclpy is not installed."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+try:
+    import rclpy  # noqa: F401
+
+    _MISSING = ''
+except ImportError as error:
+    _MISSING = f'rclpy cannot be imported: {error}'
+
+if TYPE_CHECKING:
+    from ros.graph import Graph, Process
+
+# Up to 100, whose ports are safe on Linux; away from the one that the session has.
+_domains = itertools.cycle((os.getpid() + turn) % 100 + 1 for turn in range(7, 97))
+
+
+class _NoRos(pytest.Module):
+    """Stands for a module that cannot even be imported without ROS."""
+
+    def collect(self) -> Any:
+        pytest.skip(_MISSING, allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> Any:
+    return _NoRos.from_parent(parent, path=module_path) if _MISSING else None
+
+
+@pytest.fixture(scope='session')
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from ros.graph import tiny_model
+
+    return tiny_model(tmp_path_factory.mktemp('model') / 'tiny.safetensors')
+
+
+@pytest.fixture(scope='module')
+def graph() -> 'Iterator[Graph]':
+    """A domain for one module, and a node of the test's in it."""
+    from ros.graph import Graph
+
+    made = Graph(next(_domains))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope='module')
+def launch(
+    graph: 'Graph', tmp_path_factory: pytest.TempPathFactory
+) -> 'Iterator[Callable[..., Process]]':
+    """Start executables that end with the module."""
+    from ros.graph import Process
+
+    folder = tmp_path_factory.mktemp('processes')
+    started: list[Process] = []
+
+    def start(name: str, *args: str) -> Process:
+        log = folder / f'{len(started)}_{name}.log'
+        started.append(Process.module(name, args, log, graph.domain))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.stop()

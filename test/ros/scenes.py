@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Made-up predictions, for the tests of what is drawn and sent."""
+
+import numpy as np
+from ros.graph import LAYOUT, START_NS
+
+from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction, SolverReport
+from motion_predictor_ros.skeleton.frame import Validity, Window
+
+STAMP_NS = START_NS + 123456789
+HORIZONS_S = 0.04 * np.arange(1, 26)
+
+
+def seen(
+    person_id: str,
+    stamp_ns: int = STAMP_NS,
+    shift_m: float = 0.0,
+    validity: Validity = Validity.OK,
+) -> Prediction:
+    rng = np.random.default_rng(5)
+    past = rng.normal(size=(25, 18, 3)) + shift_m
+    seen_all, sure = np.ones((25, 18), dtype=bool), np.ones((25, 18), dtype=np.float32)
+    root = rng.normal(size=(25, 18, 3, 3))
+    return Prediction(
+        person_id,
+        stamp_ns,
+        validity,
+        '' if validity == Validity.OK else 'because',
+        Window(person_id, stamp_ns, past, seen_all, sure, restarted=False),
+        rng.normal(size=(25, 18, 3)) + shift_m,
+        0.01 * root @ root.swapaxes(-1, -2),
+        SolverReport(steps=7, residual=1e-4, converged=True, warm=True),
+    )
+
+
+def unseen(person_id: str, stamp_ns: int = STAMP_NS) -> Prediction:
+    return Prediction(person_id, stamp_ns, Validity.WARMING_UP, 'observed 0.12 s of 0.96 s')
+
+
+def scene(*people: Prediction, stamp_ns: int = STAMP_NS) -> ScenePrediction:
+    return ScenePrediction(stamp_ns, 'world', 'tiny@0', LAYOUT.joint_names, HORIZONS_S, people)

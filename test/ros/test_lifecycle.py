@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node in the hands of a lifecycle manager, and with models and parameters that fail."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lifecycle_msgs.msg import Transition
+from motion_predictor_ros.msg import PredictedMotionArray
+from ros.graph import PERIOD_NS, START_NS, WINDOW, Diagnostics, Graph, Process
+
+Launch = Callable[..., Process]
+
+
+@pytest.fixture(scope='module')
+def node(launch: Launch, model: Path) -> Process:
+    parameters = ['auto_activate:=false', f'prediction.weights:={model}']
+    given = [word for each in parameters for word in ('-p', each)]
+    process = launch('predictor_node', '--ros-args', *given)
+    process.wait_for('waiting to be configured')
+    return process
+
+
+def test_the_node_publishes_only_while_active(graph: Graph, node: Process) -> None:
+    received = graph.collect(PredictedMotionArray, '/predicted_motion')
+    assert graph.state() == 'unconfigured'
+    assert graph.transition('configure') and graph.state() == 'inactive'
+    assert graph.node.count_subscribers('/skeletons') == 0
+    graph.walk(START_NS, count=3)
+    assert graph.transition('activate') and graph.state() == 'active'
+    graph.wait_for_input()
+    graph.spin(0.3)
+    assert received == []
+    graph.walk(START_NS)
+    graph.until(lambda: len(received) > WINDOW // 2)
+    assert graph.transition('deactivate') and graph.state() == 'inactive'
+    graph.spin(0.1)
+    received.clear()
+    graph.walk(START_NS + WINDOW * PERIOD_NS)
+    assert received == []
+
+
+def test_reactivating_forgets_everybody(graph: Graph, node: Process) -> None:
+    received = graph.collect(PredictedMotionArray, '/predicted_motion')
+    assert graph.transition('activate')
+    graph.wait_for_input()
+    graph.walk(START_NS + WINDOW * PERIOD_NS, count=3)
+    graph.until(lambda: received)
+    assert received[-1].persons[0].validity == received[-1].persons[0].WARMING_UP
+    assert graph.transition('deactivate')
+
+
+def test_a_transition_that_is_not_possible_is_refused_and_the_node_lives(
+    graph: Graph, node: Process
+) -> None:
+    assert graph.state() == 'inactive'
+    assert not graph.transition_by_id(Transition.TRANSITION_CONFIGURE)
+    assert not graph.transition('nonsense')
+    assert graph.state() == 'inactive'
+
+
+def test_parameters_can_change_after_cleanup_only(graph: Graph, node: Process) -> None:
+    assert not graph.set('queue', 20).successful
+    assert graph.transition('cleanup') and graph.state() == 'unconfigured'
+    assert graph.set('queue', 20).successful
+    assert graph.get(['queue'])[0].integer_value == 20
+
+
+@pytest.mark.parametrize('fault', ['missing', 'damaged', 'alien'])
+def test_weights_that_cannot_be_used_leave_the_node_unconfigured_and_alive(
+    graph: Graph, node: Process, model: Path, tmp_path: Path, fault: str
+) -> None:
+    path = tmp_path / f'{fault}.safetensors'
+    whole = model.read_bytes()
+    if fault != 'missing':
+        path.write_bytes(whole[: len(whole) // 2] if fault == 'damaged' else b'not a model')
+    assert graph.set('prediction.weights', str(path)).successful
+    assert not graph.transition('configure')
+    assert graph.state() == 'unconfigured'
+    node.wait_for(f'{fault}.safetensors', timeout_s=2.0)
+    figures = Diagnostics(graph).next()
+    assert str(path) in figures['message'] and figures['level'] == '2'
+
+
+def test_a_layout_and_a_device_that_do_not_fit_are_named(
+    graph: Graph, node: Process, model: Path
+) -> None:
+    assert graph.set('prediction.weights', str(model)).successful
+    for name, wrong, right in (
+        ('prediction.device', 'cuda:99', 'auto'),
+        ('skeleton.layout', 'octopus', 'body18'),
+    ):
+        assert graph.set(name, wrong).successful
+        assert not graph.transition('configure')
+        node.wait_for(wrong, timeout_s=2.0)
+        assert graph.set(name, right).successful
+    assert graph.transition('configure')
+
+
+def test_a_topic_that_cannot_be_leaves_the_node_inactive(graph: Graph, node: Process) -> None:
+    assert graph.transition('cleanup')
+    assert graph.set('input_topic', 'no topic!').successful
+    assert graph.transition('configure')
+    assert not graph.transition('activate')
+    assert graph.state() == 'inactive'
+    assert 'cannot activate' in node.output
+
+
+def test_shutdown_is_possible_and_sigterm_ends_the_process(graph: Graph, node: Process) -> None:
+    assert graph.transition('shutdown') and graph.state() == 'finalized'
+    code, seconds = node.stop(signal.SIGTERM)
+    assert code == 0 and seconds < 2.0
+    assert 'Traceback' not in node.output
+
+
+@pytest.mark.parametrize(
+    ('given', 'said'),
+    [
+        (['-p', 'prediction.max_steps:=1000'], 'prediction.max_steps'),
+        (['-p', 'prediction.tolerance:=tight'], 'prediction.tolerance'),
+        (['--params-file', '/no/such.yaml'], '/no/such.yaml'),
+    ],
+    ids=['out of range', 'wrong type', 'no file'],
+)
+def test_a_start_that_cannot_be_is_one_clear_error(
+    launch: Launch, given: list[str], said: str
+) -> None:
+    process = launch('predictor_node', '--ros-args', *given)
+    assert process.wait() == 2
+    assert said in process.output and 'Traceback' not in process.output

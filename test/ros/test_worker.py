@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker: everything in order, the oldest lost first, no waiting at the end."""
+
+import threading
+import time
+
+from motion_predictor_ros.ros.diagnostics import Statistics
+from motion_predictor_ros.ros.throttled_log import ThrottledLog
+from motion_predictor_ros.ros.worker import Worker
+
+
+def test_what_waited_is_handed_over_together_and_in_order() -> None:
+    done, begun, go_on = [], threading.Event(), threading.Event()
+
+    def work(items: list[int]) -> None:
+        done.append(items)
+        begun.set()
+        go_on.wait(5)
+
+    worker = Worker(10, work)
+    worker.start()
+    assert worker.put(0) and begun.wait(5)
+    assert all([worker.put(item) for item in (1, 2, 3)])
+    go_on.set()
+    end_s = time.monotonic() + 5
+    while len(done) < 2 and time.monotonic() < end_s:
+        time.sleep(0.001)
+    worker.stop()
+    assert done == [[0], [1, 2, 3]]
+
+
+def test_a_full_worker_loses_the_oldest_and_says_so() -> None:
+    done: list[list[int]] = []
+    worker = Worker(2, done.append)
+    assert [worker.put(item) for item in (1, 2, 3)] == [True, True, False]
+    worker.start()
+    time.sleep(0.1)
+    worker.stop()
+    assert done == [[2, 3]]
+
+
+def test_an_idle_worker_stops_at_once() -> None:
+    worker: Worker[int] = Worker(2, lambda items: None)
+    worker.start()
+    begin_s = time.monotonic()
+    worker.stop()
+    assert time.monotonic() - begin_s < 0.5
+
+
+class Lines:
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def warning(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_the_first_of_each_reason_is_said_and_the_flood_is_not() -> None:
+    lines = Lines()
+    log = ThrottledLog(lines)
+    for _ in range(100):
+        log.warn('bad_stamp', 'no stamp')
+    log.warn('wrong_length', 'too short')
+    assert lines.said == ['bad_stamp: no stamp', 'wrong_length: too short']
+
+
+def test_a_fault_is_complained_of_once_and_an_ordinary_drop_never() -> None:
+    statistics = Statistics()
+    assert statistics.complaint() == 'no input yet'
+    statistics.received()
+    statistics.dropped('superseded', 3)
+    assert statistics.complaint() == ''
+    statistics.dropped('bad_stamp')
+    assert statistics.complaint() == 'dropped: bad_stamp 1'
+    assert statistics.complaint() == ''
+    assert statistics.values()['drops.superseded'] == '3'
