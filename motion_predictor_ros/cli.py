@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from tqdm import tqdm
 
 from motion_predictor_ros.config import PipelineConfig, read_parameter_file
 from motion_predictor_ros.errors import MotionPredictorError
@@ -119,8 +118,7 @@ def _evaluate_mocap(options: argparse.Namespace) -> None:
     recordings = load_recordings(options.data)
     if options.split:
         recordings = recordings.select(lambda clip: clip.split == options.split)
-    with tqdm(total=1.0, unit='', disable=options.json, leave=False) as bar:
-        report = evaluate_mocap(recordings, trained, bar.update)
+    report = evaluate_mocap(recordings, trained, progress=not options.json)
     if options.json:
         print(json.dumps(report))
         return

@@ -5,11 +5,11 @@
 solved cold; mean over windows and joints.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.evaluation.baselines import BASELINES
@@ -28,7 +28,8 @@ _CHUNK = 64
 def evaluate_mocap(
     recordings: Recordings,
     trained: TrainedMotionDEQ,
-    progress: Callable[[float], object] = lambda share: None,
+    *,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Return errors [mm] by method and horizon, and how the solver fared.
 
@@ -44,7 +45,7 @@ def evaluate_mocap(
     device = next(trained.module.parameters()).device
     errors: dict[str, list[Any]] = {name: [] for name in ('motion_deq', *BASELINES)}
     steps, residuals = [], []
-    for chunk in windows.split(_CHUNK):
+    for chunk in tqdm(windows.split(_CHUNK), unit='batch', leave=False, disable=not progress):
         observed, truth = chunk[:, : shape.past], chunk[:, shape.past :].double().numpy()
         predicted, _, found = trained.module(observed.to(device), SolverSettings())
         guesses = {'motion_deq': predicted.double().cpu().numpy()}
@@ -56,7 +57,6 @@ def evaluate_mocap(
             errors[name].append(mean_joint_error(guess, truth))
         steps.append(found.steps.double().cpu().numpy())
         residuals.append(found.residual.double().cpu().numpy())
-        progress(len(chunk) / len(windows))
     horizons_s = shape.period_s * np.arange(1, shape.future + 1)
     report: dict[str, Any] = {
         name: {'mpjpe_mm': mpjpe_mm(np.concatenate(rows), horizons_s)}

@@ -93,7 +93,7 @@ def print_errors(errors: Mapping[str, Mapping[str, float]], title: str, console:
     """Print one line per method, one column per horizon [mm], the best of each in bold."""
     horizons = list(errors['motion_deq'])
     table = Table(title=title, title_justify='left')
-    table.add_column('MPJPE [mm] after [ms]')
+    table.add_column(r'MPJPE \[mm] after \[ms]')
     for horizon in horizons:
         table.add_column(horizon, justify='right')
     best = {ms: min(row[ms] for row in errors.values()) for ms in horizons}
