@@ -1,8 +1,8 @@
 # Every habit in one place. Needs python3, gcc, g++, cmake and make; everything else goes to .venv.
 SHELL := /bin/bash
 BIN := .venv/bin
-DATA ?= data
-MOTIONS ?= motions
+DATA ?= mocap.npz
+MOTIONS ?=
 
 # A sourced ROS must not mix with the one in .venv.
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH LD_LIBRARY_PATH PYTHONPATH PYTHONHOME
@@ -42,9 +42,10 @@ clean: ## remove .venv and everything made by builds and tools; runs/ stays
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-train-body-1s: env ## train the shipped model on DATA (a folder); resumes runs/body_1s
+train-body-1s: env ## train the shipped model on DATA (npz of clips); resumes runs/body_1s
 	$(BIN)/motion-predictor train motion-deq --recipe body_1s --data "$(DATA)" \
 		--out runs/body_1s --resume
 
-demo-bag: env ## make demo/demo.mcap from MOTIONS (a folder of motion files)
-	$(BIN)/motion-predictor convert deepmimic --source "$(MOTIONS)" --out demo/demo.mcap
+demo-bag: env ## make demo/demo.mcap from MOTIONS (default: the clips that pybullet ships)
+	$(BIN)/motion-predictor convert deepmimic $(if $(MOTIONS),--source "$(MOTIONS)") \
+		--out demo/demo.mcap

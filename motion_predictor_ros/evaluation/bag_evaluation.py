@@ -48,7 +48,7 @@ def evaluate_bag(
     """
     pipeline = Pipeline.load(config)
     messages = (each.message for each in skeleton_messages(bag, topic))
-    bar = tqdm(messages, unit='frame', leave=False, disable=not progress)
+    bar = tqdm(messages, unit='frame', leave=False, disable=None if progress else True)
     played = replay(bar, pipeline)
     cases = score(played)
     layout = SkeletonLayout.load(config.skeleton.layout)

@@ -32,14 +32,13 @@ def draw_scene(
     path: Path,
     columns: int = 4,
 ) -> None:
-    """Write a PNG of up to `columns` people and the errors by horizon."""
+    """Write a PNG of the first `columns` people and the errors by horizon."""
     people: dict[str, list[Case]] = {}
     for case in cases:
         people.setdefault(case.prediction.person_id, []).append(case)
-    # Those who move most have most to predict.
-    chosen = sorted(people, key=lambda name: -_last_error(people[name], 'repeat_last'))[:columns]
-    figure = Figure(figsize=(3.4 * max(len(chosen), 2), 6.6), facecolor='white')
-    grid = figure.add_gridspec(2, len(chosen), height_ratios=[2.1, 1.0], hspace=0.12)
+    chosen = list(people)[:columns]
+    figure = Figure(figsize=(3.4 * max(len(chosen), 2), 6.0), facecolor='white')
+    grid = figure.add_gridspec(2, len(chosen), height_ratios=[1.9, 1.0], hspace=0.04)
     for place, name in enumerate(chosen):
         axes = figure.add_subplot(grid[0, place], projection='3d')
         _draw_person(axes, _median_case(people[name]), horizons_s, layout)
@@ -55,10 +54,6 @@ def draw_scene(
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, bbox_inches='tight', metadata={'Software': None})
-
-
-def _last_error(cases: list[Case], method: str) -> float:
-    return float(np.mean([case.errors[method][-1] for case in cases]))
 
 
 def _median_case(cases: list[Case]) -> Case:
@@ -96,7 +91,7 @@ def _frame_view(axes: Any, points: Float64[np.ndarray, 'point xyz=3']) -> None:
     axes.set_xlim(middle[0] - half, middle[0] + half)
     axes.set_ylim(middle[1] - half, middle[1] + half)
     axes.set_zlim(middle[2] - half, middle[2] + half)
-    axes.set_box_aspect((1, 1, 1), zoom=1.35)
+    axes.set_box_aspect((1, 1, 1), zoom=1.8)
     axes.view_init(elev=12, azim=-60)
     axes.set_axis_off()
 

@@ -45,7 +45,9 @@ def evaluate_mocap(
     device = next(trained.module.parameters()).device
     errors: dict[str, list[Any]] = {name: [] for name in ('motion_deq', *BASELINES)}
     steps, residuals = [], []
-    for chunk in tqdm(windows.split(_CHUNK), unit='batch', leave=False, disable=not progress):
+    for chunk in tqdm(
+        windows.split(_CHUNK), unit='batch', leave=False, disable=None if progress else True
+    ):
         observed, truth = chunk[:, : shape.past], chunk[:, shape.past :].double().numpy()
         predicted, _, found = trained.module(observed.to(device), SolverSettings())
         guesses = {'motion_deq': predicted.double().cpu().numpy()}

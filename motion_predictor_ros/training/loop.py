@@ -69,7 +69,9 @@ def train(
         done, best = _restore(task, optimiser, out / 'last.safetensors')
     deadline = math.inf if minutes is None else time.monotonic() + 60.0 * minutes
     recent: dict[str, float] = {}
-    with tqdm(initial=done, total=schedule.steps, unit='step', dynamic_ncols=True) as bar:
+    with tqdm(
+        initial=done, total=schedule.steps, unit='step', dynamic_ncols=True, disable=None
+    ) as bar:
         for index in range(done, schedule.steps):
             losses = _optimise(task, optimiser, schedule, index)
             recent = {key: 0.98 * recent.get(key, v) + 0.02 * v for key, v in losses.items()}
