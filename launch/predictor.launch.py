@@ -4,13 +4,12 @@
 ros2 launch motion_predictor_ros predictor.launch.py input:=/tracker/skeletons rviz:=true
 """
 
+from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
-
-from launch import LaunchDescription
 
 PACKAGE = 'motion_predictor_ros'
 CONFIG = [FindPackageShare(PACKAGE), 'config']

@@ -186,7 +186,8 @@ def run(options: argparse.Namespace, node: Node) -> None:
         _sleep_until(time.monotonic() + options.delay)
     while rclpy.ok():
         count = play(options.bag, publishers, clock, options.topics)
-        node.get_logger().info(f'played {count} messages on {", ".join(publishers)}')
+        if rclpy.ok():
+            node.get_logger().info(f'played {count} messages on {", ".join(publishers)}')
         if not options.loop:
             break
     for publisher in publishers.values():

@@ -108,18 +108,14 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and begin to work."""
+        assert self._pipeline is not None
+        warm_up = self._pipeline.predictor.warm_up
+        self._worker = Worker(self.settings.queue, self._work, warm_up)
         try:
-            self._subscription = self.create_subscription(
-                SkeletonArray,
-                self.settings.input_topic,
-                self._on_skeletons,
-                _INPUT_QOS,
-                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-            )
+            self._worker.start()
+            self._subscribe()
         except Exception as error:
             return self._fail('activate', error)
-        self._worker = Worker(self.settings.queue, self._work)
-        self._worker.start()
         self.get_logger().info(f'predicting from {self._subscription.topic_name}')
         self.get_logger().warning(NOT_CERTIFIED)
         return super().on_activate(state)
@@ -162,12 +158,23 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         )
         self._pipeline = pipeline
 
+    def _subscribe(self) -> None:
+        self._subscription = self.create_subscription(
+            SkeletonArray,
+            self.settings.input_topic,
+            self._on_skeletons,
+            _INPUT_QOS,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+
     def _fail(self, doing: str, error: Exception) -> TransitionCallbackReturn:
         kind = '' if isinstance(error, MotionPredictorError) else f'{type(error).__name__}: '
         self._failure = f'cannot {doing}: {kind}{error}'
         self.get_logger().error(self._failure)
         if doing == 'configure':
             self._release()
+        else:
+            self._stop()
         return TransitionCallbackReturn.FAILURE
 
     def _stop(self) -> None:

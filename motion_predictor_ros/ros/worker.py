@@ -15,16 +15,29 @@ class Worker(Generic[T]):
     `work` must not raise: it would end the thread.
     """
 
-    def __init__(self, bound: int, work: Callable[[list[T]], None]) -> None:
+    def __init__(
+        self, bound: int, work: Callable[[list[T]], None], prepare: Callable[[], None]
+    ) -> None:
+        """Set up; nothing runs before `start`.
+
+        Args:
+            bound: How many items may wait.
+            prepare: Runs first, in the worker's thread: torch sets itself up in each thread anew.
+        """
         self._waiting: deque[T] = deque(maxlen=bound)
         self._changed = threading.Condition()
         self._stopping = False
-        self._work = work
+        self._work, self._prepare = work, prepare
+        self._prepared = threading.Event()
+        self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name='predict', daemon=True)
 
     def start(self) -> None:
-        """Begin to work."""
+        """Begin to work; return when prepared, or raise what prevented it."""
         self._thread.start()
+        self._prepared.wait()
+        if self._failure is not None:
+            raise self._failure
 
     def put(self, item: T) -> bool:
         """Add one item; return False if the oldest had to give way."""
@@ -42,6 +55,11 @@ class Worker(Generic[T]):
         self._thread.join()
 
     def _run(self) -> None:
+        try:
+            self._prepare()
+        except Exception as error:
+            self._failure = error
+        self._prepared.set()
         while items := self._take():
             self._work(items)
 

@@ -3,7 +3,8 @@
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,20 +53,29 @@ def graph() -> 'Iterator[Graph]':
 
 
 @pytest.fixture(scope='module')
-def launch(
+def processes(
     graph: 'Graph', tmp_path_factory: pytest.TempPathFactory
 ) -> 'Iterator[Callable[..., Process]]':
-    """Start executables that end with the module."""
+    """Start commands in the module's domain; they end with the module."""
     from ros.graph import Process
 
     folder = tmp_path_factory.mktemp('processes')
     started: list[Process] = []
 
-    def start(name: str, *args: str) -> Process:
-        log = folder / f'{len(started)}_{name}.log'
-        started.append(Process.module(name, args, log, graph.domain))
+    def start(command: Sequence[str]) -> Process:
+        started.append(Process(command, folder / f'{len(started)}.log', graph.domain))
         return started[-1]
 
     yield start
     for process in started:
         process.stop()
+
+
+@pytest.fixture(scope='module')
+def launch(processes: 'Callable[..., Process]') -> 'Callable[..., Process]':
+    """Start one of our executables, as the module that it is."""
+
+    def start(name: str, *args: str) -> 'Process':
+        return processes([sys.executable, '-m', f'motion_predictor_ros.ros.{name}', *args])
+
+    return start

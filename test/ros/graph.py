@@ -5,7 +5,6 @@ import dataclasses
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -79,10 +78,6 @@ class Process:
         self._log = log
         with log.open('w') as file:
             self._popen = subprocess.Popen(command, stdout=file, stderr=file, env=env)
-
-    @classmethod
-    def module(cls, name: str, args: Sequence[str], log: Path, domain: int) -> 'Process':
-        return cls([sys.executable, '-m', f'motion_predictor_ros.ros.{name}', *args], log, domain)
 
     @property
     def output(self) -> str:

@@ -114,18 +114,14 @@ def test_shutdown_is_possible_and_sigterm_ends_the_process(graph: Graph, node: P
     assert 'Traceback' not in node.output
 
 
-@pytest.mark.parametrize(
-    ('given', 'said'),
-    [
-        (['-p', 'prediction.max_steps:=1000'], 'prediction.max_steps'),
-        (['-p', 'prediction.tolerance:=tight'], 'prediction.tolerance'),
-        (['--params-file', '/no/such.yaml'], '/no/such.yaml'),
-    ],
-    ids=['out of range', 'wrong type', 'no file'],
-)
-def test_a_start_that_cannot_be_is_one_clear_error(
-    launch: Launch, given: list[str], said: str
-) -> None:
-    process = launch('predictor_node', '--ros-args', *given)
-    assert process.wait() == 2
-    assert said in process.output and 'Traceback' not in process.output
+def test_a_start_that_cannot_be_is_one_clear_error(launch: Launch) -> None:
+    starts = {
+        'prediction.max_steps': ['-p', 'prediction.max_steps:=1000'],
+        '/no/such.yaml': ['--params-file', '/no/such.yaml'],
+    }
+    running = {
+        said: launch('predictor_node', '--ros-args', *args) for said, args in starts.items()
+    }
+    for said, process in running.items():
+        assert process.wait() == 2
+        assert said in process.output and 'Traceback' not in process.output

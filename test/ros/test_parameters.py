@@ -1,17 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parameters: one source of defaults, and no change that cannot be followed."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import rclpy
 import yaml
 from rclpy.parameter import Parameter
 
 from motion_predictor_ros.config import PipelineConfig, iterate_params
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.ros.parameters import NodeConfig, check_changes, describe
+from motion_predictor_ros.ros.parameters import NodeConfig, check_changes, declare, describe, read
 from motion_predictor_ros.share import share_file
+
+
+@pytest.fixture(scope='module')
+def context() -> Iterator[rclpy.Context]:
+    made = rclpy.Context()
+    rclpy.init(context=made)
+    yield made
+    made.try_shutdown()
+
 
 CONFIGS = (PipelineConfig(), NodeConfig())
 
@@ -77,6 +89,38 @@ def test_a_change_that_can_be_followed_is_accepted(name: str, value: Any, runnin
 def test_a_change_that_cannot_be_followed_is_refused(name: str, value: Any, running: bool) -> None:
     with pytest.raises(ConfigError, match=name):
         check_changes([Parameter(name, value=value)], running, *CONFIGS)
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        ('prediction.max_steps', 1000),
+        ('prediction.max_steps', 'many'),
+        ('prediction.tolerance', 1),
+        ('skeleton.max_gap_s', float('nan')),
+        ('auto_activate', 'yes'),
+    ],
+)
+def test_a_start_with_a_value_that_cannot_be_is_refused(
+    context: rclpy.Context, name: str, value: Any
+) -> None:
+    given = [Parameter(name, value=value)]
+    node = rclpy.create_node('refusing', context=context, parameter_overrides=given)
+    with pytest.raises(ConfigError, match=name):
+        for each in CONFIGS:
+            declare(node, each)
+    node.destroy_node()
+
+
+def test_what_is_declared_is_read_back(context: rclpy.Context) -> None:
+    given = [Parameter('prediction.max_steps', value=7), Parameter('markers', value=False)]
+    node = rclpy.create_node('reading', context=context, parameter_overrides=given)
+    for each in CONFIGS:
+        declare(node, each)
+    prediction = replace(PipelineConfig().prediction, max_steps=7)
+    assert read(node, PipelineConfig) == replace(PipelineConfig(), prediction=prediction)
+    assert read(node, NodeConfig) == NodeConfig(markers=False)
+    node.destroy_node()
 
 
 def test_parameters_of_rclpy_itself_pass() -> None:

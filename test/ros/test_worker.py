@@ -4,9 +4,32 @@
 import threading
 import time
 
+import pytest
+
 from motion_predictor_ros.ros.diagnostics import Statistics
 from motion_predictor_ros.ros.throttled_log import ThrottledLog
 from motion_predictor_ros.ros.worker import Worker
+
+
+def nothing() -> None:
+    pass
+
+
+def test_the_worker_is_prepared_in_its_own_thread_before_start_returns() -> None:
+    threads: list[threading.Thread] = []
+    worker: Worker[int] = Worker(
+        2, lambda items: None, lambda: threads.append(threading.current_thread())
+    )
+    worker.start()
+    assert len(threads) == 1 and threads[0] is not threading.current_thread()
+    worker.stop()
+
+
+def test_a_preparation_that_fails_is_told_to_whoever_starts() -> None:
+    worker: Worker[int] = Worker(2, lambda items: None, lambda: exec('1 / 0'))
+    with pytest.raises(ZeroDivisionError):
+        worker.start()
+    worker.stop()
 
 
 def test_what_waited_is_handed_over_together_and_in_order() -> None:
@@ -17,7 +40,7 @@ def test_what_waited_is_handed_over_together_and_in_order() -> None:
         begun.set()
         go_on.wait(5)
 
-    worker = Worker(10, work)
+    worker = Worker(10, work, nothing)
     worker.start()
     assert worker.put(0) and begun.wait(5)
     assert all([worker.put(item) for item in (1, 2, 3)])
@@ -31,7 +54,7 @@ def test_what_waited_is_handed_over_together_and_in_order() -> None:
 
 def test_a_full_worker_loses_the_oldest_and_says_so() -> None:
     done: list[list[int]] = []
-    worker = Worker(2, done.append)
+    worker = Worker(2, done.append, nothing)
     assert [worker.put(item) for item in (1, 2, 3)] == [True, True, False]
     worker.start()
     time.sleep(0.1)
@@ -40,7 +63,7 @@ def test_a_full_worker_loses_the_oldest_and_says_so() -> None:
 
 
 def test_an_idle_worker_stops_at_once() -> None:
-    worker: Worker[int] = Worker(2, lambda items: None)
+    worker: Worker[int] = Worker(2, lambda items: None, nothing)
     worker.start()
     begin_s = time.monotonic()
     worker.stop()

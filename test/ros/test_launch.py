@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The launch files start the right programs with the right parameters, and these really run."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from motion_predictor_ros.msg import PredictedMotionArray
+from rclpy.serialization import serialize_message
+from ros.graph import PERIOD_NS, START_NS, Graph, Process, skeletons, stamp_ns
+from ros.launch_stand_in import resolve
+
+from motion_predictor_ros.evaluation.bags import BagWriter
+from motion_predictor_ros.share import share_file
+
+PREDICTOR = share_file('launch', 'predictor.launch.py')
+REPLAY = share_file('launch', 'replay.launch.py')
+STAMPS_NS = [START_NS + index * PERIOD_NS for index in range(30)]
+
+
+def test_the_predictor_starts_with_the_shipped_parameters() -> None:
+    (command,) = resolve(PREDICTOR).commands
+    assert (command.package, command.executable) == ('motion_predictor_ros', 'predictor_node')
+    assert (command.name, command.namespace) == ('motion_predictor', '')
+    shipped, clock = command.parameters
+    assert Path(shipped).samefile(share_file('config', 'predictor.yaml'))
+    assert clock == {'use_sim_time': False}
+    assert command.remappings == [('skeletons', 'skeletons')]
+
+
+def test_the_predictor_takes_a_namespace_an_input_and_simulated_time() -> None:
+    given = {'namespace': 'robot', 'input': '/tracker/people', 'use_sim_time': 'true'}
+    (command,) = resolve(PREDICTOR, **given).commands
+    assert command.namespace == 'robot'
+    assert command.remappings == [('skeletons', '/tracker/people')]
+    assert command.parameters[1] == {'use_sim_time': True}
+
+
+def test_rviz_shows_our_view_of_our_topics() -> None:
+    _, rviz = resolve(PREDICTOR, rviz='true').commands
+    assert (rviz.package, rviz.executable) == ('rviz2', 'rviz2')
+    view = yaml.safe_load(Path(rviz.arguments[1]).read_text(encoding='utf-8'))
+    displays = view['Visualization Manager']['Displays']
+    topics = [each['Topic']['Value'] for each in displays if 'Topic' in each]
+    assert topics == ['/markers']
+    assert view['Visualization Manager']['Global Options']['Fixed Frame'] == 'world'
+
+
+@pytest.mark.parametrize(('loop', 'words'), [('false', []), ('true', ['--loop'])])
+def test_a_replay_predicts_in_the_time_of_the_bag(loop: str, words: list[str]) -> None:
+    predictor, player = resolve(REPLAY, bag='walk.mcap', rate='2.0', loop=loop).commands
+    assert predictor.parameters[1] == {'use_sim_time': True}
+    assert predictor.remappings == [('skeletons', '/skeletons')]
+    assert player.executable == 'play_bag'
+    assert player.arguments == ['walk.mcap', '--rate', '2.0', *words]
+
+
+def test_a_replay_without_a_bag_is_refused() -> None:
+    with pytest.raises(RuntimeError, match='bag'):
+        resolve(REPLAY)
+
+
+def test_what_a_replay_resolves_to_really_runs(
+    graph: Graph, processes: Callable[..., Process], model: Path, tmp_path: Path
+) -> None:
+    bag, parameters = tmp_path / 'walk.mcap', tmp_path / 'tiny.yaml'
+    tiny = {'/**': {'ros__parameters': {'prediction': {'weights': str(model)}}}}
+    parameters.write_text(yaml.safe_dump(tiny), encoding='utf-8')
+    with BagWriter(bag) as writer:
+        for each in STAMPS_NS:
+            raw = serialize_message(skeletons(each))
+            writer.write('/skeletons', 'motion_predictor_ros/msg/SkeletonArray', each, raw)
+    received = graph.collect(PredictedMotionArray, '/predicted_motion')
+    given = {'bag': str(bag), 'params_file': str(parameters), 'rate': '2.0', 'loop': 'true'}
+    for command in resolve(REPLAY, **given).commands:
+        processes(command.line(tmp_path))
+
+    def predicted() -> bool:
+        return any(len(each.persons[0].positions) for each in received)
+
+    graph.until(predicted, timeout_s=30.0, what='a prediction')
+    assert {stamp_ns(each) for each in received} <= set(STAMPS_NS)
+    assert any(0 <= each.age_s < 1.0 for each in received)  # wall time would be years
+
+
+@pytest.mark.parametrize('path', [PREDICTOR, REPLAY], ids=lambda path: path.name)
+def test_the_real_launch_reads_the_same_arguments(path: Path) -> None:
+    pytest.importorskip('launch_ros', reason='launch_ros is not installed')
+    from launch import LaunchContext
+    from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+    source = PythonLaunchDescriptionSource(str(path))
+    description = source.get_launch_description(LaunchContext())
+    real = {each.name for each in description.get_launch_arguments()}
+    assert real <= set(resolve(path, bag='walk.mcap').declared)
