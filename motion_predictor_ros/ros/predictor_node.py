@@ -20,30 +20,25 @@ from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from visualization_msgs.msg import MarkerArray
 
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import ConfigError, MotionPredictorError
-from motion_predictor_ros.msg import PredictedMotionArray, SkeletonArray
+from motion_predictor_ros.msg import SkeletonArray
 from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.ros.diagnostics import Statistics, diagnose
-from motion_predictor_ros.ros.encode import encode_prediction
-from motion_predictor_ros.ros.markers import SceneMarkers
+from motion_predictor_ros.ros.outputs import Outputs
 from motion_predictor_ros.ros.parameters import NodeConfig, check_changes, declare, read
 from motion_predictor_ros.ros.process import ros, spin
 from motion_predictor_ros.ros.throttled_log import ThrottledLog
 from motion_predictor_ros.ros.worker import Worker
 from motion_predictor_ros.skeleton.frame import Rejection
-from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 NAME = 'motion_predictor'
 NOT_CERTIFIED = (
     'Nothing here is certified, and no prediction is a promise: use it behind a certified '
     'speed-and-separation function, never instead of one.'
 )
-_INPUT_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
-_OUTPUT_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 
 Arrival = tuple[Any, float]
 """A message and when it came [s], on the monotonic clock."""
@@ -68,8 +63,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         self._pipeline: Pipeline | None = None
         self._worker: Worker[Arrival] | None = None
         self._subscription: Any = None
-        self._motion: Any = None
-        self._markers: Any = None
+        self._outputs: Outputs | None = None
         self._failure = ''
         self._statistics = Statistics()
         self._warnings = ThrottledLog(self.get_logger())
@@ -143,19 +137,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
     def _load(self) -> None:
         config, self.settings = read(self, PipelineConfig), read(self, NodeConfig)
         pipeline = Pipeline.load(config, self._on_rejection)
-        self._drawing = SceneMarkers(
-            SkeletonLayout.load(config.skeleton.layout),
-            pipeline.predictor.horizons_s,
-            self.settings.marker_ghosts,
-            self.settings.marker_lifetime_s,
-        )
-        overrides = QoSOverridingOptions.with_default_policies()
-        self._motion = self.create_lifecycle_publisher(
-            PredictedMotionArray, 'predicted_motion', _OUTPUT_QOS, qos_overriding_options=overrides
-        )
-        self._markers = self.create_lifecycle_publisher(
-            MarkerArray, 'markers', _OUTPUT_QOS, qos_overriding_options=overrides
-        )
+        self._outputs = Outputs(self, pipeline, self.settings)
         self._pipeline = pipeline
 
     def _subscribe(self) -> None:
@@ -163,7 +145,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
             SkeletonArray,
             self.settings.input_topic,
             self._on_skeletons,
-            _INPUT_QOS,
+            QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 
@@ -188,10 +170,9 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
 
     def _release(self) -> None:
         self._stop()
-        for publisher in (self._motion, self._markers):
-            if publisher is not None:
-                self.destroy_lifecycle_publisher(publisher)
-        self._pipeline, self._motion, self._markers = None, None, None
+        if self._outputs is not None:
+            self._outputs.close()
+        self._pipeline, self._outputs = None, None
 
     def _on_skeletons(self, message: SkeletonArray) -> None:
         arrival_s = self._statistics.received()
@@ -211,7 +192,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
     def _answer(self, waiting: list[Arrival]) -> None:
         """Take everything in, then predict once, for the newest."""
         started_s = time.monotonic()
-        assert self._pipeline is not None and self._motion is not None
+        assert self._pipeline is not None and self._outputs is not None
         resets = self._pipeline.resets
         accepted = sum(self._pipeline.observe(message) for message, _ in waiting)
         if self._pipeline.resets > resets:
@@ -224,12 +205,12 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         if scene is None:
             return
         age_s = (self.get_clock().now().nanoseconds - scene.stamp_ns) / NS_PER_S
-        self._motion.publish(encode_prediction(scene, age_s))
+        self._outputs.publish(scene, age_s)
         done_s = time.monotonic()
         step_ms, latency_ms = 1e3 * (done_s - started_s), 1e3 * (done_s - waiting[-1][1])
         self._statistics.answered(scene, age_s, step_ms, latency_ms)
-        if self.settings.markers and self._markers.get_subscription_count():
-            self._markers.publish(self._drawing.update(scene))
+        if self.settings.markers:
+            self._outputs.draw(scene)
 
     def _on_rejection(self, rejection: Rejection) -> None:
         self._drop(rejection.reason, rejection.message)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from lifecycle_msgs.msg import Transition
 from motion_predictor_ros.msg import PredictedMotionArray
+from rclpy.qos import ReliabilityPolicy
 from ros.graph import PERIOD_NS, START_NS, WINDOW, Diagnostics, Graph, Process
 
 Launch = Callable[..., Process]
@@ -15,7 +16,8 @@ Launch = Callable[..., Process]
 
 @pytest.fixture(scope='module')
 def node(launch: Launch, model: Path) -> Process:
-    parameters = ['auto_activate:=false', f'prediction.weights:={model}']
+    override = 'qos_overrides./markers.publisher.reliability:=best_effort'
+    parameters = ['auto_activate:=false', f'prediction.weights:={model}', override]
     given = [word for each in parameters for word in ('-p', each)]
     process = launch('predictor_node', '--ros-args', *given)
     process.wait_for('waiting to be configured')
@@ -96,6 +98,17 @@ def test_a_layout_and_a_device_that_do_not_fit_are_named(
         node.wait_for(wrong, timeout_s=2.0)
         assert graph.set(name, right).successful
     assert graph.transition('configure')
+
+
+def test_qos_is_overridden_for_the_named_topic_only(graph: Graph, node: Process) -> None:
+    def offered(topic: str) -> list[ReliabilityPolicy]:
+        found = graph.node.get_publishers_info_by_topic(topic)
+        return [each.qos_profile.reliability for each in found]
+
+    assert graph.state() == 'inactive'  # for the second time, so that nothing may have leaked
+    graph.until(lambda: offered('/markers') and offered('/predicted_motion'))
+    assert offered('/markers') == [ReliabilityPolicy.BEST_EFFORT]
+    assert offered('/predicted_motion') == [ReliabilityPolicy.RELIABLE]
 
 
 def test_a_topic_that_cannot_be_leaves_the_node_inactive(graph: Graph, node: Process) -> None:

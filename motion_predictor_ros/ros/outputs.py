@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the node publishes of a scene, from configure to cleanup."""
+
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from visualization_msgs.msg import MarkerArray
+
+from motion_predictor_ros.msg import PredictedMotionArray
+from motion_predictor_ros.pipeline import Pipeline
+from motion_predictor_ros.prediction.prediction import ScenePrediction
+from motion_predictor_ros.ros.encode import encode_prediction
+from motion_predictor_ros.ros.markers import SceneMarkers
+from motion_predictor_ros.ros.parameters import NodeConfig
+from motion_predictor_ros.skeleton.layout import SkeletonLayout
+
+
+class Outputs:
+    """Lifecycle publishers of predictions and markers; silent while the node is inactive."""
+
+    def __init__(self, node: LifecycleNode, pipeline: Pipeline, settings: NodeConfig) -> None:
+        overrides = QoSOverridingOptions.with_default_policies()
+        self._node = node
+        self._drawing = SceneMarkers(
+            SkeletonLayout.load(pipeline.config.skeleton.layout),
+            pipeline.predictor.horizons_s,
+            settings.marker_ghosts,
+            settings.marker_lifetime_s,
+        )
+        self._motion = node.create_lifecycle_publisher(
+            PredictedMotionArray, 'predicted_motion', _qos(), qos_overriding_options=overrides
+        )
+        self._markers = node.create_lifecycle_publisher(
+            MarkerArray, 'markers', _qos(), qos_overriding_options=overrides
+        )
+
+    def publish(self, scene: ScenePrediction, age_s: float) -> None:
+        """Publish the predictions."""
+        self._motion.publish(encode_prediction(scene, age_s))
+
+    def draw(self, scene: ScenePrediction) -> None:
+        """Publish the markers, if anybody looks at them."""
+        if self._markers.get_subscription_count():
+            self._markers.publish(self._drawing.update(scene))
+
+    def close(self) -> None:
+        """Take the publishers out of the graph."""
+        self._node.destroy_lifecycle_publisher(self._motion)
+        self._node.destroy_lifecycle_publisher(self._markers)
+
+
+def _qos() -> QoSProfile:
+    """Make a new profile: rclpy writes each topic's overrides into the one it is given."""
+    return QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
