@@ -7,14 +7,15 @@ only one graph is alive at a time.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from motion_predictor_ros.conventions import REPORT_HORIZONS_MS
 from motion_predictor_ros.errors import DataError
+from motion_predictor_ros.prediction.cell import Condition, State
 from motion_predictor_ros.prediction.fixed_point import SolverSettings
 from motion_predictor_ros.prediction.motion_deq import MotionDEQ
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
@@ -35,13 +36,109 @@ _VALIDATION_STRIDE_S = 0.4
 _CHUNK = 64
 
 
-class MotionDEQTask:
-    """MotionDEQ with its data, ready for `loop.train`."""
+@runtime_checkable
+class Learner(Protocol):
+    """A model and how it learns from one batch; it knows no data."""
+
+    kind: str
+
+    @property
+    def module(self) -> nn.Module:
+        """What learns."""
+
+    def learn(
+        self,
+        past: Float[Tensor, 'batch time joint xyz=3'],
+        target: Float[Tensor, 'batch horizon joint xyz=3'],
+        generator: torch.Generator,
+        index: int,
+    ) -> dict[str, float]:
+        """Accumulate the gradients of step `index` and return its losses."""
+
+    def predict(
+        self, past: Float[Tensor, 'batch time joint xyz=3']
+    ) -> tuple[Float[Tensor, 'batch horizon joint xyz=3'], dict[str, Float[Tensor, ' batch']]]:
+        """Predict as the deployed model would; return also figures of each person."""
+
+
+class MotionDEQLearner:
+    """MotionDEQ and its loss."""
 
     kind = 'motion_deq'
 
+    def __init__(self, recipe: MotionDEQRecipe, device: torch.device) -> None:
+        torch.manual_seed(recipe.schedule.seed)
+        self.recipe = recipe
+        self.module = MotionDEQ(recipe.model).to(device)
+        weights = horizon_weights(recipe.model.future, recipe.equilibrium.horizon_power)
+        self._weights = weights.to(device, torch.float32)
+
+    def learn(
+        self,
+        past: Float[Tensor, 'batch time joint xyz=3'],
+        target: Float[Tensor, 'batch horizon joint xyz=3'],
+        generator: torch.Generator,
+        index: int,
+    ) -> dict[str, float]:
+        """Accumulate the gradients of one batch, and hold as few graphs at once as possible."""
+        equilibrium, last = self.recipe.equilibrium, past[:, -1]
+        condition = self.module.encode(past)
+        leaves = leaves_of(condition)
+        solved, sampled, residual = self._solve(past, leaves, generator)
+        loss = phantom_backward(self.module, solved, leaves, last, target, self._weights)
+        sparse = phantom_backward(
+            self.module, sampled, leaves, last, target, equilibrium.sparse_weight * self._weights
+        )
+        hinge = self._hinge(sampled, leaves, index)
+        backward_through(condition, leaves)
+        return {'loss': loss, 'sparse': sparse, 'hinge': hinge, 'residual': residual}
+
+    @torch.no_grad()
+    def _solve(
+        self,
+        past: Float[Tensor, 'batch time joint xyz=3'],
+        leaves: Condition,
+        generator: torch.Generator,
+    ) -> tuple[State, State, float]:
+        """Return z*, one state on the way to it, and the median residual.
+
+        The rest of the trajectory is released here, before the first graph is built.
+        """
+        settings = SolverSettings(max_steps=self.recipe.equilibrium.solver_steps)
+        start = self.module.lift(past)
+        found = self.module.solve(leaves, start, settings, keep_trajectory=True)
+        pick = int(torch.randint(len(found.trajectory), (), generator=generator))
+        solved = self.module.unpack(found.state, leaves)
+        sampled = self.module.unpack(found.trajectory[pick], leaves)
+        return solved, sampled, float(found.residual.median())
+
+    def _hinge(self, sampled: State, leaves: Condition, index: int) -> float:
+        equilibrium = self.recipe.equilibrium
+        count = round(equilibrium.hinge_share * len(sampled.geometry))
+        if equilibrium.hinge_weight == 0.0 or count == 0:
+            return 0.0
+        ramp = min(1.0, index / equilibrium.hinge_ramp_steps)
+        weight = equilibrium.hinge_weight * (1.0 + 2.0 * ramp) / 3.0
+        state = dataclasses.replace(
+            sampled, geometry=sampled.geometry[:count], pattern=sampled.pattern[:count]
+        )
+        value = contraction_hinge(self.module, state, head(leaves, count), equilibrium.hinge_limit)
+        (weight * value).backward()
+        return float(value.detach())
+
+    def predict(
+        self, past: Float[Tensor, 'batch time joint xyz=3']
+    ) -> tuple[Float[Tensor, 'batch horizon joint xyz=3'], dict[str, Float[Tensor, ' batch']]]:
+        """Solve cold, with the settings of deployment."""
+        predicted, _, found = self.module(past, SolverSettings())
+        return predicted, {'solver_steps': found.steps.float()}
+
+
+class MotionTask:
+    """A learner with its data, ready for `loop.train`."""
+
     def __init__(
-        self, name: str, recipe: MotionDEQRecipe, recordings: Recordings, device: torch.device
+        self, name: str, recipe: MotionDEQRecipe, recordings: Recordings, learner: Learner
     ) -> None:
         layout = SkeletonLayout.load(recipe.layout)
         if recordings.joint_names != layout.joint_names:
@@ -49,21 +146,19 @@ class MotionDEQTask:
                 f'the recordings have joints {recordings.joint_names}, the recipe asks for layout '
                 f'{recipe.layout!r} with {layout.joint_names}'
             )
-        torch.manual_seed(recipe.schedule.seed)
         model = recipe.model
-        self.name, self.recipe, self.device = name, recipe, device
-        self.module = MotionDEQ(model).to(device)
+        self.name, self.recipe, self.learner = name, recipe, learner
+        self.kind, self.module = learner.kind, learner.module
+        self.device = next(learner.module.parameters()).device
         self._layout = layout
         self._attribution = recordings.attribution
         length = model.past + model.future
         train = recordings.select(lambda clip: clip.split == 'train')
         held_out = recordings.select(lambda clip: clip.split == 'val')
         self._sampler = WindowSampler(
-            train, length, model.period_s, layout.mirror, recipe.sampling, device
+            train, length, model.period_s, layout.mirror, recipe.sampling, self.device
         )
         self._validation = every_window(held_out, length, model.period_s, _VALIDATION_STRIDE_S)
-        weights = horizon_weights(model.future, recipe.equilibrium.horizon_power)
-        self._weights = weights.to(device, torch.float32)
 
     def header(self) -> dict[str, Any]:
         """Say how to rebuild the model, and how it was made."""
@@ -79,42 +174,11 @@ class MotionDEQTask:
 
     def step(self, index: int) -> dict[str, float]:
         """Accumulate the gradients of one batch; the batch follows from seed and index alone."""
-        equilibrium, schedule = self.recipe.equilibrium, self.recipe.schedule
+        schedule, model = self.recipe.schedule, self.recipe.model
         generator = torch.Generator().manual_seed(schedule.seed * 1_000_003 + index)
         windows = self._sampler.draw(schedule.batch, generator)
-        past, target = windows.split([self.module.config.past, self.module.config.future], dim=1)
-        last = past[:, -1]
-        condition = self.module.encode(past)
-        leaves = leaves_of(condition)
-        with torch.no_grad():
-            start = self.module.lift(past)
-            settings = SolverSettings(max_steps=equilibrium.solver_steps)
-            found = self.module.solve(leaves, start, settings, keep_trajectory=True)
-            pick = int(torch.randint(len(found.trajectory), (), generator=generator))
-            solved = self.module.unpack(found.state, leaves)
-            sampled = self.module.unpack(found.trajectory[pick], leaves)
-        loss = phantom_backward(self.module, solved, leaves, last, target, self._weights)
-        sparse = phantom_backward(
-            self.module, sampled, leaves, last, target, equilibrium.sparse_weight * self._weights
-        )
-        hinge = self._hinge(sampled, leaves, index)
-        backward_through(condition, leaves)
-        residual = float(found.residual.median())
-        return {'loss': loss, 'sparse': sparse, 'hinge': hinge, 'residual': residual}
-
-    def _hinge(self, sampled: Any, leaves: Any, index: int) -> float:
-        equilibrium = self.recipe.equilibrium
-        count = round(equilibrium.hinge_share * self.recipe.schedule.batch)
-        if equilibrium.hinge_weight == 0.0 or count == 0:
-            return 0.0
-        ramp = min(1.0, index / equilibrium.hinge_ramp_steps)
-        weight = equilibrium.hinge_weight * (1.0 + 2.0 * ramp) / 3.0
-        state = dataclasses.replace(
-            sampled, geometry=sampled.geometry[:count], pattern=sampled.pattern[:count]
-        )
-        value = contraction_hinge(self.module, state, head(leaves, count), equilibrium.hinge_limit)
-        (weight * value).backward()
-        return float(value.detach())
+        past, target = windows.split([model.past, model.future], dim=1)
+        return self.learner.learn(past, target, generator, index)
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:
@@ -123,29 +187,40 @@ class MotionDEQTask:
         The score is the mean, over the reported horizons, of the error relative to repeating the
         last frame. The residual variance is that of one coordinate of one joint [m^2].
         """
-        past = self.module.config.past
-        errors, squares, steps, still = [], [], [], []
+        past = self.recipe.model.past
+        errors, squares, still = [], [], []
+        extra: dict[str, list[Tensor]] = {}
         for chunk in self._validation.split(_CHUNK):
             windows = chunk.to(self.device)
             target = windows[:, past:]
-            predicted, _, found = self.module(windows[:, :past], SolverSettings())
+            predicted, own = self.learner.predict(windows[:, :past])
             errors.append(joint_error(predicted, target).mean(2))
             squares.append((predicted - target).square().mean(3))
             still.append(
                 joint_error(windows[:, past - 1 : past].expand_as(target), target).mean(2)
             )
-            steps.append(found.steps.float())
+            for key, values in own.items():
+                extra.setdefault(key, []).append(values)
         error, baseline = torch.cat(errors).mean(0), torch.cat(still).mean(0)
         figures = self._figures(error, baseline)
-        figures['solver_steps'] = float(torch.cat(steps).mean())
+        figures |= {key: float(torch.cat(values).mean()) for key, values in extra.items()}
         return figures, {'residual_variance': torch.cat(squares).mean(0)}
 
     def _figures(
         self, error: Float[Tensor, ' horizon'], baseline: Float[Tensor, ' horizon']
     ) -> dict[str, float]:
-        period_ms = 1000.0 * self.module.config.period_s
+        period_ms = 1000.0 * self.recipe.model.period_s
         at = {ms: round(ms / period_ms) - 1 for ms in REPORT_HORIZONS_MS}
         kept = {ms: frame for ms, frame in at.items() if 0 <= frame < len(error)}
         figures = {f'mpjpe_mm_{ms}': 1000.0 * float(error[f]) for ms, f in kept.items()}
         ratios = [float(error[f] / baseline[f]) for f in kept.values()]
         return {'score': sum(ratios) / len(ratios), **figures}
+
+
+class MotionDEQTask(MotionTask):
+    """MotionDEQ with its data."""
+
+    def __init__(
+        self, name: str, recipe: MotionDEQRecipe, recordings: Recordings, device: torch.device
+    ) -> None:
+        super().__init__(name, recipe, recordings, MotionDEQLearner(recipe, device))
