@@ -23,6 +23,9 @@ METHODS = {
 }
 """Keys in reports, and what people call them."""
 
+_BRIEF = ('80', '400', '1000')
+"""Horizons shown for each person [ms]."""
+
 
 def bag_report(played: Replay, cases: list[Case]) -> dict[str, Any]:
     """Collect the figures of one bag.
@@ -107,11 +110,25 @@ def print_errors(errors: Mapping[str, Mapping[str, float]], title: str, console:
     console.print(table)
 
 
+def _people_table(people: Mapping[str, Any]) -> Table:
+    table = Table(
+        title='By person: MotionDEQ / constant velocity / repeat last', title_justify='left'
+    )
+    table.add_column('MPJPE \\[mm]')
+    table.add_column('scored', justify='right')
+    for horizon in _BRIEF:
+        table.add_column(f'{horizon} ms', justify='right')
+    for person, own in people.items():
+        rows = [own['mpjpe_mm'][name] for name in METHODS]
+        cells = [' / '.join(f'{row[ms]:.0f}' for row in rows if ms in row) for ms in _BRIEF]
+        table.add_row(person, str(own['scored']), *cells)
+    return table
+
+
 def print_bag_report(report: Mapping[str, Any], console: Console) -> None:
     """Print everything in a bag's report that a person wants to see."""
     print_errors(report['mpjpe_mm'], 'Everybody', console)
-    for person, own in report['people'].items():
-        print_errors(own['mpjpe_mm'], f'{person} ({own["scored"]} predictions)', console)
+    console.print(_people_table(report['people']))
     solver, latency = report['solver'], report['latency_ms']
     console.print(
         f'solver: {solver["steps_mean"]:.1f} steps, median residual '

@@ -41,6 +41,7 @@ class FixedPoint:
         residual: Relative residual of that iterate.
         steps: Evaluations of f spent until the person was solved or the solver gave up.
         trajectory: Iterates z_0, z_1, ... of the whole batch, if they were asked for.
+        images: f of each of them; what the solver would return if it stopped there.
     """
 
     state: Float[Tensor, 'batch size']
@@ -48,6 +49,7 @@ class FixedPoint:
     steps: Int[Tensor, ' batch']
     converged: Bool[Tensor, ' batch']
     trajectory: list[Float[Tensor, 'batch size']] = field(default_factory=list)
+    images: list[Float[Tensor, 'batch size']] = field(default_factory=list)
 
 
 @torch.no_grad()
@@ -70,10 +72,12 @@ def anderson(
     steps = torch.zeros(batch, dtype=torch.int64, device=start.device)
     active = torch.ones(batch, dtype=torch.bool, device=start.device)
     trajectory: list[Tensor] = []
+    kept_images: list[Tensor] = []
     for _ in range(settings.max_steps):
+        image = function(current)
         if keep_trajectory:
             trajectory.append(current)
-        image = function(current)
+            kept_images.append(image)
         difference = image - current
         relative = difference.norm(dim=1) / image.norm(dim=1).clamp_min(1e-12)
         steps += active
@@ -87,7 +91,7 @@ def anderson(
         residuals = [*residuals, difference][-settings.window :]
         mixed = _mix(torch.stack(images, 1), torch.stack(residuals, 1), settings.ridge)
         current = torch.where(active[:, None], mixed, current)
-    return FixedPoint(best_state, best, steps, best <= settings.tolerance, trajectory)
+    return FixedPoint(best_state, best, steps, best <= settings.tolerance, trajectory, kept_images)
 
 
 def _mix(

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import rclpy
 import yaml
 from rich.console import Console
 
@@ -25,7 +26,10 @@ from motion_predictor_ros.errors import MotionPredictorError
 from motion_predictor_ros.evaluation.bag_evaluation import BagEvaluation, evaluate_bag
 from motion_predictor_ros.evaluation.live import LiveComparison, compare_live
 
+_RECORDED = ('/predicted_motion', '/markers')
 _PATIENCE_S = 30.0
+_MATCHING_S = 0.5
+"""Both ends are known to us before they know each other [s]."""
 
 
 def run_demo(bag: Path, out: Path, rate: float, config: PipelineConfig, console: Console) -> None:
@@ -68,15 +72,40 @@ def _run_live(bag: Path, recording: Path, rate: float, config: PipelineConfig) -
         parameters = Path(folder) / 'parameters.yaml'
         parameters.write_text(_parameters(config))
         ros_arguments = ['--ros-args', '-p', 'use_sim_time:=true']
-        recorder = ['record_bag', str(recording), '/predicted_motion', '/markers', *ros_arguments]
+        recorder = ['record_bag', str(recording), *_RECORDED, *ros_arguments]
         node = ['predictor_node', *ros_arguments, '--params-file', str(parameters)]
         running.enter_context(_process(recorder, environment))
         running.enter_context(_process(node, environment))
+        _wait_for_recorder(int(environment['ROS_DOMAIN_ID']))
         player = ['play_bag', str(bag), '--rate', str(rate)]
         played = subprocess.run(_command(player), env=environment, check=False)
         if played.returncode:
             raise MotionPredictorError(f'play_bag ended with exit code {played.returncode}')
         time.sleep(1.0)  # the last answers are on their way
+
+
+def _wait_for_recorder(domain_id: int) -> None:
+    """Return when the recorder listens to the node, so that nothing it says is missed.
+
+    Raises:
+        MotionPredictorError: They did not find each other.
+    """
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=domain_id)
+    watcher = rclpy.create_node('motion_predictor_demo', context=context)
+    try:
+        end_s = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < end_s:
+            if all(map(watcher.count_publishers, _RECORDED)) and all(
+                map(watcher.count_subscribers, _RECORDED)
+            ):
+                time.sleep(_MATCHING_S)
+                return
+            time.sleep(0.05)
+    finally:
+        watcher.destroy_node()
+        context.shutdown()
+    raise MotionPredictorError(f'the node did not publish within {_PATIENCE_S:g} s')
 
 
 def _parameters(config: PipelineConfig) -> str:
