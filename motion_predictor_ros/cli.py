@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     kinds = evaluate.add_subparsers(required=True, metavar='WHAT')
     _add_evaluate_bag(kinds)
     _add_evaluate_mocap(kinds)
+    _add_evaluate_cmu(kinds)
     train = commands.add_parser('train', help='train a model')
     _add_train_motion_deq(train.add_subparsers(required=True, metavar='MODEL'))
     convert = commands.add_parser('convert', help='make bags from motion files')
@@ -126,6 +127,37 @@ def _evaluate_mocap(options: argparse.Namespace) -> None:
     print_errors({name: report[name]['mpjpe_mm'] for name in METHODS}, title, Console())
 
 
+def _add_evaluate_cmu(commands: 'Commands[argparse.ArgumentParser]') -> None:
+    parser = commands.add_parser('cmu', help="score a model by the literature's CMU protocol")
+    parser.add_argument('--data', type=Path, required=True, help='npz of the CMU benchmark')
+    parser.add_argument('--json', action='store_true', help='print the report as JSON')
+    parser.add_argument(
+        '--checkpoint',
+        '--weights',
+        dest='weights',
+        help='model name or path, made by recipe "cmu"; default: the baselines alone',
+    )
+    parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
+    parser.set_defaults(run=_evaluate_cmu)
+
+
+def _evaluate_cmu(options: argparse.Namespace) -> None:
+    from motion_predictor_ros.evaluation import cmu
+    from motion_predictor_ros.prediction.model_file import choose_device, load_motion_deq
+    from motion_predictor_ros.training.cmu_benchmark import load_cmu_sequences
+
+    models = cmu.baseline_predictors()
+    if options.weights:
+        trained = load_motion_deq(options.weights, choose_device(options.device))
+        models = {'motion_deq': cmu.motion_deq_predictor(trained), **models}
+    sequences = load_cmu_sequences(options.data)
+    report = cmu.evaluate_cmu(sequences, models, progress=not options.json)
+    if options.json:
+        print(json.dumps(report))
+    else:
+        cmu.print_cmu(report, Console())
+
+
 def _add_train_motion_deq(commands: 'Commands[argparse.ArgumentParser]') -> None:
     parser = commands.add_parser('motion-deq', help='train MotionDEQ by a recipe')
     parser.add_argument('--recipe', required=True, help='shipped recipe name or YAML file')
@@ -142,15 +174,15 @@ def _train_motion_deq(options: argparse.Namespace) -> None:
     import torch
 
     from motion_predictor_ros.prediction.model_file import choose_device
+    from motion_predictor_ros.training.cmu_benchmark import load_training_data
     from motion_predictor_ros.training.loop import train
     from motion_predictor_ros.training.motion_deq import MotionDEQTask
     from motion_predictor_ros.training.recipe import load_recipe
-    from motion_predictor_ros.training.recordings import load_recordings
 
     if options.threads:
         torch.set_num_threads(options.threads)
     name, recipe = load_recipe(options.recipe)
-    recordings = load_recordings(options.data)
+    recordings = load_training_data(options.data)
     task = MotionDEQTask(name, recipe, recordings, choose_device(options.device))
     best = train(
         task, recipe.schedule, options.out, minutes=options.minutes, resume=options.resume
