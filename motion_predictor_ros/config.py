@@ -82,6 +82,13 @@ class PredictionConfig:
     tolerance: float = param(
         1e-3, 'relative residual at which a person is solved [-]', low=1e-8, high=1.0, dynamic=True
     )
+    motion_tolerance_m: float = param(
+        0.0,
+        'stop too when the predicted motion changes by less than this per iteration; 0 = off [m]',
+        low=0.0,
+        high=0.1,
+        dynamic=True,
+    )
     max_residual: float = param(
         5e-2,
         'predictions with a larger relative residual are marked NOT_CONVERGED [-]',

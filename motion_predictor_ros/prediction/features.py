@@ -9,6 +9,7 @@ channels only, never on xyz. Geometry is [batch, channel, joint, xyz] and pairs 
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -35,6 +36,23 @@ def dct_matrix(length: int) -> Float[Tensor, 'coef time']:
     matrix = torch.cos(math.pi * (time + 0.5) * coef / length) * math.sqrt(2.0 / length)
     matrix[0] = math.sqrt(1.0 / length)
     return matrix
+
+
+@dataclass(frozen=True)
+class Features:
+    """x = {X_G, V, X_H}: what was observed, without reference to where the room begins.
+
+    Attributes:
+        geometry: X_G - M(X_G).
+    """
+
+    geometry: Float[Tensor, 'batch channel joint xyz=3']
+    velocity: Float[Tensor, 'batch channel joint xyz=3']
+    pattern: Float[Tensor, 'batch joint pattern']
+
+    def rows(self, people: list[int]) -> 'Features':
+        """Return the features of some of the people."""
+        return Features(self.geometry[people], self.velocity[people], self.pattern[people])
 
 
 class GeometricFeatures(nn.Module):

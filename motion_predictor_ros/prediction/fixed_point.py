@@ -24,12 +24,15 @@ class SolverSettings:
         tolerance: Relative residual |f(z) - z| / |f(z)| at which a person is solved.
         window: Past iterates that are mixed.
         ridge: Tikhonov term relative to the largest squared residual in the window.
+        motion_tolerance_m: Stop too when the decoded motion changes by less than this, mean over
+            joints and time [m]; 0 leaves it to the residual alone.
     """
 
     max_steps: int = 30
     tolerance: float = 1e-3
     window: int = 5
     ridge: float = 1e-4
+    motion_tolerance_m: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,13 @@ def anderson(
     start: Float[Tensor, 'batch size'],
     settings: SolverSettings,
     *,
+    decode: Callable[[Tensor], Float[Tensor, 'batch point xyz=3']] | None = None,
     keep_trajectory: bool = False,
 ) -> FixedPoint:
     """Find a fixed point of `function` from `start`.
+
+    Args:
+        decode: The motion [m] that a state means; needed for `motion_tolerance_m` alone.
 
     A person whose values leave the finite keeps the best iterate found before.
     """
@@ -73,6 +80,9 @@ def anderson(
     active = torch.ones(batch, dtype=torch.bool, device=start.device)
     trajectory: list[Tensor] = []
     kept_images: list[Tensor] = []
+    settled = torch.zeros_like(active)
+    watch = decode if settings.motion_tolerance_m > 0.0 else None
+    motion = start if watch is None else watch(start)
     for _ in range(settings.max_steps):
         image = function(current)
         if keep_trajectory:
@@ -84,14 +94,21 @@ def anderson(
         better = active & (relative < best)
         best = torch.where(better, relative, best)
         best_state = torch.where(better[:, None], image, best_state)
-        active = active & torch.isfinite(relative) & (best > settings.tolerance)
+        if watch is not None:
+            before, motion = motion, watch(image)
+            change = (motion - before).norm(dim=-1).mean(1)
+            settled = settled | (active & (change < settings.motion_tolerance_m))
+        unsolved = (best > settings.tolerance) & ~settled
+        active = active & torch.isfinite(relative) & unsolved
         if not bool(active.any()):
             break
         images = [*images, image][-settings.window :]
         residuals = [*residuals, difference][-settings.window :]
         mixed = _mix(torch.stack(images, 1), torch.stack(residuals, 1), settings.ridge)
         current = torch.where(active[:, None], mixed, current)
-    return FixedPoint(best_state, best, steps, best <= settings.tolerance, trajectory, kept_images)
+    return FixedPoint(
+        best_state, best, steps, (best <= settings.tolerance) | settled, trajectory, kept_images
+    )
 
 
 def _mix(

@@ -3,9 +3,10 @@
 
 Stage: prediction. Source: "Progressive Guessing to Fixed Point: Rethinking Human Motion Prediction
 with Deep Equilibrium Models" (CVPR 2026), on the backbone of EqMotion (CVPR 2023).
-    encode   x = features(observation), and all of f that depends on x alone
-    solve    z* = f(z*, x), Anderson mixing from z_0 = F_DL(last frame) or from an earlier z*
-    decode   Y = X_last + iDCT(W_o (G - M(G)))
+    observe    x = {X_G, X_H, V}, the features of the observation
+    condition  the edge categories X_C and all of f that depends on x alone
+    solve      z* = f(z*, x), Anderson mixing from z_0 = F_DL(last frame) or from an earlier z*
+    decode     Y = X_last + iDCT(W_o (G - M(G)))
 Theorem 1 of the paper holds for each part: turning or shifting the room turns or shifts Y.
 """
 
@@ -18,8 +19,10 @@ from torch import Tensor, nn
 
 from motion_predictor_ros.config import param
 from motion_predictor_ros.prediction.cell import Condition, FixedPointCell, State
+from motion_predictor_ros.prediction.correction import CorrectionAdapter
 from motion_predictor_ros.prediction.features import (
     EdgeCategories,
+    Features,
     GeometricFeatures,
     PatternFeatures,
     dct_matrix,
@@ -39,6 +42,7 @@ class MotionDEQConfig:
     channels: int = param(96, 'geometric channels C [-]', low=4, high=1024)
     patterns: int = param(64, 'pattern channels D [-]', low=4, high=1024)
     categories: int = param(4, 'edge categories K, of which two act [-]', low=2, high=16)
+    correction: bool = param(False, 'whether a correction adapter was trained for streams [-]')
 
 
 class MotionDEQ(nn.Module):
@@ -54,6 +58,7 @@ class MotionDEQ(nn.Module):
         self.patterns = PatternFeatures(config.past, config.joints, patterns)
         self.categories = EdgeCategories(channels, patterns, config.categories)
         self.cell = FixedPointCell(channels, patterns)
+        self.correction = CorrectionAdapter(channels, patterns) if config.correction else None
         self.out = nn.Linear(channels, config.future, bias=False)
         nn.init.uniform_(self.out.weight, -1e-2, 1e-2)
         self.register_buffer(
@@ -62,26 +67,36 @@ class MotionDEQ(nn.Module):
             persistent=False,
         )
 
-    def encode(self, positions: Float[Tensor, 'batch time joint xyz=3']) -> Condition:
-        """Compute everything that depends on the observation [m] alone."""
+    def observe(self, positions: Float[Tensor, 'batch time joint xyz=3']) -> Features:
+        """Return the features of an observation [m]."""
         geometry, velocity = self.geometric(positions)
-        pattern = self.patterns(positions)
-        category = self.categories(geometry, velocity, pattern)
-        return self.cell.condition(geometry, velocity, pattern, category)
+        return Features(centred(geometry), velocity, self.patterns(positions))
+
+    def condition(self, seen: Features) -> Condition:
+        """Compute everything in f that depends on the observation alone."""
+        category = self.categories(seen.geometry, seen.velocity, seen.pattern)
+        return self.cell.condition(seen.geometry, seen.velocity, seen.pattern, category)
+
+    def encode(self, positions: Float[Tensor, 'batch time joint xyz=3']) -> Condition:
+        """Observe and condition in one."""
+        return self.condition(self.observe(positions))
 
     def lift(self, positions: Float[Tensor, 'batch time joint xyz=3']) -> State:
         """Return z_0 = F_DL: the features of a person standing still in the last pose."""
-        still = positions[:, -1:].expand_as(positions)
-        geometry, _ = self.geometric(still)
-        return State(centred(geometry), self.patterns(still))
+        still = self.observe(positions[:, -1:].expand_as(positions))
+        return State(still.geometry, still.pattern)
 
     def decode(
         self, state: State, last: Float[Tensor, 'batch joint xyz=3']
     ) -> Float[Tensor, 'batch horizon joint xyz=3']:
-        """Return F_EOL of a state: future positions [m] as offsets from the last pose."""
+        """Return F_EOL of a state: future positions [m]."""
+        return last[:, None] + self.offsets(state)
+
+    def offsets(self, state: State) -> Float[Tensor, 'batch horizon joint xyz=3']:
+        """Return where a state says that joints will be, from where they were last seen [m]."""
         coefficients = mix_channels(self.out.weight, centred(state.geometry))
         inverse = self.inverse_dct.to(coefficients.dtype)
-        return last[:, None] + mix_channels(inverse, coefficients)
+        return mix_channels(inverse, coefficients)
 
     def pack(self, state: State, condition: Condition) -> Float[Tensor, 'batch size']:
         """Flatten a state so that G and H weigh alike in the solver's inner products."""
@@ -111,8 +126,11 @@ class MotionDEQ(nn.Module):
         def function(flat: Tensor) -> Tensor:
             return self.pack(self.cell(self.unpack(flat, condition), condition), condition)
 
+        def motion(flat: Tensor) -> Tensor:
+            return self.offsets(self.unpack(flat, condition)).flatten(1, 2)
+
         packed = self.pack(start, condition).detach()
-        return anderson(function, packed, settings, keep_trajectory=keep_trajectory)
+        return anderson(function, packed, settings, decode=motion, keep_trajectory=keep_trajectory)
 
     def forward(
         self,

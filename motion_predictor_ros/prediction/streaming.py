@@ -7,6 +7,7 @@ until the person's history restarts or the person is forgotten.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,7 +16,9 @@ from torch import Tensor
 
 from motion_predictor_ros.config import PredictionConfig
 from motion_predictor_ros.prediction.cell import State
+from motion_predictor_ros.prediction.features import Features
 from motion_predictor_ros.prediction.fixed_point import FixedPoint, SolverSettings
+from motion_predictor_ros.prediction.memory import Memory, carry_over
 from motion_predictor_ros.prediction.model_file import (
     TrainedMotionDEQ,
     choose_device,
@@ -33,7 +36,7 @@ class StreamingPredictor:
         self._trained = trained
         self._module = trained.module
         self._parameter = next(trained.module.parameters())
-        self._states: dict[str, State] = {}
+        self._memories: dict[str, Memory] = {}
         self._covariances = _isotropic(trained.residual_variance)
         shape = trained.module.config
         self.horizons_s = shape.period_s * np.arange(1, shape.future + 1)
@@ -81,62 +84,91 @@ class StreamingPredictor:
         """Run once on a made-up person, so that the first real one does not wait."""
         shape = self._module.config
         pose = np.random.default_rng(0).normal(size=(1, shape.joints, 3))
-        self._solve(torch.from_numpy(np.repeat(pose[:, None], shape.past, axis=1)), [None])
+        self._solve(torch.from_numpy(np.repeat(pose[:, None], shape.past, axis=1)), [], [])
 
     def forget(self, person_ids: Iterable[str]) -> None:
         """Drop the states of people who left."""
         for person_id in person_ids:
-            self._states.pop(person_id, None)
+            self._memories.pop(person_id, None)
 
     def reset(self) -> None:
         """Drop every state."""
-        self._states.clear()
+        self._memories.clear()
 
     def predict(self, windows: Sequence[Window]) -> list[Prediction]:
         """Predict everybody in one batch; the answers come in the order of the windows."""
         if not windows:
             return []
-        starts = [self._start(window) for window in windows]
+        memories = [self._recall(window) for window in windows]
         positions = np.stack([window.positions for window in windows])
         # In float32 a person 100 km from the origin would be a staircase: predict near zero.
         origin = positions[:, -1:, :1]
-        future, state, found = self._solve(torch.from_numpy(positions - origin), starts)
-        future_m = future.double().cpu().numpy() + origin
-        residuals, steps = found.residual.tolist(), found.steps.tolist()
-        answers = []
+        answer = self._solve(torch.from_numpy(positions - origin), windows, memories)
+        future_m = answer.future.double().cpu().numpy() + origin
+        residuals, steps = answer.found.residual.tolist(), answer.found.steps.tolist()
+        converged = answer.found.converged.tolist()
+        predictions = []
         for index, window in enumerate(windows):
-            warm = starts[index] is not None
-            converged = residuals[index] <= self.config.tolerance
-            report = SolverReport(steps[index], residuals[index], converged, warm)
-            self._keep(window.person_id, state, index, report)
-            answers.append(self._answer(window, future_m[index], report))
-        return answers
+            warm = memories[index] is not None
+            report = SolverReport(steps[index], residuals[index], converged[index], warm)
+            self._remember(window, answer, index, future_m[index], report)
+            predictions.append(self._answer(window, future_m[index], report))
+        return predictions
 
-    def _start(self, window: Window) -> State | None:
+    def _recall(self, window: Window) -> Memory | None:
         if window.restarted or not self.config.warm_start:
-            self._states.pop(window.person_id, None)
-        return self._states.get(window.person_id)
+            self._memories.pop(window.person_id, None)
+        return self._memories.get(window.person_id)
 
     @torch.inference_mode()
     def _solve(
-        self, positions: Float[Tensor, 'batch time joint xyz=3'], starts: Sequence[State | None]
-    ) -> tuple[Tensor, State, FixedPoint]:
+        self,
+        positions: Float[Tensor, 'batch time joint xyz=3'],
+        windows: Sequence[Window],
+        memories: Sequence[Memory | None],
+    ) -> '_Solution':
         observed = positions.to(self.device, self._parameter.dtype)
+        seen = self._module.observe(observed)
+        condition = self._module.condition(seen)
         start = self._module.lift(observed)
-        for index, warm in enumerate(starts):
-            if warm is not None:
-                start.geometry[index] = warm.geometry[0]
-                start.pattern[index] = warm.pattern[0]
-        settings = SolverSettings(self.config.max_steps, self.config.tolerance)
-        return self._module(observed, settings, start)
-
-    def _keep(self, person_id: str, state: State, index: int, report: SolverReport) -> None:
-        if report.residual <= self.config.max_residual:
-            self._states[person_id] = State(
-                state.geometry[index, None].clone(), state.pattern[index, None].clone()
+        warm = [index for index, memory in enumerate(memories) if memory is not None]
+        if warm:
+            carried = carry_over(
+                self._module,
+                [memory for memory in memories if memory is not None],
+                [windows[index] for index in warm],
+                seen.rows(warm),
             )
-        else:
-            self._states.pop(person_id, None)
+            start.geometry[warm] = carried.geometry
+            start.pattern[warm] = carried.pattern
+        settings = SolverSettings(
+            self.config.max_steps,
+            self.config.tolerance,
+            motion_tolerance_m=self.config.motion_tolerance_m,
+        )
+        found = self._module.solve(condition, start, settings)
+        state = self._module.unpack(found.state, condition)
+        return _Solution(self._module.decode(state, observed[:, -1]), state, seen, found)
+
+    def _remember(
+        self,
+        window: Window,
+        answer: '_Solution',
+        index: int,
+        future: Float64[np.ndarray, 'horizon joint xyz=3'],
+        report: SolverReport,
+    ) -> None:
+        """Keep what the next prediction starts from, unless it would lead it astray."""
+        if not report.residual <= self.config.max_residual:
+            self._memories.pop(window.person_id, None)
+            return
+        state, row = answer.state, [index]
+        self._memories[window.person_id] = Memory(
+            window.stamp_ns,
+            State(state.geometry[row], state.pattern[row]),
+            answer.seen.rows(row),
+            np.concatenate([window.positions[-1:], future]),
+        )
 
     def _answer(
         self,
@@ -167,6 +199,16 @@ class StreamingPredictor:
             self._covariances,
             report,
         )
+
+
+@dataclass(frozen=True)
+class _Solution:
+    """What one batch was solved to."""
+
+    future: Float[Tensor, 'batch horizon joint xyz=3']
+    state: State
+    seen: Features
+    found: FixedPoint
 
 
 def _isotropic(

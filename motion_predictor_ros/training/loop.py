@@ -147,11 +147,14 @@ def _restore(task: Task, optimiser: torch.optim.Optimizer, path: Path) -> tuple[
         CheckpointError: The run was made with another model.
     """
     checkpoint = load_checkpoint(path, task.kind)
-    if checkpoint.header['config'] != task.header()['config']:
+    own_config = task.header()['config']
+    if {**own_config, **checkpoint.header['config']} != own_config:
         raise CheckpointError(f'{path} was trained with another recipe; choose another --out')
     own = task.module.state_dict()
     task.module.load_state_dict({name: checkpoint.tensors[name] for name in own})
     for name, parameter in task.module.named_parameters():
+        if not parameter.requires_grad:
+            continue
         optimiser.state[parameter] = {
             key: checkpoint.tensors[f'adam.{key}.{name}'].to(parameter.device) for key in _MOMENTS
         }

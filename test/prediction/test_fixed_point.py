@@ -66,3 +66,20 @@ def test_a_solved_person_stops_changing_and_counting() -> None:
     start = torch.stack([truth, torch.zeros(6)])
     found = anderson(lambda z: z @ matrix.T + offset, start, SolverSettings(50, 1e-9))
     assert found.steps[0] == 1 and found.steps[1] > 3
+
+
+def test_the_motion_rule_stops_when_the_motion_does() -> None:
+    matrix, offset = linear_map(0.9)
+
+    def step(z: torch.Tensor) -> torch.Tensor:
+        return z @ matrix.T + offset
+
+    def motion(z: torch.Tensor) -> torch.Tensor:
+        return z.reshape(len(z), 2, 3)
+
+    exact = SolverSettings(50, 1e-12)
+    loose = SolverSettings(50, 1e-12, motion_tolerance_m=1e-3)
+    whole = anderson(step, torch.zeros(1, 6), exact, decode=motion)
+    short = anderson(step, torch.zeros(1, 6), loose, decode=motion)
+    assert int(short.steps) < int(whole.steps) and bool(short.converged)
+    assert (motion(short.state) - motion(whole.state)).norm(dim=-1).mean() < 5e-3

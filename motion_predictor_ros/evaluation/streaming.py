@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What it is worth to start from the last solution, on streams of people the model never saw.
+
+Each clip is one stream: a prediction per model frame, each from cold (F_DL), warm (the last fixed
+point as it is) and, if the model has one, warm through the correction adapter. All are solved far
+beyond what a robot would, and the error after each evaluation of f is kept.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
+from tqdm import tqdm
+
+from motion_predictor_ros.errors import DataError
+from motion_predictor_ros.evaluation.metrics import report_frames
+from motion_predictor_ros.prediction.cell import Condition, State
+from motion_predictor_ros.prediction.correction import Novelty
+from motion_predictor_ros.prediction.features import Features
+from motion_predictor_ros.prediction.fixed_point import FixedPoint, SolverSettings
+from motion_predictor_ros.prediction.model_file import TrainedMotionDEQ
+from motion_predictor_ros.prediction.motion_deq import MotionDEQ
+from motion_predictor_ros.training.recordings import Recordings
+
+ROUNDS = 25
+"""Predictions per stream: one second of them."""
+
+CLOSE_M = 1e-3
+BUDGETS = (1, 2, 3)
+_EXACT = SolverSettings(max_steps=30, tolerance=1e-6)
+_RESIDUAL = 1e-3
+
+
+@dataclass
+class Tally:
+    """What one way of starting has done so far.
+
+    Attributes:
+        errors: [m] mean over joints, by prediction, evaluation of f (0: the start) and horizon.
+        steps: Evaluations of f until the relative residual was below 1e-3.
+    """
+
+    errors: list[Float64[np.ndarray, 'case step horizon']] = field(default_factory=list)
+    steps: list[Float64[np.ndarray, ' case']] = field(default_factory=list)
+
+
+@torch.inference_mode()
+def evaluate_streaming(
+    recordings: Recordings, trained: TrainedMotionDEQ, *, progress: bool = False
+) -> dict[str, Any]:
+    """Return iterations and errors, cold and warm, over all streams and by how much people move.
+
+    Raises:
+        DataError: The recordings have other joints than the model, or no clip is long enough.
+    """
+    if recordings.joint_names != trained.joint_names:
+        raise DataError(
+            f'recordings have joints {recordings.joint_names}, the model {trained.joint_names}'
+        )
+    model = trained.module
+    series = _streams(recordings, model)
+    tallies: dict[str, Tally] = {'cold': Tally(), 'warm': Tally()}
+    if model.correction is not None:
+        tallies['warm_eca'] = Tally()
+    previous: _Round | None = None
+    for index in tqdm(
+        range(ROUNDS), unit='round', leave=False, disable=None if progress else True
+    ):
+        windows = series[:, index : index + model.config.past + model.config.future]
+        previous = _round(model, windows, previous, tallies)
+    moved = _displacement(series, model.config.past)
+    horizons_s = model.config.period_s * np.arange(1, model.config.future + 1)
+    report = _report(tallies, horizons_s, slice(None))
+    large = np.tile(moved > np.median(moved), ROUNDS - 1)
+    report['large_motion'] = _report(tallies, horizons_s, large)
+    report['small_motion'] = _report(tallies, horizons_s, ~large)
+    report['streams'], report['predictions'] = len(series), len(large)
+    return report
+
+
+@dataclass(frozen=True)
+class _Round:
+    seen: Features
+    state: State
+    future: Float[Tensor, 'batch horizon joint xyz=3']
+
+
+def _streams(recordings: Recordings, model: MotionDEQ) -> Float[Tensor, 'batch time joint xyz=3']:
+    """Cut the beginning of each clip that is long enough, on the model clock [m]."""
+    stride = round(model.config.period_s * recordings.fps)
+    frames = model.config.past + model.config.future + ROUNDS - 1
+    span = stride * (frames - 1) + 1
+    clips = [clip for clip in recordings.clips if clip.length >= span]
+    if not clips:
+        raise DataError(f'no clip is as long as a stream of {span / recordings.fps:.1f} s')
+    return torch.from_numpy(
+        np.stack([recordings.positions[c.start : c.start + span : stride] for c in clips])
+    ).to(next(model.parameters()).device)
+
+
+def _round(
+    model: MotionDEQ,
+    windows: Float[Tensor, 'batch time joint xyz=3'],
+    previous: _Round | None,
+    tallies: dict[str, Tally],
+) -> _Round:
+    observed, truth = windows[:, : model.config.past], windows[:, model.config.past :]
+    seen = model.observe(observed)
+    condition = model.condition(seen)
+    cold = model.lift(observed)
+    if previous is None:
+        found = model.solve(condition, cold, _EXACT)
+    else:
+        for name, start in _starts(model, cold, seen, observed, previous, tallies).items():
+            found = model.solve(condition, start, _EXACT, keep_trajectory=True)
+            _count(model, tallies[name], condition, start, found, truth - observed[:, -1:])
+    state = model.unpack(found.state, condition)
+    return _Round(seen, state, model.decode(state, observed[:, -1]))
+
+
+def _starts(
+    model: MotionDEQ,
+    cold: State,
+    seen: Features,
+    observed: Float[Tensor, 'batch time joint xyz=3'],
+    previous: _Round,
+    wanted: dict[str, Tally],
+) -> dict[str, State]:
+    starts = {'cold': cold, 'warm': previous.state}
+    if 'warm_eca' in wanted:
+        assert model.correction is not None
+        deviation = observed[:, -1] - previous.future[:, 0]
+        elapsed = torch.ones_like(deviation[:, 0, 0])
+        news = Novelty(previous.seen, seen, deviation, elapsed)
+        starts['warm_eca'] = model.correction(previous.state, news)
+    return starts
+
+
+def _count(
+    model: MotionDEQ,
+    tally: Tally,
+    condition: Condition,
+    start: State,
+    found: FixedPoint,
+    truth: Float[Tensor, 'batch horizon joint xyz=3'],
+) -> None:
+    """Keep the error after each evaluation of f; a solved person keeps theirs."""
+    states = [start, *(model.unpack(image, condition) for image in found.images)]
+    errors = [(model.offsets(each) - truth).norm(dim=-1).mean(-1) for each in states]
+    errors += [errors[-1]] * (_EXACT.max_steps + 1 - len(errors))
+    tally.errors.append(torch.stack(errors, dim=1).double().cpu().numpy())
+    pairs = zip(found.images, found.trajectory, strict=True)
+    residuals = torch.stack([(f - z).norm(dim=1) / f.norm(dim=1) for f, z in pairs], dim=1)
+    below = residuals < _RESIDUAL
+    first = torch.where(below.any(1), below.double().argmax(1) + 1, _EXACT.max_steps)
+    tally.steps.append(first.double().cpu().numpy())
+
+
+def _displacement(
+    series: Float[Tensor, 'batch time joint xyz=3'], past: int
+) -> Float64[np.ndarray, ' batch']:
+    """Return how far the joints of each stream travel, mean over joints [m]."""
+    return series[:, past:].diff(dim=1).norm(dim=-1).sum(1).mean(1).double().cpu().numpy()
+
+
+def _report(
+    tallies: dict[str, Tally],
+    horizons_s: Float64[np.ndarray, ' horizon'],
+    cases: slice | Bool[np.ndarray, ' case'],
+) -> dict[str, Any]:
+    frames = report_frames(horizons_s)
+    report: dict[str, Any] = {
+        key: {} for key in ('iterations_to_residual', 'iterations_to_1mm', 'mpjpe_mm')
+    }
+    for name, tally in tallies.items():
+        errors = np.concatenate(tally.errors)[cases].mean(0)
+        steps = np.concatenate(tally.steps)[cases]
+        report['iterations_to_residual'][name] = float(steps.mean())
+        report['iterations_to_1mm'][name] = _first_close(errors.mean(1))
+        report['mpjpe_mm'][name] = _at(errors[BUDGETS[0]], frames)
+        for budget in BUDGETS[1:]:
+            after = report.setdefault(f'mpjpe_mm_after_{budget}', {})
+            after[name] = _at(errors[budget], frames)
+        report.setdefault('mpjpe_mm_converged', {})[name] = _at(errors[-1], frames)
+    return report
+
+
+def _first_close(errors: Sequence[float] | Float64[np.ndarray, ' step']) -> int:
+    """Return the fewest evaluations from which on the error stays within 1 mm of the last."""
+    off = np.flatnonzero(np.abs(np.asarray(errors) - errors[-1]) > CLOSE_M)
+    return int(off[-1]) + 1 if len(off) else 0
+
+
+def _at(errors: Float64[np.ndarray, ' horizon'], frames: dict[int, int]) -> dict[str, float]:
+    return {str(ms): 1000.0 * float(errors[at]) for ms, at in frames.items() if ms in (400, 1000)}
