@@ -45,7 +45,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate_mocap(kinds)
     _add_evaluate_cmu(kinds)
     train = commands.add_parser('train', help='train a model')
-    _add_train_motion_deq(train.add_subparsers(required=True, metavar='MODEL'))
+    models = train.add_subparsers(required=True, metavar='MODEL')
+    _add_train(models, 'motion-deq', 'train MotionDEQ by a recipe')
+    _add_train(models, 'eqmotion-style', 'train four unshared layers, to compare with')
+    _add_train(models, 'esl8', "train MotionDEQ's cell unrolled eight times, to compare with")
+    bench = commands.add_parser('bench', help='measure what predictions and trainings cost')
+    _add_bench_memory(bench.add_subparsers(required=True, metavar='WHAT'))
     convert = commands.add_parser('convert', help='make bags from motion files')
     _add_convert_deepmimic(convert.add_subparsers(required=True, metavar='FORMAT'))
     return parser
@@ -158,8 +163,10 @@ def _evaluate_cmu(options: argparse.Namespace) -> None:
         cmu.print_cmu(report, Console())
 
 
-def _add_train_motion_deq(commands: 'Commands[argparse.ArgumentParser]') -> None:
-    parser = commands.add_parser('motion-deq', help='train MotionDEQ by a recipe')
+def _add_train(
+    commands: 'Commands[argparse.ArgumentParser]', model: str, description: str
+) -> None:
+    parser = commands.add_parser(model, help=description)
     parser.add_argument('--recipe', required=True, help='shipped recipe name or YAML file')
     parser.add_argument('--data', type=Path, required=True, help='npz of clips')
     parser.add_argument('--out', type=Path, required=True, help='folder for checkpoints and CSV')
@@ -167,27 +174,55 @@ def _add_train_motion_deq(commands: 'Commands[argparse.ArgumentParser]') -> None
     parser.add_argument('--resume', action='store_true', help='go on from --out')
     parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
     parser.add_argument('--threads', type=int, default=0, help='CPU threads; 0: all')
-    parser.set_defaults(run=_train_motion_deq)
+    parser.set_defaults(run=_train, kind=model.replace('-', '_'))
 
 
-def _train_motion_deq(options: argparse.Namespace) -> None:
+def _train(options: argparse.Namespace) -> None:
     import torch
 
+    from motion_predictor_ros.evaluation.unrolled import UNROLLED, UnrolledTask
     from motion_predictor_ros.prediction.model_file import choose_device
     from motion_predictor_ros.training.cmu_benchmark import load_training_data
     from motion_predictor_ros.training.loop import train
-    from motion_predictor_ros.training.motion_deq import MotionDEQTask
+    from motion_predictor_ros.training.motion_deq import MotionDEQTask, MotionTask
     from motion_predictor_ros.training.recipe import load_recipe
 
     if options.threads:
         torch.set_num_threads(options.threads)
     name, recipe = load_recipe(options.recipe)
     recordings = load_training_data(options.data)
-    task = MotionDEQTask(name, recipe, recordings, choose_device(options.device))
+    device = choose_device(options.device)
+    task: MotionTask
+    if options.kind in UNROLLED:
+        task = UnrolledTask(options.kind, name, recipe, recordings, device)
+    else:
+        task = MotionDEQTask(name, recipe, recordings, device)
     best = train(
         task, recipe.schedule, options.out, minutes=options.minutes, resume=options.resume
     )
     print(best)
+
+
+def _add_bench_memory(commands: 'Commands[argparse.ArgumentParser]') -> None:
+    parser = commands.add_parser('memory', help='bytes that a training step keeps for backward')
+    parser.add_argument('--recipe', default='cmu', help='shipped recipe name or YAML file')
+    parser.add_argument('--batch', type=int, default=100, help='people per step')
+    parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
+    parser.add_argument('--json', action='store_true', help='print the report as JSON')
+    parser.set_defaults(run=_bench_memory)
+
+
+def _bench_memory(options: argparse.Namespace) -> None:
+    from motion_predictor_ros.evaluation.bench_memory import bench_memory, print_memory
+    from motion_predictor_ros.prediction.model_file import choose_device
+    from motion_predictor_ros.training.recipe import load_recipe
+
+    _, recipe = load_recipe(options.recipe)
+    report = bench_memory(recipe, options.batch, choose_device(options.device))
+    if options.json:
+        print(json.dumps(report))
+    else:
+        print_memory(report, Console())
 
 
 def _add_convert_deepmimic(commands: 'Commands[argparse.ArgumentParser]') -> None:
