@@ -195,4 +195,5 @@ def _print_rows(
             for head in heads
         ]
         table.add_row(METHODS.get(name, name), *cells)
-    console.print(table, end='\n\n')
+    console.print(table)
+    console.print()

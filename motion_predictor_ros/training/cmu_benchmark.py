@@ -110,7 +110,7 @@ def load_cmu_sequences(path: Path) -> tuple[CmuSequence, ...]:
 def _sequence(key: str, array: np.ndarray) -> CmuSequence:
     match = _KEY.fullmatch(key)
     if match is None:
-        raise ValueError(f'clip {key!r} is not named "train/<action>_<k>" or "test/<action>_<k>"')
+        raise ValueError(f'a clip is named {key!r}')
     if array.dtype != np.float32 or array.shape[1:] != (len(JOINT_NAMES), 3):
         raise ValueError(f'clip {key!r} is {array.dtype} {array.shape}')
     if not np.isfinite(array).all():
