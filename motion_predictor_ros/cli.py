@@ -44,11 +44,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate_bag(kinds)
     _add_evaluate_mocap(kinds)
     _add_evaluate_cmu(kinds)
+    _add_evaluate_streaming(kinds)
     train = commands.add_parser('train', help='train a model')
     models = train.add_subparsers(required=True, metavar='MODEL')
     _add_train(models, 'motion-deq', 'train MotionDEQ by a recipe')
     _add_train(models, 'eqmotion-style', 'train four unshared layers, to compare with')
     _add_train(models, 'esl8', "train MotionDEQ's cell unrolled eight times, to compare with")
+    _add_train_correction(models)
     bench = commands.add_parser('bench', help='measure what predictions and trainings cost')
     _add_bench_memory(bench.add_subparsers(required=True, metavar='WHAT'))
     convert = commands.add_parser('convert', help='make bags from motion files')
@@ -163,6 +165,32 @@ def _evaluate_cmu(options: argparse.Namespace) -> None:
         cmu.print_cmu(report, Console())
 
 
+def _add_evaluate_streaming(commands: 'Commands[argparse.ArgumentParser]') -> None:
+    parser = commands.add_parser('streaming', help='what a warm start is worth, on streams')
+    parser.add_argument('--data', type=Path, required=True, help='npz of clips')
+    parser.add_argument('--split', default='', help='only clips of this split; default: all')
+    parser.add_argument('--json', action='store_true', help='print the report as JSON')
+    parser.add_argument('--checkpoint', default='body_1s', help='shipped model name or path')
+    parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
+    parser.set_defaults(run=_evaluate_streaming)
+
+
+def _evaluate_streaming(options: argparse.Namespace) -> None:
+    from motion_predictor_ros.evaluation import streaming
+    from motion_predictor_ros.prediction.model_file import choose_device, load_motion_deq
+    from motion_predictor_ros.training.recordings import load_recordings
+
+    trained = load_motion_deq(options.checkpoint, choose_device(options.device))
+    recordings = load_recordings(options.data)
+    if options.split:
+        recordings = recordings.select(lambda clip: clip.split == options.split)
+    report = streaming.evaluate_streaming(recordings, trained, progress=not options.json)
+    if options.json:
+        print(json.dumps(report))
+    else:
+        streaming.print_streaming(report, Console())
+
+
 def _add_train(
     commands: 'Commands[argparse.ArgumentParser]', model: str, description: str
 ) -> None:
@@ -201,6 +229,31 @@ def _train(options: argparse.Namespace) -> None:
         task, recipe.schedule, options.out, minutes=options.minutes, resume=options.resume
     )
     print(best)
+
+
+def _add_train_correction(commands: 'Commands[argparse.ArgumentParser]') -> None:
+    parser = commands.add_parser(
+        'correction', help="train the correction adapter that carries a MotionDEQ's state over"
+    )
+    parser.add_argument('--checkpoint', required=True, help='trained MotionDEQ; stays as it is')
+    parser.add_argument('--data', type=Path, required=True, help='npz of clips')
+    parser.add_argument('--out', type=Path, required=True, help='folder for checkpoints and CSV')
+    parser.add_argument('--minutes', type=float, help='stop after this long; resume goes on')
+    parser.add_argument('--resume', action='store_true', help='go on from --out')
+    parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
+    parser.set_defaults(run=_train_correction)
+
+
+def _train_correction(options: argparse.Namespace) -> None:
+    from motion_predictor_ros.prediction.model_file import choose_device, load_motion_deq
+    from motion_predictor_ros.training.correction import SCHEDULE, CorrectionTask
+    from motion_predictor_ros.training.loop import train
+    from motion_predictor_ros.training.recordings import load_recordings
+
+    device = choose_device(options.device)
+    trained = load_motion_deq(options.checkpoint, device)
+    task = CorrectionTask(trained, load_recordings(options.data), device)
+    print(train(task, SCHEDULE, options.out, minutes=options.minutes, resume=options.resume))
 
 
 def _add_bench_memory(commands: 'Commands[argparse.ArgumentParser]') -> None:
