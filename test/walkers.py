@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Made-up recordings that are quick to learn from, and a recipe small enough to do it in seconds."""
+"""Made-up recordings that are quick to learn from, and a recipe that does it in seconds."""
 
 import numpy as np
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train the correction adapter of a MotionDEQ that is already trained, which stays as it is.
 
-A window and one a moment later (half a model frame to three, as cameras of different rates have it)
-are solved; the adapter learns to guess the later fixed point from the earlier one. Its loss asks for
-what a robot notices: the motion decoded from the guess and from one iteration after it should be
-that of the fixed point; and, with little weight, so should the state.
+A window and one a moment later (half a model frame to three, as cameras of different rates have
+it) are solved; the adapter learns to guess the later fixed point from the earlier one. Its loss
+asks for what a robot notices: the motion decoded from the guess, and from one iteration after it,
+should be that of the fixed point; and, with little weight, so should the state.
 """
 
 import dataclasses
