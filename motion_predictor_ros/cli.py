@@ -145,14 +145,19 @@ def _add_evaluate_cmu(commands: 'Commands[argparse.ArgumentParser]') -> None:
         help='model name or path, made by recipe "cmu"; default: the baselines alone',
     )
     parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
+    parser.add_argument('--threads', type=int, default=1, help='CPU threads; 0: all')
     parser.set_defaults(run=_evaluate_cmu)
 
 
 def _evaluate_cmu(options: argparse.Namespace) -> None:
+    import torch
+
     from motion_predictor_ros.evaluation import cmu
     from motion_predictor_ros.prediction.model_file import choose_device, load_motion_deq
     from motion_predictor_ros.training.cmu_benchmark import load_cmu_sequences
 
+    if options.threads:
+        torch.set_num_threads(options.threads)
     models = cmu.baseline_predictors()
     if options.weights:
         trained = load_motion_deq(options.weights, choose_device(options.device))
