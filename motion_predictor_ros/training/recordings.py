@@ -6,6 +6,7 @@ string with `joint_names`, `fps` and `clips` {key: {subject, split, retargeted, 
 """
 
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ def load_recordings(path: Path) -> Recordings:
             return _assemble(meta, arrays)
     except FileNotFoundError as error:
         raise DataError(f'no recordings at {path}') from error
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error) as error:
         raise DataError(
             f'{path} is not a file of motion clips (npz of [time, joint, 3] float32 arrays and '
             f'__meta__ JSON with joint_names, fps, clips): {error!r}'
