@@ -114,6 +114,10 @@ generate_interfaces() {
   printf '%s\n' "$root" \
     'import os, sys; os.environ["AMENT_PREFIX_PATH"] = os.pathsep.join(dict.fromkeys([sys.prefix, *filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep))]))' \
     > "$site/$package.pth"
+  # A shebang holds neither spaces nor long paths; sh and Python both read this one.
+  for script in "$venv/lib/$package"/* "$venv/bin/motion-predictor"; do
+    sed -i "1c #!/bin/sh\n'''exec' \"$venv/bin/python\" \"\$0\" \"\$@\"\n' '''" "$script"
+  done
   for folder in config launch weights; do
     ln -sfn "$root/$folder" "$share/$folder"
   done
