@@ -90,7 +90,7 @@ class PredictionConfig:
         dynamic=True,
     )
     max_residual: float = param(
-        5e-2,
+        5e-3,
         'predictions with a larger relative residual are marked NOT_CONVERGED [-]',
         low=1e-6,
         high=10.0,

@@ -20,7 +20,7 @@ from motion_predictor_ros.evaluation.baselines import BASELINES
 from motion_predictor_ros.evaluation.metrics import mean_joint_error
 from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
-from motion_predictor_ros.skeleton.frame import SkeletonFrame, Validity
+from motion_predictor_ros.skeleton.frame import SkeletonFrame
 from motion_predictor_ros.skeleton.resample import resample
 
 _MARGIN_S = 0.25
@@ -96,14 +96,14 @@ class Case:
 
 
 def score(played: Replay) -> list[Case]:
-    """Compare every usable prediction, and the baselines from the same window, with the truth."""
+    """Compare every prediction, trusted or not, and the baselines of its window with the truth."""
     cases = []
     for epoch, scene in played.scenes:
         for prediction in scene.people:
             truth = played.tracks[epoch, prediction.person_id].at(
                 prediction.stamp_ns, scene.horizons_s
             )
-            if truth is not None and prediction.validity == Validity.OK:
+            if truth is not None and prediction.positions is not None:
                 cases.append(Case(prediction, truth, _errors(prediction, truth)))
     return cases
 
