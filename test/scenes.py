@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Skeleton messages of made-up people who walk and swing their arms."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
+from motion_predictor_ros.evaluation.bags import BagWriter, typestore
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 NAMES = SkeletonLayout.load('body18').joint_names
@@ -50,3 +52,17 @@ def stream(
     """Return messages from `start_s` to before `end_s`."""
     count = round((end_s - start_s) * rate_hz)
     return [message(start_s + index / rate_hz, *people) for index in range(count)]
+
+
+def write_bag(path: Path, messages: list[SimpleNamespace]) -> Path:
+    """Write messages to a bare mcap, on /skeletons."""
+    kind, types = 'motion_predictor_ros/msg/SkeletonArray', typestore().types
+    header, stamp = types['std_msgs/msg/Header'], types['builtin_interfaces/msg/Time']
+    skeleton = types['motion_predictor_ros/msg/Skeleton']
+    with BagWriter(path) as writer:
+        for each in messages:
+            people = [skeleton(**vars(person)) for person in each.persons]
+            at = stamp(each.header.stamp.sec, each.header.stamp.nanosec)
+            array = types[kind](header(at, 'world'), each.layout, each.joint_names, people)
+            writer.write('/skeletons', kind, at.sec * 10**9 + at.nanosec, array)
+    return path

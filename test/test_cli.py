@@ -6,12 +6,9 @@ from pathlib import Path
 
 import pytest
 from models import write_weights
-from scenes import stream
+from scenes import stream, write_bag
 
 from motion_predictor_ros.cli import main
-from motion_predictor_ros.evaluation.bags import BagWriter
-
-TYPE = 'motion_predictor_ros/msg/SkeletonArray'
 
 
 @pytest.fixture(scope='module')
@@ -21,19 +18,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope='module')
 def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from motion_predictor_ros.evaluation.bags import typestore
-
-    types = typestore().types
-    header, stamp = types['std_msgs/msg/Header'], types['builtin_interfaces/msg/Time']
-    skeleton = types['motion_predictor_ros/msg/Skeleton']
     path = tmp_path_factory.mktemp('bag') / 'walk.mcap'
-    with BagWriter(path) as writer:
-        for each in stream(0.0, 3.0, 'ann'):
-            people = [skeleton(**vars(person)) for person in each.persons]
-            at = stamp(each.header.stamp.sec, each.header.stamp.nanosec)
-            array = types[TYPE](header(at, 'world'), each.layout, each.joint_names, people)
-            writer.write('/skeletons', TYPE, at.sec * 10**9 + at.nanosec, array)
-    return path
+    return write_bag(path, stream(0.0, 3.0, 'ann'))
 
 
 def test_json_of_a_bag_is_alone_on_stdout_and_repeatable(

@@ -22,6 +22,10 @@ from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
 _GHOSTS_S = (0.2, 0.4, 0.6, 0.8, 1.0)
+_CAPTION = (
+    'above, black: seen now; orange to purple: predicted 0.2 to 1.0 s ahead; '
+    'dashed: where the person really was after 1.0 s'
+)
 _COLOURS = {'motion_deq': '#d1495b', 'constant_velocity': '#5b8e7d', 'repeat_last': '#8d8d8d'}
 
 
@@ -44,14 +48,6 @@ def draw_scene(
         _draw_person(axes, _median_case(people[name]), horizons_s, layout)
         axes.set_title(name, fontsize=11)
     _draw_errors(figure.add_subplot(grid[1, :]), cases, horizons_s)
-    figure.text(
-        0.01,
-        0.985,
-        'black: seen now   orange to purple: predicted 0.2 to 1.0 s ahead   '
-        'dashed: where the person really was after 1.0 s',
-        va='top',
-        fontsize=9,
-    )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, bbox_inches='tight', metadata={'Software': None})
 
@@ -102,6 +98,7 @@ def _draw_errors(
     for name, label in METHODS.items():
         mean_mm = 1000.0 * np.mean([case.errors[name] for case in cases], axis=0)
         axes.plot(1000.0 * horizons_s, mean_mm, label=label, color=_COLOURS[name], linewidth=2)
+    axes.set_title(_CAPTION, fontsize=9, loc='left')
     axes.set_xlabel('horizon [ms]')
     axes.set_ylabel('MPJPE [mm]')
     axes.set_xlim(0, 1000.0 * horizons_s[-1])

@@ -2,7 +2,7 @@
 """The demo: a recorded person is played into a real node, and what it said is scored.
 
 Three processes talk over DDS on this machine alone: the predictor, a recorder of what it
-publishes, and the player. Then the same bag is replayed through the same pipeline without ROS,
+publishes, and the player. The same bag is also replayed through the same pipeline without ROS,
 scored against what the person really did, and held against the live run.
 """
 
@@ -40,9 +40,12 @@ def run_demo(bag: Path, out: Path, rate: float, config: PipelineConfig, console:
     """
     out.mkdir(parents=True, exist_ok=True)
     recording = out / 'live.mcap'
+    recording.unlink(missing_ok=True)
+    # First, because it finds out at once whether bag and weights can be used.
+    console.print(f'replaying {bag} through the pipeline')
+    evaluation = evaluate_bag(bag, '', config, progress=console.is_terminal)
     console.print(f'playing {bag} into a live node at {rate:g} x recorded speed')
     _run_live(bag, recording, rate, config)
-    evaluation = evaluate_bag(bag, '', config, progress=console.is_terminal)
     live = compare_live(recording, evaluation.played)
     _show(evaluation, live, out, console)
     if live.frames == 0:
@@ -74,9 +77,10 @@ def _run_live(bag: Path, recording: Path, rate: float, config: PipelineConfig) -
         ros_arguments = ['--ros-args', '-p', 'use_sim_time:=true']
         recorder = ['record_bag', str(recording), *_RECORDED, *ros_arguments]
         node = ['predictor_node', *ros_arguments, '--params-file', str(parameters)]
-        running.enter_context(_process(recorder, environment))
-        running.enter_context(_process(node, environment))
-        _wait_for_recorder(int(environment['ROS_DOMAIN_ID']))
+        processes = [
+            running.enter_context(_process(words, environment)) for words in (recorder, node)
+        ]
+        _wait_for_recorder(int(environment['ROS_DOMAIN_ID']), processes)
         player = ['play_bag', str(bag), '--rate', str(rate)]
         played = subprocess.run(_command(player), env=environment, check=False)
         if played.returncode:
@@ -84,11 +88,11 @@ def _run_live(bag: Path, recording: Path, rate: float, config: PipelineConfig) -
         time.sleep(1.0)  # the last answers are on their way
 
 
-def _wait_for_recorder(domain_id: int) -> None:
+def _wait_for_recorder(domain_id: int, processes: list[subprocess.Popen[bytes]]) -> None:
     """Return when the recorder listens to the node, so that nothing it says is missed.
 
     Raises:
-        MotionPredictorError: They did not find each other.
+        MotionPredictorError: One of them ended, or they did not find each other.
     """
     context = rclpy.Context()
     rclpy.init(context=context, domain_id=domain_id)
@@ -96,6 +100,8 @@ def _wait_for_recorder(domain_id: int) -> None:
     try:
         end_s = time.monotonic() + _PATIENCE_S
         while time.monotonic() < end_s:
+            if any(process.poll() is not None for process in processes):
+                raise MotionPredictorError('a process of the demo ended; see its output above')
             if all(map(watcher.count_publishers, _RECORDED)) and all(
                 map(watcher.count_subscribers, _RECORDED)
             ):
@@ -119,7 +125,9 @@ def _command(words: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _process(words: Sequence[str], environment: dict[str, str]) -> Iterator[None]:
+def _process(
+    words: Sequence[str], environment: dict[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
     """Keep a process running; interrupt it at the end and insist that it ended well.
 
     Raises:
@@ -127,7 +135,7 @@ def _process(words: Sequence[str], environment: dict[str, str]) -> Iterator[None
     """
     process = subprocess.Popen(_command(words), env=environment)
     try:
-        yield
+        yield process
         process.send_signal(signal.SIGINT)
         if process.wait(_PATIENCE_S):
             raise MotionPredictorError(f'{words[0]} ended with exit code {process.returncode}')
