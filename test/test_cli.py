@@ -2,6 +2,7 @@
 """The command line: JSON alone on stdout, one clear line on stderr, exit codes."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,15 @@ def test_a_cut_bag_is_an_error(
     path.write_bytes(bag.read_bytes()[:9000])
     assert main(['evaluate', 'bag', str(path), '--weights', str(weights)]) == 2
     assert 'cut.mcap' in capsys.readouterr().err
+
+
+def test_the_demo_without_ros_says_what_works(
+    bag: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, 'rclpy', None)
+    monkeypatch.delitem(sys.modules, 'motion_predictor_ros.ros.demo', raising=False)
+    assert main(['demo', '--bag', str(bag), '--out', str(tmp_path)]) == 2
+    assert '`evaluate bag` works without' in capsys.readouterr().err
