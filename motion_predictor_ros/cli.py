@@ -75,8 +75,8 @@ def _demo(options: argparse.Namespace) -> None:
         from motion_predictor_ros.ros.demo import run_demo
     except ImportError as error:
         raise MotionPredictorError(
-            f'the demo needs ROS 2 ({error}): use `make demo`, or source ROS 2 and this workspace; '
-            '`evaluate bag` works without'
+            f'the demo needs ROS 2 ({error}): use `make demo`, or source ROS 2 and this '
+            'workspace; `evaluate bag` works without'
         ) from error
 
     run_demo(options.bag, options.out, options.rate, _pipeline_config(options), Console())
