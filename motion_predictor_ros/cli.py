@@ -11,11 +11,16 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from motion_predictor_ros.config import PipelineConfig, read_parameter_file
 from motion_predictor_ros.errors import MotionPredictorError
+
+if TYPE_CHECKING:
+    from motion_predictor_ros.prediction.model_file import TrainedMotionDEQ
+    from motion_predictor_ros.training.recordings import Recordings
 
 _ERRORS = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -108,36 +113,45 @@ def _evaluate_bag(options: argparse.Namespace) -> None:
 
 def _add_evaluate_mocap(commands: 'Commands[argparse.ArgumentParser]') -> None:
     parser = commands.add_parser('mocap', help='score a model on motion capture clips')
-    parser.add_argument('--data', type=Path, required=True, help='npz of clips')
-    parser.add_argument('--split', default='', help='only clips of this split; default: all')
-    parser.add_argument('--json', action='store_true', help='print the report as JSON')
-    parser.add_argument(
-        '--checkpoint',
-        '--weights',
-        dest='weights',
-        default='body_1s',
-        help='shipped model name or path',
-    )
-    parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
+    _add_clip_options(parser)
     parser.set_defaults(run=_evaluate_mocap)
 
 
 def _evaluate_mocap(options: argparse.Namespace) -> None:
     from motion_predictor_ros.evaluation.protocols import evaluate_mocap
     from motion_predictor_ros.evaluation.report import METHODS, print_errors
-    from motion_predictor_ros.prediction.model_file import choose_device, load_motion_deq
-    from motion_predictor_ros.training.recordings import load_recordings
 
-    trained = load_motion_deq(options.weights, choose_device(options.device))
-    recordings = load_recordings(options.data)
-    if options.split:
-        recordings = recordings.select(lambda clip: clip.split == options.split)
+    recordings, trained = _clips_and_model(options)
     report = evaluate_mocap(recordings, trained, progress=not options.json)
     if options.json:
         print(json.dumps(report))
         return
     title = f'{trained.name}, {report["clips"]} clips, {report["windows"]} windows'
     print_errors({name: report[name]['mpjpe_mm'] for name in METHODS}, title, Console())
+
+
+def _add_clip_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--data', type=Path, required=True, help='npz of clips')
+    parser.add_argument('--split', default='', help='only clips of this split; default: all')
+    parser.add_argument('--json', action='store_true', help='print the report as JSON')
+    parser.add_argument('--checkpoint', default='body_1s', help='shipped model name or path')
+    parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
+    parser.add_argument('--threads', type=int, default=1, help='CPU threads; 0: all')
+
+
+def _clips_and_model(options: argparse.Namespace) -> 'tuple[Recordings, TrainedMotionDEQ]':
+    import torch
+
+    from motion_predictor_ros.prediction.model_file import choose_device, load_motion_deq
+    from motion_predictor_ros.training.recordings import load_recordings
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    trained = load_motion_deq(options.checkpoint, choose_device(options.device))
+    recordings = load_recordings(options.data)
+    if options.split:
+        recordings = recordings.select(lambda clip: clip.split == options.split)
+    return recordings, trained
 
 
 def _add_evaluate_cmu(commands: 'Commands[argparse.ArgumentParser]') -> None:
@@ -178,24 +192,14 @@ def _evaluate_cmu(options: argparse.Namespace) -> None:
 
 def _add_evaluate_streaming(commands: 'Commands[argparse.ArgumentParser]') -> None:
     parser = commands.add_parser('streaming', help='what a warm start is worth, on streams')
-    parser.add_argument('--data', type=Path, required=True, help='npz of clips')
-    parser.add_argument('--split', default='', help='only clips of this split; default: all')
-    parser.add_argument('--json', action='store_true', help='print the report as JSON')
-    parser.add_argument('--checkpoint', default='body_1s', help='shipped model name or path')
-    parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
+    _add_clip_options(parser)
     parser.set_defaults(run=_evaluate_streaming)
 
 
 def _evaluate_streaming(options: argparse.Namespace) -> None:
     from motion_predictor_ros.evaluation import streaming
-    from motion_predictor_ros.prediction.model_file import choose_device, load_motion_deq
-    from motion_predictor_ros.training.recordings import load_recordings
 
-    trained = load_motion_deq(options.checkpoint, choose_device(options.device))
-    recordings = load_recordings(options.data)
-    if options.split:
-        recordings = recordings.select(lambda clip: clip.split == options.split)
-    report = streaming.evaluate_streaming(recordings, trained, progress=not options.json)
+    report = streaming.evaluate_streaming(*_clips_and_model(options), progress=not options.json)
     if options.json:
         print(json.dumps(report))
     else:

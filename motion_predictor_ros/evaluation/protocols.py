@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
 from tqdm import tqdm
 
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.evaluation.baselines import BASELINES
 from motion_predictor_ros.evaluation.metrics import mean_joint_error, mpjpe_mm
-from motion_predictor_ros.prediction.fixed_point import SolverSettings
+from motion_predictor_ros.prediction.fixed_point import FixedPoint, SolverSettings
 from motion_predictor_ros.prediction.model_file import TrainedMotionDEQ
+from motion_predictor_ros.prediction.motion_deq import MotionDEQ
 from motion_predictor_ros.training.recordings import Recordings
 from motion_predictor_ros.training.windows import every_window
 
@@ -42,33 +45,36 @@ def evaluate_mocap(
         )
     shape = trained.module.config
     windows = every_window(recordings, shape.past + shape.future, shape.period_s, WINDOW_EVERY_S)
-    device = next(trained.module.parameters()).device
-    errors: dict[str, list[Any]] = {name: [] for name in ('motion_deq', *BASELINES)}
-    steps, residuals = [], []
-    for chunk in tqdm(
-        windows.split(_CHUNK), unit='batch', leave=False, disable=None if progress else True
-    ):
-        observed, truth = chunk[:, : shape.past], chunk[:, shape.past :].double().numpy()
-        predicted, _, found = trained.module(observed.to(device), SolverSettings())
-        guesses = {'motion_deq': predicted.double().cpu().numpy()}
-        guesses |= {
-            name: guess(observed.double().numpy(), shape.future)
-            for name, guess in BASELINES.items()
-        }
-        for name, guess in guesses.items():
-            errors[name].append(mean_joint_error(guess, truth))
-        steps.append(found.steps.double().cpu().numpy())
-        residuals.append(found.residual.double().cpu().numpy())
+    chunks = windows.split(_CHUNK)
+    solved = [
+        _solve(chunk, trained.module)
+        for chunk in tqdm(chunks, unit='batch', leave=False, disable=None if progress else True)
+    ]
     horizons_s = shape.period_s * np.arange(1, shape.future + 1)
     report: dict[str, Any] = {
-        name: {'mpjpe_mm': mpjpe_mm(np.concatenate(rows), horizons_s)}
-        for name, rows in errors.items()
+        name: {'mpjpe_mm': mpjpe_mm(np.concatenate([e[name] for e, _ in solved]), horizons_s)}
+        for name in ('motion_deq', *BASELINES)
     }
-    report['windows'] = len(windows)
-    report['clips'] = len(recordings.clips)
+    steps = torch.cat([found.steps for _, found in solved]).double().cpu().numpy()
+    residuals = torch.cat([found.residual for _, found in solved]).double().cpu().numpy()
+    report['windows'], report['clips'] = len(windows), len(recordings.clips)
     report['solver'] = {
-        'steps_mean': float(np.concatenate(steps).mean()),
-        'steps_p95': float(np.percentile(np.concatenate(steps), 95)),
-        'residual_median': float(np.median(np.concatenate(residuals))),
+        'steps_mean': float(steps.mean()),
+        'steps_p95': float(np.percentile(steps, 95)),
+        'residual_median': float(np.median(residuals)),
     }
     return report
+
+
+def _solve(
+    windows: Float[Tensor, 'batch time joint xyz=3'], model: MotionDEQ
+) -> tuple[dict[str, Float64[np.ndarray, 'batch horizon']], FixedPoint]:
+    """Return errors [m] by method, and how MotionDEQ was solved."""
+    past, future = model.config.past, model.config.future
+    observed = windows[:, :past].double().numpy()
+    truth = windows[:, past:].double().numpy()
+    device = next(model.parameters()).device
+    predicted, _, found = model(windows[:, :past].to(device), SolverSettings())
+    guesses = {'motion_deq': predicted.double().cpu().numpy()}
+    guesses |= {name: guess(observed, future) for name, guess in BASELINES.items()}
+    return {name: mean_joint_error(guess, truth) for name, guess in guesses.items()}, found

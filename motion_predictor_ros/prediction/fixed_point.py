@@ -71,44 +71,66 @@ def anderson(
 
     A person whose values leave the finite keeps the best iterate found before.
     """
-    batch, current = len(start), start
-    images: list[Tensor] = []
-    residuals: list[Tensor] = []
-    best_state = start
-    best = start.new_full((batch,), torch.inf)
-    steps = torch.zeros(batch, dtype=torch.int64, device=start.device)
-    active = torch.ones(batch, dtype=torch.bool, device=start.device)
+    current, progress = start, _Progress(start, settings, decode)
+    history: list[tuple[Tensor, Tensor]] = []
     trajectory: list[Tensor] = []
-    kept_images: list[Tensor] = []
-    settled = torch.zeros_like(active)
-    watch = decode if settings.motion_tolerance_m > 0.0 else None
-    motion = start if watch is None else watch(start)
+    images: list[Tensor] = []
     for _ in range(settings.max_steps):
         image = function(current)
         if keep_trajectory:
             trajectory.append(current)
-            kept_images.append(image)
+            images.append(image)
         difference = image - current
-        relative = difference.norm(dim=1) / image.norm(dim=1).clamp_min(1e-12)
-        steps += active
-        better = active & (relative < best)
-        best = torch.where(better, relative, best)
-        best_state = torch.where(better[:, None], image, best_state)
-        if watch is not None:
-            before, motion = motion, watch(image)
-            change = (motion - before).norm(dim=-1).mean(1)
-            settled = settled | (active & (change < settings.motion_tolerance_m))
-        unsolved = (best > settings.tolerance) & ~settled
-        active = active & torch.isfinite(relative) & unsolved
-        if not bool(active.any()):
+        progress.update(image, difference)
+        if not bool(progress.active.any()):
             break
-        images = [*images, image][-settings.window :]
-        residuals = [*residuals, difference][-settings.window :]
-        mixed = _mix(torch.stack(images, 1), torch.stack(residuals, 1), settings.ridge)
-        current = torch.where(active[:, None], mixed, current)
+        history = [*history, (image, difference)][-settings.window :]
+        mixed = _mix(
+            torch.stack([image for image, _ in history], 1),
+            torch.stack([difference for _, difference in history], 1),
+            settings.ridge,
+        )
+        current = torch.where(progress.active[:, None], mixed, current)
     return FixedPoint(
-        best_state, best, steps, (best <= settings.tolerance) | settled, trajectory, kept_images
+        progress.best_state,
+        progress.best,
+        progress.steps,
+        (progress.best <= settings.tolerance) | progress.settled,
+        trajectory,
+        images,
     )
+
+
+class _Progress:
+    """The best image of each person so far, and who is still being solved."""
+
+    def __init__(
+        self, start: Float[Tensor, 'batch size'], settings: SolverSettings, decode: Map | None
+    ) -> None:
+        self.best_state = start
+        self.best = start.new_full((len(start),), torch.inf)
+        self.steps = torch.zeros(len(start), dtype=torch.int64, device=start.device)
+        self.active = torch.ones(len(start), dtype=torch.bool, device=start.device)
+        self.settled = torch.zeros_like(self.active)
+        self._settings = settings
+        self._decode = decode if settings.motion_tolerance_m > 0.0 else None
+        self._motion = start if self._decode is None else self._decode(start)
+
+    def update(
+        self, image: Float[Tensor, 'batch size'], difference: Float[Tensor, 'batch size']
+    ) -> None:
+        """Take in f(z) and f(z) - z."""
+        relative = difference.norm(dim=1) / image.norm(dim=1).clamp_min(1e-12)
+        self.steps += self.active
+        better = self.active & (relative < self.best)
+        self.best = torch.where(better, relative, self.best)
+        self.best_state = torch.where(better[:, None], image, self.best_state)
+        if self._decode is not None:
+            before, self._motion = self._motion, self._decode(image)
+            change = (self._motion - before).norm(dim=-1).mean(1)
+            self.settled |= self.active & (change < self._settings.motion_tolerance_m)
+        unsolved = (self.best > self._settings.tolerance) & ~self.settled
+        self.active = self.active & torch.isfinite(relative) & unsolved
 
 
 def _mix(
