@@ -23,9 +23,6 @@ METHODS = {
 }
 """Keys in reports, and what people call them."""
 
-_BRIEF = ('80', '400', '1000')
-"""Horizons shown for each person [ms]."""
-
 
 def bag_report(played: Replay, cases: list[Case]) -> dict[str, Any]:
     """Collect the figures of one bag.
@@ -111,17 +108,19 @@ def print_errors(errors: Mapping[str, Mapping[str, float]], title: str, console:
 
 
 def _people_table(people: Mapping[str, Any]) -> Table:
-    table = Table(
-        title='By person: MotionDEQ / constant velocity / repeat last', title_justify='left'
-    )
-    table.add_column('MPJPE \\[mm]')
-    table.add_column('scored', justify='right')
-    for horizon in _BRIEF:
-        table.add_column(f'{horizon} ms', justify='right')
+    table = Table(title='By person', title_justify='left')
+    table.add_column('person (scored)')
+    table.add_column('MPJPE \\[mm] after \\[ms]')
+    horizons = list(next(iter(people.values()))['mpjpe_mm']['motion_deq'])
+    for horizon in horizons:
+        table.add_column(horizon, justify='right')
     for person, own in people.items():
-        rows = [own['mpjpe_mm'][name] for name in METHODS]
-        cells = [' / '.join(f'{row[ms]:.0f}' for row in rows if ms in row) for ms in _BRIEF]
-        table.add_row(person, str(own['scored']), *cells)
+        head = f'{person} ({own["scored"]})'
+        for name, label in METHODS.items():
+            row = own['mpjpe_mm'][name]
+            table.add_row(head, label, *(f'{row[ms]:.0f}' for ms in horizons))
+            head = ''
+        table.add_section()
     return table
 
 
