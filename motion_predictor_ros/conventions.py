@@ -24,9 +24,6 @@ Axis names in jaxtyping annotations:
     some      a subset of the joints
 """
 
-MODEL_PERIOD_S = 0.04
-"""Model clock of the deployed recipes [s] (25 Hz)."""
-
 REPORT_HORIZONS_MS = (80, 160, 320, 400, 560, 1000)
 """Horizons at which errors are reported [ms], as in the literature."""
 

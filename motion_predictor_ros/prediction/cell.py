@@ -2,7 +2,7 @@
 """The map f(z, x) whose fixed point is the prediction: injection, one equivariant layer, a norm.
 
 Stage: prediction. Source: MotionDEQ (EGFL, IPFL, F_EGI, F_IPI) on the layer of EqMotion.
-Deviations that measured better, and why:
+Deviations, and why:
     * G is divided per joint by sqrt(1 + rms_j^2 / rms(X_G)^2) and H passes a LayerNorm: without a
       bound on the state, training drifts away from contraction.
     * messages and aggregation are means over joints instead of sums: the same function up to the

@@ -85,11 +85,7 @@ def anderson(
         if not bool(progress.active.any()):
             break
         history = [*history, (image, difference)][-settings.window :]
-        mixed = _mix(
-            torch.stack([image for image, _ in history], 1),
-            torch.stack([difference for _, difference in history], 1),
-            settings.ridge,
-        )
+        mixed = _mix(history, settings.ridge)
         current = torch.where(progress.active[:, None], mixed, current)
     return FixedPoint(
         progress.best_state,
@@ -133,12 +129,10 @@ class _Progress:
         self.active = self.active & torch.isfinite(relative) & unsolved
 
 
-def _mix(
-    images: Float[Tensor, 'batch window size'],
-    residuals: Float[Tensor, 'batch window size'],
-    ridge: float,
-) -> Float[Tensor, 'batch size']:
+def _mix(history: list[tuple[Tensor, Tensor]], ridge: float) -> Float[Tensor, 'batch size']:
     """Combine past images with the weights (sum 1) that make the mixed residual smallest."""
+    images = torch.stack([image for image, _ in history], 1)
+    residuals = torch.stack([difference for _, difference in history], 1)
     gram = residuals @ residuals.transpose(1, 2)
     largest = gram.diagonal(dim1=1, dim2=2).amax(1).clamp_min(1e-30)[:, None, None]
     count = gram.shape[1]
