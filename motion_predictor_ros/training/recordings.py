@@ -7,7 +7,7 @@ string with `joint_names`, `fps` and `clips` {key: {subject, split, retargeted, 
 
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,25 @@ class Recordings:
         """Return the same recordings with only the clips that `keep` accepts."""
         clips = tuple(clip for clip in self.clips if keep(clip))
         return Recordings(self.joint_names, self.fps, self.positions, clips, self.attribution)
+
+
+Piece = tuple[str, str, str, np.ndarray]
+"""Key, subject, split and positions [m] of one clip."""
+
+
+def join_clips(
+    joint_names: tuple[str, ...],
+    fps: float,
+    pieces: Iterable[Piece],
+    attribution: tuple[str, ...],
+) -> Recordings:
+    """Lay clips one after the other; none was retargeted."""
+    clips, kept, start = [], [], 0
+    for key, subject, split, positions in pieces:
+        clips.append(Clip(key, subject, split, False, start, len(positions)))
+        kept.append(positions.astype(np.float32, copy=False))
+        start += len(positions)
+    return Recordings(joint_names, fps, np.concatenate(kept), tuple(clips), attribution)
 
 
 def load_recordings(path: Path) -> Recordings:
