@@ -44,10 +44,13 @@ class Task(Protocol):
 
 
 def learning_rate(schedule: ScheduleConfig, index: int) -> float:
-    """Linear warm-up, then a half cosine down to one hundredth of the peak."""
+    """Linear warm-up, then a half cosine to 1/100 of the peak, or a factor after every part."""
     if index < schedule.warmup_steps:
         return schedule.learning_rate * (index + 1) / schedule.warmup_steps
-    share = (index - schedule.warmup_steps) / max(1, schedule.steps - schedule.warmup_steps)
+    since, whole = index - schedule.warmup_steps, max(1, schedule.steps - schedule.warmup_steps)
+    if schedule.decay == 'exponential':
+        return schedule.learning_rate * schedule.decay_factor ** (schedule.decays * since // whole)
+    share = since / whole
     return schedule.learning_rate * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * share)))
 
 

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recipes: files in config/recipes that say everything a training needs but the data."""
 
+import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
 from motion_predictor_ros.config import from_mapping, param
-from motion_predictor_ros.errors import ConfigError
+from motion_predictor_ros.errors import ConfigError, DataError
 from motion_predictor_ros.prediction.motion_deq import MotionDEQConfig
 from motion_predictor_ros.share import resolve_file
+from motion_predictor_ros.training.recordings import Recordings
 from motion_predictor_ros.training.windows import SamplingConfig
 
 
@@ -24,6 +27,23 @@ class ScheduleConfig:
     clip_norm: float = param(1.0, 'gradients are scaled down to this norm [-]', low=0.0, high=1e6)
     validate_every: int = param(500, 'steps between validations [-]', low=1, high=10**7)
     seed: int = param(1, 'seed of weights and batches [-]', low=0, high=2**31 - 1)
+    epochs: int = param(
+        0,
+        'passes over the training windows, which then decide on the steps; 0: steps as given [-]',
+        low=0,
+        high=10**5,
+    )
+    decay: str = param(
+        'cosine',
+        'how the learning rate falls after the warm-up [-]',
+        choices=('cosine', 'exponential'),
+    )
+    decay_factor: float = param(
+        0.98, 'exponential: the rate is multiplied by this [-]', low=0.0, high=1.0
+    )
+    decays: int = param(
+        50, 'exponential: so often, after equal parts of the schedule [-]', low=1, high=10**6
+    )
 
 
 @dataclass(frozen=True)
@@ -61,6 +81,30 @@ class MotionDEQRecipe:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     equilibrium: EquilibriumConfig = field(default_factory=EquilibriumConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+
+def in_steps(recipe: MotionDEQRecipe, recordings: Recordings) -> MotionDEQRecipe:
+    """Turn epochs into the steps that draw as many windows as the training clips hold.
+
+    Raises:
+        DataError: No training clip is as long as a window.
+    """
+    model, schedule = recipe.model, recipe.schedule
+    if schedule.epochs == 0:
+        return recipe
+    train = recordings.select(lambda clip: clip.split == 'train')
+    windows = count_windows(train, model.past + model.future, model.period_s)
+    if windows == 0:
+        raise DataError(f'no training clip holds a window of {model.past + model.future} frames')
+    steps = math.ceil(schedule.epochs * windows / schedule.batch)
+    return dataclasses.replace(recipe, schedule=dataclasses.replace(schedule, steps=steps))
+
+
+def count_windows(recordings: Recordings, length: int, period_s: float) -> int:
+    """Count the windows of `length` frames that start one period apart."""
+    stride = period_s * recordings.fps
+    frames = [math.floor((clip.length - 1) / stride + 1e-6) + 1 for clip in recordings.clips]
+    return sum(max(0, count - length + 1) for count in frames)
 
 
 def load_recipe(name: str) -> tuple[str, MotionDEQRecipe]:
