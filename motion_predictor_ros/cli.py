@@ -49,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate_bag(kinds)
     _add_evaluate_mocap(kinds)
     _add_evaluate_cmu(kinds)
+    _add_evaluate_licensed(kinds, 'h36m', "score a model by the literature's Human3.6M protocol")
+    _add_evaluate_licensed(kinds, '3dpw', "score a model by the literature's 3DPW protocol")
     _add_evaluate_streaming(kinds)
     train = commands.add_parser('train', help='train a model')
     models = train.add_subparsers(required=True, metavar='MODEL')
@@ -190,6 +192,38 @@ def _evaluate_cmu(options: argparse.Namespace) -> None:
         cmu.print_cmu(report, Console())
 
 
+def _add_evaluate_licensed(
+    commands: 'Commands[argparse.ArgumentParser]', name: str, description: str
+) -> None:
+    parser = commands.add_parser(name, help=description)
+    parser.add_argument('--data', type=Path, required=True, help='folder of your copy of the data')
+    parser.add_argument('--json', action='store_true', help='print the report as JSON')
+    parser.add_argument('--checkpoint', help='model name or path; default: the baselines alone')
+    parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
+    parser.add_argument('--threads', type=int, default=1, help='CPU threads; 0: all')
+    parser.set_defaults(run=_evaluate_licensed, benchmark=name)
+
+
+def _evaluate_licensed(options: argparse.Namespace) -> None:
+    import torch
+
+    from motion_predictor_ros.evaluation import licensed
+    from motion_predictor_ros.prediction.model_file import choose_device, load_motion_deq
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    benchmark, trained = licensed.BENCHMARKS[options.benchmark], None
+    if options.checkpoint:
+        trained = load_motion_deq(options.checkpoint, choose_device(options.device))
+    report = licensed.evaluate_licensed(
+        benchmark, options.data, trained, progress=not options.json
+    )
+    if options.json:
+        print(json.dumps(report))
+    else:
+        licensed.print_licensed(benchmark, report, Console())
+
+
 def _add_evaluate_streaming(commands: 'Commands[argparse.ArgumentParser]') -> None:
     parser = commands.add_parser('streaming', help='what a warm start is worth, on streams')
     _add_clip_options(parser)
@@ -211,7 +245,9 @@ def _add_train(
 ) -> None:
     parser = commands.add_parser(model, help=description)
     parser.add_argument('--recipe', required=True, help='shipped recipe name or YAML file')
-    parser.add_argument('--data', type=Path, required=True, help='npz of clips')
+    parser.add_argument(
+        '--data', type=Path, required=True, help='npz of clips, or folder of a data set'
+    )
     parser.add_argument('--out', type=Path, required=True, help='folder for checkpoints and CSV')
     parser.add_argument('--minutes', type=float, help='stop after this long; resume goes on')
     parser.add_argument('--resume', action='store_true', help='go on from --out')
@@ -225,15 +261,16 @@ def _train(options: argparse.Namespace) -> None:
 
     from motion_predictor_ros.evaluation.unrolled import UNROLLED, UnrolledTask
     from motion_predictor_ros.prediction.model_file import choose_device
-    from motion_predictor_ros.training.cmu_benchmark import load_training_data
+    from motion_predictor_ros.training.datasets import load_training_data
     from motion_predictor_ros.training.loop import train
     from motion_predictor_ros.training.motion_deq import MotionDEQTask, MotionTask
-    from motion_predictor_ros.training.recipe import load_recipe
+    from motion_predictor_ros.training.recipe import in_steps, load_recipe
 
     if options.threads:
         torch.set_num_threads(options.threads)
     name, recipe = load_recipe(options.recipe)
     recordings = load_training_data(options.data)
+    recipe = in_steps(recipe, recordings)
     device = choose_device(options.device)
     task: MotionTask
     if options.kind in UNROLLED:

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from motion_predictor_ros.errors import DataError
-from motion_predictor_ros.training.recordings import Clip, Recordings, load_recordings
+from motion_predictor_ros.training.recordings import Piece, Recordings, join_clips
 
 JOINT_NAMES = (
     *('Hips', 'LHipJoint', 'LeftUpLeg', 'LeftLeg', 'LeftFoot', 'LeftToeBase', 'LeftToeEnd'),
@@ -131,28 +131,24 @@ def load_cmu_benchmark(path: Path) -> Recordings:
         DataError: As `load_cmu_sequences`, or there is no training clip.
     """
     pieces = list(_pieces(load_cmu_sequences(path)))
-    if all(split == 'test' for _, split, _, _ in pieces):
+    if all(split == 'test' for _, _, split, _ in pieces):
         raise DataError(f'{path} has no training clips, "train/<action>_<k>"')
-    clips, start = [], 0
-    for key, split, action, positions in pieces:
-        clips.append(Clip(key, action, split, False, start, len(positions)))
-        start += len(positions)
-    positions_m = np.concatenate([rows[:, FED] for *_, rows in pieces]) / np.float32(_MM_PER_M)
-    return Recordings(FED_NAMES, _NOMINAL_FPS, positions_m, tuple(clips), ATTRIBUTION)
-
-
-Piece = tuple[str, str, str, np.ndarray]  # key, split, action, positions
+    return join_clips(FED_NAMES, _NOMINAL_FPS, pieces, ATTRIBUTION)
 
 
 def _pieces(sequences: tuple[CmuSequence, ...]) -> Iterator[Piece]:
     for (split, action), group in groupby(sequences, lambda each: (each.split, each.action)):
         *whole, last = group
         for each in whole:
-            yield each.key, split, action, each.positions_mm
+            yield each.key, action, split, _fed_m(each.positions_mm)
         if split == 'train':
             yield from _hold_out(last, only=not whole)
         else:
-            yield last.key, split, action, last.positions_mm
+            yield last.key, action, split, _fed_m(last.positions_mm)
+
+
+def _fed_m(positions_mm: np.ndarray) -> np.ndarray:
+    return positions_mm[:, FED] / np.float32(_MM_PER_M)
 
 
 def _hold_out(clip: CmuSequence, only: bool) -> Iterator[Piece]:
@@ -160,22 +156,14 @@ def _hold_out(clip: CmuSequence, only: bool) -> Iterator[Piece]:
     held = round(_HELD_OUT_SHARE * length) if only else min(_HELD_OUT_FRAMES, length)
     cut = length - held
     if cut == 0:
-        yield clip.key, 'val', clip.action, clip.positions_mm
+        yield clip.key, clip.action, 'val', _fed_m(clip.positions_mm)
         return
-    yield f'{clip.key}[:{cut}]', 'train', clip.action, clip.positions_mm[:cut]
-    yield f'{clip.key}[{cut}:]', 'val', clip.action, clip.positions_mm[cut:]
+    yield f'{clip.key}[:{cut}]', clip.action, 'train', _fed_m(clip.positions_mm[:cut])
+    yield f'{clip.key}[{cut}:]', clip.action, 'val', _fed_m(clip.positions_mm[cut:])
 
 
-def load_training_data(path: Path) -> Recordings:
-    """Read clips of either form, told apart by their keys: the CMU benchmark's or our own.
-
-    Raises:
-        DataError: It is neither.
-    """
-    return load_cmu_benchmark(path) if _is_cmu_benchmark(path) else load_recordings(path)
-
-
-def _is_cmu_benchmark(path: Path) -> bool:
+def is_cmu_benchmark(path: Path) -> bool:
+    """Tell whether a file's clips bear the benchmark's names."""
     try:
         with np.load(path, allow_pickle=False) as file:
             keys = [key for key in file.files if not key.startswith('__')]

@@ -20,8 +20,8 @@ from motion_predictor_ros.training.cmu_benchmark import (
     TWINS,
     load_cmu_benchmark,
     load_cmu_sequences,
-    load_training_data,
 )
+from motion_predictor_ros.training.datasets import load_training_data
 from motion_predictor_ros.training.motion_deq import MotionDEQTask
 from motion_predictor_ros.training.recipe import load_recipe
 from motion_predictor_ros.training.recordings import Recordings
