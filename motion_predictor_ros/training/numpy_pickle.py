@@ -3,10 +3,13 @@
 
 Human3.6M's positions and 3DPW's sequences are distributed as pickles, and a pickle may name any
 function to be called. Here a name is looked up in a short list of our own functions, never
-imported; whatever else a file asks for, it is refused.
+imported; whatever else a file asks for, it is refused. Arrays come out as a subclass of
+`numpy.ndarray`; `numpy.asarray` makes them plain.
 """
 
+import math
 import pickle
+import re
 import zlib
 from pathlib import Path
 from typing import Any
@@ -20,26 +23,58 @@ _UNREADABLE = (
     *(OSError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError, ImportError),
     *(MemoryError, OverflowError, pickle.UnpicklingError, BadZipFile, zlib.error),
 )
+_PLAIN = re.compile(r'[biufcSU]\d+|O8?')  # numbers, text and objects, nothing compound
 
 
-class _Array:
-    """Stands for `numpy.ndarray` in a pickle, where only `_empty` may make one."""
+class _DType:
+    """A dtype as a pickle makes it, in two steps; numpy would believe anything of the second."""
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self, name: Any, *_: Any) -> None:
+        if not isinstance(name, str) or not _PLAIN.fullmatch(name):
+            raise pickle.UnpicklingError(f'it makes arrays of {name!r}')
+        self.numpy = np.dtype(name[:1] if name[0] == 'O' else name)
+
+    def __setstate__(self, state: Any) -> None:
+        _, order, *parts = state[:5]
+        if parts != [None, None, None]:  # of a compound
+            raise pickle.UnpicklingError(f'it makes arrays of {parts}')
+        self.numpy = self.numpy.newbyteorder(order)
+
+
+class _Array(np.ndarray):
+    """An array as a pickle makes it, in two steps."""
+
+    def __new__(cls, *_: Any) -> '_Array':
         raise pickle.UnpicklingError('it makes arrays in an unknown way')
 
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, content = state
+        kind, sizes = _kind(dtype), tuple(map(int, shape))
+        raw = content.encode('latin1') if isinstance(content, str) else content
+        # Raw bytes would be taken for pointers to objects, a short list for a long one.
+        length = math.prod(sizes) * (1 if kind.hasobject else kind.itemsize)
+        wanted = list if kind.hasobject else bytes
+        if not isinstance(raw, wanted) or min(sizes, default=0) < 0 or len(raw) != length:
+            raise pickle.UnpicklingError(f'it fills {sizes} of {kind} with {type(content)}')
+        super().__setstate__((1, sizes, kind, bool(fortran), raw))  # type: ignore[arg-type]
 
-def _empty(kind: type, shape: Any, code: Any) -> np.ndarray:
+
+def _kind(dtype: Any) -> np.dtype[Any]:
+    if not isinstance(dtype, _DType):
+        raise pickle.UnpicklingError(f'it takes {type(dtype)} for a dtype')
+    return dtype.numpy
+
+
+def _empty(kind: Any, *_: Any) -> _Array:
     """Make the array that the pickle then fills; its shape, type and content follow."""
     if kind is not _Array:
         raise pickle.UnpicklingError(f'it makes arrays of the kind {kind}')
-    return np.empty(0, np.int8)
+    return np.empty(0, np.int8).view(_Array)
 
 
-def _dtype(name: Any, *_: Any) -> np.dtype[Any]:
-    if not isinstance(name, str):
-        raise pickle.UnpicklingError(f'it makes a dtype of {type(name)}')
-    return np.dtype(name)
+def _scalar(dtype: Any, content: Any) -> Any:
+    raw = content.encode('latin1') if isinstance(content, str) else content
+    return np.frombuffer(raw, _kind(dtype))[0]
 
 
 def _latin1(text: str, encoding: str) -> bytes:
@@ -56,14 +91,13 @@ def _no_bytes() -> bytes:
 
 _ADMITTED: dict[tuple[str, str], Any] = {
     ('numpy', 'ndarray'): _Array,
-    ('numpy', 'dtype'): _dtype,
+    ('numpy', 'dtype'): _DType,
     ('_codecs', 'encode'): _latin1,
     ('__builtin__', 'bytes'): _no_bytes,
 }
 for _core in ('numpy.core', 'numpy._core'):  # before and since numpy 2
     _ADMITTED[f'{_core}.multiarray', '_reconstruct'] = _empty
-    _ADMITTED[f'{_core}.multiarray', 'scalar'] = np.float64().__reduce__()[0]
-    _ADMITTED[f'{_core}.numeric', '_frombuffer'] = np.zeros(1).__reduce_ex__(5)[0]
+    _ADMITTED[f'{_core}.multiarray', 'scalar'] = _scalar
 
 
 class _NumpyUnpickler(pickle.Unpickler):

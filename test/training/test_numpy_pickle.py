@@ -29,7 +29,7 @@ def write(path: Path, content: bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize('protocol', range(2, pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize('protocol', [2, 3, 4])
 def test_arrays_and_containers_come_out_as_they_went_in(protocol: int, tmp_path: Path) -> None:
     found = read_numpy_pickle(write(tmp_path / 'a.pkl', pickle.dumps(CONTENT, protocol)))
     np.testing.assert_equal(found, CONTENT)
@@ -50,6 +50,45 @@ def test_objects_in_an_npz_come_out_whole(tmp_path: Path) -> None:
     np.testing.assert_equal(read_object_array(tmp_path / 'a.npz', 'one'), CONTENT)
     many = read_object_array(tmp_path / 'a.npz', 'many')
     np.testing.assert_equal(list(many), list(arrays))
+
+
+class Forged:
+    """Pickles as a dtype or an array that was given the wrong second half."""
+
+    def __init__(self, call: object, arguments: tuple[object, ...], state: object) -> None:
+        self.pickled = (call, arguments, state)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return self.pickled
+
+
+PLAIN = (3, '<', None, None, None, -1, -1, 0)
+ARRAY = (np.zeros(0).__reduce__()[0], (np.ndarray, (0,), b'b'))
+FORGED = {
+    'compound': Forged(np.dtype, ('f8', False, True), (*PLAIN[:3], ('a',), {'a': 1}, 8, 1, 16)),
+    'subarray': Forged(np.dtype, ('f8', False, True), (*PLAIN[:2], (np.dtype('O'), (4,)), 0, 0)),
+    'pointers': Forged(*ARRAY, (1, (1,), np.dtype('O'), False, b'12345678')),
+    'too few': Forged(*ARRAY, (1, (9,), np.dtype('O'), False, [1])),
+    'too short': Forged(*ARRAY, (1, (9,), np.dtype('f8'), False, b'12345678')),
+    'negative': Forged(*ARRAY, (1, (-1, -1), np.dtype('f8'), False, b'12345678')),
+    'record': Forged(np.dtype, ('f8,O', False, True), PLAIN),
+    'no dtype': Forged(*ARRAY, (1, (1,), 'f8', False, b'12345678')),
+    'another class': Forged(ARRAY[0], (str, (0,), b'b'), (1, (1,), np.dtype('f8'), False, b'')),
+}
+
+
+@pytest.mark.parametrize('name', FORGED)
+def test_forged_arrays_are_refused(name: str, tmp_path: Path) -> None:
+    path = write(tmp_path / 'evil.pkl', pickle.dumps([FORGED[name]], 2))
+    with pytest.raises(DataError, match=r'UnpicklingError\(.it (makes|fills|takes|asks for)'):
+        read_numpy_pickle(path)
+
+
+def test_byte_order_is_kept_and_changes_nobody_elses(tmp_path: Path) -> None:
+    swapped = np.arange(3, dtype='>f8')
+    found = read_numpy_pickle(write(tmp_path / 'a.pkl', pickle.dumps(swapped, 2)))
+    np.testing.assert_array_equal(found, swapped)
+    assert np.dtype('f8').isnative
 
 
 CALLS = [
