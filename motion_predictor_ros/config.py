@@ -102,6 +102,32 @@ class PredictionConfig:
 
 
 @dataclass(frozen=True)
+class DensityConfig:
+    """Which density model runs, over which cache, and how futures are drawn."""
+
+    weights: str = param('body_2s', 'shipped model name or path of a safetensors file [-]')
+    cache: str = param('body_2s_cache', 'shipped cache name or path, made with `weights` [-]')
+    device: str = param('auto', "'auto', 'cpu' or 'cuda:N'; auto takes a GPU if there is one [-]")
+    futures: int = param(50, 'futures per person [-]', low=1, high=10_000, dynamic=True)
+    rule: str = param(
+        'nearest',
+        'nearest: cached z nearest to draws of q; weighted: by W; flow: without the cache [-]',
+        choices=('nearest', 'weighted', 'flow'),
+        dynamic=True,
+    )
+    root: str = param(
+        'carried',
+        'root motion as recorded with the cached future, or as decoded from its latent [-]',
+        choices=('carried', 'decoded'),
+        dynamic=True,
+    )
+    weighed: int = param(
+        10_000, 'cached futures that are weighed per person [-]', low=1, high=10**7, dynamic=True
+    )
+    seed: int = param(1, 'seed of the draws [-]', low=0, high=2**31 - 1)
+
+
+@dataclass(frozen=True)
 class PipelineConfig:
     """Everything `Pipeline` needs to know."""
 

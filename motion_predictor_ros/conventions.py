@@ -22,6 +22,13 @@ Axis names in jaxtyping annotations:
     window    past iterates of the solver
     sample    frames at their own stamps, before they are put on the model clock
     some      a subset of the joints
+    posed     joints of a pose in the body frame: all, or all but the root
+    behaviour latent of a future before factorisation
+    latent    latent of a future after it (x), and base sample of the flow (z)
+    mode      Gaussians of the mixture
+    power     [z^2, z, 1], in which the log-density of a Gaussian is linear
+    cached    recorded futures
+    future    drawn futures of one person
 """
 
 REPORT_HORIZONS_MS = (80, 160, 320, 400, 560, 1000)

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an observation says of the base sample z: a light Gaussian mixture q(z | c).
+
+Stage: density. [CacheFlow] section 3.3. This is all that has to be computed online; everything
+heavier is in the cache.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+_LOG_SIGMA = (-5.0, 3.0)
+_BLOCK = 10_000
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """One diagonal Gaussian mixture per person.
+
+    Attributes:
+        log_weights: Normalised over `mode`.
+    """
+
+    log_weights: Float[Tensor, 'batch mode']
+    means: Float[Tensor, 'batch mode latent']
+    log_sigmas: Float[Tensor, 'batch mode latent']
+
+    def log_prob(self, z: Float[Tensor, 'batch future latent']) -> Float[Tensor, 'batch future']:
+        """Evaluate each person's mixture at their own places [nat]."""
+        scaled = (z[:, :, None] - self.means[:, None]) / self.log_sigmas.exp()[:, None]
+        terms = -0.5 * scaled.square().sum(3) - self.log_sigmas.sum(2)[:, None]
+        constant = 0.5 * z.shape[2] * math.log(2 * math.pi)
+        return torch.logsumexp(self.log_weights[:, None] + terms, dim=2) - constant
+
+    def coefficients(self) -> Float[Tensor, 'batch mode power']:
+        """Return A, such that [z^2, z, 1] . A is the log-density of each weighted mode."""
+        precision = (-2.0 * self.log_sigmas).exp()
+        constant = (
+            self.log_weights
+            - self.log_sigmas.sum(2)
+            - 0.5 * (precision * self.means.square()).sum(2)
+            - 0.5 * self.means.shape[2] * math.log(2 * math.pi)
+        )
+        return torch.cat([-0.5 * precision, precision * self.means, constant[..., None]], dim=2)
+
+    def log_prob_shared(
+        self, powers: Float[Tensor, 'power cached']
+    ) -> Float[Tensor, 'batch cached']:
+        """Evaluate everybody's mixture at the same places, by one matrix product each [nat].
+
+        Args:
+            powers: Of the places, see `powers_of`.
+        """
+        return torch.stack([_log_densities(each, powers) for each in self.coefficients()])
+
+    def sample(
+        self, count: int, generator: torch.Generator | None = None
+    ) -> Float[Tensor, 'batch future latent']:
+        """Draw `count` times from each person's mixture."""
+        weights = self.log_weights.exp()
+        mode = torch.multinomial(weights, count, replacement=True, generator=generator)
+        index = mode[..., None].expand(-1, -1, self.means.shape[2])
+        noise = torch.randn(
+            index.shape, dtype=self.means.dtype, device=self.means.device, generator=generator
+        )
+        return self.means.gather(1, index) + self.log_sigmas.gather(1, index).exp() * noise
+
+
+def powers_of(z: Float[Tensor, 'cached latent']) -> Float[Tensor, 'power cached']:
+    """Return [z^2, z, 1], in which the log-density of a Gaussian is linear."""
+    return torch.cat([z.square(), z, torch.ones_like(z[:, :1])], dim=1).T.contiguous()
+
+
+def _log_densities(
+    coefficients: Float[Tensor, 'mode power'], powers: Float[Tensor, 'power cached']
+) -> Float[Tensor, ' cached']:
+    """Return log(sum(exp(A . powers))), in blocks that stay in the processor's cache."""
+    parts = []
+    for block in powers.split(_BLOCK, dim=1):
+        terms = coefficients @ block
+        top = terms.amax(dim=0)
+        parts.append((terms - top).exp().sum(dim=0).log().add(top))
+    return torch.cat(parts)
+
+
+class ObservationMixture(nn.Module):
+    """One-layer GRU over what was observed, then a linear head.
+
+    Args:
+        size: Numbers in an observed frame.
+    """
+
+    def __init__(self, size: int, hidden: int, modes: int, latent: int) -> None:
+        super().__init__()
+        self.modes, self.latent = modes, latent
+        self.gru = nn.GRU(size, hidden, batch_first=True)
+        self.head = nn.Linear(hidden, modes * (1 + 2 * latent))
+        with torch.no_grad():  # modes begin apart, else they stay one
+            spread = self.head.bias.unflatten(0, (modes, 1 + 2 * latent))
+            spread[:, 1 : 1 + latent] = torch.randn(modes, latent)
+
+    def forward(self, frames: Float[Tensor, 'batch time size']) -> Mixture:
+        """Return q(z | c) of each person."""
+        _, state = self.gru(frames)
+        raw = self.head(state[0]).unflatten(1, (self.modes, 1 + 2 * self.latent))
+        logits, means, log_sigmas = raw.split([1, self.latent, self.latent], dim=2)
+        log_weights = logits[..., 0].log_softmax(dim=1)
+        return Mixture(log_weights, means, log_sigmas.clamp(*_LOG_SIGMA))

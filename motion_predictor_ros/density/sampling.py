@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Draw futures: from the cache by eq. 13 or by weight, or through the flow without a cache.
+
+Stage: density.
+    nearest    the cached z nearest to each draw from q(z | c)                  [CacheFlow] eq. 13
+    weighted   cached futures as often as their weights W ~ q / rho say
+    flow       draws from q pushed through f: the paper's "without precompute"
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from motion_predictor_ros.density.cache import FutureCache
+from motion_predictor_ros.density.flow import Flow
+from motion_predictor_ros.density.mixture import Mixture
+from motion_predictor_ros.density.weights import (
+    effective_sample_size,
+    importance_weights,
+    resample,
+)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Latents of drawn futures.
+
+    Attributes:
+        log_density: log p(x | c) [nat].
+        cached: Row in the cache; for draws through the flow, of the nearest cached future.
+        distance: From draws of q to the nearest cached z, median over draws.
+    """
+
+    x: Float[Tensor, 'batch future latent']
+    log_density: Float[Tensor, 'batch future']
+    cached: Int64[Tensor, 'batch future']
+    distance: Float[Tensor, ' batch']
+
+
+def draw(
+    rule: str,
+    q: Mixture,
+    cache: FutureCache,
+    flow: Flow,
+    count: int,
+    weights: Float[Tensor, 'batch weighed'],
+    generator: torch.Generator,
+) -> Draws:
+    """Draw `count` equally probable futures of each person.
+
+    Args:
+        weights: Of the first cached futures, for rule 'weighted'.
+    """
+    z = q.sample(count, generator)
+    distance, nearest = cache.neighbours.nearest(z.flatten(0, 1))
+    index, typical = nearest.unflatten(0, z.shape[:2]), distance.unflatten(0, z.shape[:2])
+    if rule == 'flow':
+        x, log_det = _pushed(flow, z)
+        return Draws(x, q.log_prob(z) + log_det, index, typical.median(dim=1).values)
+    if rule == 'weighted':
+        uniform = torch.rand(len(z), generator=generator, device=z.device)
+        index = resample(weights, uniform, count)
+    log_density = q.log_prob(cache.z[index]) + cache.log_det[index]
+    return Draws(cache.x[index], log_density, index, typical.median(dim=1).values)
+
+
+def _pushed(
+    flow: Flow, z: Float[Tensor, 'batch future latent']
+) -> tuple[Float[Tensor, 'batch future latent'], Float[Tensor, 'batch future']]:
+    """Return x = f(z) and log|det dz/dx|."""
+    x, log_volume = flow.push_with_volume(z.flatten(0, 1))
+    return x.unflatten(0, z.shape[:2]), -log_volume.unflatten(0, z.shape[:2])
+
+
+def cache_weights(
+    q: Mixture, cache: FutureCache, weighed: int
+) -> tuple[Float[Tensor, 'batch weighed'], Float[Tensor, ' batch']]:
+    """Return W over the first `weighed` cached futures, and the effective sample size.
+
+    Cached futures are in random order, so that the first ones are a fair choice.
+    """
+    log_q = q.log_prob_shared(cache.powers[:, :weighed])
+    weights = importance_weights(log_q, cache.log_rho[:weighed])
+    return weights, effective_sample_size(weights)
+
+
+def cached_log_density(
+    q: Mixture, cache: FutureCache, count: int
+) -> Float[Tensor, 'batch cached']:
+    """Return log p(x | c) of the first `count` cached futures (eq. 12) [nat]."""
+    return q.log_prob_shared(cache.powers[:, :count]) + cache.log_det[:count]
