@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from motion_predictor_ros.config import param
@@ -32,8 +32,27 @@ class SamplingConfig:
     )
 
 
+@dataclass(frozen=True)
+class Origins:
+    """Where windows were cut.
+
+    Attributes:
+        clips: Index into the sampler's `clips`.
+        starts: Frame of the clip at which the window begins.
+        steps: Frames of the clip per frame of the window; the pace is in it.
+    """
+
+    clips: Int64[Tensor, ' batch']
+    starts: Float[Tensor, ' batch']
+    steps: Float[Tensor, ' batch']
+
+
 class WindowSampler:
-    """Draw windows of `length` frames at `period_s` from recordings."""
+    """Draw windows of `length` frames at `period_s` from recordings.
+
+    Attributes:
+        clips: Those long enough to be drawn from.
+    """
 
     def __init__(
         self,
@@ -50,6 +69,7 @@ class WindowSampler:
         clips = [clip for clip in recordings.clips if clip.length > span + 1]
         if not clips:
             raise DataError(f'no clip is as long as a window of {length * period_s:.2f} s')
+        self.clips = tuple(clips)
         self._config = config
         self._device = device
         self._mirror = torch.tensor(mirror)
@@ -62,6 +82,12 @@ class WindowSampler:
         self, batch: int, generator: torch.Generator
     ) -> Float[Tensor, 'batch time joint xyz=3']:
         """Return a random batch [m]; the generator must live on the CPU."""
+        return self.draw_with_origins(batch, generator)[0]
+
+    def draw_with_origins(
+        self, batch: int, generator: torch.Generator
+    ) -> tuple[Float[Tensor, 'batch time joint xyz=3'], Origins]:
+        """Return the batch that `draw` returns, and where it comes from."""
         clip = torch.multinomial(self._weights, batch, replacement=True, generator=generator)
         longest = (self._lengths[clip] - 1.001) / ((len(self._offsets) - 1) * self._stride)
         uniform = torch.rand(3, batch, generator=generator, dtype=torch.float64)
@@ -73,7 +99,7 @@ class WindowSampler:
         if self._config.mirror:
             flip = (uniform[2] < 0.5).to(self._device)[:, None, None, None]
             windows = torch.where(flip, self._mirrored(windows), windows)
-        return windows
+        return windows, Origins(clip, first - self._starts[clip], step)
 
     def _gather(self, index: Tensor) -> Tensor:
         low = index.floor()

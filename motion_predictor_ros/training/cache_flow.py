@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train CacheFlow in three parts, each with a run of `loop.train` of its own.
+
+    behaviour  the VAE of behaviours, against an adversary; then Q and m from its latents
+    decoder    Q and the decoder, fine-tuned to play futures from eight numbers; encoder fixed
+    flow       flow and observation mixture on the fixed latents x
+
+The flow's modes ([CacheFlow] eq. 11 taken literally lets z collapse to a point, because nothing
+pays for the volume that is lost; hence):
+    joint           flow matching from draws of q, and the exact log-likelihood of x through both
+    joint-stopgrad  flow matching from draws of q; q learns z = f^-1(x) as it is
+    two-stage       flow matching from N(0, I); q learns z once the flow is done
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from motion_predictor_ros.checkpoint import load_checkpoint
+from motion_predictor_ros.density.behaviour import PoseFromBehaviour
+from motion_predictor_ros.density.cache_flow import CacheFlow
+from motion_predictor_ros.density.flow import random_times
+from motion_predictor_ros.density.model_file import KIND
+from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
+from motion_predictor_ros.training.future_data import Batch, FutureData, batch_generator
+
+_STATISTICS = 4096
+"""Training windows from which mean, directions and scale of latents are taken."""
+
+_CHUNK = 256
+
+
+class BehaviourLearner(nn.Module):
+    """The model and its adversary, which is left behind when the training ends."""
+
+    def __init__(self, recipe: CacheFlowRecipe) -> None:
+        super().__init__()
+        model = recipe.model
+        self.model = CacheFlow(model)
+        self.adversary = PoseFromBehaviour(
+            3 * model.posed, model.future, model.hidden, model.behaviour
+        )
+
+
+class BehaviourTask:
+    """First part: the VAE of behaviours."""
+
+    kind = 'cache_flow_behaviour'
+
+    def __init__(self, name: str, recipe: CacheFlowRecipe, data: FutureData) -> None:
+        torch.manual_seed(recipe.behaviour.seed)
+        self.name, self.recipe, self.data = name, recipe, data
+        self.module = BehaviourLearner(recipe).to(data.device)
+        for part in (self.module.model.flow, self.module.model.mixture):
+            part.requires_grad_(False)
+        self.module.model.factorisation.requires_grad_(False)
+        self.module.adversary.requires_grad_(recipe.losses.adversary > 0.0)
+
+    def header(self) -> dict[str, Any]:
+        """Say how to rebuild the model, and how it was made."""
+        return header_of(self.name, self.recipe, self.data)
+
+    def step(self, index: int) -> dict[str, float]:
+        """Accumulate the gradients of one batch."""
+        schedule, losses = self.recipe.behaviour, self.recipe.losses
+        generator = batch_generator(schedule.seed, index)
+        batch = self.data.draw(schedule.batch, generator)
+        seen, future = self._frames(batch)
+        vae = self.module.model.vae
+        posterior = vae.encode(torch.cat([seen, future], dim=1))
+        noise = torch.randn(posterior.mean.shape, generator=generator).to(seen)
+        behaviour = posterior.sample(noise)
+        error = squared_error(vae.decode(behaviour, seen), future)
+        divergence = posterior.divergence().mean()
+        loss = error + losses.divergence * divergence
+        figures = {'error': float(error.detach()), 'divergence': float(divergence.detach())}
+        if losses.adversary > 0.0:
+            guess = self.module.adversary(behaviour, losses.adversary)
+            leak = squared_error(guess, future)
+            loss = loss + leak
+            figures['leak'] = float(leak.detach())
+        loss.backward()
+        return figures
+
+    @torch.no_grad()
+    def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Return the error of reconstruction, from mean behaviours, on held-out subjects."""
+        errors, divergences = [], []
+        vae = self.module.model.vae
+        for batch in chunks(self.data.held_out):
+            seen, future = self._frames(batch)
+            posterior = vae.encode(torch.cat([seen, future], dim=1))
+            played = vae.decode(posterior.mean, seen)
+            errors.append((played - future).square().sum(2).mean(1))
+            divergences.append(posterior.divergence())
+        error, divergence = float(torch.cat(errors).mean()), float(torch.cat(divergences).mean())
+        score = error + self.recipe.losses.divergence * divergence
+        return {'score': score, 'error': error, 'divergence': divergence}, {}
+
+    def _frames(
+        self, batch: Batch
+    ) -> tuple[Float[Tensor, 'batch seen size'], Float[Tensor, 'batch horizon size']]:
+        return batch.past[:, -self.recipe.model.seen :].flatten(2), batch.future.flatten(2)
+
+
+class DecoderTask:
+    """Second part: Q and the decoder, with eight numbers between them."""
+
+    kind = 'cache_flow_decoder'
+
+    def __init__(
+        self, name: str, recipe: CacheFlowRecipe, data: FutureData, behaviour: Path
+    ) -> None:
+        torch.manual_seed(recipe.decoder.seed)
+        self.name, self.recipe, self.data = name, recipe, data
+        self.module = CacheFlow(recipe.model).to(data.device)
+        learned = load_checkpoint(behaviour, BehaviourTask.kind).tensors
+        prefix = 'model.'
+        self.module.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in learned.items() if k.startswith(prefix)}
+        )
+        self.module.factorisation.fit_directions(behaviours(self.module, data, recipe))
+        self.module.requires_grad_(False)
+        vae = self.module.vae
+        for part in (self.module.factorisation, vae.start, vae.decoder, vae.offset):
+            part.requires_grad_(True)
+
+    def header(self) -> dict[str, Any]:
+        """Say how to rebuild the model, and how it was made."""
+        return header_of(self.name, self.recipe, self.data)
+
+    def step(self, index: int) -> dict[str, float]:
+        """Accumulate the gradients of one batch."""
+        schedule = self.recipe.decoder
+        generator = batch_generator(schedule.seed, index)
+        batch = self.data.draw(schedule.batch, generator)
+        with torch.no_grad():
+            frames = torch.cat([batch.past[:, -self.recipe.model.seen :], batch.future], dim=1)
+            posterior = self.module.vae.encode(frames.flatten(2))
+            noise = torch.randn(posterior.mean.shape, generator=generator)
+            behaviour = posterior.sample(noise.to(posterior.mean))
+        x = self.module.factorisation.reduce(behaviour)
+        played = self.module.decode(x, batch.past)
+        error = squared_error(played.flatten(2), batch.future.flatten(2))
+        error.backward()
+        return {'error': float(error.detach())}
+
+    @torch.no_grad()
+    def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Return the error of reconstruction from x, on held-out subjects."""
+        squares, distances = [], []
+        for batch in chunks(self.data.held_out):
+            played = self.module.decode(self.module.latent(batch.past, batch.future), batch.past)
+            difference = played - batch.future
+            squares.append(difference.square().sum((2, 3)).mean(1))
+            distances.append(difference.norm(dim=3).mean((1, 2)))
+        figures = {
+            'score': float(torch.cat(squares).mean()),
+            'joint_mm': 1e3 * float(torch.cat(distances).mean()),
+        }
+        return figures, {}
+
+
+class FlowTask:
+    """Third part: flow and mixture, on latents that no longer change."""
+
+    kind = KIND
+
+    def __init__(
+        self, name: str, recipe: CacheFlowRecipe, data: FutureData, decoder: Path
+    ) -> None:
+        torch.manual_seed(recipe.flow.seed)
+        self.name, self.recipe, self.data = name, recipe, data
+        self.module = CacheFlow(recipe.model).to(data.device)
+        fresh = {
+            key: value
+            for key, value in self.module.state_dict().items()
+            if key.startswith(('flow.', 'mixture.'))
+        }
+        learned = load_checkpoint(decoder, DecoderTask.kind).tensors
+        self.module.load_state_dict({**learned, **fresh})
+        self.module.factorisation.fit_scale(behaviours(self.module, data, recipe))
+        self.module.requires_grad_(False)
+        for part in (self.module.flow, self.module.mixture):
+            part.requires_grad_(True)
+
+    def header(self) -> dict[str, Any]:
+        """Say how to rebuild the model, and how it was made."""
+        return header_of(self.name, self.recipe, self.data)
+
+    def step(self, index: int) -> dict[str, float]:
+        """Accumulate the gradients of one batch."""
+        schedule = self.recipe.flow
+        generator = batch_generator(schedule.seed, index)
+        batch = self.data.draw(schedule.batch, generator)
+        with torch.no_grad():
+            x = self.module.latent(batch.past, batch.future)
+        matching, likelihood = self._losses(batch, x, generator, index)
+        (matching - likelihood).backward()
+        return {
+            'matching': float(matching.detach()),
+            'log_prob': float(likelihood.detach()) / self.recipe.model.latent,
+        }
+
+    def _losses(
+        self,
+        batch: Batch,
+        x: Float[Tensor, 'batch latent'],
+        generator: torch.Generator,
+        index: int,
+    ) -> tuple[Float[Tensor, ''], Float[Tensor, '']]:
+        """Return the flow-matching error and the log-likelihood, as the mode has them."""
+        mode, flow = self.recipe.model.mode, self.module.flow
+        q = self.module.observe(batch.past)
+        time = torch.rand(len(x), generator=generator).to(x)
+        if mode == 'two-stage':
+            first = index < self.recipe.flow.steps // 2
+            z = torch.randn(x.shape, generator=generator).to(x)
+            matching = flow.matching_error(z, x, time).mean()
+            reached, _ = self._pull(x, generator, with_gradient=False)
+            likelihood = q.log_prob(reached[:, None])[:, 0].mean()
+            # What waits gets a zero gradient, not none: a resumed run then finds its moments.
+            return (matching, 0.0 * likelihood) if first else (matching.detach(), likelihood)
+        z = q.sample(1, generator)[:, 0].detach()
+        matching = flow.matching_error(z, x, time).mean()
+        reached, log_det = self._pull(x, generator, with_gradient=mode == 'joint')
+        return matching, (q.log_prob(reached[:, None])[:, 0] + log_det).mean()
+
+    def _pull(
+        self,
+        x: Float[Tensor, 'batch latent'],
+        generator: torch.Generator,
+        *,
+        with_gradient: bool,
+    ) -> tuple[Float[Tensor, 'batch latent'], Float[Tensor, ' batch']]:
+        times = random_times(self.recipe.losses.pull_steps, generator)
+        with torch.set_grad_enabled(with_gradient):
+            return self.module.flow.pull(x, times=times, scheme='midpoint')
+
+    @torch.no_grad()
+    def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Return the exact log-density per dimension of what held-out subjects did."""
+        densities, base = [], []
+        for batch in chunks(self.data.held_out):
+            x = self.module.latent(batch.past, batch.future)
+            z, log_det = self.module.flow.pull(x)
+            q = self.module.observe(batch.past)
+            densities.append(q.log_prob(z[:, None])[:, 0] + log_det)
+            base.append(z)
+        density = torch.cat(densities) / self.recipe.model.latent
+        figures = {
+            'score': -float(density.mean()),
+            'log_prob_per_dim': float(density.mean()),
+            'log_prob_per_dim_median': float(density.median()),
+            'z_std': float(torch.cat(base).std(0).mean()),
+        }
+        return figures, {}
+
+
+def squared_error(
+    played: Float[Tensor, 'batch horizon size'], future: Float[Tensor, 'batch horizon size']
+) -> Float[Tensor, '']:
+    """Return the squared error of whole poses, mean over horizons and people [m^2]."""
+    return (played - future).square().sum(2).mean()
+
+
+def chunks(batch: Batch) -> Sequence[Batch]:
+    """Split many windows into batches that fit into memory."""
+    pairs = zip(batch.past.split(_CHUNK), batch.future.split(_CHUNK), strict=True)
+    return [Batch(past, future) for past, future in pairs]
+
+
+@torch.no_grad()
+def behaviours(
+    module: CacheFlow, data: FutureData, recipe: CacheFlowRecipe
+) -> Float[Tensor, 'sample behaviour']:
+    """Return the mean behaviours of some thousand training windows, always the same ones."""
+    generator = batch_generator(recipe.flow.seed, -1)
+    rounds = range(_STATISTICS // _CHUNK)
+    batches = (data.draw(_CHUNK, generator) for _ in rounds)
+    return torch.cat([module.behaviour(batch.past, batch.future) for batch in batches])
+
+
+def header_of(name: str, recipe: CacheFlowRecipe, data: FutureData) -> dict[str, Any]:
+    """Say how to rebuild a model, and how it was made."""
+    return {
+        'name': name,
+        'config': dataclasses.asdict(recipe.model),
+        'joint_names': list(data.joint_names),
+        'training': {
+            'recipe': dataclasses.asdict(recipe),
+            'attribution': list(data.attribution),
+        },
+    }
