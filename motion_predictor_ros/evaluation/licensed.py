@@ -4,10 +4,10 @@
 `h36m`: subject S5, both takes of 15 actions, 22 joints fed and all 32 scored: four that never move
 count nothing, six that coincide with another take its prediction. 25 fps.
 `3dpw`: the test folder, everybody in it, relative to the pelvis, 23 joints fed and all 24 scored,
-one mean over all windows. Papers label frame k of the future as 40 k ms, although it is 33.3 k:
-their "1000 ms" is 833 ms.
+one mean over all windows. Papers such as PGBIG label frame k of the future as 40 k ms, although it
+is 33.3 k: their "1000 ms" is 833 ms.
 
-All windows are scored. Older papers scored 8 or 256 windows of each action of Human3.6M, drawn at
+All windows are scored. Some papers score 8 or 256 windows of each action of Human3.6M, drawn at
 random; their figures do not compare. Nor do those on 3DPW that compute joints from the angles.
 """
 
