@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from motion_predictor_ros.checkpoint import load_checkpoint
 from motion_predictor_ros.config import from_mapping
@@ -32,9 +31,7 @@ from motion_predictor_ros.prediction.features import (
 from motion_predictor_ros.prediction.layers import (
     PairLinear,
     centred,
-    mix,
     mix_channels,
-    pair_distances,
 )
 from motion_predictor_ros.prediction.motion_deq import MotionDEQ, MotionDEQConfig
 from motion_predictor_ros.share import resolve_file
@@ -56,27 +53,8 @@ class GeometryLayer(EquivariantLayer):
 
     def forward(self, state: State, condition: Condition) -> State:
         """Return the state after one round, its patterns as they were."""
-        geometry, pattern = state.geometry, state.pattern
-        weight = self._weights(geometry, pattern, condition.category)
-        attention = functional.silu(self.attention(pattern)).transpose(1, 2)[..., None]
-        moved = geometry + attention * centred(geometry)
-        moved = moved + weight.sum(-1, keepdim=True) * geometry - weight @ geometry
-        return State(self._vector_nonlinearity(moved + condition.velocity), pattern)
-
-    def _weights(
-        self,
-        geometry: Float[Tensor, 'batch channel joint xyz=3'],
-        pattern: Float[Tensor, 'batch joint pattern'],
-        category: Float[Tensor, 'batch acting joint joint'],
-    ) -> Float[Tensor, 'batch channel joint joint']:
-        """Return the aggregation weights w_ij as the whole layer does."""
-        joints, width = pattern.shape[1:]
-        hidden = functional.silu(self.pair_in(pattern, pair_distances(geometry).flatten(2)))
-        acting = category.flatten(2)
-        gated = hidden.unflatten(1, (ACTING, width)) * acting[:, :, None]
-        mixed = mix(self.category_out.weight, gated.flatten(1, 2))
-        mixed = functional.silu(mixed + mix(self.category_bias, acting))
-        return self.weight_out(mixed).unflatten(2, (joints, joints)) / joints
+        of_weight = self.pair_in(state.pattern, self.edges(state.geometry))
+        return State(self.move(state, of_weight, condition), state.pattern)
 
 
 class EqMotionStyle(nn.Module):

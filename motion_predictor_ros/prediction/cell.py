@@ -19,11 +19,12 @@ from torch.nn import functional
 from motion_predictor_ros.prediction.layers import (
     PairLinear,
     PairMix,
+    PairModule,
     centred,
     mix,
     mix_channels,
+    mix_onto,
     mlp,
-    pair_distances,
 )
 
 ACTING = 2
@@ -57,7 +58,7 @@ class Condition:
     scale: Float[Tensor, ' batch']
 
 
-class EquivariantLayer(nn.Module):
+class EquivariantLayer(PairModule):
     """EGFL and IPFL: one round of geometric and pattern learning."""
 
     def __init__(self, channels: int, patterns: int) -> None:
@@ -75,41 +76,59 @@ class EquivariantLayer(nn.Module):
         nn.init.uniform_(self.weight_out.weight, -1e-2, 1e-2)
 
     def forward(self, state: State, condition: Condition) -> State:
-        """Return the state after one round."""
-        geometry, pattern = state.geometry, state.pattern
-        message, weight = self._pairs(geometry, pattern, condition.category)
-        attention = functional.silu(self.attention(pattern)).transpose(1, 2)[..., None]
-        moved = geometry + attention * centred(geometry)
-        moved = moved + weight.sum(-1, keepdim=True) * geometry - weight @ geometry
-        moved = self._vector_nonlinearity(moved + condition.velocity)
-        pattern = pattern + self.update(torch.cat([pattern, message], dim=-1))
-        return State(moved, pattern)
+        """Return the state after one round.
 
-    def _pairs(
-        self,
-        geometry: Float[Tensor, 'batch channel joint xyz=3'],
-        pattern: Float[Tensor, 'batch joint pattern'],
-        category: Float[Tensor, 'batch acting joint joint'],
-    ) -> tuple[Float[Tensor, 'batch joint pattern'], Float[Tensor, 'batch channel joint joint']]:
-        """Return the mean message to each joint and the aggregation weights w_ij.
-
-        The message MLP and the MLP of each category see the same inputs: one first layer serves
-        them all.
+        The message MLP and the MLP of each category see the same inputs.
         """
-        joints, width = pattern.shape[1:]
-        distance = pair_distances(geometry).flatten(2)
-        hidden = functional.silu(self.pair_in(pattern, distance))
-        of_message, of_category = hidden.split([width, ACTING * width], dim=1)
-        message = functional.silu(self.message_out(of_message))
+        geometry, pattern = state.geometry, state.pattern
+        width = pattern.shape[2]
+        of_message, of_weight = self.pair_in.parts(
+            pattern, self.edges(geometry), (width, ACTING * width)
+        )
+        moved = self.move(state, of_weight, condition)
+        message = self._message(functional.silu(of_message), pattern)
+        return State(moved, pattern + self.update(torch.cat([pattern, message], dim=-1)))
+
+    def move(
+        self, state: State, of_weight: Float[Tensor, 'batch _ pair'], condition: Condition
+    ) -> Float[Tensor, 'batch channel joint xyz=3']:
+        """Return the geometry after inner attention, aggregation and velocity.
+
+        Args:
+            of_weight: First layer of each acting category's MLP, before its nonlinearity.
+        """
+        geometry = state.geometry
+        weight = self._weights(of_weight, condition.category).to(geometry.dtype)
+        attention = functional.silu(self.attention(state.pattern)).transpose(1, 2)[..., None]
+        moved = geometry + attention * centred(geometry)
+        pulled = weight.sum(-1, keepdim=True) * geometry - weight @ geometry
+        moved = moved + pulled / geometry.shape[2]
+        return self._vector_nonlinearity(moved + condition.velocity)
+
+    def _message(
+        self,
+        hidden: Float[Tensor, 'batch pattern pair'],
+        pattern: Float[Tensor, 'batch joint pattern'],
+    ) -> Float[Tensor, 'batch joint pattern']:
+        """Return the mean message to each joint."""
+        joints = pattern.shape[1]
+        message = functional.silu(self.message_out(hidden)).unflatten(2, (joints, joints))
         # The pair (i, i) says nothing of another joint.
         others = 1.0 - torch.eye(joints, dtype=message.dtype, device=message.device)
-        message = (message.unflatten(2, (joints, joints)) * others).sum(3)
-        acting = category.flatten(2)
-        gated = of_category.unflatten(1, (ACTING, width)) * acting[:, :, None]
-        mixed = mix(self.category_out.weight, gated.flatten(1, 2))
-        mixed = functional.silu(mixed + mix(self.category_bias, acting))
-        weight = self.weight_out(mixed).unflatten(2, (joints, joints)) / joints
-        return message.transpose(1, 2) / max(joints - 1, 1), weight
+        total = (message * others).sum(3).to(pattern.dtype)
+        return total.transpose(1, 2) / max(joints - 1, 1)
+
+    def _weights(
+        self,
+        of_weight: Float[Tensor, 'batch _ pair'],
+        category: Float[Tensor, 'batch acting joint joint'],
+    ) -> Float[Tensor, 'batch channel joint joint']:
+        """Return the aggregation weights w_ij, `joint` times too large."""
+        acting = category.flatten(2).to(of_weight.dtype)
+        gated = functional.silu(of_weight).unflatten(1, (ACTING, -1)) * acting[:, :, None]
+        bias = mix(self.category_bias, acting)
+        mixed = mix_onto(bias, self.category_out.weight, gated.flatten(1, 2))
+        return self.weight_out(functional.silu(mixed)).unflatten(2, category.shape[2:])
 
     def _vector_nonlinearity(
         self, geometry: Float[Tensor, 'batch channel joint xyz=3']

@@ -19,10 +19,10 @@ from torch.nn import functional
 from motion_predictor_ros.prediction.layers import (
     PairLinear,
     PairMix,
+    PairModule,
     centred,
     mix_channels,
     mlp,
-    pair_distances,
 )
 
 _STILL_M = 1e-3
@@ -128,7 +128,7 @@ class PatternFeatures(nn.Module):
         return self.mix(torch.cat(parts, dim=-1))
 
 
-class EdgeCategories(nn.Module):
+class EdgeCategories(PairModule):
     """X_C: soft category of every ordered pair of joints, inferred once per observation.
 
     As in EqMotion, four categories of which the first two act in the layer: a pair can also be
@@ -151,10 +151,11 @@ class EdgeCategories(nn.Module):
     ) -> Float[Tensor, 'batch category joint joint']:
         """Return the categories, which sum to one over `category`."""
         joints = geometry.shape[2]
-        distance = pair_distances(torch.cat([geometry, velocity], dim=1)).flatten(2)
+        distance = self.edges(torch.cat([geometry, velocity], dim=1))
         edge = functional.silu(self.distance(distance))
         message = functional.silu(self.message_in(pattern, edge))
-        message = message.unflatten(2, (joints, joints)).mean(3).transpose(1, 2)
-        node = self.node(torch.cat([pattern, message], dim=-1))
+        message = message.unflatten(2, (joints, joints)).mean(3).to(pattern.dtype)
+        node = self.node(torch.cat([pattern, message.transpose(1, 2)], dim=-1))
         hidden = functional.silu(self.pair_in(node, distance))
-        return self.out(hidden).softmax(dim=1).unflatten(2, (joints, joints))
+        category = self.out(hidden).to(pattern.dtype)
+        return category.softmax(dim=1).unflatten(2, (joints, joints))

@@ -4,9 +4,13 @@
 Stage: prediction. Pairs of joints are flattened to one axis, `pair = joint * joint`, row-major.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 def centred(
@@ -16,21 +20,52 @@ def centred(
     return geometry - geometry.mean(dim=(1, 2), keepdim=True)
 
 
+class _PairDistances(torch.autograd.Function):
+    """|g_i - g_j| in Gram form, with a gradient of few passes over the pairs."""
+
+    @staticmethod
+    def forward(ctx: Any, geometry: Tensor) -> Tensor:
+        square = geometry.square().sum(-1)
+        sums = (square[..., :, None] + square[..., None, :]).flatten(0, 1)
+        rows = geometry.flatten(0, 1)
+        squared = torch.baddbmm(sums, rows, rows.transpose(1, 2), alpha=-2.0)
+        distance = squared.clamp_min_(1e-8).sqrt_().unflatten(0, geometry.shape[:2])
+        ctx.save_for_backward(geometry, distance)
+        return distance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        geometry, distance = ctx.saved_tensors
+        # d|g_i - g_j| / dg_i = (g_i - g_j) / |g_i - g_j|, from the pairs (i, j) and (j, i).
+        pull = gradient / distance
+        total = (pull.sum(-1) + pull.sum(-2))[..., None]
+        return total * geometry - pull @ geometry - pull.transpose(-1, -2) @ geometry
+
+
 def pair_distances(
     geometry: Float[Tensor, 'batch channel joint xyz=3'],
 ) -> Float[Tensor, 'batch channel joint joint']:
-    """Return |g_i - g_j| per channel, in Gram form."""
-    gram = geometry @ geometry.transpose(-1, -2)
-    square = geometry.square().sum(-1)
-    squared = square[..., :, None] + square[..., None, :] - 2.0 * gram
-    return squared.clamp_min(1e-8).sqrt()
+    """Return |g_i - g_j| per channel, at least 1e-4."""
+    distance: Tensor = _PairDistances.apply(geometry)  # type: ignore[no-untyped-call]
+    return distance
 
 
 def mix(
     weight: Float[Tensor, 'mixed channel'], columns: Float[Tensor, 'batch channel column']
 ) -> Float[Tensor, 'batch mixed column']:
     """Multiply each person's columns by one matrix, without copying them into another layout."""
-    return torch.bmm(weight.expand(len(columns), -1, -1), columns)
+    return torch.bmm(weight.to(columns.dtype).expand(len(columns), -1, -1), columns)
+
+
+def mix_onto(
+    base: Float[Tensor, '#batch mixed #column'],
+    weight: Float[Tensor, 'mixed channel'],
+    columns: Float[Tensor, 'batch channel column'],
+) -> Float[Tensor, 'batch mixed column']:
+    """Return `base` plus `mix`, in one pass."""
+    each = weight.to(columns.dtype).expand(len(columns), -1, -1)
+    return torch.baddbmm(base.to(columns.dtype), each, columns)
 
 
 def mix_channels(
@@ -45,6 +80,22 @@ def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, outputs))
 
 
+class PairModule(nn.Module):
+    """A module that works on pairs of joints, which is where the time goes.
+
+    Attributes:
+        pair_dtype: What pairs are computed in, if not in the dtype of the parameters.
+    """
+
+    pair_dtype: torch.dtype | None = None
+
+    def edges(
+        self, geometry: Float[Tensor, 'batch channel joint xyz=3']
+    ) -> Float[Tensor, 'batch channel pair']:
+        """Return the distances of all pairs, in the dtype of pairs."""
+        return pair_distances(geometry).flatten(2).to(self.pair_dtype or geometry.dtype)
+
+
 class PairLinear(nn.Module):
     """Linear map of [h_i, h_j, e_ij] without building the concatenation.
 
@@ -53,6 +104,7 @@ class PairLinear(nn.Module):
 
     def __init__(self, node: int, edge: int, outputs: int) -> None:
         super().__init__()
+        self.outputs = outputs
         self.receiver = nn.Linear(node, outputs)
         self.sender = nn.Linear(node, outputs, bias=False)
         self.edge = nn.Linear(edge, outputs, bias=False)
@@ -61,11 +113,23 @@ class PairLinear(nn.Module):
         self, node: Float[Tensor, 'batch joint node'], edge: Float[Tensor, 'batch edge pair']
     ) -> Float[Tensor, 'batch out pair']:
         """Return one output column per ordered pair (receiver i, sender j)."""
-        receiver = self.receiver(node).transpose(1, 2)[..., :, None]
-        sender = self.sender(node).transpose(1, 2)[..., None, :]
-        joints = node.shape[1]
-        pairs = mix(self.edge.weight, edge).unflatten(2, (joints, joints))
-        return (pairs + receiver).add_(sender).flatten(2)
+        return self.parts(node, edge, (self.outputs,))[0]
+
+    def parts(
+        self,
+        node: Float[Tensor, 'batch joint node'],
+        edge: Float[Tensor, 'batch edge pair'],
+        sizes: Sequence[int],
+    ) -> list[Float[Tensor, 'batch _ pair']]:
+        """Return the outputs in parts of these sizes; splitting them later would cost a copy."""
+        sizes = list(sizes)
+        receiver = self.receiver(node).to(edge.dtype).transpose(1, 2).split(sizes, 1)
+        sender = self.sender(node).to(edge.dtype).transpose(1, 2).split(sizes, 1)
+        weight = self.edge.weight.split(sizes)
+        return [
+            mix_onto((r[..., :, None] + s[..., None, :]).flatten(2), w, edge)
+            for r, s, w in zip(receiver, sender, weight, strict=True)
+        ]
 
 
 class PairMix(nn.Linear):
@@ -73,4 +137,4 @@ class PairMix(nn.Linear):
 
     def forward(self, pairs: Float[Tensor, 'batch channel pair']) -> Tensor:
         """Apply the layer to each pair."""
-        return mix(self.weight, pairs) + self.bias[:, None]
+        return mix_onto(self.bias[None, :, None], self.weight, pairs)

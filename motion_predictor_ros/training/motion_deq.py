@@ -19,6 +19,7 @@ from motion_predictor_ros.prediction.cell import Condition, State
 from motion_predictor_ros.prediction.fixed_point import SolverSettings
 from motion_predictor_ros.prediction.motion_deq import MotionDEQ
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.training.body_shape import BodyShape
 from motion_predictor_ros.training.losses import (
     backward_through,
     contraction_hinge,
@@ -28,6 +29,7 @@ from motion_predictor_ros.training.losses import (
     leaves_of,
     phantom_backward,
 )
+from motion_predictor_ros.training.precision import pairs_in
 from motion_predictor_ros.training.recipe import MotionDEQRecipe
 from motion_predictor_ros.training.recordings import Recordings
 from motion_predictor_ros.training.windows import WindowSampler, every_window
@@ -158,6 +160,7 @@ class MotionTask:
         self._sampler = WindowSampler(
             train, length, model.period_s, layout.mirror, recipe.sampling, self.device
         )
+        self._shape = BodyShape(layout, recipe.shape)
         self._validation = every_window(held_out, length, model.period_s, _VALIDATION_STRIDE_S)
 
     def header(self) -> dict[str, Any]:
@@ -176,9 +179,10 @@ class MotionTask:
         """Accumulate the gradients of one batch; the batch follows from seed and index alone."""
         schedule, model = self.recipe.schedule, self.recipe.model
         generator = torch.Generator().manual_seed(schedule.seed * 1_000_003 + index)
-        windows = self._sampler.draw(schedule.batch, generator)
+        windows = self._shape.vary(self._sampler.draw(schedule.batch, generator), generator)
         past, target = windows.split([model.past, model.future], dim=1)
-        return self.learner.learn(past, target, generator, index)
+        with pairs_in(self.module, torch.bfloat16 if self.recipe.bfloat16 else None):
+            return self.learner.learn(past, target, generator, index)
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:

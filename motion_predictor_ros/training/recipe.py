@@ -12,6 +12,7 @@ from motion_predictor_ros.config import from_mapping, param
 from motion_predictor_ros.errors import ConfigError, DataError
 from motion_predictor_ros.prediction.motion_deq import MotionDEQConfig
 from motion_predictor_ros.share import resolve_file
+from motion_predictor_ros.training.body_shape import BodyShapeConfig
 from motion_predictor_ros.training.recordings import Recordings
 from motion_predictor_ros.training.windows import SamplingConfig
 
@@ -81,6 +82,8 @@ class MotionDEQRecipe:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     equilibrium: EquilibriumConfig = field(default_factory=EquilibriumConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    shape: BodyShapeConfig = field(default_factory=BodyShapeConfig)
+    bfloat16: bool = param(False, 'compute pairs of joints in bfloat16 while training [-]')
 
 
 def in_steps(recipe: MotionDEQRecipe, recordings: Recordings) -> MotionDEQRecipe:

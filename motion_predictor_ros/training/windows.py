@@ -24,6 +24,13 @@ class SamplingConfig:
     stretch: float = param(
         1.25, 'play windows up to this factor faster or slower [-]', low=1.0, high=4.0
     )
+    stretch_share: float = param(
+        1.0,
+        'share of windows played at another pace; the others are cut as recorded, frame by frame,'
+        ' where interpolation smooths nothing [-]',
+        low=0.0,
+        high=1.0,
+    )
     subject_power: float = param(
         0.5, 'a subject is drawn as often as its duration to this power [-]', low=0.0, high=1.0
     )
@@ -91,10 +98,15 @@ class WindowSampler:
         clip = torch.multinomial(self._weights, batch, replacement=True, generator=generator)
         longest = (self._lengths[clip] - 1.001) / ((len(self._offsets) - 1) * self._stride)
         uniform = torch.rand(3, batch, generator=generator, dtype=torch.float64)
-        stretch = self._config.stretch ** (2.0 * uniform[0] - 1.0)
+        share = self._config.stretch_share
+        # One draw decides whether a window is stretched and, scaled to [0, 1), how much.
+        stretch = self._config.stretch ** (2.0 * (uniform[0] / max(share, 1e-9)) - 1.0)
+        as_recorded = uniform[0] >= share
+        stretch = torch.where(as_recorded, torch.ones_like(stretch), stretch)
         step = self._stride * torch.minimum(stretch, longest)
         room = self._lengths[clip] - 1.001 - step * (len(self._offsets) - 1)
-        first = self._starts[clip] + room * uniform[1]
+        offset = torch.where(as_recorded, (room * uniform[1]).round(), room * uniform[1])
+        first = self._starts[clip] + offset
         windows = self._gather(first[:, None] + step[:, None] * self._offsets)
         if self._config.mirror:
             flip = (uniform[2] < 0.5).to(self._device)[:, None, None, None]

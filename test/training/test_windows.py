@@ -122,3 +122,15 @@ def test_missing_and_damaged_files_are_refused(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:length])
         with pytest.raises(DataError, match='not a file of motion clips'):
             load_recordings(path)
+
+
+def test_windows_that_are_not_stretched_are_cut_frame_by_frame(recordings: Recordings) -> None:
+    half = SamplingConfig(mirror=False, stretch=1.25, stretch_share=0.5)
+    windows = draw(recordings, half)
+    pace = (windows[:, -1, 0, 0] - windows[:, 0, 0, 0]) / 9.0
+    as_recorded = (pace - 2.0).abs() < 1e-3
+    assert 0.4 < float(as_recorded.float().mean()) < 0.6
+    first = windows[as_recorded, 0, 0, 0]
+    torch.testing.assert_close(first, first.round(), atol=1e-3, rtol=0)
+    assert float((windows[~as_recorded, 0, 0, 0] % 1.0 - 0.5).abs().min()) < 0.4  # control
+    assert float(pace.min()) < 1.7 and float(pace.max()) > 2.4
