@@ -116,9 +116,9 @@ class DensityConfig:
         dynamic=True,
     )
     root: str = param(
-        'carried',
-        'root motion as recorded with the cached future, or as decoded from its latent [-]',
-        choices=('carried', 'decoded'),
+        'decoded',
+        'root motion as decoded from the latent, or as recorded with the cached future [-]',
+        choices=('decoded', 'carried'),
         dynamic=True,
     )
     weighed: int = param(

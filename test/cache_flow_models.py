@@ -74,7 +74,7 @@ def cache_of(flow: Flow, x: Tensor, log_rho: Tensor, digest: str = 'none') -> Fu
     z, log_det = flow.pull(x)
     zeros = torch.zeros(len(x), dtype=torch.int32)
     figures = {'typical_distance': 1.0}
-    return FutureCache(z, x, log_det, log_rho, zeros, zeros, None, digest, figures)
+    return FutureCache(z, x, log_det, log_rho, zeros, zeros.clone(), None, digest, figures)
 
 
 def write_cache_flow(path: Path, config: CacheFlowConfig = TINY, seed: int = 0) -> Path:

@@ -36,6 +36,9 @@ class CacheFlowConfig:
     behaviour: int = param(128, 'behaviour latent before factorisation [-]', low=2, high=1024)
     latent: int = param(8, 'latent x after factorisation [-]', low=1, high=64)
     modes: int = param(50, 'Gaussians in the mixture q(z | c) [-]', low=1, high=1000)
+    dropout: float = param(
+        0.2, "share left out of the mixture's input and state in training [-]", low=0.0, high=0.9
+    )
     velocity: str = param('mlp', 'network of the flow [-]', choices=('mlp', 'unet'))
     width: int = param(256, "the flow's channels or hidden units [-]", low=4, high=2048)
     scheme: str = param('rk4', "the flow's integrator [-]", choices=('midpoint', 'rk4'))
@@ -58,7 +61,9 @@ class CacheFlow(nn.Module):
         self.vae = BehaviourVAE(size, config.seen, config.future, config.hidden, config.behaviour)
         self.factorisation = Factorisation(config.behaviour, config.latent)
         self.flow = Flow(config.latent, config.velocity, config.width, config.scheme, config.steps)
-        self.mixture = ObservationMixture(2 * size, config.hidden, config.modes, config.latent)
+        self.mixture = ObservationMixture(
+            2 * size, config.hidden, config.modes, config.latent, config.dropout
+        )
 
     @property
     def log_scale(self) -> Float[Tensor, '']:
@@ -67,9 +72,13 @@ class CacheFlow(nn.Module):
 
     def observe(self, past: Float[Tensor, 'batch time posed xyz=3']) -> Mixture:
         """Return q(z | c) of observed poses [m]."""
-        frames = past.flatten(2)
-        speed = frames.diff(dim=1) / self.config.period_s
-        return self.mixture(torch.cat([frames, torch.cat([speed[:, :1], speed], dim=1)], dim=2))
+        return self.mixture(self.features(past))
+
+    def features(
+        self, past: Float[Tensor, 'batch time posed xyz=3']
+    ) -> Float[Tensor, 'batch time feature']:
+        """Return what the mixture sees of observed poses."""
+        return pose_features(past, self.config.period_s)
 
     def behaviour(
         self,
@@ -107,3 +116,12 @@ class CacheFlow(nn.Module):
     ) -> Float[Tensor, ' batch']:
         """Return the log-density of arbitrary futures [nat]."""
         return self.log_prob(self.observe(past), self.latent(past, future))
+
+
+def pose_features(
+    past: Float[Tensor, 'batch time posed xyz=3'], period_s: float
+) -> Float[Tensor, 'batch time feature']:
+    """Return poses [m] and their velocities [m/s], flat."""
+    frames = past.flatten(2)
+    speed = frames.diff(dim=1) / period_s
+    return torch.cat([frames, torch.cat([speed[:, :1], speed], dim=1)], dim=2)

@@ -91,11 +91,15 @@ class ObservationMixture(nn.Module):
 
     Args:
         size: Numbers in an observed frame.
+        dropout: Share of inputs and states that are left out while training.
     """
 
-    def __init__(self, size: int, hidden: int, modes: int, latent: int) -> None:
+    def __init__(
+        self, size: int, hidden: int, modes: int, latent: int, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.modes, self.latent = modes, latent
+        self.dropout = nn.Dropout(dropout)
         self.gru = nn.GRU(size, hidden, batch_first=True)
         self.head = nn.Linear(hidden, modes * (1 + 2 * latent))
         with torch.no_grad():  # modes begin apart, else they stay one
@@ -104,8 +108,8 @@ class ObservationMixture(nn.Module):
 
     def forward(self, frames: Float[Tensor, 'batch time size']) -> Mixture:
         """Return q(z | c) of each person."""
-        _, state = self.gru(frames)
-        raw = self.head(state[0]).unflatten(1, (self.modes, 1 + 2 * self.latent))
+        _, state = self.gru(self.dropout(frames))
+        raw = self.head(self.dropout(state[0])).unflatten(1, (self.modes, 1 + 2 * self.latent))
         logits, means, log_sigmas = raw.split([1, self.latent, self.latent], dim=2)
         log_weights = logits[..., 0].log_softmax(dim=1)
         return Mixture(log_weights, means, log_sigmas.clamp(*_LOG_SIGMA))

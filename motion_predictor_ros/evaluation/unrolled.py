@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from motion_predictor_ros.checkpoint import load_checkpoint
@@ -149,10 +149,11 @@ class UnrolledLearner:
         self,
         past: Float[Tensor, 'batch time joint xyz=3'],
         target: Float[Tensor, 'batch horizon joint xyz=3'],
+        seen: Bool[Tensor, 'batch joint'] | None,
         generator: torch.Generator,
         index: int,
     ) -> dict[str, float]:
-        """Accumulate the gradients of one batch; nothing in them is drawn or ramped."""
+        """Accumulate the gradients of one batch; what was not seen is not told."""
         *earlier, last = [
             (joint_error(predicted, target).mean(dim=(0, 2)) * self._weights).mean()
             for predicted in self.module.stages(past)

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -101,21 +101,24 @@ class PatternFeatures(nn.Module):
     """X_H: what of each joint's motion does not change when the room is turned.
 
     Speeds, the cosine of the turning angle (the angle itself has an infinite slope when motion is
-    straight), and a learnt vector per joint.
+    straight), and a learnt vector per joint; another one marks joints that were not seen.
     """
 
-    def __init__(self, past: int, joints: int, patterns: int) -> None:
+    def __init__(self, past: int, joints: int, patterns: int, *, masked: bool = False) -> None:
         super().__init__()
         half = patterns // 2
         self.speed = nn.Linear(past, half)
         self.turn = nn.Linear(past, half)
         self.identity = nn.Parameter(torch.randn(joints, patterns) * 0.1)
+        self.unseen = nn.Parameter(torch.randn(joints, patterns) * 0.1) if masked else None
         self.mix = mlp(2 * half + patterns, patterns, patterns)
 
     def forward(
-        self, positions: Float[Tensor, 'batch time joint xyz=3']
+        self,
+        positions: Float[Tensor, 'batch time joint xyz=3'],
+        seen: Bool[Tensor, 'batch joint'] | None = None,
     ) -> Float[Tensor, 'batch joint pattern']:
-        """Return the patterns of observed positions [m]."""
+        """Return the patterns of observed positions [m]; `seen` None means that all joints are."""
         steps = positions.diff(dim=1)
         steps = torch.cat([steps[:, :1], steps], dim=1)
         speed = (steps.square().sum(-1) + 1e-12).sqrt()
@@ -124,6 +127,8 @@ class PatternFeatures(nn.Module):
         turn = torch.cat([turn[:, :1], turn], dim=1)
         joint_series = (10.0 * speed).transpose(1, 2), turn.transpose(1, 2)
         identity = self.identity.expand(len(positions), -1, -1)
+        if self.unseen is not None and seen is not None:
+            identity = identity + torch.where(seen[..., None], 0.0, self.unseen)
         parts = [self.speed(joint_series[0]), self.turn(joint_series[1]), identity]
         return self.mix(torch.cat(parts, dim=-1))
 

@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from motion_predictor_ros.config import param
@@ -42,6 +42,7 @@ class MotionDEQConfig:
     channels: int = param(96, 'geometric channels C [-]', low=4, high=1024)
     patterns: int = param(64, 'pattern channels D [-]', low=4, high=1024)
     categories: int = param(4, 'edge categories K, of which two act [-]', low=2, high=16)
+    masked: bool = param(False, 'whether it was trained with joints missing [-]')
     correction: bool = param(False, 'whether a correction adapter was trained for streams [-]')
 
 
@@ -55,7 +56,7 @@ class MotionDEQ(nn.Module):
         self.config = config
         channels, patterns = config.channels, config.patterns
         self.geometric = GeometricFeatures(config.past, config.future, channels)
-        self.patterns = PatternFeatures(config.past, config.joints, patterns)
+        self.patterns = PatternFeatures(config.past, config.joints, patterns, masked=config.masked)
         self.categories = EdgeCategories(channels, patterns, config.categories)
         self.cell = FixedPointCell(channels, patterns)
         self.correction = CorrectionAdapter(channels, patterns) if config.correction else None
@@ -67,23 +68,39 @@ class MotionDEQ(nn.Module):
             persistent=False,
         )
 
-    def observe(self, positions: Float[Tensor, 'batch time joint xyz=3']) -> Features:
-        """Return the features of an observation [m]."""
+    def observe(
+        self,
+        positions: Float[Tensor, 'batch time joint xyz=3'],
+        seen: Bool[Tensor, 'batch joint'] | None = None,
+    ) -> Features:
+        """Return the features of an observation [m].
+
+        Args:
+            seen: Which joints were; the others have a stand-in's positions. None: all of them.
+        """
         geometry, velocity = self.geometric(positions)
-        return Features(centred(geometry), velocity, self.patterns(positions))
+        return Features(centred(geometry), velocity, self.patterns(positions, seen))
 
     def condition(self, seen: Features) -> Condition:
         """Compute everything in f that depends on the observation alone."""
         category = self.categories(seen.geometry, seen.velocity, seen.pattern)
         return self.cell.condition(seen.geometry, seen.velocity, seen.pattern, category)
 
-    def encode(self, positions: Float[Tensor, 'batch time joint xyz=3']) -> Condition:
+    def encode(
+        self,
+        positions: Float[Tensor, 'batch time joint xyz=3'],
+        seen: Bool[Tensor, 'batch joint'] | None = None,
+    ) -> Condition:
         """Observe and condition in one."""
-        return self.condition(self.observe(positions))
+        return self.condition(self.observe(positions, seen))
 
-    def lift(self, positions: Float[Tensor, 'batch time joint xyz=3']) -> State:
+    def lift(
+        self,
+        positions: Float[Tensor, 'batch time joint xyz=3'],
+        seen: Bool[Tensor, 'batch joint'] | None = None,
+    ) -> State:
         """Return z_0 = F_DL: the features of a person standing still in the last pose."""
-        still = self.observe(positions[:, -1:].expand_as(positions))
+        still = self.observe(positions[:, -1:].expand_as(positions), seen)
         return State(still.geometry, still.pattern)
 
     def decode(
@@ -137,10 +154,11 @@ class MotionDEQ(nn.Module):
         positions: Float[Tensor, 'batch time joint xyz=3'],
         settings: SolverSettings,
         start: State | None = None,
+        seen: Bool[Tensor, 'batch joint'] | None = None,
     ) -> tuple[Float[Tensor, 'batch horizon joint xyz=3'], State, FixedPoint]:
         """Predict future positions [m]; return also z* and how it was found."""
-        condition = self.encode(positions)
-        state = self.lift(positions) if start is None else start
+        condition = self.encode(positions, seen)
+        state = self.lift(positions, seen) if start is None else start
         found = self.solve(condition, state, settings)
         fixed = self.unpack(found.state, condition)
         return self.decode(fixed, positions[:, -1]), fixed, found

@@ -32,6 +32,12 @@ from motion_predictor_ros.training.future_data import Batch, FutureData, batch_g
 _STATISTICS = 4096
 """Training windows from which mean, directions and scale of latents are taken."""
 
+_BEHAVIOUR = (
+    *('joints', 'past', 'future', 'period_s', 'frame'),
+    *('seen', 'hidden', 'behaviour', 'latent'),
+)
+"""What behaviours depend on: they serve whatever flow comes after."""
+
 _CHUNK = 256
 
 
@@ -42,6 +48,7 @@ class BehaviourLearner(nn.Module):
         super().__init__()
         model = recipe.model
         self.model = CacheFlow(model)
+        del self.model.flow, self.model.mixture, self.model.factorisation
         self.adversary = PoseFromBehaviour(
             3 * model.posed, model.future, model.hidden, model.behaviour
         )
@@ -56,14 +63,11 @@ class BehaviourTask:
         torch.manual_seed(recipe.behaviour.seed)
         self.name, self.recipe, self.data = name, recipe, data
         self.module = BehaviourLearner(recipe).to(data.device)
-        for part in (self.module.model.flow, self.module.model.mixture):
-            part.requires_grad_(False)
-        self.module.model.factorisation.requires_grad_(False)
         self.module.adversary.requires_grad_(recipe.losses.adversary > 0.0)
 
     def header(self) -> dict[str, Any]:
         """Say how to rebuild the model, and how it was made."""
-        return header_of(self.name, self.recipe, self.data)
+        return header_of(self.name, self.recipe, self.data, _BEHAVIOUR)
 
     def step(self, index: int) -> dict[str, float]:
         """Accumulate the gradients of one batch."""
@@ -119,9 +123,10 @@ class DecoderTask:
         torch.manual_seed(recipe.decoder.seed)
         self.name, self.recipe, self.data = name, recipe, data
         self.module = CacheFlow(recipe.model).to(data.device)
+        del self.module.flow, self.module.mixture
         learned = load_checkpoint(behaviour, BehaviourTask.kind).tensors
-        prefix = 'model.'
-        self.module.load_state_dict(
+        prefix = 'model.vae.'
+        self.module.vae.load_state_dict(
             {k.removeprefix(prefix): v for k, v in learned.items() if k.startswith(prefix)}
         )
         self.module.factorisation.fit_directions(behaviours(self.module, data, recipe))
@@ -132,7 +137,7 @@ class DecoderTask:
 
     def header(self) -> dict[str, Any]:
         """Say how to rebuild the model, and how it was made."""
-        return header_of(self.name, self.recipe, self.data)
+        return header_of(self.name, self.recipe, self.data, _BEHAVIOUR)
 
     def step(self, index: int) -> dict[str, float]:
         """Accumulate the gradients of one batch."""
@@ -197,6 +202,8 @@ class FlowTask:
         """Accumulate the gradients of one batch."""
         schedule = self.recipe.flow
         generator = batch_generator(schedule.seed, index)
+        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))  # for dropout
+        self.module.train()
         batch = self.data.draw(schedule.batch, generator)
         with torch.no_grad():
             x = self.module.latent(batch.past, batch.future)
@@ -216,7 +223,7 @@ class FlowTask:
     ) -> tuple[Float[Tensor, ''], Float[Tensor, '']]:
         """Return the flow-matching error and the log-likelihood, as the mode has them."""
         mode, flow = self.recipe.model.mode, self.module.flow
-        q = self.module.observe(batch.past)
+        q = self.module.observe(self._noisy(batch.past, generator))
         time = torch.rand(len(x), generator=generator).to(x)
         if mode == 'two-stage':
             first = index < self.recipe.flow.steps // 2
@@ -230,6 +237,14 @@ class FlowTask:
         matching = flow.matching_error(z, x, time).mean()
         reached, log_det = self._pull(x, generator, with_gradient=mode == 'joint')
         return matching, (q.log_prob(reached[:, None])[:, 0] + log_det).mean()
+
+    def _noisy(
+        self, past: Float[Tensor, 'batch time posed xyz=3'], generator: torch.Generator
+    ) -> Float[Tensor, 'batch time posed xyz=3']:
+        """Return what a camera might have seen; a low frequency, or velocities would drown."""
+        ends = torch.randn(len(past), 2, *past.shape[2:], generator=generator).to(past)
+        along = torch.linspace(0.0, 1.0, past.shape[1]).to(past)[:, None, None]
+        return past + self.recipe.variety.noise_m * torch.lerp(ends[:, :1], ends[:, 1:], along)
 
     def _pull(
         self,
@@ -246,6 +261,7 @@ class FlowTask:
     def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Return the exact log-density per dimension of what held-out subjects did."""
         densities, base = [], []
+        self.module.eval()
         for batch in chunks(self.data.held_out):
             x = self.module.latent(batch.past, batch.future)
             z, log_det = self.module.flow.pull(x)
@@ -286,11 +302,18 @@ def behaviours(
     return torch.cat([module.behaviour(batch.past, batch.future) for batch in batches])
 
 
-def header_of(name: str, recipe: CacheFlowRecipe, data: FutureData) -> dict[str, Any]:
-    """Say how to rebuild a model, and how it was made."""
+def header_of(
+    name: str, recipe: CacheFlowRecipe, data: FutureData, only: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Say how to rebuild a model, and how it was made.
+
+    Args:
+        only: Entries of the configuration that matter; empty: all of them.
+    """
+    config = dataclasses.asdict(recipe.model)
     return {
         'name': name,
-        'config': dataclasses.asdict(recipe.model),
+        'config': {key: config[key] for key in only or config},
         'joint_names': list(data.joint_names),
         'training': {
             'recipe': dataclasses.asdict(recipe),

@@ -30,6 +30,16 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class VarietyConfig:
+    """How recorded people are varied, so that a model trained on few fits many."""
+
+    size: float = param(1.1, 'people grow or shrink by up to this factor [-]', low=1.0, high=2.0)
+    noise_m: float = param(
+        0.005, 'noise on observed poses, of flow and mixture only [m]', low=0.0, high=0.1
+    )
+
+
+@dataclass(frozen=True)
 class SubjectsConfig:
     """Whose motion is learned from, where the data's own splits are not meant."""
 
@@ -54,6 +64,7 @@ class CacheFlowRecipe:
     behaviour: ScheduleConfig = field(default_factory=ScheduleConfig)
     decoder: ScheduleConfig = field(default_factory=ScheduleConfig)
     flow: ScheduleConfig = field(default_factory=ScheduleConfig)
+    variety: VarietyConfig = field(default_factory=VarietyConfig)
     subjects: SubjectsConfig = field(default_factory=SubjectsConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 

@@ -51,7 +51,7 @@ class FutureData:
         self.attribution = recordings.attribution
         self.joint_names = layout.joint_names
         self.frame: BodyFrame = body_frame(model.frame, layout.joint_names)
-        self.past, self.device = model.past, device
+        self.past, self.device, self._size = model.past, device, recipe.variety.size
         length = model.past + model.future
         train = recipe.subjects.select(recordings, 'train')
         self.sampler = WindowSampler(
@@ -64,13 +64,14 @@ class FutureData:
         self.held_out = self.poses(self.held_out_positions)
 
     def draw(self, count: int, generator: torch.Generator) -> Batch:
-        """Return random training windows."""
-        return self.poses(self.sampler.draw(count, generator))
+        """Return random training windows of people of varied size."""
+        return self.draw_with_origins(count, generator)[0]
 
     def draw_with_origins(self, count: int, generator: torch.Generator) -> tuple[Batch, Origins]:
         """Return the windows that `draw` returns, and where they come from."""
         windows, origins = self.sampler.draw_with_origins(count, generator)
-        return self.poses(windows), origins
+        size = self._size ** (2.0 * torch.rand(count, generator=generator) - 1.0)
+        return self.poses(windows * size.to(windows)[:, None, None, None]), origins
 
     def poses(self, windows: Float[Tensor, 'batch time joint xyz=3']) -> Batch:
         """Take windows [m] out of the room."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The training loop: seeded, resumable, and ignorant of what it trains.
 
-`last.safetensors` holds everything a run needs to go on (weights, Adam's moments, the step),
+`last.safetensors` holds everything a run needs to go on (weights, state of the optimiser, step),
 `best.safetensors` the weights with the lowest validation score, `losses.csv` every validation.
 """
 
@@ -18,9 +18,8 @@ from tqdm import tqdm
 
 from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
 from motion_predictor_ros.errors import CheckpointError
+from motion_predictor_ros.training.optimiser import Optimiser
 from motion_predictor_ros.training.recipe import ScheduleConfig
-
-_MOMENTS = ('step', 'exp_avg', 'exp_avg_sq')
 
 
 @runtime_checkable
@@ -43,15 +42,14 @@ class Task(Protocol):
         """Say how to rebuild the module from its weights."""
 
 
-def learning_rate(schedule: ScheduleConfig, index: int) -> float:
+def rate_share(schedule: ScheduleConfig, index: int) -> float:
     """Linear warm-up, then a half cosine to 1/100 of the peak, or a factor after every part."""
     if index < schedule.warmup_steps:
-        return schedule.learning_rate * (index + 1) / schedule.warmup_steps
+        return (index + 1) / schedule.warmup_steps
     since, whole = index - schedule.warmup_steps, max(1, schedule.steps - schedule.warmup_steps)
     if schedule.decay == 'exponential':
-        return schedule.learning_rate * schedule.decay_factor ** (schedule.decays * since // whole)
-    share = since / whole
-    return schedule.learning_rate * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * share)))
+        return schedule.decay_factor ** (schedule.decays * since // whole)
+    return 0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * since / whole))
 
 
 def train(
@@ -66,7 +64,7 @@ def train(
 
     Stopping early leaves a run that `resume` continues exactly where it stopped.
     """
-    optimiser = torch.optim.Adam(task.module.parameters(), lr=schedule.learning_rate)
+    optimiser = Optimiser(task.module, schedule)
     done, best = 0, math.inf
     if resume and (out / 'last.safetensors').is_file():
         done, best = _restore(task, optimiser, out / 'last.safetensors')
@@ -89,21 +87,19 @@ def train(
 
 
 def _optimise(
-    task: Task, optimiser: torch.optim.Optimizer, schedule: ScheduleConfig, index: int
+    task: Task, optimiser: Optimiser, schedule: ScheduleConfig, index: int
 ) -> dict[str, float]:
-    for group in optimiser.param_groups:
-        group['lr'] = learning_rate(schedule, index)
-    optimiser.zero_grad(set_to_none=True)
+    optimiser.zero_grad()
     losses = task.step(index)
     norm = nn.utils.clip_grad_norm_(task.module.parameters(), schedule.clip_norm)
     if torch.isfinite(norm):
-        optimiser.step()
+        optimiser.step(rate_share(schedule, index))
     return {**losses, 'skipped': float(not torch.isfinite(norm))}
 
 
 def _record(
     task: Task,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Optimiser,
     out: Path,
     done: int,
     best: float,
@@ -118,7 +114,7 @@ def _record(
     if figures['score'] < best:
         best = figures['score']
         save_checkpoint(out / 'best.safetensors', header, {**weights, **extra})
-    state = {**weights, **extra, **_moments(task.module, optimiser)}
+    state = {**weights, **extra, **optimiser.tensors()}
     save_checkpoint(out / 'last.safetensors', {**header, 'best': best, 'done': done}, state)
     tqdm.write(f'step {done}: ' + ', '.join(f'{k} {v:.4g}' for k, v in figures.items()))
     return best
@@ -134,16 +130,7 @@ def _append(path: Path, row: Mapping[str, float]) -> None:
         writer.writerow(row)
 
 
-def _moments(module: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    return {
-        f'adam.{key}.{name}': value
-        for name, parameter in module.named_parameters()
-        for key, value in optimiser.state.get(parameter, {}).items()
-        if key in _MOMENTS
-    }
-
-
-def _restore(task: Task, optimiser: torch.optim.Optimizer, path: Path) -> tuple[int, float]:
+def _restore(task: Task, optimiser: Optimiser, path: Path) -> tuple[int, float]:
     """Continue from `path`; return the steps done and the best score.
 
     Raises:
@@ -155,12 +142,10 @@ def _restore(task: Task, optimiser: torch.optim.Optimizer, path: Path) -> tuple[
         raise CheckpointError(f'{path} was trained with another recipe; choose another --out')
     own = task.module.state_dict()
     task.module.load_state_dict({name: checkpoint.tensors[name] for name in own})
-    for name, parameter in task.module.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        optimiser.state[parameter] = {
-            key: checkpoint.tensors[f'adam.{key}.{name}'].to(parameter.device) for key in _MOMENTS
-        }
-        # Adam counts its steps on the CPU.
-        optimiser.state[parameter]['step'] = optimiser.state[parameter]['step'].cpu()
+    try:
+        optimiser.restore(checkpoint.tensors)
+    except KeyError as error:
+        raise CheckpointError(
+            f'{path} has no {error}; it was trained with another optimiser: choose another --out'
+        ) from error
     return int(checkpoint.header['done']), float(checkpoint.header['best'])

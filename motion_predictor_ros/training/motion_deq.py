@@ -10,7 +10,7 @@ import dataclasses
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from motion_predictor_ros.conventions import REPORT_HORIZONS_MS
@@ -20,6 +20,7 @@ from motion_predictor_ros.prediction.fixed_point import SolverSettings
 from motion_predictor_ros.prediction.motion_deq import MotionDEQ
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.training.body_shape import BodyShape
+from motion_predictor_ros.training.degrade import Degrader
 from motion_predictor_ros.training.losses import (
     backward_through,
     contraction_hinge,
@@ -52,6 +53,7 @@ class Learner(Protocol):
         self,
         past: Float[Tensor, 'batch time joint xyz=3'],
         target: Float[Tensor, 'batch horizon joint xyz=3'],
+        seen: Bool[Tensor, 'batch joint'] | None,
         generator: torch.Generator,
         index: int,
     ) -> dict[str, float]:
@@ -79,14 +81,15 @@ class MotionDEQLearner:
         self,
         past: Float[Tensor, 'batch time joint xyz=3'],
         target: Float[Tensor, 'batch horizon joint xyz=3'],
+        seen: Bool[Tensor, 'batch joint'] | None,
         generator: torch.Generator,
         index: int,
     ) -> dict[str, float]:
         """Accumulate the gradients of one batch, and hold as few graphs at once as possible."""
         equilibrium, last = self.recipe.equilibrium, past[:, -1]
-        condition = self.module.encode(past)
+        condition = self.module.encode(past, seen)
         leaves = leaves_of(condition)
-        solved, sampled, residual = self._solve(past, leaves, generator)
+        solved, sampled, residual = self._solve(past, seen, leaves, generator)
         loss = phantom_backward(self.module, solved, leaves, last, target, self._weights)
         sparse = phantom_backward(
             self.module, sampled, leaves, last, target, equilibrium.sparse_weight * self._weights
@@ -99,6 +102,7 @@ class MotionDEQLearner:
     def _solve(
         self,
         past: Float[Tensor, 'batch time joint xyz=3'],
+        seen: Bool[Tensor, 'batch joint'] | None,
         leaves: Condition,
         generator: torch.Generator,
     ) -> tuple[State, State, float]:
@@ -107,7 +111,7 @@ class MotionDEQLearner:
         The rest of the trajectory is released here, before the first graph is built.
         """
         settings = SolverSettings(max_steps=self.recipe.equilibrium.solver_steps)
-        start = self.module.lift(past)
+        start = self.module.lift(past, seen)
         found = self.module.solve(leaves, start, settings, keep_trajectory=True)
         pick = int(torch.randint(len(found.trajectory), (), generator=generator))
         solved = self.module.unpack(found.state, leaves)
@@ -161,6 +165,7 @@ class MotionTask:
             train, length, model.period_s, layout.mirror, recipe.sampling, self.device
         )
         self._shape = BodyShape(layout, recipe.shape)
+        self._degrader = Degrader(layout, model.period_s, recipe.degrade)
         self._validation = every_window(held_out, length, model.period_s, _VALIDATION_STRIDE_S)
 
     def header(self) -> dict[str, Any]:
@@ -181,8 +186,9 @@ class MotionTask:
         generator = torch.Generator().manual_seed(schedule.seed * 1_000_003 + index)
         windows = self._shape.vary(self._sampler.draw(schedule.batch, generator), generator)
         past, target = windows.split([model.past, model.future], dim=1)
+        past, seen = self._degrader.degrade(past, generator)
         with pairs_in(self.module, torch.bfloat16 if self.recipe.bfloat16 else None):
-            return self.learner.learn(past, target, generator, index)
+            return self.learner.learn(past, target, seen, generator, index)
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:

@@ -13,6 +13,7 @@ from motion_predictor_ros.errors import ConfigError, DataError
 from motion_predictor_ros.prediction.motion_deq import MotionDEQConfig
 from motion_predictor_ros.share import resolve_file
 from motion_predictor_ros.training.body_shape import BodyShapeConfig
+from motion_predictor_ros.training.degrade import DegradeConfig
 from motion_predictor_ros.training.recordings import Recordings
 from motion_predictor_ros.training.windows import SamplingConfig
 
@@ -24,6 +25,9 @@ class ScheduleConfig:
     steps: int = param(10_000, 'optimiser steps of the whole schedule [-]', low=1, high=10**8)
     batch: int = param(100, 'windows per step [-]', low=1, high=65536)
     learning_rate: float = param(5e-4, 'peak learning rate of Adam [-]', low=0.0, high=1.0)
+    muon_rate: float = param(
+        0.0, 'peak learning rate of Muon for matrices; 0: Adam for all [-]', low=0.0, high=1.0
+    )
     warmup_steps: int = param(0, 'steps of linear warm-up [-]', low=0, high=10**6)
     clip_norm: float = param(1.0, 'gradients are scaled down to this norm [-]', low=0.0, high=1e6)
     validate_every: int = param(500, 'steps between validations [-]', low=1, high=10**7)
@@ -83,6 +87,7 @@ class MotionDEQRecipe:
     equilibrium: EquilibriumConfig = field(default_factory=EquilibriumConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     shape: BodyShapeConfig = field(default_factory=BodyShapeConfig)
+    degrade: DegradeConfig = field(default_factory=DegradeConfig)
     bfloat16: bool = param(False, 'compute pairs of joints in bfloat16 while training [-]')
 
 

@@ -12,9 +12,11 @@ from walkers import RECIPE, SCHEDULE, walkers
 from motion_predictor_ros.checkpoint import load_checkpoint
 from motion_predictor_ros.errors import CheckpointError, ConfigError, DataError
 from motion_predictor_ros.prediction.model_file import load_motion_deq
-from motion_predictor_ros.training.loop import learning_rate, train
+from motion_predictor_ros.prediction.motion_deq import MotionDEQ, MotionDEQConfig
+from motion_predictor_ros.training.loop import rate_share, train
 from motion_predictor_ros.training.motion_deq import MotionDEQTask
-from motion_predictor_ros.training.recipe import MotionDEQRecipe, load_recipe
+from motion_predictor_ros.training.optimiser import Optimiser
+from motion_predictor_ros.training.recipe import MotionDEQRecipe, ScheduleConfig, load_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +88,7 @@ def test_recordings_with_other_joints_are_refused() -> None:
 
 def test_learning_rate_warms_up_and_decays() -> None:
     schedule = dataclasses.replace(SCHEDULE, warmup_steps=10, steps=110)
-    rates = [learning_rate(schedule, index) for index in range(110)]
+    rates = [schedule.learning_rate * rate_share(schedule, index) for index in range(110)]
     assert rates[0] == pytest.approx(5e-4) and max(rates) == rates[9] == pytest.approx(5e-3)
     assert rates[10:] == sorted(rates[10:], reverse=True) and rates[-1] < 1e-4
 
@@ -104,3 +106,37 @@ def test_the_shipped_recipe_loads_and_unknown_entries_are_refused(tmp_path: Path
     path.write_text('[1, 2')
     with pytest.raises(ConfigError, match='YAML'):
         load_recipe(str(path))
+
+
+def test_matrices_learn_by_muon_and_the_rest_by_adam_and_both_go_on_where_they_stopped() -> None:
+    def run(steps: int, half: int | None) -> tuple[MotionDEQ, Optimiser]:
+        torch.manual_seed(3)
+        module = MotionDEQ(MotionDEQConfig(joints=5, past=6, future=8, channels=8, patterns=8))
+        optimiser = Optimiser(module, schedule)
+        for step in range(steps):
+            if step == half:
+                state = {name: value.clone() for name, value in optimiser.tensors().items()}
+                optimiser = Optimiser(module, schedule)
+                optimiser.restore(state)
+            generator = torch.Generator().manual_seed(step)
+            optimiser.zero_grad()
+            for parameter in module.parameters():
+                parameter.grad = torch.randn(
+                    parameter.shape, generator=generator, dtype=parameter.dtype
+                )
+            optimiser.step(0.5)
+        return module, optimiser
+
+    schedule = ScheduleConfig(learning_rate=1e-3, muon_rate=1e-2)
+    whole, optimiser = run(6, None)
+    resumed, _ = run(6, 3)
+    for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(one, other)
+    names = optimiser.tensors()
+    assert 'optimiser.momentum_buffer.cell.layer.attention.weight' in names
+    assert 'optimiser.exp_avg.out.weight' in names
+    assert 'optimiser.exp_avg.patterns.identity' in names
+    fresh, _ = run(3, None)
+    assert not torch.equal(fresh.out.weight, whole.out.weight)  # control
+    with pytest.raises(KeyError):
+        Optimiser(whole, ScheduleConfig()).restore(names)

@@ -13,7 +13,7 @@ from motion_predictor_ros.prediction.fixed_point import SolverSettings
 from motion_predictor_ros.prediction.motion_deq import MotionDEQ, MotionDEQConfig
 from motion_predictor_ros.share import share_file
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.training.loop import learning_rate
+from motion_predictor_ros.training.loop import rate_share
 from motion_predictor_ros.training.recipe import (
     MotionDEQRecipe,
     ScheduleConfig,
@@ -72,18 +72,18 @@ def test_recipes_for_papers_hold_the_papers_settings(name: str, shape: tuple[flo
 def test_the_rate_falls_by_a_fiftieth_every_second_epoch() -> None:
     """100 epochs of 30 steps: 0.98 to the number of whole pairs of epochs gone."""
     schedule = dataclasses.replace(load_recipe('h36m_short')[1].schedule, steps=3000)
-    rates = [learning_rate(schedule, index) for index in range(3000)]
+    rates = [schedule.learning_rate * rate_share(schedule, index) for index in range(3000)]
     expected = 5e-4 * 0.98 ** (np.arange(3000) // 60)
     np.testing.assert_allclose(rates, expected, rtol=1e-12)
     cosine = dataclasses.replace(schedule, decay='cosine')
-    assert learning_rate(cosine, 2999) < 0.1 * rates[-1]
+    assert cosine.learning_rate * rate_share(cosine, 2999) < 0.1 * rates[-1]
 
 
 def test_a_warm_up_comes_before_the_first_fall() -> None:
     schedule = ScheduleConfig(
         steps=110, warmup_steps=10, learning_rate=1.0, decay='exponential', decays=4
     )
-    rates = [learning_rate(schedule, index) for index in range(110)]
+    rates = [schedule.learning_rate * rate_share(schedule, index) for index in range(110)]
     assert rates[4] == pytest.approx(0.5)
     assert rates[9:35] == [1.0] * 26 and rates[35] == 0.98 and rates[-1] == 0.98**3
 

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Futures of everybody at once: they move with the room, and their provenance is right."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from cache_flow_models import TINY, write_cache_flow
+from walkers import walkers
+
+from motion_predictor_ros.config import DensityConfig
+from motion_predictor_ros.density.cache import load_cache
+from motion_predictor_ros.density.canonical import DroppedFrame
+from motion_predictor_ros.density.model_file import load_cache_flow
+from motion_predictor_ros.density.predictor import CacheFlowPredictor
+from motion_predictor_ros.skeleton.frame import Window
+from motion_predictor_ros.training.cache_build import build_cache
+
+Positions = np.ndarray
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory: pytest.TempPathFactory) -> DensityConfig:
+    folder = tmp_path_factory.mktemp('density')
+    weights = write_cache_flow(folder / 'tiny.safetensors')
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    cache = build_cache(load_cache_flow(str(weights), torch.device('cpu')), walkers(), 300)
+    torch.set_default_dtype(before)
+    cache.save(folder / 'cache.safetensors', 'float32')
+    return DensityConfig(
+        weights=str(weights),
+        cache=str(folder / 'cache.safetensors'),
+        device='cpu',
+        futures=20,
+        weighed=200,
+    )
+
+
+def window(person_id: str, positions: Positions) -> Window:
+    time, joint = positions.shape[:2]
+    return Window(
+        person_id,
+        1000,
+        positions,
+        np.ones((time, joint), dtype=bool),
+        np.ones((time, joint), dtype=np.float32),
+        restarted=False,
+    )
+
+
+def seen(person: int = 0) -> Positions:
+    start = 200 * person + 50
+    return walkers().positions[start : start + 2 * TINY.past : 2].astype(np.float64)
+
+
+def futures_of(config: DensityConfig, *positions: Positions) -> np.ndarray:
+    answer = CacheFlowPredictor.load(config).predict(
+        [window(str(index), each) for index, each in enumerate(positions)]
+    )
+    assert answer is not None
+    return answer.positions
+
+
+ANGLE = 2.2
+TURN = np.array(
+    [
+        [math.cos(ANGLE), -math.sin(ANGLE), 0.0],
+        [math.sin(ANGLE), math.cos(ANGLE), 0.0],
+        [0.0, 0.0, 1.0],
+    ]
+)
+
+
+@pytest.mark.parametrize('rule', ['nearest', 'weighted', 'flow'])
+@pytest.mark.parametrize('root', ['carried', 'decoded'])
+def test_futures_turn_with_the_room(files: DensityConfig, rule: str, root: str) -> None:
+    config = dataclasses.replace(files, rule=rule, root=root)
+    shift = np.array([3.0, -8.0, 0.0])
+    plain = futures_of(config, seen())
+    turned = futures_of(config, seen() @ TURN.T + shift)
+    assert float(np.abs(turned - (plain @ TURN.T + shift)).max()) < 1e-4
+
+
+def test_a_model_that_sees_the_room_is_caught(files: DensityConfig) -> None:
+    """The same check on a body frame with the axes of the room."""
+    trained = load_cache_flow(files.weights, torch.device('cpu'))
+    cache = dataclasses.replace(load_cache(files.cache, trained), roots=None)
+
+    class Fixed(DroppedFrame):
+        def enter(self, positions, placement):  # type: ignore[no-untyped-def]
+            return positions - placement.origin[:, None, None]
+
+        def leave(self, poses, placement):  # type: ignore[no-untyped-def]
+            return poses + placement.origin[:, None, None]
+
+    predictor = CacheFlowPredictor(dataclasses.replace(trained, frame=Fixed()), cache, files)
+    plain = predictor.predict([window('a', seen())])
+    predictor.reset()
+    turned = predictor.predict([window('a', seen() @ TURN.T)])
+    assert plain is not None and turned is not None
+    assert float(np.abs(turned.positions - plain.positions @ TURN.T).max()) > 1e-2
+
+
+def test_far_from_the_origin_nothing_changes(files: DensityConfig) -> None:
+    far = np.array([1e5, -1e5, 0.0])
+    gap = futures_of(files, seen() + far) - far - futures_of(files, seen())
+    assert float(np.abs(gap).max()) < 1e-5
+
+
+def test_people_are_answered_in_order_with_weights_that_sum_to_one(files: DensityConfig) -> None:
+    predictor = CacheFlowPredictor.load(files)
+    answer = predictor.predict([window('ann', seen()), window('bob', seen(1))])
+    assert answer is not None and answer.person_ids == ('ann', 'bob')
+    assert answer.positions.shape == (2, 20, TINY.future, 18, 3)
+    np.testing.assert_allclose(answer.weights.sum(1), 1.0)
+    assert ((answer.effective_sample_size >= 1) & (answer.effective_sample_size <= 200)).all()
+    assert answer.weighed == 200
+    np.testing.assert_allclose(answer.horizons_s, 0.04 * np.arange(1, TINY.future + 1))
+    assert predictor.predict([]) is None
+
+
+def test_a_seed_gives_the_same_futures_and_another_others(files: DensityConfig) -> None:
+    first, second = futures_of(files, seen()), futures_of(files, seen())
+    np.testing.assert_array_equal(first, second)
+    other = futures_of(dataclasses.replace(files, seed=5), seen())
+    assert not np.array_equal(first, other)
+
+
+def test_log_density_of_a_cached_future_is_that_of_the_cache(files: DensityConfig) -> None:
+    """Played back exactly, a latent has the density that the cache says, through the flow."""
+    predictor = CacheFlowPredictor.load(files)
+    answer = predictor.predict([window('ann', seen())])
+    assert answer is not None
+    x = predictor.cache.x[torch.from_numpy(answer.cached[0])]
+    _, q = predictor.observe(seen()[None])
+    repeated = type(q)(*(each.expand(20, *each.shape[1:]) for each in vars(q).values()))
+    with torch.inference_mode():
+        expected = predictor.trained.module.log_prob(repeated, x).double().numpy()
+    np.testing.assert_allclose(answer.log_density[0], expected, atol=1e-3)
+
+
+def test_an_arbitrary_future_has_a_density_that_the_room_does_not_change(
+    files: DensityConfig,
+) -> None:
+    predictor = CacheFlowPredictor.load(files)
+    observed, future = seen()[None], seen(0)[None, -1:].repeat(TINY.future, axis=1)
+    plain = predictor.log_density(observed, future)
+    turned = predictor.log_density(observed @ TURN.T, future @ TURN.T)
+    np.testing.assert_allclose(plain, turned, atol=1e-3)
+    running = future + np.arange(TINY.future)[None, :, None, None] * np.array([2.0, 0, 0])
+    assert float(np.abs(predictor.log_density(observed, running) - plain)[0]) > 1e-2
+
+
+def test_what_was_never_recorded_is_flagged(files: DensityConfig) -> None:
+    predictor = CacheFlowPredictor.load(files)
+    answer = predictor.predict([window('ann', seen())])
+    assert answer is not None
+    figures = {**predictor.cache.figures, 'typical_distance': 1e-3}
+    predictor.cache = dataclasses.replace(predictor.cache, figures=figures)
+    strict = predictor.predict([window('ann', seen())])
+    assert strict is not None and bool(strict.out_of_distribution[0])
+    figures['typical_distance'] = 1e3
+    lenient = predictor.predict([window('ann', seen())])
+    assert lenient is not None and not bool(lenient.out_of_distribution[0])
