@@ -16,6 +16,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from motion_predictor_ros.config import PipelineConfig, read_parameter_file
+from motion_predictor_ros.density_commands import (
+    add_build_cache,
+    add_density_trainings,
+    add_evaluate_stochastic,
+)
 from motion_predictor_ros.errors import MotionPredictorError
 
 if TYPE_CHECKING:
@@ -52,12 +57,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate_licensed(kinds, 'h36m', "score a model by the literature's Human3.6M protocol")
     _add_evaluate_licensed(kinds, '3dpw', "score a model by the literature's 3DPW protocol")
     _add_evaluate_streaming(kinds)
+    add_evaluate_stochastic(kinds)
     train = commands.add_parser('train', help='train a model')
     models = train.add_subparsers(required=True, metavar='MODEL')
     _add_train(models, 'motion-deq', 'train MotionDEQ by a recipe')
     _add_train(models, 'eqmotion-style', 'train four unshared layers, to compare with')
     _add_train(models, 'esl8', "train MotionDEQ's cell unrolled eight times, to compare with")
     _add_train_correction(models)
+    add_density_trainings(models)
+    add_build_cache(commands)
     bench = commands.add_parser('bench', help='measure what predictions and trainings cost')
     _add_bench_memory(bench.add_subparsers(required=True, metavar='WHAT'))
     convert = commands.add_parser('convert', help='make bags from motion files')
