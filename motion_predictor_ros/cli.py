@@ -174,6 +174,7 @@ def _add_evaluate_cmu(commands: 'Commands[argparse.ArgumentParser]') -> None:
         dest='weights',
         help='model name or path, made by recipe "cmu"; default: the baselines alone',
     )
+    parser.add_argument('--eqmotion-style', help='from `train eqmotion-style`, to compare with')
     parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
     parser.add_argument('--threads', type=int, default=1, help='CPU threads; 0: all')
     parser.set_defaults(run=_evaluate_cmu)
@@ -188,9 +189,12 @@ def _evaluate_cmu(options: argparse.Namespace) -> None:
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    models = cmu.baseline_predictors()
+    device, models = choose_device(options.device), cmu.baseline_predictors()
+    if options.eqmotion_style:
+        rival = load_unrolled(options.eqmotion_style, 'eqmotion_style', device)
+        models = {'eqmotion_style': cmu.unrolled_predictor(rival), **models}
     if options.weights:
-        trained = load_motion_deq(options.weights, choose_device(options.device))
+        trained = load_motion_deq(options.weights, device)
         models = {'motion_deq': cmu.motion_deq_predictor(trained), **models}
     sequences = load_cmu_sequences(options.data)
     report = cmu.evaluate_cmu(sequences, models, progress=not options.json)

@@ -21,6 +21,7 @@ from motion_predictor_ros.evaluation.pose_benchmark import (
     mean_error,
     print_rows,
 )
+from motion_predictor_ros.evaluation.unrolled import TrainedUnrolled
 from motion_predictor_ros.prediction.model_file import TrainedMotionDEQ
 from motion_predictor_ros.training.cmu_benchmark import (
     FED_NAMES,
@@ -89,6 +90,11 @@ def motion_deq_predictor(trained: TrainedMotionDEQ) -> Predict:
         CheckpointError: The model was made for other joints or other lengths.
     """
     return pose_benchmark.motion_deq_predictor(trained, PROTOCOL, (PAST, FUTURE))
+
+
+def unrolled_predictor(trained: TrainedUnrolled) -> Predict:
+    """Let a trained baseline predict windows of the benchmark; as `motion_deq_predictor`."""
+    return pose_benchmark.unrolled_predictor(trained, PROTOCOL, (PAST, FUTURE))
 
 
 def print_cmu(report: Mapping[str, Any], console: Console) -> None:

@@ -15,12 +15,14 @@ import torch
 from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from motion_predictor_ros.errors import CheckpointError, DataError
 from motion_predictor_ros.evaluation.baselines import BASELINES
 from motion_predictor_ros.evaluation.metrics import mean_joint_error
 from motion_predictor_ros.evaluation.report import METHODS
+from motion_predictor_ros.evaluation.unrolled import TrainedUnrolled
 from motion_predictor_ros.prediction.fixed_point import SolverSettings
 from motion_predictor_ros.prediction.model_file import TrainedMotionDEQ
 
@@ -38,6 +40,7 @@ Errors = dict[str, dict[str, float]]
 
 _CHUNK = 64
 _MM_PER_M = 1000.0
+_NAMES = {**METHODS, 'eqmotion_style': 'EqMotion style'}
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,25 @@ def motion_deq_predictor(
     Raises:
         CheckpointError: The model was made for other joints or other lengths.
     """
+    _check_fits(trained, protocol, lengths)
+    return _in_millimetres(
+        trained.module, lambda positions: trained.module(positions, SolverSettings())[0]
+    )
+
+
+def unrolled_predictor(
+    trained: TrainedUnrolled, protocol: Protocol, lengths: tuple[int, int] | None = None
+) -> Predict:
+    """Let a trained baseline predict windows of a benchmark; as `motion_deq_predictor`."""
+    _check_fits(trained, protocol, lengths)
+    return _in_millimetres(trained.module, trained.module)
+
+
+def _check_fits(
+    trained: TrainedMotionDEQ | TrainedUnrolled,
+    protocol: Protocol,
+    lengths: tuple[int, int] | None,
+) -> None:
     shape = trained.module.config
     own = (shape.past, shape.future)
     reaches = bool(protocol.horizons(shape.future))
@@ -182,13 +204,16 @@ def motion_deq_predictor(
             f'{shape.joints} joints {trained.joint_names}; {protocol.name} needs {wanted}'
             f'layout "{protocol.layout}": train it with recipe {protocol.recipes}'
         )
-    parameter = next(trained.module.parameters())
+
+
+def _in_millimetres(module: nn.Module, forward: Callable[[Tensor], Tensor]) -> Predict:
+    """Let a module that speaks metres predict windows in millimetres."""
+    parameter = next(module.parameters())
 
     @torch.inference_mode()
     def predict(observed: np.ndarray) -> np.ndarray:
         positions = torch.from_numpy(observed / _MM_PER_M).to(parameter.device, parameter.dtype)
-        predicted, _, _ = trained.module(positions, SolverSettings())
-        return _MM_PER_M * predicted.double().cpu().numpy()
+        return _MM_PER_M * forward(positions).double().cpu().numpy()
 
     return predict
 
@@ -213,6 +238,6 @@ def print_rows(
             f'[bold]{row[head]:.2f}[/]' if row[head] == best[head] else f'{row[head]:.2f}'
             for head in heads
         ]
-        table.add_row(METHODS.get(name, name), *cells)
+        table.add_row(_NAMES.get(name, name), *cells)
     console.print(table)
     console.print()

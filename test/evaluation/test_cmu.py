@@ -22,6 +22,7 @@ from motion_predictor_ros.evaluation.cmu import (
     motion_deq_predictor,
 )
 from motion_predictor_ros.evaluation.pose_benchmark import Predict
+from motion_predictor_ros.evaluation.unrolled import load_unrolled
 from motion_predictor_ros.prediction.fixed_point import SolverSettings
 from motion_predictor_ros.prediction.model_file import TrainedMotionDEQ, load_motion_deq
 from motion_predictor_ros.prediction.motion_deq import MotionDEQConfig
@@ -30,6 +31,7 @@ from motion_predictor_ros.training.cmu_benchmark import (
     JOINT_NAMES,
     TWINS,
     CmuSequence,
+    load_cmu_sequences,
 )
 
 FRAMES = {'80': 1, '160': 3, '320': 7, '400': 9, '560': 13, '1000': 24}
@@ -189,11 +191,9 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_benchmark(tmp_path_factory.mktemp('cmu') / 'cmu.npz', clips | tests | washing)
 
 
-@pytest.fixture(scope='module')
-def checkpoint(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train two steps through the command line."""
+def train_two_steps(model: str, file: Path, out: Path) -> Path:
+    """Train through the command line."""
     torch.set_default_dtype(torch.float32)
-    out = tmp_path_factory.mktemp('run')
     recipe = out / 'small.yaml'
     recipe.write_text(
         'layout: cmu25\n'
@@ -201,8 +201,18 @@ def checkpoint(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         'schedule: {steps: 2, batch: 2}\n'
     )
     arguments = ['--recipe', str(recipe), '--data', str(file), '--out', str(out)]
-    assert main(['train', 'motion-deq', *arguments, '--device', 'cpu', '--threads', '1']) == 0
+    assert main(['train', model, *arguments, '--device', 'cpu', '--threads', '1']) == 0
     return out / 'best.safetensors'
+
+
+@pytest.fixture(scope='module')
+def checkpoint(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_two_steps('motion-deq', file, tmp_path_factory.mktemp('run'))
+
+
+@pytest.fixture(scope='module')
+def eqmotion_style(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_two_steps('eqmotion-style', file, tmp_path_factory.mktemp('rival'))
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> Mapping[str, Any]:
@@ -233,6 +243,41 @@ def test_without_a_checkpoint_the_baselines_stand_alone(
 ) -> None:
     assert main(['evaluate', 'cmu', '--data', str(file), '--json']) == 0
     assert set(printed(capsys)) == {'repeat_last', 'constant_velocity'}
+
+
+def test_the_eqmotion_style_baseline_is_scored_by_its_own_predictions(
+    file: Path, checkpoint: Path, eqmotion_style: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    options = ['--eqmotion-style', str(eqmotion_style), '--device', 'cpu', '--json']
+    assert main(['evaluate', 'cmu', '--data', str(file), *options]) == 0
+    alone = printed(capsys)
+    assert set(alone) == {'eqmotion_style', 'repeat_last', 'constant_velocity'}
+    torch.set_default_dtype(torch.float32)
+    trained = load_unrolled(str(eqmotion_style), 'eqmotion_style', torch.device('cpu'))
+
+    def in_millimetres(observed: np.ndarray) -> np.ndarray:
+        positions = torch.from_numpy(observed / 1000).float()
+        return 1000 * trained.module(positions).double().numpy()
+
+    expected = errors_of(list(load_cmu_sequences(file)), in_millimetres)
+    for action, row in expected.items():
+        assert alone['eqmotion_style']['actions'][action] == pytest.approx(row)
+    assert expected['soccer'] != pytest.approx(alone['repeat_last']['actions']['soccer'])
+    assert (
+        main(['evaluate', 'cmu', '--data', str(file), '--weights', str(checkpoint), *options]) == 0
+    )
+    both = printed(capsys)
+    assert both['eqmotion_style'] == alone['eqmotion_style'] != both['motion_deq']
+
+
+def test_a_checkpoint_of_another_kind_is_no_eqmotion_style(
+    file: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    options = ['--eqmotion-style', str(checkpoint), '--device', 'cpu']
+    assert main(['evaluate', 'cmu', '--data', str(file), *options]) == 2
+    assert "expected 'eqmotion_style'" in capsys.readouterr().err
 
 
 def test_the_table_says_that_units_are_nominal(
