@@ -184,6 +184,7 @@ def _evaluate_cmu(options: argparse.Namespace) -> None:
     import torch
 
     from motion_predictor_ros.evaluation import cmu
+    from motion_predictor_ros.evaluation.unrolled import load_unrolled
     from motion_predictor_ros.prediction.model_file import choose_device, load_motion_deq
     from motion_predictor_ros.training.cmu_benchmark import load_cmu_sequences
 
