@@ -60,7 +60,7 @@ ATTRIBUTION = (
 _NOMINAL_FPS = 25.0
 _MM_PER_M = 1000.0
 _KEY = re.compile(r'(train|test)/(\w+)_(\d+)')
-_HELD_OUT_FRAMES = 300
+_HELD_OUT_FRAMES = 120
 _HELD_OUT_SHARE = 0.2
 _UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, BadZipFile)
 
@@ -123,7 +123,7 @@ def load_cmu_benchmark(path: Path) -> Recordings:
 
     A clip's subject is its action. Test clips stay test. The benchmark names no validation clips,
     and choosing checkpoints on test would be peeking, so the last training clip of each action is
-    held out: at most its last 300 frames, lest two actions with very long clips decide alone. Of
+    held out: at most its last 120 frames, lest two actions with very long clips decide alone. Of
     an action's only clip the last fifth is held out. What is left of a cut clip trains; its pieces
     bear their rows, as in 'train/walking_1[:400]'.
 
