@@ -158,6 +158,7 @@ def add_evaluate_stochastic(kinds: 'Commands[argparse.ArgumentParser]') -> None:
     parser.add_argument('--latent-mixture', type=Path, help='from `train latent-mixture`')
     parser.add_argument('--conditional-vae', type=Path, help='from `train conditional-vae`')
     parser.add_argument('--motion-deq', default='body_1s', help="name or path; '': without")
+    parser.add_argument('--similar', type=float, default=0.5, help='similar starts [m]')
     parser.add_argument('--samples', type=int, default=50, help='futures per person')
     _add_device(parser)
     parser.set_defaults(run=_evaluate_stochastic)
@@ -184,9 +185,8 @@ def _evaluate_stochastic(options: argparse.Namespace) -> None:
     rivals = Rivals(options.latent_mixture, options.conditional_vae, options.motion_deq)
     trained, contenders = field_of(config, rivals, recordings)
     judged = recordings.select(lambda clip: clip.split == options.split)
-    report = evaluate_stochastic(
-        make_case(trained, judged), trained, contenders, progress=not options.json
-    )
+    case = make_case(trained, judged, options.similar)
+    report = evaluate_stochastic(case, trained, contenders, progress=not options.json)
     if options.json:
         print(json.dumps(report))
     else:

@@ -6,7 +6,7 @@ Conventions, which differ between papers:
     root dropped   every joint relative to the root at the same time, root left out, turned into
                    the heading at the last observation; the literature's figures are of this kind
     root included  all joints, relative to where the root was last seen, turned likewise
-    similar        last observed poses, root dropped, within 0.5 m as one vector
+    similar        last observed poses, root dropped, within 0.5 m (or as asked) as one vector
     multimodal     MMADE, MMFDE and log-probability count every window, those too whose only
                    similar future is their own; how many have more is `multimodal_windows`
     log-prob       of the latents x (8-d, whitened) of all similar futures, mean over futures, then
@@ -42,13 +42,13 @@ from motion_predictor_ros.training.recordings import Recordings
 from motion_predictor_ros.training.windows import every_window
 
 EVERY_S = 0.4
-SIMILAR_M = {'heading': 0.5, 'dropped': 0.5}
+SIMILAR_M = 0.5
 
 _CHUNK = 16
 _TIMED = 20
 _CONVENTIONS = (
     'plain figures: root dropped, whole-pose norms [m], best of the samples; root_included: with '
-    'root; similar starts within 0.5 m; windows with one similar future are counted'
+    'root; multimodal: futures of starts within similar_m, windows with one such future counted'
 )
 
 
@@ -71,11 +71,17 @@ class Case:
     z: Float[Tensor, 'window latent']
     log_det: Float[Tensor, ' window']
     similar: Bool[Tensor, 'window window']
+    similar_m: float
 
 
 @torch.inference_mode()
-def make_case(trained: TrainedCacheFlow, recordings: Recordings) -> Case:
+def make_case(
+    trained: TrainedCacheFlow, recordings: Recordings, similar_m: float = SIMILAR_M
+) -> Case:
     """Cut windows and compute their latents.
+
+    Args:
+        similar_m: Poses nearer than this are similar; the literature has 0.4 for AMASS [m].
 
     Raises:
         DataError: The recordings have other joints than the model, or are too short.
@@ -105,7 +111,8 @@ def make_case(trained: TrainedCacheFlow, recordings: Recordings) -> Case:
         torch.cat(x),
         torch.cat(z),
         torch.cat(log_det),
-        similar_starts(torch.cat(last), SIMILAR_M[config.frame]),
+        similar_starts(torch.cat(last), similar_m),
+        similar_m,
     )
 
 
@@ -144,6 +151,7 @@ def evaluate_stochastic(
         'windows': len(case.windows),
         'multimodal_windows': int((case.similar.sum(1) > 1).sum()),
         'similar_futures_mean': float(case.similar.double().sum(1).mean()),
+        'similar_m': case.similar_m,
         'conventions': _CONVENTIONS,
         'model': trained.name,
     }

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training CacheFlow: every part learns, a stopped run goes on where it was, caches fill."""
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from cache_flow_models import RECIPE
+from walkers import walkers
+
+from motion_predictor_ros.checkpoint import load_checkpoint
+from motion_predictor_ros.density.cache import load_cache
+from motion_predictor_ros.density.cache_flow import MODES
+from motion_predictor_ros.density.model_file import load_cache_flow
+from motion_predictor_ros.errors import CheckpointError, ConfigError, DataError
+from motion_predictor_ros.training.cache_build import build_cache
+from motion_predictor_ros.training.cache_flow import DecoderTask, FlowTask
+from motion_predictor_ros.training.cache_flow_recipe import (
+    CacheFlowRecipe,
+    load_cache_flow_recipe,
+)
+from motion_predictor_ros.training.cache_flow_run import train_cache_flow
+from motion_predictor_ros.training.future_data import FutureData
+from motion_predictor_ros.training.loop import train
+
+CPU = torch.device('cpu')
+
+
+@pytest.fixture(autouse=True)
+def float32_as_deployed(float64_by_default: None) -> None:
+    torch.set_default_dtype(torch.float32)
+
+
+def column(folder: Path, name: str) -> list[float]:
+    with (folder / 'losses.csv').open() as file:
+        return [float(row[name]) for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope='module')
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp('run')
+    torch.set_default_dtype(torch.float32)
+    assert train_cache_flow('tiny', RECIPE, walkers(), out, CPU) == out / 'best.safetensors'
+    return out
+
+
+def test_every_part_learns(whole_run: Path) -> None:
+    for part in ('behaviour', 'decoder'):
+        first, second = column(whole_run / part, 'score')
+        assert second < first, part
+    # The one who is held out does something else: only the one who trains becomes likelier.
+    first, second = column(whole_run, 'train_log_prob')
+    assert second > first
+
+
+def test_a_stopped_run_ends_where_a_whole_one_does(whole_run: Path, tmp_path: Path) -> None:
+    for _ in range(3):  # one step, then as far as no time allows, then to the end
+        best = train_cache_flow('tiny', RECIPE, walkers(), tmp_path, CPU, minutes=0.0, resume=True)
+        assert best.parent.name == 'behaviour'
+    train_cache_flow('tiny', RECIPE, walkers(), tmp_path, CPU, resume=True)
+    for part, kind in (('behaviour', '_behaviour'), ('decoder', '_decoder'), ('.', '')):
+        ours, theirs = (
+            load_checkpoint(folder / part / 'last.safetensors', f'cache_flow{kind}').tensors
+            for folder in (tmp_path, whole_run)
+        )
+        assert ours.keys() == theirs.keys()
+        for name, value in ours.items():
+            torch.testing.assert_close(value, theirs[name], atol=0, rtol=0, msg=name)
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_every_mode_trains_flow_and_mixture_and_nothing_else(
+    whole_run: Path, tmp_path: Path, mode: str
+) -> None:
+    recipe = dataclasses.replace(RECIPE, model=dataclasses.replace(RECIPE.model, mode=mode))
+    data = FutureData(recipe, walkers(), CPU)
+    task = FlowTask('tiny', recipe, data, whole_run / 'decoder/best.safetensors')
+    before = {name: value.clone() for name, value in task.module.state_dict().items()}
+    train(task, recipe.flow, tmp_path)
+    changed = {
+        name.split('.')[0]
+        for name, value in task.module.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
+    assert changed == {'flow', 'mixture'}
+    assert load_cache_flow(str(tmp_path / 'best.safetensors'), CPU).module.config.mode == mode
+
+
+def test_one_decoder_serves_flows_of_any_mode(whole_run: Path, tmp_path: Path) -> None:
+    other = dataclasses.replace(RECIPE.model, mode='two-stage', width=24)
+    data = FutureData(dataclasses.replace(RECIPE, model=other), walkers(), CPU)
+    behaviour = whole_run / 'behaviour/best.safetensors'
+    DecoderTask('tiny', dataclasses.replace(RECIPE, model=other), data, behaviour)
+    with pytest.raises(CheckpointError, match='expected'):
+        FlowTask('tiny', RECIPE, data, behaviour)
+
+
+def test_a_cache_says_where_its_futures_come_from(whole_run: Path, tmp_path: Path) -> None:
+    trained = load_cache_flow(str(whole_run / 'best.safetensors'), CPU)
+    cache = build_cache(trained, walkers(), 120)
+    assert len(cache) == 120 and cache.figures['clips'] == ['0']  # the one who trains
+    length, past, future = 200, RECIPE.model.past, RECIPE.model.future
+    frames = cache.frames.double()
+    assert float(frames.min()) >= 1.5 * (past - 1)
+    assert float(frames.max()) <= length - 1.5 * future
+    z, log_det = trained.module.flow.pull(cache.x)
+    torch.testing.assert_close(cache.z, z)
+    torch.testing.assert_close(cache.log_det, log_det)
+    cache.save(tmp_path / 'cache.safetensors')
+    assert len(load_cache(str(tmp_path / 'cache.safetensors'), trained)) == 120
+
+
+def test_a_smaller_cache_is_the_beginning_of_a_larger_one(whole_run: Path) -> None:
+    trained = load_cache_flow(str(whole_run / 'best.safetensors'), CPU)
+    small, large = (build_cache(trained, walkers(), size) for size in (50, 1100))
+    torch.testing.assert_close(small.z, large.z[:50])
+    torch.testing.assert_close(small.log_rho, large.log_rho[:50])
+
+
+def test_what_does_not_fit_is_refused(whole_run: Path) -> None:
+    strangers = dataclasses.replace(walkers(), joint_names=tuple('abcdefghijklmnopqr'))
+    with pytest.raises(DataError, match='joints'):
+        FutureData(RECIPE, strangers, CPU)
+    short = dataclasses.replace(RECIPE, model=dataclasses.replace(RECIPE.model, joints=17))
+    with pytest.raises(DataError, match='17 joints'):
+        FutureData(short, walkers(), CPU)
+    trained = load_cache_flow(str(whole_run / 'best.safetensors'), CPU)
+    with pytest.raises(CheckpointError, match='no recipe'):
+        build_cache(dataclasses.replace(trained, training={}), walkers(), 10)
+
+
+def test_subjects_can_be_named_and_splits_are_the_default() -> None:
+    recordings = walkers()
+    chosen = dataclasses.replace(RECIPE.subjects, train='1', held_out='0 7')
+    assert [clip.key for clip in chosen.select(recordings, 'train').clips] == ['1']
+    assert [clip.key for clip in chosen.select(recordings, 'val').clips] == ['0']
+    assert [clip.key for clip in RECIPE.subjects.select(recordings, 'train').clips] == ['0']
+
+
+@pytest.mark.parametrize(
+    ('name', 'shape'),
+    [
+        ('body_2s', (18, 18, 25, 50, 0.04)),
+        ('cacheflow_h36m', (17, 16, 25, 100, 0.02)),
+        ('cacheflow_amass', (22, 21, 30, 120, 1 / 60)),
+    ],
+)
+def test_shipped_recipes_have_the_shape_of_their_protocol(
+    name: str, shape: tuple[int, int, int, int, float]
+) -> None:
+    found, recipe = load_cache_flow_recipe(name)
+    model = recipe.model
+    assert found == name
+    own = (model.joints, model.posed, model.past, model.future)
+    assert own == shape[:4] and model.period_s == pytest.approx(shape[4])
+    assert model.mode in MODES
+
+
+def test_unknown_entries_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / 'typo.yaml'
+    for text, said in (('flow: {stepz: 3}', 'stepz'), ('[1, 2', 'YAML'), ('7', 'mapping')):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=said):
+            load_cache_flow_recipe(str(path))
+    assert isinstance(load_cache_flow_recipe('body_2s')[1], CacheFlowRecipe)
