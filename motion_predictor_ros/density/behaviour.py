@@ -53,6 +53,8 @@ class ConstantGRU(nn.Module):
     ) -> Float[Tensor, 'batch step hidden']:
         """Return the state after each of `steps` steps."""
         given = self.input(constant)
+        if not torch.is_grad_enabled():
+            return self._in_place(given, steps)
         gates_given, new_given = given.split([2 * self.hidden, self.hidden], dim=1)
         weight, bias = self.state.weight.t(), self.state.bias
         state = given.new_zeros(len(given), self.hidden)
@@ -65,6 +67,26 @@ class ConstantGRU(nn.Module):
             state = torch.lerp(new, state, keep)
             states.append(state)
         return torch.stack(states, dim=1)
+
+    def _in_place(
+        self, given: Float[Tensor, 'batch gates'], steps: int
+    ) -> Float[Tensor, 'batch step hidden']:
+        """Do the same without a graph and without allocating: this is what inference waits for."""
+        size = 2 * self.hidden
+        gates_given, new_given = given.split([size, self.hidden], dim=1)
+        gates_bias, new_bias = self.state.bias.split([size, self.hidden])
+        gates_given = gates_given + gates_bias
+        weight = self.state.weight.t().contiguous()
+        states = given.new_empty(steps, len(given), self.hidden)
+        state = given.new_zeros(len(given), self.hidden)
+        own, new = torch.empty_like(given), torch.empty_like(state)
+        for index in range(steps):
+            torch.mm(state, weight, out=own)
+            reset, keep = own[:, :size].add_(gates_given).sigmoid_().chunk(2, dim=1)
+            torch.add(own[:, size:], new_bias, out=new)
+            new.mul_(reset).add_(new_given).tanh_()
+            state = torch.lerp(new, state, keep, out=states[index])
+        return states.transpose(0, 1)
 
 
 class BehaviourVAE(nn.Module):

@@ -22,7 +22,7 @@ class Futures:
         weights: Probability of each future; a person's sum to one.
         log_density: log p(x | c) of the future's latent x (eq. 12) [nat]. Ranks futures; it is no
             weight.
-        cached: Row of each future in the cache; -1 where none was looked up.
+        cached: Row of each future in the cache; of the nearest one where the cache was not asked.
         effective_sample_size: How many of the `weighed` cached futures count for this person.
         weighed: Cached futures over which that was counted.
         novelty: Distance from what q expects to the nearest recorded future, relative to what 99

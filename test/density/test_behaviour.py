@@ -25,6 +25,8 @@ def test_constant_gru_is_a_gru() -> None:
     constant = torch.randn(3, 7)
     expected, _ = theirs(constant[:, None].expand(3, 9, 7))
     torch.testing.assert_close(ours(constant, 9), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(constant, 9), expected)
     wrong, _ = theirs(constant[:, None].expand(3, 9, 7) + 0.1)
     assert not torch.allclose(ours(constant, 9), wrong)
 
