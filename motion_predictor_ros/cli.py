@@ -273,7 +273,7 @@ def _train(options: argparse.Namespace) -> None:
     import torch
 
     from motion_predictor_ros.evaluation.unrolled import UNROLLED, UnrolledTask
-    from motion_predictor_ros.prediction.model_file import choose_device
+    from motion_predictor_ros.training import parallel
     from motion_predictor_ros.training.datasets import load_training_data
     from motion_predictor_ros.training.loop import train
     from motion_predictor_ros.training.motion_deq import MotionDEQTask, MotionTask
@@ -284,7 +284,7 @@ def _train(options: argparse.Namespace) -> None:
     name, recipe = load_recipe(options.recipe)
     recordings = load_training_data(options.data)
     recipe = in_steps(recipe, recordings)
-    device = choose_device(options.device)
+    device = parallel.join(options.device)
     task: MotionTask
     if options.kind in UNROLLED:
         task = UnrolledTask(options.kind, name, recipe, recordings, device)
@@ -293,7 +293,8 @@ def _train(options: argparse.Namespace) -> None:
     best = train(
         task, recipe.schedule, options.out, minutes=options.minutes, resume=options.resume
     )
-    print(best)
+    if parallel.is_first():
+        print(best)
 
 
 def _add_train_correction(commands: 'Commands[argparse.ArgumentParser]') -> None:

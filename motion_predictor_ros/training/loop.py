@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
 from motion_predictor_ros.errors import CheckpointError
+from motion_predictor_ros.training import parallel
 from motion_predictor_ros.training.optimiser import Optimiser
 from motion_predictor_ros.training.recipe import ScheduleConfig
 
@@ -62,7 +63,8 @@ def train(
 ) -> Path:
     """Train until the schedule ends or the minutes are over; return the best checkpoint's path.
 
-    Stopping early leaves a run that `resume` continues exactly where it stopped.
+    Stopping early leaves a run that `resume` continues exactly where it stopped. Of several
+    processes (`parallel`) the first alone validates, writes and watches the time.
     """
     optimiser = Optimiser(task.module, schedule)
     done, best = 0, math.inf
@@ -70,16 +72,18 @@ def train(
         done, best = _restore(task, optimiser, out / 'last.safetensors')
     deadline = math.inf if minutes is None else time.monotonic() + 60.0 * minutes
     recent: dict[str, float] = {}
+    quiet = None if parallel.is_first() else True
     with tqdm(
-        initial=done, total=schedule.steps, unit='step', dynamic_ncols=True, disable=None
+        initial=done, total=schedule.steps, unit='step', dynamic_ncols=True, disable=quiet
     ) as bar:
         for index in range(done, schedule.steps):
             losses = _optimise(task, optimiser, schedule, index)
             recent = {key: 0.98 * recent.get(key, v) + 0.02 * v for key, v in losses.items()}
             bar.update()
             bar.set_postfix({key: f'{value:.4f}' for key, value in recent.items()}, refresh=False)
-            over = index + 1 == schedule.steps or time.monotonic() > deadline
-            if over or (index + 1) % schedule.validate_every == 0:
+            over = index + 1 == schedule.steps or parallel.as_first(time.monotonic() > deadline)
+            due = over or (index + 1) % schedule.validate_every == 0
+            if due and parallel.is_first():
                 best = _record(task, optimiser, out, index + 1, best, recent)
             if over:
                 break
@@ -90,7 +94,8 @@ def _optimise(
     task: Task, optimiser: Optimiser, schedule: ScheduleConfig, index: int
 ) -> dict[str, float]:
     optimiser.zero_grad()
-    losses = task.step(index)
+    losses = parallel.average(task.step(index))
+    parallel.average_gradients(task.module)
     norm = nn.utils.clip_grad_norm_(task.module.parameters(), schedule.clip_norm)
     if torch.isfinite(norm):
         optimiser.step(rate_share(schedule, index))

@@ -19,6 +19,7 @@ from motion_predictor_ros.prediction.cell import Condition, State
 from motion_predictor_ros.prediction.fixed_point import SolverSettings
 from motion_predictor_ros.prediction.motion_deq import MotionDEQ
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.training import parallel
 from motion_predictor_ros.training.body_shape import BodyShape
 from motion_predictor_ros.training.degrade import Degrader
 from motion_predictor_ros.training.losses import (
@@ -113,14 +114,17 @@ class MotionDEQLearner:
         settings = SolverSettings(max_steps=self.recipe.equilibrium.solver_steps)
         start = self.module.lift(past, seen)
         found = self.module.solve(leaves, start, settings, keep_trajectory=True)
-        pick = int(torch.randint(len(found.trajectory), (), generator=generator))
+        # A process whose people are all solved stops earlier; from there on they stay the same.
+        longest = parallel.largest(len(found.trajectory))
+        pick = int(torch.randint(longest, (), generator=generator))
         solved = self.module.unpack(found.state, leaves)
-        sampled = self.module.unpack(found.trajectory[pick], leaves)
-        return solved, sampled, float(found.residual.median())
+        sampled = self.module.unpack(found.trajectory[: pick + 1][-1], leaves)
+        return solved, sampled, float(parallel.everybodys(found.residual).median())
 
     def _hinge(self, sampled: State, leaves: Condition, index: int) -> float:
         equilibrium = self.recipe.equilibrium
-        count = round(equilibrium.hinge_share * len(sampled.geometry))
+        whole = round(equilibrium.hinge_share * len(sampled.geometry) * parallel.world())
+        count = parallel.own_count(whole)
         if equilibrium.hinge_weight == 0.0 or count == 0:
             return 0.0
         ramp = min(1.0, index / equilibrium.hinge_ramp_steps)
@@ -129,6 +133,8 @@ class MotionDEQLearner:
             sampled, geometry=sampled.geometry[:count], pattern=sampled.pattern[:count]
         )
         value = contraction_hinge(self.module, state, head(leaves, count), equilibrium.hinge_limit)
+        # So that the mean over processes is the mean over all who pay.
+        value = value * (count * parallel.world() / whole)
         (weight * value).backward()
         return float(value.detach())
 
@@ -187,8 +193,10 @@ class MotionTask:
         windows = self._shape.vary(self._sampler.draw(schedule.batch, generator), generator)
         past, target = windows.split([model.past, model.future], dim=1)
         past, seen = self._degrader.degrade(past, generator)
+        own = parallel.own_rows(schedule.batch)
+        seen = None if seen is None else seen[own]
         with pairs_in(self.module, torch.bfloat16 if self.recipe.bfloat16 else None):
-            return self.learner.learn(past, target, seen, generator, index)
+            return self.learner.learn(past[own], target[own], seen, generator, index)
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data-parallel training under torchrun; without it, one process that does everything.
+
+Every process draws the whole seeded batch and learns from every world-th window of it. What is
+drawn or counted per batch is agreed on, gradients are averaged once per step, and the first
+process alone validates and writes. So N processes learn what one would, to rounding.
+"""
+
+import atexit
+import os
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from motion_predictor_ros.errors import ConfigError
+from motion_predictor_ros.prediction.model_file import choose_device
+
+
+def join(wish: str) -> torch.device:
+    """Meet the other processes if torchrun started this one; return this one's device.
+
+    Args:
+        wish: 'auto', 'cpu' or 'cuda:N'. Under torchrun the GPU's number is that of the process.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
+    if not dist.is_torchelastic_launched():
+        return choose_device(wish)
+    device = choose_device(wish)
+    if device.type == 'cuda':
+        device = choose_device(f'cuda:{os.environ["LOCAL_RANK"]}')
+        torch.cuda.set_device(device)
+    dist.init_process_group('cpu:gloo,cuda:nccl' if device.type == 'cuda' else 'gloo')
+    atexit.register(dist.destroy_process_group)
+    return device
+
+
+def world() -> int:
+    """Return how many processes learn together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return this process's number, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def is_first() -> bool:
+    """Tell whether this process validates and writes."""
+    return rank() == 0
+
+
+def own_rows(batch: int) -> slice:
+    """Return which windows of a whole batch this process learns from.
+
+    Raises:
+        ConfigError: The processes would get unequal shares.
+    """
+    if batch % world():
+        raise ConfigError(
+            f'a batch of {batch} windows does not divide by {world()} processes: change '
+            'schedule.batch of the recipe, or --nproc-per-node of torchrun'
+        )
+    return slice(rank(), None, world())
+
+
+def own_count(count: int) -> int:
+    """Return how many of the first `count` windows of the whole batch this process has."""
+    return len(range(rank(), count, world()))
+
+
+def average_gradients(module: nn.Module) -> None:
+    """Replace each gradient by its mean over the processes."""
+    if world() == 1:
+        return
+    gradients = [each.grad for each in module.parameters() if each.grad is not None]
+    flat = torch.cat([each.flatten() for each in gradients])
+    dist.all_reduce(flat)
+    parts = (flat / world()).split([each.numel() for each in gradients])
+    for each, mean in zip(gradients, parts, strict=True):
+        each.copy_(mean.view_as(each))
+
+
+def average(losses: Mapping[str, float]) -> dict[str, float]:
+    """Return the mean of each loss over the processes."""
+    if world() == 1:
+        return dict(losses)
+    total = torch.tensor(list(losses.values()), dtype=torch.float64)
+    dist.all_reduce(total)
+    return dict(zip(losses, (total / world()).tolist(), strict=True))
+
+
+def everybodys(own: Float[Tensor, ' batch']) -> Float[Tensor, ' whole']:
+    """Return the values of the whole batch, process by process."""
+    if world() == 1:
+        return own
+    parts = [torch.empty_like(own) for _ in range(world())]
+    dist.all_gather(parts, own.contiguous())
+    return torch.cat(parts)
+
+
+def largest(number: int) -> int:
+    """Return the largest number that any process names."""
+    if world() == 1:
+        return number
+    found = torch.tensor(number)
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return int(found)
+
+
+def as_first(decision: bool) -> bool:
+    """Return what the first process decided, whose clock counts."""
+    if world() == 1:
+        return decision
+    word = torch.tensor(decision)
+    dist.broadcast(word, 0)
+    return bool(word)
