@@ -234,3 +234,20 @@ def test_commands_train_build_and_refuse(
     wrong = ['--checkpoint', weights, '--cache', str(files['cache']), *data]
     assert main(['evaluate', 'stochastic', *wrong]) == 2
     assert 'rebuild it' in capsys.readouterr().err
+
+
+def test_the_literature_s_protocol_knows_no_root(tmp_path: Path) -> None:
+    torch.set_default_dtype(torch.float32)
+    model = dataclasses.replace(TINY, frame='dropped', mode='two-stage', steps=2)
+    recipe = dataclasses.replace(RECIPE, model=model)
+    weights = train_cache_flow('tiny', recipe, walkers(), tmp_path, CPU)
+    trained = load_cache_flow(str(weights), CPU)
+    cache = build_cache(trained, walkers(), 100)
+    assert cache.roots is None
+    cache.save(tmp_path / 'cache.safetensors')
+    config = DensityConfig(str(weights), str(tmp_path / 'cache.safetensors'), 'cpu', futures=10)
+    trained, contenders = field_of(config, Rivals(), walkers())
+    report = evaluate_stochastic(make_case(trained, walkers()), trained, contenders)
+    assert {'cache_flow', 'cache_flow_without_precompute'} <= contenders.keys()
+    for name in contenders:
+        assert report[name]['ade_m'] > 0 and 'root_included' not in report[name]
