@@ -173,11 +173,14 @@ class FixedPointCell(nn.Module):
 
     def forward(self, state: State, condition: Condition) -> State:
         """Evaluate f once."""
+        raw = self.layer(self.inject(state, condition), condition)
+        return State(self._bound(raw.geometry, condition.scale), self.norm(raw.pattern))
+
+    def inject(self, state: State, condition: Condition) -> State:
+        """Return (P, Q): the state with the observation in it (F_EGI, F_IPI)."""
         geometry = mix_channels(self.inject_geometry.weight, centred(state.geometry))
         pattern = functional.silu(self.inject_state(state.pattern) + condition.pattern)
-        injected = State(geometry + condition.geometry, self.inject_out(pattern))
-        raw = self.layer(injected, condition)
-        return State(self._bound(raw.geometry, condition.scale), self.norm(raw.pattern))
+        return State(geometry + condition.geometry, self.inject_out(pattern))
 
     @staticmethod
     def _bound(

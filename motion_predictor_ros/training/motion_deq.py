@@ -7,6 +7,7 @@ only one graph is alive at a time.
 """
 
 import dataclasses
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -66,6 +67,16 @@ class Learner(Protocol):
         """Predict as the deployed model would; return also figures of each person."""
 
 
+@dataclass(frozen=True)
+class _Solved:
+    """z* and a state sampled from the way there, after which `left` iterates followed."""
+
+    state: State
+    sampled: State
+    left: int
+    residual: float
+
+
 class MotionDEQLearner:
     """MotionDEQ and its loss."""
 
@@ -90,14 +101,29 @@ class MotionDEQLearner:
         equilibrium, last = self.recipe.equilibrium, past[:, -1]
         condition = self.module.encode(past, seen)
         leaves = leaves_of(condition)
-        solved, sampled, residual = self._solve(past, seen, leaves, generator)
-        loss = phantom_backward(self.module, solved, leaves, last, target, self._weights)
-        sparse = phantom_backward(
-            self.module, sampled, leaves, last, target, equilibrium.sparse_weight * self._weights
-        )
-        hinge = self._hinge(sampled, leaves, index)
+        solved = self._solve(past, seen, leaves, generator)
+
+        def send_back(state: State, truth: Tensor, weight: float) -> float:
+            weights, terms = weight * self._weights, equilibrium.neumann_terms
+            return phantom_backward(
+                self.module, state, leaves, last, truth, weights, neumann_terms=terms
+            )
+
+        loss = send_back(solved.state, target, 1.0)
+        intermediate = self.intermediate_target(target, solved.left)
+        sparse = send_back(solved.sampled, intermediate, equilibrium.sparse_weight)
+        hinge = self._hinge(solved.sampled, leaves, index)
         backward_through(condition, leaves)
-        return {'loss': loss, 'sparse': sparse, 'hinge': hinge, 'residual': residual}
+        return {'loss': loss, 'sparse': sparse, 'hinge': hinge, 'residual': solved.residual}
+
+    def intermediate_target(
+        self, target: Float[Tensor, 'batch horizon joint xyz=3'], left: int
+    ) -> Float[Tensor, 'batch horizon joint xyz=3']:
+        """Return what a state that the solver left `left` iterates ago should decode to.
+
+        The true motion [MotionDEQ]; the ablation of it overrides this.
+        """
+        return target
 
     @torch.no_grad()
     def _solve(
@@ -106,8 +132,8 @@ class MotionDEQLearner:
         seen: Bool[Tensor, 'batch joint'] | None,
         leaves: Condition,
         generator: torch.Generator,
-    ) -> tuple[State, State, float]:
-        """Return z*, one state on the way to it, and the median residual.
+    ) -> '_Solved':
+        """Return z* and one state on the way to it.
 
         The rest of the trajectory is released here, before the first graph is built.
         """
@@ -117,9 +143,12 @@ class MotionDEQLearner:
         # A process whose people are all solved stops earlier; from there on they stay the same.
         longest = parallel.largest(len(found.trajectory))
         pick = int(torch.randint(longest, (), generator=generator))
-        solved = self.module.unpack(found.state, leaves)
-        sampled = self.module.unpack(found.trajectory[: pick + 1][-1], leaves)
-        return solved, sampled, float(parallel.everybodys(found.residual).median())
+        return _Solved(
+            state=self.module.unpack(found.state, leaves),
+            sampled=self.module.unpack(found.trajectory[: pick + 1][-1], leaves),
+            left=longest - 1 - pick,
+            residual=float(parallel.everybodys(found.residual).median()),
+        )
 
     def _hinge(self, sampled: State, leaves: Condition, index: int) -> float:
         equilibrium = self.recipe.equilibrium

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The phantom gradient against what it claims to be, and the hinge against finite differences."""
 
+import pytest
 import torch
 from models import TINY, motion_deq, people
 
@@ -36,12 +37,13 @@ def gradients(model: MotionDEQ) -> dict[str, torch.Tensor]:
     return found
 
 
-def one_graph(model: MotionDEQ) -> dict[str, torch.Tensor]:
+def one_graph(model: MotionDEQ, terms: int = 1) -> dict[str, torch.Tensor]:
     """Gradients by the code under test."""
     condition = model.encode(people())
     leaves = leaves_of(condition)
     state = solved(model, leaves)
-    phantom_backward(model, state, leaves, people()[:, -1], TARGET, WEIGHTS)
+    last = people()[:, -1]
+    phantom_backward(model, state, leaves, last, TARGET, WEIGHTS, neumann_terms=terms)
     backward_through(condition, leaves)
     return gradients(model)
 
@@ -102,6 +104,46 @@ def test_phantom_gradient_points_along_the_true_gradient() -> None:
         phantom.view(-1)[::4], true.view(-1)[::4], dim=0
     )
     assert cosine > 0.9
+
+
+def implicit(model: MotionDEQ) -> dict[str, torch.Tensor]:
+    """Exact gradients: u = (I - J^T)^-1 dL/dz*, from a dense Jacobian of each person's state."""
+    condition = model.encode(people())
+    state = solved(model, condition)
+    # Packing is only a choice of coordinates, which stay where they are.
+    units = leaves_of(condition)
+    flat = model.pack(state, units).detach()
+
+    def image(packed: torch.Tensor) -> torch.Tensor:
+        return model.pack(model.cell(model.unpack(packed, units), condition), units)
+
+    jacobian = torch.autograd.functional.jacobian(image, flat).detach()
+    each = torch.stack([jacobian[person, :, person] for person in range(len(flat))])
+    leaf = image(flat).detach().requires_grad_()
+    decoded = model.decode(model.unpack(leaf, units), people()[:, -1])
+    (joint_error(decoded, TARGET).mean(dim=(0, 2)) * WEIGHTS).mean().backward()
+    assert leaf.grad is not None
+    identity = torch.eye(flat.shape[1])
+    sent = torch.linalg.solve(identity - each.transpose(1, 2), leaf.grad[..., None])[..., 0]
+    image(flat).backward(sent)
+    return gradients(model)
+
+
+def test_more_neumann_terms_come_closer_to_the_implicit_gradient() -> None:
+    model = motion_deq(seed=1)  # one that contracts, or the series has no limit
+    exact = implicit(model)
+    terms = (0, 1, 2, 4, 8, 16, 40)
+    off = [largest_difference(one_graph(model, count), exact) for count in terms]
+    assert off == sorted(off, reverse=True)
+    assert off[1] > 1e-1 and off[-1] < 1e-10
+
+
+@pytest.mark.parametrize('terms', [0, 2])
+def test_neumann_terms_count_the_unrolled_evaluations(terms: int) -> None:
+    model = motion_deq()
+    ours = one_graph(model, terms)
+    assert largest_difference(ours, unrolled(model, terms + 1)) < 1e-9
+    assert largest_difference(ours, one_graph(model)) > 1e-5
 
 
 def test_hinge_costs_nothing_below_its_limit_and_something_above() -> None:
