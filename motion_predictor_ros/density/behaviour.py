@@ -71,12 +71,17 @@ class ConstantGRU(nn.Module):
     def _in_place(
         self, given: Float[Tensor, 'batch gates'], steps: int
     ) -> Float[Tensor, 'batch step hidden']:
-        """Do the same without a graph and without allocating: this is what inference waits for."""
+        """Do the same without a graph and without allocating: this is what inference waits for.
+
+        tanh(a) = 2 sigmoid(2a) - 1 takes half the time here; the 2 is in the weights.
+        """
         size = 2 * self.hidden
-        gates_given, new_given = given.split([size, self.hidden], dim=1)
-        gates_bias, new_bias = self.state.bias.split([size, self.hidden])
+        double = torch.ones_like(self.state.bias)
+        double[size:] = 2.0
+        weight = (self.state.weight.t() * double).contiguous()
+        gates_bias, new_bias = (self.state.bias * double).split([size, self.hidden])
+        gates_given, new_given = (given * double).split([size, self.hidden], dim=1)
         gates_given = gates_given + gates_bias
-        weight = self.state.weight.t().contiguous()
         states = given.new_empty(steps, len(given), self.hidden)
         state = given.new_zeros(len(given), self.hidden)
         own, new = torch.empty_like(given), torch.empty_like(state)
@@ -84,7 +89,7 @@ class ConstantGRU(nn.Module):
             torch.mm(state, weight, out=own)
             reset, keep = own[:, :size].add_(gates_given).sigmoid_().chunk(2, dim=1)
             torch.add(own[:, size:], new_bias, out=new)
-            new.mul_(reset).add_(new_given).tanh_()
+            new.mul_(reset).add_(new_given).sigmoid_().mul_(2.0).sub_(1.0)
             state = torch.lerp(new, state, keep, out=states[index])
         return states.transpose(0, 1)
 

@@ -81,7 +81,7 @@ class HeadingFrame:
         self, positions: Float[Tensor, 'batch time joint xyz=3'], placement: Placement
     ) -> Float[Tensor, 'batch time posed xyz=3']:
         """Turn positions in the room into poses [m]."""
-        local = (positions - placement.origin[:, None, None]) @ placement.rotation[:, None]
+        local = _turned(positions - placement.origin[:, None, None], placement.rotation)
         root = local[:, :, self.root]
         poses = local - root[:, :, None]
         poses[:, :, self.root] = root
@@ -94,8 +94,17 @@ class HeadingFrame:
         root = poses[:, :, self.root]
         local = poses + root[:, :, None]
         local[:, :, self.root] = root
-        turned = local @ placement.rotation[:, None].mT
-        return turned + placement.origin[:, None, None]
+        return _turned(local, placement.rotation.mT) + placement.origin[:, None, None]
+
+
+def _turned(
+    positions: Float[Tensor, 'batch time joint xyz=3'],
+    rotation: Float[Tensor, 'batch xyz=3 xyz=3'],
+) -> Float[Tensor, 'batch time joint xyz=3']:
+    """Return the rows times the matrix; for three columns a matrix product takes twice as long."""
+    x, y, z = positions.split(1, dim=3)
+    rows = rotation[:, None, None]
+    return x * rows[..., 0, :] + y * rows[..., 1, :] + z * rows[..., 2, :]
 
 
 @dataclass(frozen=True)
