@@ -49,6 +49,13 @@ class SkeletonConfig:
         low=0.02,
         high=1.0,
     )
+    max_missing_joints: int = param(
+        8,
+        'joints out of sight that are inferred, if the model was trained for it; more: INCOMPLETE'
+        ' [-]',
+        low=0,
+        high=128,
+    )
     forget_after_s: float = param(
         1.0, 'forget a person not seen for this long [s]', low=0.1, high=60.0
     )

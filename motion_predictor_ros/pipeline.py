@@ -143,7 +143,11 @@ class Pipeline:
         for person in observation.people:
             if person.person_id not in self._buffers:
                 self._buffers[person.person_id] = PersonBuffer(
-                    self._layout, self.predictor.past, self.predictor.period_s, skeleton
+                    self._layout,
+                    self.predictor.past,
+                    self.predictor.period_s,
+                    skeleton,
+                    skeleton.max_missing_joints if self.predictor.infers_missing_joints else 0,
                 )
             reason = self._buffers[person.person_id].add(person)
             # The message is newer than the last one, so everybody in it is newer too.

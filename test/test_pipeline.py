@@ -141,6 +141,30 @@ def test_missing_joints_make_a_person_incomplete(pipeline: Pipeline) -> None:
     assert scene.people[0].positions is None
 
 
+def test_a_model_trained_with_missing_joints_infers_them_and_says_so(tmp_path: Path) -> None:
+    pipeline = load(write_weights(tmp_path / 'masked.safetensors', masked=True))
+    for each in stream(0.0, 1.5, 'ann', 'bob'):
+        each.persons[0].positions[51:54] = np.nan  # r_wrist
+        scene = pipeline.step(each)
+    ann, bob = scene.people
+    assert ann.validity == bob.validity == Validity.OK
+    assert ann.reason == 'out of sight, inferred: r_wrist'
+    assert bob.reason == ''
+    assert ann.positions is not None and np.isfinite(ann.positions).all()
+
+
+def test_who_is_whole_is_predicted_alike_beside_one_who_is_not(tmp_path: Path) -> None:
+    """The mask of one person must not reach another's features."""
+    weights = write_weights(tmp_path / 'masked.safetensors', masked=True)
+    pipelines = load(weights), load(weights)
+    for each, alike in zip(*(stream(0.0, 1.5, 'ann', 'bob') for _ in 'ab'), strict=True):
+        each.persons[0].positions[51:54] = np.nan
+        scenes = [pipe.step(one) for pipe, one in zip(pipelines, (each, alike), strict=True)]
+    with_mask, without = (scene.people for scene in scenes)
+    np.testing.assert_allclose(with_mask[1].positions, without[1].positions, atol=1e-5)
+    assert np.abs(with_mask[0].positions - without[0].positions).max() > 1e-3  # control
+
+
 def test_a_layout_that_does_not_fit_the_model_is_refused(weights: Path, tmp_path: Path) -> None:
     path = tmp_path / 'stick.yaml'
     path.write_text("joints: {hip: '', head: hip}")

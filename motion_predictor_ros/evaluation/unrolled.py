@@ -210,7 +210,6 @@ def load_unrolled(weights: str, kind: str, device: torch.device) -> TrainedUnrol
         raise CheckpointError(str(error)) from error
     checkpoint = load_checkpoint(path, kind)
     header, tensors = checkpoint.header, dict(checkpoint.tensors)
-    tensors.pop('residual_variance', None)
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise CheckpointError(f'{path} holds weights that are not finite')
     try:

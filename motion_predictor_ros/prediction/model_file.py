@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float64
 from torch import Tensor
 
 from motion_predictor_ros.checkpoint import load_checkpoint
 from motion_predictor_ros.config import from_mapping
 from motion_predictor_ros.errors import CheckpointError, ConfigError
+from motion_predictor_ros.prediction.covariance import Residuals
 from motion_predictor_ros.prediction.motion_deq import MotionDEQ, MotionDEQConfig
 from motion_predictor_ros.share import resolve_file
 
@@ -29,13 +28,13 @@ class TrainedMotionDEQ:
 
     Attributes:
         name: The file's name and the first digits of its hash: what published messages quote.
-        residual_variance: [m^2] of one coordinate of one joint, on held-out subjects.
+        residuals: What its predictions were off by on held-out subjects, if that was measured.
     """
 
     name: str
     module: MotionDEQ
     joint_names: tuple[str, ...]
-    residual_variance: Float64[np.ndarray, 'horizon joint'] | None
+    residuals: Residuals | None
     training: Mapping[str, Any]
 
 
@@ -73,7 +72,7 @@ def load_motion_deq(weights: str, device: torch.device) -> TrainedMotionDEQ:
         raise CheckpointError(f'{error}; set parameter "prediction.weights"') from error
     checkpoint = load_checkpoint(path, KIND)
     header, tensors = checkpoint.header, dict(checkpoint.tensors)
-    variance = tensors.pop('residual_variance', None)
+    residuals = _residuals(path, tensors)
     module = _build(path, header, tensors).to(device).eval()
     names = header.get('joint_names')
     if not isinstance(names, list) or len(names) != module.config.joints:
@@ -82,7 +81,7 @@ def load_motion_deq(weights: str, device: torch.device) -> TrainedMotionDEQ:
         name=f'{path.stem}@{checkpoint.digest}',
         module=module,
         joint_names=tuple(str(name) for name in names),
-        residual_variance=_variance(path, variance, module.config),
+        residuals=residuals,
         training=header.get('training', {}),
     )
 
@@ -98,11 +97,16 @@ def _build(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor])
     return module.requires_grad_(False)
 
 
-def _variance(
-    path: Path, variance: Tensor | None, config: MotionDEQConfig
-) -> Float64[np.ndarray, 'horizon joint'] | None:
-    if variance is None:
+def _residuals(path: Path, tensors: dict[str, Tensor]) -> Residuals | None:
+    """Take the residuals out of the tensors."""
+    speeds, variance = (tensors.pop(f'residual_{key}', None) for key in ('speeds', 'variance'))
+    if speeds is None or variance is None:
         return None
-    if variance.shape != (config.future, config.joints) or not bool((variance >= 0).all()):
-        raise CheckpointError(f'{path}: residual_variance must be >= 0 per horizon and joint')
-    return variance.double().numpy()
+    fits = speeds.ndim == 2 and variance.ndim == 3
+    fits = fits and (len(variance), variance.shape[2]) == tuple(speeds.shape)
+    if not fits or not bool((variance >= 0).all() and (speeds.diff(dim=0) >= 0).all()):
+        raise CheckpointError(
+            f'{path}: residual_variance must be >= 0 per speed, horizon and joint, and '
+            'residual_speeds increase per joint'
+        )
+    return Residuals(speeds.double().numpy(), variance.double().numpy())

@@ -38,7 +38,7 @@ class Prediction:
             was not enough to predict from.
         positions: [m] in the observation's frame; None when nothing was predicted.
         covariances: [m^2] of each joint's error; None when not estimated.
-        reason: Why `validity` is not OK, for people; empty when OK.
+        reason: Why `validity` is not OK, or which joints were inferred, for people to read.
     """
 
     person_id: str

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from motion_predictor_ros.config import PredictionConfig
@@ -37,7 +37,6 @@ class StreamingPredictor:
         self._module = trained.module
         self._parameter = next(trained.module.parameters())
         self._memories: dict[str, Memory] = {}
-        self._covariances = _isotropic(trained.residual_variance)
         shape = trained.module.config
         self.horizons_s = shape.period_s * np.arange(1, shape.future + 1)
 
@@ -79,6 +78,11 @@ class StreamingPredictor:
     def period_s(self) -> float:
         """Model clock [s]."""
         return self._module.config.period_s
+
+    @property
+    def infers_missing_joints(self) -> bool:
+        """Whether the model was trained with joints out of sight."""
+        return self._module.config.masked
 
     def warm_up(self) -> None:
         """Run once on a made-up person, so that the first real one does not wait."""
@@ -128,9 +132,10 @@ class StreamingPredictor:
         memories: Sequence[Memory | None],
     ) -> '_Solution':
         observed = positions.to(self.device, self._parameter.dtype)
-        seen = self._module.observe(observed)
+        in_sight = self._in_sight(windows)
+        seen = self._module.observe(observed, in_sight)
         condition = self._module.condition(seen)
-        start = self._module.lift(observed)
+        start = self._module.lift(observed, in_sight)
         warm = [index for index, memory in enumerate(memories) if memory is not None]
         if warm:
             carried = carry_over(
@@ -149,6 +154,12 @@ class StreamingPredictor:
         found = self._module.solve(condition, start, settings)
         state = self._module.unpack(found.state, condition)
         return _Solution(self._module.decode(state, observed[:, -1]), state, seen, found)
+
+    def _in_sight(self, windows: Sequence[Window]) -> Bool[Tensor, 'batch joint'] | None:
+        """Return which joints were seen; None if all were."""
+        if all(window.seen.all() for window in windows):
+            return None
+        return torch.from_numpy(np.stack([window.seen for window in windows])).to(self.device)
 
     def _remember(
         self,
@@ -176,7 +187,7 @@ class StreamingPredictor:
         future: Float64[np.ndarray, 'horizon joint xyz=3'],
         report: SolverReport,
     ) -> Prediction:
-        validity, reason = Validity.OK, ''
+        validity, reason = Validity.OK, self._inferred(window)
         if not np.isfinite(future).all():
             return Prediction(
                 window.person_id,
@@ -196,9 +207,21 @@ class StreamingPredictor:
             reason,
             window,
             future,
-            self._covariances,
+            self._covariances(window),
             report,
         )
+
+    def _covariances(
+        self, window: Window
+    ) -> Float64[np.ndarray, 'horizon joint xyz=3 xyz=3'] | None:
+        residuals = self._trained.residuals
+        return (
+            None if residuals is None else residuals.covariances(window.positions, self.period_s)
+        )
+
+    def _inferred(self, window: Window) -> str:
+        names = [self.joint_names[joint] for joint in np.flatnonzero(~window.seen)]
+        return f'out of sight, inferred: {", ".join(names)}' if names else ''
 
 
 @dataclass(frozen=True)
@@ -209,10 +232,3 @@ class _Solution:
     state: State
     seen: Features
     found: FixedPoint
-
-
-def _isotropic(
-    variance: Float64[np.ndarray, 'horizon joint'] | None,
-) -> Float64[np.ndarray, 'horizon joint xyz=3 xyz=3'] | None:
-    """Spread the variance of one coordinate over all three: it turns with the room."""
-    return None if variance is None else variance[..., None, None] * np.eye(3)

@@ -9,13 +9,14 @@ filled (a long gap, a jump to somewhere else) starts the history anew.
 from collections import deque
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from motion_predictor_ros.config import SkeletonConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.skeleton.frame import Shortfall, SkeletonFrame, Validity, Window
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.resample import SAME_TIME_S, resample
+from motion_predictor_ros.skeleton.stand_in import StandIns
 
 MIN_SPACING_S = 0.004
 """Samples closer than this count as one: a slope between them would be noise over nothing [s]."""
@@ -32,9 +33,22 @@ class PersonBuffer:
     """
 
     def __init__(
-        self, layout: SkeletonLayout, length: int, period_s: float, config: SkeletonConfig
+        self,
+        layout: SkeletonLayout,
+        length: int,
+        period_s: float,
+        config: SkeletonConfig,
+        max_missing: int = 0,
     ) -> None:
+        """Begin an empty history.
+
+        Args:
+            length: Frames of a window.
+            max_missing: Joints that may be out of sight; the root may not.
+        """
         assert length >= 2 and period_s > 0
+        self._max_missing = max_missing
+        self._stand_ins = StandIns(layout)
         self._layout = layout
         self._config = config
         self._period_s = period_s
@@ -76,13 +90,36 @@ class PersonBuffer:
         stamps_s = np.array([f.stamp_ns - newest.stamp_ns for f in frames]) / NS_PER_S
         positions = np.array([f.positions for f in frames])
         seen = ~np.isnan(positions[..., 0])
-        shortfall = self._shortfall(newest, stamps_s, seen)
+        missing = self._missing_joints(stamps_s, seen)
+        shortfall = self._shortfall(newest, stamps_s, missing)
         if shortfall is not None:
             return shortfall
         confidences = np.array([f.confidences for f in frames])
-        resampled = resample(stamps_s, positions, confidences, self._times_s)
+        there = np.flatnonzero(~missing)
+        resampled = resample(stamps_s, positions[:, there], confidences[:, there], self._times_s)
         restarted, self._restarted = self._restarted, False
-        return Window(newest.person_id, newest.stamp_ns, *resampled, restarted)
+        return Window(
+            newest.person_id, newest.stamp_ns, *self._whole(missing, *resampled), restarted
+        )
+
+    def _whole(
+        self,
+        missing: Bool[np.ndarray, ' joint'],
+        positions: Float64[np.ndarray, 'time some xyz=3'],
+        observed: Bool[np.ndarray, 'time some'],
+        confidences: Float32[np.ndarray, 'time some'],
+    ) -> tuple[
+        Float64[np.ndarray, 'time joint xyz=3'],
+        Bool[np.ndarray, 'time joint'],
+        Float32[np.ndarray, 'time joint'],
+    ]:
+        """Give missing joints the positions of their stand-ins, marked as not seen."""
+        if not missing.any():
+            return positions, observed, confidences
+        place = np.cumsum(~missing) - 1
+        taken = place[self._stand_ins.choose(~missing)]
+        unsure = np.where(missing, np.float32(0), confidences[:, taken])
+        return positions[:, taken], observed[:, taken] & ~missing, unsure
 
     def _append(self, frame: SkeletonFrame) -> None:
         """Append, letting a frame too close to the one before it give way to the newer one."""
@@ -121,27 +158,28 @@ class PersonBuffer:
         self,
         newest: SkeletonFrame,
         stamps_s: Float64[np.ndarray, ' sample'],
-        seen: Bool[np.ndarray, 'sample joint'],
+        missing: Bool[np.ndarray, ' joint'],
     ) -> Shortfall | None:
         needed_s, had_s = -self._times_s[0], stamps_s[-1] - stamps_s[0]
         if had_s < needed_s - self._period_s / 2 - SAME_TIME_S:
             reason = f'observed {had_s:.2f} s of {needed_s:.2f} s'
             return Shortfall(newest.person_id, newest.stamp_ns, Validity.WARMING_UP, reason)
-        missing = self._missing_joints(stamps_s, seen)
-        if missing:
-            reason = f'not observed for over {self._config.max_gap_s:g} s: {", ".join(missing)}'
+        if missing.sum() > self._max_missing or missing[self._layout.root]:
+            names = ', '.join(self._layout.joint_names[joint] for joint in np.flatnonzero(missing))
+            reason = f'not observed for over {self._config.max_gap_s:g} s: {names}'
             return Shortfall(newest.person_id, newest.stamp_ns, Validity.INCOMPLETE, reason)
         return None
 
     def _missing_joints(
         self, stamps_s: Float64[np.ndarray, ' sample'], seen: Bool[np.ndarray, 'sample joint']
-    ) -> list[str]:
-        """Name the joints unseen for too long at either end of the window."""
+    ) -> Bool[np.ndarray, ' joint']:
+        """Find the joints unseen for too long at either end of the window."""
         first_s = np.where(seen, stamps_s[:, None], np.inf).min(axis=0)
         last_s = np.where(seen, stamps_s[:, None], -np.inf).max(axis=0)
         longest_s = self._config.max_gap_s + SAME_TIME_S
+        late: Bool[np.ndarray, ' joint']
         late = (first_s > self._times_s[0] + longest_s) | (last_s < -longest_s)
-        return [self._layout.joint_names[joint] for joint in np.flatnonzero(late)]
+        return late
 
 
 def _sees(frame: SkeletonFrame, joint: int) -> bool:

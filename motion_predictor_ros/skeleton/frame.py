@@ -77,6 +77,8 @@ class Window:
         confidences: 0..1, 0 where filled.
         restarted: The person's history began anew since the previous window (gap, jump, first
             window): state carried over from earlier windows is void.
+
+    A joint that was out of sight stands where its nearest seen neighbour does, never observed.
     """
 
     person_id: str
@@ -85,6 +87,11 @@ class Window:
     observed: Bool[np.ndarray, 'time joint']
     confidences: Float32[np.ndarray, 'time joint']
     restarted: bool
+
+    @property
+    def seen(self) -> Bool[np.ndarray, ' joint']:
+        """Which joints were in sight; the others have a stand-in."""
+        return np.asarray(self.observed.any(axis=0))
 
 
 @dataclass(frozen=True)

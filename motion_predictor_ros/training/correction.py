@@ -97,9 +97,7 @@ class CorrectionTask:
             motion, guess, _ = self._losses('val', torch.Generator().manual_seed(index))
             sums += torch.stack([motion, guess]).cpu().float() / batches
         figures = {'score': float(sums[0]), 'guess_mm': 1e3 * float(sums[1])}
-        variance = self._trained.residual_variance
-        kept = {} if variance is None else {'residual_variance': torch.from_numpy(variance)}
-        return {**figures, 'one_step_mm': 1e3 * float(sums[0])}, kept
+        return {**figures, 'one_step_mm': 1e3 * float(sums[0])}, {}
 
     def _sampler(self, recordings: Recordings, split: str, device: torch.device) -> WindowSampler:
         config = self.module.config

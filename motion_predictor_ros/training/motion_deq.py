@@ -232,17 +232,16 @@ class MotionTask:
         """Score held-out subjects as the deployed model would see them.
 
         The score is the mean, over the reported horizons, of the error relative to repeating the
-        last frame. The residual variance is that of one coordinate of one joint [m^2].
+        last frame.
         """
         past = self.recipe.model.past
-        errors, squares, still = [], [], []
+        errors, still = [], []
         extra: dict[str, list[Tensor]] = {}
         for chunk in self._validation.split(_CHUNK):
             windows = chunk.to(self.device)
             target = windows[:, past:]
             predicted, own = self.learner.predict(windows[:, :past])
             errors.append(joint_error(predicted, target).mean(2))
-            squares.append((predicted - target).square().mean(3))
             still.append(
                 joint_error(windows[:, past - 1 : past].expand_as(target), target).mean(2)
             )
@@ -251,7 +250,7 @@ class MotionTask:
         error, baseline = torch.cat(errors).mean(0), torch.cat(still).mean(0)
         figures = self._figures(error, baseline)
         figures |= {key: float(torch.cat(values).mean()) for key, values in extra.items()}
-        return figures, {'residual_variance': torch.cat(squares).mean(0)}
+        return figures, {}
 
     def _figures(
         self, error: Float[Tensor, ' horizon'], baseline: Float[Tensor, ' horizon']

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from licensed_files import body_of, h36m_rows, write_3dpw, write_h36m
 from models import motion_deq, write_weights
 
@@ -184,8 +183,7 @@ def write_model(path: Path, model: TrainedMotionDEQ) -> Path:
     config = {**vars(model.module.config)}
     header = {'kind': 'motion_deq', 'config': config, 'joint_names': list(model.joint_names)}
     state = {name: each.float() for name, each in model.module.state_dict().items()}
-    variance = torch.ones(config['future'], config['joints'], dtype=torch.float32)
-    save_checkpoint(path, {**header, 'training': {}}, {**state, 'residual_variance': variance})
+    save_checkpoint(path, {**header, 'training': {}}, state)
     return path
 
 

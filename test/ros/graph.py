@@ -41,7 +41,8 @@ def tiny_model(path: Path) -> Path:
     module = MotionDEQ(config)
     module.out.weight.data *= 0.1
     tensors = {name: tensor.float() for name, tensor in module.state_dict().items()}
-    tensors['residual_variance'] = torch.full((25, 18), 0.01, dtype=torch.float32)
+    tensors['residual_speeds'] = torch.zeros(1, 18, dtype=torch.float32)
+    tensors['residual_variance'] = torch.full((1, 25, 18), 0.01, dtype=torch.float32)
     names = list(LAYOUT.joint_names)
     header = {'kind': 'motion_deq', 'config': dataclasses.asdict(config), 'joint_names': names}
     save_checkpoint(path, {**header, 'training': {}}, tensors)

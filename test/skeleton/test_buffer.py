@@ -354,3 +354,33 @@ def assert_sound(result: Window | Shortfall, newest: SkeletonFrame) -> None:
     assert np.array_equal(result.confidences > 0, result.observed)
     assert result.confidences.max() <= 1
     assert np.ptp(result.positions[:, :, 0], axis=0).max() < 1.0  # the swing is 0.6 m wide
+
+
+def hiding(*joints: int, max_missing: int) -> Window | Shortfall:
+    buffer = PersonBuffer(LAYOUT, LENGTH, PERIOD_S, SkeletonConfig(), max_missing)
+    for time_s in stamps(30.0):
+        assert buffer.add(frame(time_s, without(drifting(time_s), *joints))) is None
+    return buffer.window()
+
+
+def test_a_joint_out_of_sight_stands_where_its_nearest_seen_neighbour_is() -> None:
+    elbow = LAYOUT.joint_names.index('r_elbow')
+    window = hiding(WRIST, max_missing=1)
+    assert isinstance(window, Window)
+    assert window.seen.tolist() == [joint != WRIST for joint in range(18)]
+    assert np.array_equal(window.positions[:, WRIST], window.positions[:, elbow])
+    assert not window.confidences[:, WRIST].any()
+    whole = hiding(max_missing=1)
+    assert isinstance(whole, Window)
+    others = np.arange(18) != WRIST
+    assert np.array_equal(window.positions[:, others], whole.positions[:, others])
+    assert whole.seen.all()
+
+
+@pytest.mark.parametrize('joints', [(WRIST, 3), (LAYOUT.root,)])
+def test_too_many_joints_out_of_sight_or_the_root_leave_the_person_incomplete(
+    joints: tuple[int, ...],
+) -> None:
+    shortfall = hiding(*joints, max_missing=1)
+    assert isinstance(shortfall, Shortfall)
+    assert shortfall.validity is Validity.INCOMPLETE
