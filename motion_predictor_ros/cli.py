@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from motion_predictor_ros.ablation_command import add_ablate
 from motion_predictor_ros.config import PipelineConfig, read_parameter_file
 from motion_predictor_ros.density_commands import (
     add_build_cache,
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train_correction(models)
     add_density_trainings(models)
     add_build_cache(commands)
+    add_ablate(commands)
     bench = commands.add_parser('bench', help='measure what predictions and trainings cost')
     _add_bench_memory(bench.add_subparsers(required=True, metavar='WHAT'))
     convert = commands.add_parser('convert', help='make bags from motion files')

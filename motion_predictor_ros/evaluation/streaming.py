@@ -25,7 +25,7 @@ from motion_predictor_ros.prediction.correction import Novelty
 from motion_predictor_ros.prediction.features import Features
 from motion_predictor_ros.prediction.fixed_point import FixedPoint, SolverSettings
 from motion_predictor_ros.prediction.model_file import TrainedMotionDEQ
-from motion_predictor_ros.prediction.motion_deq import MotionDEQ
+from motion_predictor_ros.prediction.motion_deq import MotionDEQ, MotionDEQConfig
 from motion_predictor_ros.training.recordings import Recordings
 
 ROUNDS = 25
@@ -44,10 +44,12 @@ class Tally:
     Attributes:
         errors: [m] mean over joints, by prediction, evaluation of f (0: the start) and horizon.
         steps: Evaluations of f until the relative residual was below 1e-3.
+        residuals: Relative residual of each evaluation of f.
     """
 
     errors: list[Float64[np.ndarray, 'case step horizon']] = field(default_factory=list)
     steps: list[Float64[np.ndarray, ' case']] = field(default_factory=list)
+    residuals: list[Float64[np.ndarray, 'case evaluation']] = field(default_factory=list)
 
 
 @torch.inference_mode()
@@ -55,6 +57,9 @@ def evaluate_streaming(
     recordings: Recordings, trained: TrainedMotionDEQ, *, progress: bool = False
 ) -> dict[str, Any]:
     """Return iterations and errors, cold and warm, over all streams and by how much people move.
+
+    In `by_iteration`, errors begin with those of the start, residuals (medians) with the first
+    evaluation of f.
 
     Raises:
         DataError: The recordings have other joints than the model, or no clip is long enough.
@@ -64,7 +69,7 @@ def evaluate_streaming(
             f'recordings have joints {recordings.joint_names}, the model {trained.joint_names}'
         )
     model = trained.module
-    series = _streams(recordings, model)
+    series = streams(recordings, model.config).to(next(model.parameters()).device)
     tallies: dict[str, Tally] = {'cold': Tally(), 'warm': Tally()}
     if model.correction is not None:
         tallies['warm_eca'] = Tally()
@@ -92,17 +97,23 @@ class _Round:
     future: Float[Tensor, 'batch horizon joint xyz=3']
 
 
-def _streams(recordings: Recordings, model: MotionDEQ) -> Float[Tensor, 'batch time joint xyz=3']:
-    """Cut the beginning of each clip that is long enough, on the model clock [m]."""
-    stride = round(model.config.period_s * recordings.fps)
-    frames = model.config.past + model.config.future + ROUNDS - 1
+def streams(
+    recordings: Recordings, config: MotionDEQConfig
+) -> Float[Tensor, 'batch time joint xyz=3']:
+    """Cut the beginning of each clip that is long enough, on the model clock [m].
+
+    Raises:
+        DataError: No clip is.
+    """
+    stride = round(config.period_s * recordings.fps)
+    frames = config.past + config.future + ROUNDS - 1
     span = stride * (frames - 1) + 1
     clips = [clip for clip in recordings.clips if clip.length >= span]
     if not clips:
         raise DataError(f'no clip is as long as a stream of {span / recordings.fps:.1f} s')
     return torch.from_numpy(
         np.stack([recordings.positions[c.start : c.start + span : stride] for c in clips])
-    ).to(next(model.parameters()).device)
+    )
 
 
 def _round(
@@ -161,6 +172,8 @@ def _count(
     below = residuals < _RESIDUAL
     first = torch.where(below.any(1), below.double().argmax(1) + 1, _EXACT.max_steps)
     tally.steps.append(first.double().cpu().numpy())
+    rest = residuals[:, -1:].expand(-1, _EXACT.max_steps - residuals.shape[1])
+    tally.residuals.append(torch.cat([residuals, rest], dim=1).double().cpu().numpy())
 
 
 def _displacement(
@@ -195,6 +208,10 @@ def _report(
             after = report.setdefault(f'mpjpe_mm_after_{budget}', {})
             after[name] = _at(errors[budget], frames)
         report.setdefault('mpjpe_mm_converged', {})[name] = _at(errors[-1], frames)
+        report.setdefault('by_iteration', {})[name] = {
+            'residual': np.median(np.concatenate(tally.residuals)[cases], axis=0).tolist(),
+            'mpjpe_mm': [_at(after, frames) for after in errors],
+        }
     return report
 
 

@@ -53,6 +53,19 @@ def test_report_has_the_promised_form(trained: TrainedMotionDEQ) -> None:
     assert converged['cold']['400'] == pytest.approx(converged['warm']['400'], abs=0.1)
 
 
+def test_the_course_of_the_solver_is_told_by_iteration(trained: TrainedMotionDEQ) -> None:
+    report = evaluate_streaming(walkers(), trained)
+    for start, course in report['by_iteration'].items():
+        errors, residuals = course['mpjpe_mm'], course['residual']
+        assert len(errors) == 31 and len(residuals) == 30
+        assert errors[1] == report['mpjpe_mm'][start]
+        assert errors[3] == report['mpjpe_mm_after_3'][start]
+        assert errors[30] == report['mpjpe_mm_converged'][start]
+        assert residuals[-1] < 0.3 * residuals[0]
+    cold, warm = (report['by_iteration'][start] for start in ('cold', 'warm'))
+    assert warm['residual'][0] < cold['residual'][0] and warm['mpjpe_mm'] != cold['mpjpe_mm']
+
+
 def test_an_untrained_adapter_counts_like_none(trained: TrainedMotionDEQ) -> None:
     report = evaluate_streaming(walkers(), trained)
     assert report['mpjpe_mm']['warm_eca'] == report['mpjpe_mm']['warm']

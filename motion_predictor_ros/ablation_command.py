@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `motion-predictor ablate motion-deq`."""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+Commands = argparse._SubParsersAction  # the type argparse itself returns
+
+
+def add_ablate(commands: 'Commands[argparse.ArgumentParser]') -> None:
+    """Add `ablate motion-deq`."""
+    ablate = commands.add_parser('ablate', help='train a model without its parts, one at a time')
+    models = ablate.add_subparsers(required=True, metavar='MODEL')
+    parser = models.add_parser('motion-deq', help='what each part of MotionDEQ is worth')
+    parser.add_argument(
+        '--data', type=Path, required=True, help='npz of clips, or folder of a data set'
+    )
+    parser.add_argument('--recipe', default='cmu', help='shipped recipe name or YAML file')
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument('--minutes', type=float, help='train each variant for so long')
+    budget.add_argument('--steps', type=int, help='a schedule of so many steps for each variant')
+    parser.add_argument('--seeds', type=int, nargs='+', help="default: the recipe's")
+    parser.add_argument('--variants', nargs='+', help='default: all of them')
+    parser.add_argument('--json', action='store_true', help='print the report as JSON')
+    parser.add_argument('--out', type=Path, required=True, help='folder for runs; resumes')
+    parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
+    parser.add_argument('--threads', type=int, default=1, help='CPU threads; 0: all')
+    parser.set_defaults(run=_ablate)
+
+
+def _ablate(options: argparse.Namespace) -> None:
+    import torch
+
+    from motion_predictor_ros.errors import ConfigError
+    from motion_predictor_ros.evaluation import ablation
+    from motion_predictor_ros.evaluation.ablation_parts import VARIANTS
+    from motion_predictor_ros.prediction.model_file import choose_device
+    from motion_predictor_ros.training.precision import keep_freed_memory
+    from motion_predictor_ros.training.recipe import load_recipe
+
+    keep_freed_memory()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    variants = options.variants or list(VARIANTS)
+    unknown = sorted(set(variants) - set(VARIANTS))
+    if unknown:
+        raise ConfigError(f'unknown variants {unknown}; known: {list(VARIANTS)}')
+    name, recipe = load_recipe(options.recipe)
+    if options.steps is not None:
+        if options.steps < 1:
+            raise ConfigError(f'--steps must be at least 1, got {options.steps}')
+        schedule = dataclasses.replace(recipe.schedule, steps=options.steps, epochs=0)
+        recipe = dataclasses.replace(recipe, schedule=schedule)
+    trial = ablation.make_trial(
+        name, recipe, options.data, options.out, choose_device(options.device), options.minutes
+    )
+    report = ablation.ablate(trial, variants, options.seeds or [recipe.schedule.seed])
+    if options.json:
+        print(json.dumps(report))
+    else:
+        ablation.print_ablation(report, Console())
