@@ -11,7 +11,6 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -23,10 +22,7 @@ from motion_predictor_ros.density_commands import (
     add_evaluate_stochastic,
 )
 from motion_predictor_ros.errors import MotionPredictorError
-
-if TYPE_CHECKING:
-    from motion_predictor_ros.prediction.model_file import TrainedMotionDEQ
-    from motion_predictor_ros.training.recordings import Recordings
+from motion_predictor_ros.mocap_commands import add_mocap_evaluations
 
 _ERRORS = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -53,11 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser('evaluate', help='measure how good predictions are')
     kinds = evaluate.add_subparsers(required=True, metavar='WHAT')
     _add_evaluate_bag(kinds)
-    _add_evaluate_mocap(kinds)
-    _add_evaluate_cmu(kinds)
-    _add_evaluate_licensed(kinds, 'h36m', "score a model by the literature's Human3.6M protocol")
-    _add_evaluate_licensed(kinds, '3dpw', "score a model by the literature's 3DPW protocol")
-    _add_evaluate_streaming(kinds)
+    add_mocap_evaluations(kinds)
     add_evaluate_stochastic(kinds)
     train = commands.add_parser('train', help='train a model')
     models = train.add_subparsers(required=True, metavar='MODEL')
@@ -123,138 +115,6 @@ def _evaluate_bag(options: argparse.Namespace) -> None:
         evaluation.show(Console())
 
 
-def _add_evaluate_mocap(commands: 'Commands[argparse.ArgumentParser]') -> None:
-    parser = commands.add_parser('mocap', help='score a model on motion capture clips')
-    _add_clip_options(parser)
-    parser.set_defaults(run=_evaluate_mocap)
-
-
-def _evaluate_mocap(options: argparse.Namespace) -> None:
-    from motion_predictor_ros.evaluation.protocols import evaluate_mocap
-    from motion_predictor_ros.evaluation.report import METHODS, print_errors
-
-    recordings, trained = _clips_and_model(options)
-    report = evaluate_mocap(recordings, trained, progress=not options.json)
-    if options.json:
-        print(json.dumps(report))
-        return
-    title = f'{trained.name}, {report["clips"]} clips, {report["windows"]} windows'
-    print_errors({name: report[name]['mpjpe_mm'] for name in METHODS}, title, Console())
-
-
-def _add_clip_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--data', type=Path, required=True, help='npz of clips')
-    parser.add_argument('--split', default='', help='only clips of this split; default: all')
-    parser.add_argument('--json', action='store_true', help='print the report as JSON')
-    parser.add_argument('--checkpoint', default='body_1s', help='shipped model name or path')
-    parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
-    parser.add_argument('--threads', type=int, default=1, help='CPU threads; 0: all')
-
-
-def _clips_and_model(options: argparse.Namespace) -> 'tuple[Recordings, TrainedMotionDEQ]':
-    import torch
-
-    from motion_predictor_ros.prediction.model_file import choose_device, load_motion_deq
-    from motion_predictor_ros.training.recordings import load_recordings
-
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    trained = load_motion_deq(options.checkpoint, choose_device(options.device))
-    recordings = load_recordings(options.data)
-    if options.split:
-        recordings = recordings.select(lambda clip: clip.split == options.split)
-    return recordings, trained
-
-
-def _add_evaluate_cmu(commands: 'Commands[argparse.ArgumentParser]') -> None:
-    parser = commands.add_parser('cmu', help="score a model by the literature's CMU protocol")
-    parser.add_argument('--data', type=Path, required=True, help='npz of the CMU benchmark')
-    parser.add_argument('--json', action='store_true', help='print the report as JSON')
-    parser.add_argument(
-        '--checkpoint',
-        '--weights',
-        dest='weights',
-        help='model name or path, made by recipe "cmu"; default: the baselines alone',
-    )
-    parser.add_argument('--eqmotion-style', help='from `train eqmotion-style`, to compare with')
-    parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
-    parser.add_argument('--threads', type=int, default=1, help='CPU threads; 0: all')
-    parser.set_defaults(run=_evaluate_cmu)
-
-
-def _evaluate_cmu(options: argparse.Namespace) -> None:
-    import torch
-
-    from motion_predictor_ros.evaluation import cmu
-    from motion_predictor_ros.evaluation.unrolled import load_unrolled
-    from motion_predictor_ros.prediction.model_file import choose_device, load_motion_deq
-    from motion_predictor_ros.training.cmu_benchmark import load_cmu_sequences
-
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    device, models = choose_device(options.device), cmu.baseline_predictors()
-    if options.eqmotion_style:
-        rival = load_unrolled(options.eqmotion_style, 'eqmotion_style', device)
-        models = {'eqmotion_style': cmu.unrolled_predictor(rival), **models}
-    if options.weights:
-        trained = load_motion_deq(options.weights, device)
-        models = {'motion_deq': cmu.motion_deq_predictor(trained), **models}
-    sequences = load_cmu_sequences(options.data)
-    report = cmu.evaluate_cmu(sequences, models, progress=not options.json)
-    if options.json:
-        print(json.dumps(report))
-    else:
-        cmu.print_cmu(report, Console())
-
-
-def _add_evaluate_licensed(
-    commands: 'Commands[argparse.ArgumentParser]', name: str, description: str
-) -> None:
-    parser = commands.add_parser(name, help=description)
-    parser.add_argument('--data', type=Path, required=True, help='folder of your copy of the data')
-    parser.add_argument('--json', action='store_true', help='print the report as JSON')
-    parser.add_argument('--checkpoint', help='model name or path; default: the baselines alone')
-    parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
-    parser.add_argument('--threads', type=int, default=1, help='CPU threads; 0: all')
-    parser.set_defaults(run=_evaluate_licensed, benchmark=name)
-
-
-def _evaluate_licensed(options: argparse.Namespace) -> None:
-    import torch
-
-    from motion_predictor_ros.evaluation import licensed
-    from motion_predictor_ros.prediction.model_file import choose_device, load_motion_deq
-
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    benchmark, trained = licensed.BENCHMARKS[options.benchmark], None
-    if options.checkpoint:
-        trained = load_motion_deq(options.checkpoint, choose_device(options.device))
-    report = licensed.evaluate_licensed(
-        benchmark, options.data, trained, progress=not options.json
-    )
-    if options.json:
-        print(json.dumps(report))
-    else:
-        licensed.print_licensed(benchmark, report, Console())
-
-
-def _add_evaluate_streaming(commands: 'Commands[argparse.ArgumentParser]') -> None:
-    parser = commands.add_parser('streaming', help='what a warm start is worth, on streams')
-    _add_clip_options(parser)
-    parser.set_defaults(run=_evaluate_streaming)
-
-
-def _evaluate_streaming(options: argparse.Namespace) -> None:
-    from motion_predictor_ros.evaluation import streaming
-
-    report = streaming.evaluate_streaming(*_clips_and_model(options), progress=not options.json)
-    if options.json:
-        print(json.dumps(report))
-    else:
-        streaming.print_streaming(report, Console())
-
-
 def _add_train(
     commands: 'Commands[argparse.ArgumentParser]', model: str, description: str
 ) -> None:
@@ -279,8 +139,11 @@ def _train(options: argparse.Namespace) -> None:
     from motion_predictor_ros.training.datasets import load_training_data
     from motion_predictor_ros.training.loop import train
     from motion_predictor_ros.training.motion_deq import MotionDEQTask, MotionTask
+    from motion_predictor_ros.training.precision import keep_freed_memory
     from motion_predictor_ros.training.recipe import in_steps, load_recipe
+    from motion_predictor_ros.training.residuals import keep_residuals
 
+    keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
     name, recipe = load_recipe(options.recipe)
@@ -296,6 +159,8 @@ def _train(options: argparse.Namespace) -> None:
         task, recipe.schedule, options.out, minutes=options.minutes, resume=options.resume
     )
     if parallel.is_first():
+        if isinstance(task, MotionDEQTask):
+            keep_residuals(best, recordings.select(lambda clip: clip.split == 'val'), device)
         print(best)
 
 
@@ -317,11 +182,15 @@ def _train_correction(options: argparse.Namespace) -> None:
     from motion_predictor_ros.training.correction import SCHEDULE, CorrectionTask
     from motion_predictor_ros.training.loop import train
     from motion_predictor_ros.training.recordings import load_recordings
+    from motion_predictor_ros.training.residuals import keep_residuals
 
     device = choose_device(options.device)
     trained = load_motion_deq(options.checkpoint, device)
-    task = CorrectionTask(trained, load_recordings(options.data), device)
-    print(train(task, SCHEDULE, options.out, minutes=options.minutes, resume=options.resume))
+    recordings = load_recordings(options.data)
+    task = CorrectionTask(trained, recordings, device)
+    best = train(task, SCHEDULE, options.out, minutes=options.minutes, resume=options.resume)
+    keep_residuals(best, recordings.select(lambda clip: clip.split == 'val'), device)
+    print(best)
 
 
 def _add_bench_memory(commands: 'Commands[argparse.ArgumentParser]') -> None:
