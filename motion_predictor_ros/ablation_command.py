@@ -25,6 +25,11 @@ def add_ablate(commands: 'Commands[argparse.ArgumentParser]') -> None:
     budget.add_argument('--steps', type=int, help='a schedule of so many steps for each variant')
     parser.add_argument('--seeds', type=int, nargs='+', help="default: the recipe's")
     parser.add_argument('--variants', nargs='+', help='default: all of them')
+    parser.add_argument(
+        '--skip-cmu',
+        action='store_true',
+        help='do not score by the CMU protocol; a later call without this adds it',
+    )
     parser.add_argument('--json', action='store_true', help='print the report as JSON')
     parser.add_argument('--out', type=Path, required=True, help='folder for runs; resumes')
     parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
@@ -56,7 +61,13 @@ def _ablate(options: argparse.Namespace) -> None:
         schedule = dataclasses.replace(recipe.schedule, steps=options.steps, epochs=0)
         recipe = dataclasses.replace(recipe, schedule=schedule)
     trial = ablation.make_trial(
-        name, recipe, options.data, options.out, choose_device(options.device), options.minutes
+        name,
+        recipe,
+        options.data,
+        options.out,
+        choose_device(options.device),
+        minutes=options.minutes,
+        protocol=not options.skip_cmu,
     )
     report = ablation.ablate(trial, variants, options.seeds or [recipe.schedule.seed])
     if options.json:

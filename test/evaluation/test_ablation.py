@@ -181,20 +181,27 @@ def test_what_is_wrong_ends_in_one_line_and_nothing_is_written(
 
 
 def test_on_the_cmu_benchmark_its_protocol_is_scored_too(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clips = {f'train/walking_{number}': wander(90, number) for number in range(1, 4)}
     clips['test/walking_1'] = wander(40, 9)
     data = write_benchmark(tmp_path / 'cmu.npz', clips)
     recipe = tmp_path / 'small.yaml'
     shape = 'channels: 8, patterns: 8'
-    for lengths, code in (('past: 10, future: 25', 0), ('past: 8, future: 25', 2)):
-        recipe.write_text(f'layout: cmu25\nmodel: {{joints: 25, {lengths}, {shape}}}\n')
-        options = ['--data', str(data), '--recipe', str(recipe), '--out', str(tmp_path / 'out')]
-        options += ['--variants', 'full', 'gamma_0', '--steps', '1', '--device', 'cpu']
-        assert ablate(*options) == code
-    report = json.loads((tmp_path / 'out/report.json').read_text())
-    errors = [own['runs'][0]['cmu']['mean5'] for own in report['variants'].values()]
-    assert errors[0] != errors[1]
-    captured = capsys.readouterr()
-    assert 'CMU' in captured.out and 'CMU protocol predicts 25 frames from 10' in captured.err
+    options = ['--data', str(data), '--recipe', str(recipe), '--out', str(tmp_path / 'out')]
+    options += ['--variants', 'without_ipi', 'gamma_0', '--steps', '1', '--device', 'cpu']
+    recipe.write_text(f'layout: cmu25\nmodel: {{joints: 25, past: 8, future: 25, {shape}}}\n')
+    assert ablate(*options) == 2
+    assert 'CMU protocol predicts 25 frames from 10' in capsys.readouterr().err
+    recipe.write_text(f'layout: cmu25\nmodel: {{joints: 25, past: 10, future: 25, {shape}}}\n')
+    assert ablate(*options, '--skip-cmu') == 0
+    assert 'CMU' not in capsys.readouterr().out
+    path = tmp_path / 'out/report.json'
+    first = json.loads(path.read_text())['variants']
+    monkeypatch.setattr(ablation, 'train', None)  # what is trained is only scored
+    assert ablate(*options) == 0
+    runs = {name: own['runs'][0] for name, own in json.loads(path.read_text())['variants'].items()}
+    assert 'cmu' not in first['gamma_0']['runs'][0]
+    assert runs['gamma_0']['score'] == first['gamma_0']['runs'][0]['score']
+    assert runs['gamma_0']['cmu']['mean5'] != runs['without_ipi']['cmu']['mean5']
+    assert 'CMU: mean5' in capsys.readouterr().out
