@@ -124,6 +124,7 @@ def _add_train(
         '--data', type=Path, required=True, help='npz of clips, or folder of a data set'
     )
     parser.add_argument('--out', type=Path, required=True, help='folder for checkpoints and CSV')
+    parser.add_argument('--start-from', type=Path, help='checkpoint to begin with; not random')
     parser.add_argument('--minutes', type=float, help='stop after this long; resume goes on')
     parser.add_argument('--resume', action='store_true', help='go on from --out')
     parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
@@ -155,6 +156,8 @@ def _train(options: argparse.Namespace) -> None:
         task = UnrolledTask(options.kind, name, recipe, recordings, device)
     else:
         task = MotionDEQTask(name, recipe, recordings, device)
+    if options.start_from is not None:
+        task.start_from(options.start_from)
     best = train(
         task, recipe.schedule, options.out, minutes=options.minutes, resume=options.resume
     )

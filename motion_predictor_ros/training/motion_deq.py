@@ -8,14 +8,16 @@ only one graph is alive at a time.
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from motion_predictor_ros.checkpoint import load_checkpoint
 from motion_predictor_ros.conventions import REPORT_HORIZONS_MS
-from motion_predictor_ros.errors import DataError
+from motion_predictor_ros.errors import CheckpointError, DataError
 from motion_predictor_ros.prediction.cell import Condition, State
 from motion_predictor_ros.prediction.fixed_point import SolverSettings
 from motion_predictor_ros.prediction.motion_deq import MotionDEQ
@@ -195,6 +197,7 @@ class MotionTask:
         self.device = next(learner.module.parameters()).device
         self._layout = layout
         self._attribution = recordings.attribution
+        self._started_from = ''
         length = model.past + model.future
         train = recordings.select(lambda clip: clip.split == 'train')
         held_out = recordings.select(lambda clip: clip.split == 'val')
@@ -205,6 +208,20 @@ class MotionTask:
         self._degrader = Degrader(layout, model.period_s, recipe.degrade)
         self._validation = every_window(held_out, length, model.period_s, _VALIDATION_STRIDE_S)
 
+    def start_from(self, path: Path) -> None:
+        """Begin with the weights of a checkpoint instead of random ones.
+
+        Raises:
+            CheckpointError: It holds another kind of model, or one of another shape.
+        """
+        checkpoint = load_checkpoint(path, self.kind)
+        own = self.module.state_dict()
+        found = {name: each for name, each in checkpoint.tensors.items() if name in own}
+        if {n: t.shape for n, t in found.items()} != {n: t.shape for n, t in own.items()}:
+            raise CheckpointError(f'{path} holds a model of another shape than the recipe')
+        self.module.load_state_dict(found)
+        self._started_from = f'{path.stem}@{checkpoint.digest}'
+
     def header(self) -> dict[str, Any]:
         """Say how to rebuild the model, and how it was made."""
         return {
@@ -214,6 +231,7 @@ class MotionTask:
             'training': {
                 'recipe': dataclasses.asdict(self.recipe),
                 'attribution': list(self._attribution),
+                'started_from': self._started_from,
             },
         }
 

@@ -140,3 +140,17 @@ def test_matrices_learn_by_muon_and_the_rest_by_adam_and_both_go_on_where_they_s
     assert not torch.equal(fresh.out.weight, whole.out.weight)  # control
     with pytest.raises(KeyError):
         Optimiser(whole, ScheduleConfig()).restore(names)
+
+
+def test_a_training_may_start_from_another_ones_weights(whole_run: Path, tmp_path: Path) -> None:
+    second = task()
+    before = second.validate()[0]['score']
+    second.start_from(whole_run / 'best.safetensors')
+    assert second.validate()[0]['score'] == pytest.approx(min(scores(whole_run)), rel=1e-4)
+    assert before > min(scores(whole_run))  # control
+    assert second.header()['training']['started_from'].startswith('best@')
+    wider = dataclasses.replace(
+        RECIPE, model=dataclasses.replace(RECIPE.model, channels=RECIPE.model.channels + 1)
+    )
+    with pytest.raises(CheckpointError, match='another shape'):
+        task(wider).start_from(whole_run / 'best.safetensors')
