@@ -103,8 +103,7 @@ class MotionDEQLearner:
         equilibrium, last = self.recipe.equilibrium, past[:, -1]
         condition = self.module.encode(past, seen)
         leaves = leaves_of(condition)
-        steps = equilibrium.solver_steps_at(index / self.recipe.schedule.steps)
-        solved = self._solve(past, seen, leaves, steps, generator)
+        solved = self._solve(past, seen, leaves, generator)
 
         def send_back(state: State, truth: Tensor, weight: float) -> float:
             weights, terms = weight * self._weights, equilibrium.neumann_terms
@@ -134,14 +133,13 @@ class MotionDEQLearner:
         past: Float[Tensor, 'batch time joint xyz=3'],
         seen: Bool[Tensor, 'batch joint'] | None,
         leaves: Condition,
-        steps: int,
         generator: torch.Generator,
     ) -> '_Solved':
         """Return z* and one state on the way to it.
 
         The rest of the trajectory is released here, before the first graph is built.
         """
-        settings = SolverSettings(max_steps=steps)
+        settings = SolverSettings(max_steps=self.recipe.equilibrium.solver_steps)
         start = self.module.lift(past, seen)
         found = self.module.solve(leaves, start, settings, keep_trajectory=True)
         # A process whose people are all solved stops earlier; from there on they stay the same.

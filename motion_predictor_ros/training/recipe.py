@@ -56,12 +56,6 @@ class EquilibriumConfig:
     """What is particular to training a fixed point."""
 
     solver_steps: int = param(20, 'solver iterations in training [-]', low=1, high=200)
-    late_solver_steps: int = param(
-        0, 'the same towards the end of the schedule; 0: no change [-]', low=0, high=200
-    )
-    late_from: float = param(
-        0.6, 'share of the schedule at which that begins [-]', low=0.0, high=1.0
-    )
     sparse_weight: float = param(
         0.8,
         'gamma: weight of the loss at a state sampled from the trajectory [-]',
@@ -84,11 +78,6 @@ class EquilibriumConfig:
     hinge_share: float = param(
         0.25, 'share of the batch that pays the hinge [-]', low=0.0, high=1.0
     )
-
-    def solver_steps_at(self, share: float) -> int:
-        """Return the solver iterations once this share of the schedule is done."""
-        late = self.late_solver_steps > 0 and share >= self.late_from
-        return self.late_solver_steps if late else self.solver_steps
 
 
 @dataclass(frozen=True)

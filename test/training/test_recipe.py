@@ -15,7 +15,6 @@ from motion_predictor_ros.share import share_file
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.training.loop import rate_share
 from motion_predictor_ros.training.recipe import (
-    EquilibriumConfig,
     MotionDEQRecipe,
     ScheduleConfig,
     count_windows,
@@ -126,10 +125,3 @@ def test_an_unknown_decay_is_refused(tmp_path_factory: pytest.TempPathFactory) -
     path.write_text('schedule: {decay: linear}')
     with pytest.raises(ConfigError, match=r"schedule\.decay must be one of \['cosine'"):
         load_recipe(str(path))
-
-
-def test_the_solver_may_be_given_more_iterations_towards_the_end() -> None:
-    same = EquilibriumConfig(solver_steps=6)
-    assert {same.solver_steps_at(share) for share in (0.0, 0.5, 1.0)} == {6}
-    late = EquilibriumConfig(solver_steps=6, late_solver_steps=10, late_from=0.5)
-    assert [late.solver_steps_at(share) for share in (0.0, 0.49, 0.5, 1.0)] == [6, 6, 10, 10]
