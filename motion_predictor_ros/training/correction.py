@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train the correction adapter of a MotionDEQ that is already trained, which stays as it is.
 
-A window and one a moment later (half a model frame to three, as cameras of different rates have
-it) are solved; the adapter learns to guess the later fixed point from the earlier one. Its loss
-asks for what a robot notices: the motion decoded from the guess, and from one iteration after it,
-should be that of the fixed point; and, with little weight, so should the state.
+A window and one a moment later (mostly one model frame, else half a frame to three, as cameras of
+different rates have it) are solved; the adapter learns to guess the later fixed point from the
+earlier one. Its loss asks for what a robot notices: the motion decoded from the guess, and from
+one iteration after it, should be that of the fixed point; and, with little weight, so should the
+state.
 """
 
 import dataclasses
@@ -34,6 +35,9 @@ _FINER = 2
 """Sub-frames per frame of the model clock: a moment is a whole number of them."""
 
 _LONGEST = 6
+_ON_CLOCK = 0.5
+"""Share of the batches whose windows are exactly one model frame apart."""
+
 _GUESS_WEIGHT, _STATE_WEIGHT = 0.3, 0.1
 
 
@@ -114,6 +118,8 @@ class CorrectionTask:
     def _losses(self, split: str, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Return decoded distance after one iteration, of the guess [m], and that of the state."""
         sub_frames = int(torch.randint(1, _LONGEST + 1, (), generator=generator))
+        if float(torch.rand((), generator=generator)) < _ON_CLOCK:
+            sub_frames = _FINER
         series = self._samplers[split].draw(self._schedule.batch, generator)
         span = _FINER * (self.module.config.past - 1) + 1
         earlier = series[:, :span:_FINER]

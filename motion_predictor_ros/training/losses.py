@@ -17,6 +17,9 @@ from motion_predictor_ros.prediction.cell import Condition, State
 from motion_predictor_ros.prediction.motion_deq import MotionDEQ
 
 
+_ROUNDING = 1e-2
+
+
 def joint_error(
     predicted: Float[Tensor, 'batch horizon joint xyz=3'],
     target: Float[Tensor, 'batch horizon joint xyz=3'],
@@ -92,14 +95,18 @@ def contraction_hinge(
     """Penalise steps that do not shrink: relu(|f(f(z)) - f(z)| / |f(z) - z| - limit)^2.
 
     Without it the layer drifts away from contraction while it trains, and solving costs ever more
-    steps. The denominator carries no gradient.
+    steps. The denominator carries no gradient. Who is closer to the fixed point than a step of
+    `_ROUNDING` pays nothing: there the ratio is one of rounding errors (pairs may be bfloat16),
+    and its gradient, divided by next to nothing, would drown every other.
     """
     first = model.cell(state, leaves)
     second = model.cell(first, leaves)
     flat = [model.pack(each, leaves) for each in (state, first, second)]
     before = (flat[1] - flat[0]).detach().norm(dim=1)
     after = (flat[2] - flat[1]).norm(dim=1)
-    return (after / before.clamp_min(1e-9) - limit).relu().square().mean()
+    pays = before > _ROUNDING * flat[1].detach().norm(dim=1)
+    ratio = torch.where(pays, after / before.clamp_min(1e-9), 0.0)
+    return (ratio - limit).relu().square().mean()
 
 
 def head(condition: Condition, count: int) -> Condition:

@@ -154,6 +154,15 @@ def test_hinge_costs_nothing_below_its_limit_and_something_above() -> None:
     assert float(contraction_hinge(model, state, condition, limit=0.0).detach()) > 1e-3
 
 
+def test_who_is_solved_pays_no_hinge() -> None:
+    """Near the fixed point the ratio says nothing, and dividing by it would say it loudly."""
+    model = motion_deq()
+    condition, start = model.encode(people()), model.lift(people())
+    state = solved(model, condition)
+    assert float(contraction_hinge(model, state, condition, limit=0.0).detach()) == 0.0
+    assert float(contraction_hinge(model, start, condition, limit=0.0).detach()) > 1e-3  # control
+
+
 def test_descending_the_hinge_makes_the_layer_contract_more() -> None:
     model = motion_deq()
     optimiser = torch.optim.SGD(model.cell.parameters(), lr=0.05)
