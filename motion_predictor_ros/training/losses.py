@@ -16,7 +16,6 @@ from torch import Tensor
 from motion_predictor_ros.prediction.cell import Condition, State
 from motion_predictor_ros.prediction.motion_deq import MotionDEQ
 
-
 _ROUNDING = 1e-2
 
 
