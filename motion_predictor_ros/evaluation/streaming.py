@@ -8,6 +8,7 @@ beyond what a robot would, and the error after each evaluation of f is kept.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,9 @@ CLOSE_M = 1e-3
 BUDGETS = (1, 2, 3)
 _EXACT = SolverSettings(max_steps=30, tolerance=1e-6)
 _RESIDUAL = 1e-3
+RESIDUAL_RULES = (1e-2, 3e-3, 1e-3, 1e-4)
+MOTION_RULES_M = (1e-2, 3e-3, 1e-3, 3e-4)
+"""Stopping rules that are compared: relative residual, and change of the decoded motion [m]."""
 
 
 @dataclass
@@ -45,11 +49,13 @@ class Tally:
         errors: [m] mean over joints, by prediction, evaluation of f (0: the start) and horizon.
         steps: Evaluations of f until the relative residual was below 1e-3.
         residuals: Relative residual of each evaluation of f.
+        changes: [m] how much each evaluation changed the decoded motion, mean over joints and time.
     """
 
     errors: list[Float64[np.ndarray, 'case step horizon']] = field(default_factory=list)
     steps: list[Float64[np.ndarray, ' case']] = field(default_factory=list)
     residuals: list[Float64[np.ndarray, 'case evaluation']] = field(default_factory=list)
+    changes: list[Float64[np.ndarray, 'case evaluation']] = field(default_factory=list)
 
 
 @torch.inference_mode()
@@ -59,7 +65,7 @@ def evaluate_streaming(
     """Return iterations and errors, cold and warm, over all streams and by how much people move.
 
     In `by_iteration`, errors begin with those of the start, residuals (medians) with the first
-    evaluation of f.
+    evaluation of f. `stopping` compares rules: what each costs in iterations and in error.
 
     Raises:
         DataError: The recordings have other joints than the model, or no clip is long enough.
@@ -164,9 +170,13 @@ def _count(
 ) -> None:
     """Keep the error after each evaluation of f; a solved person keeps theirs."""
     states = [start, *(model.unpack(image, condition) for image in found.images)]
-    errors = [(model.offsets(each) - truth).norm(dim=-1).mean(-1) for each in states]
+    motions = [model.offsets(each) for each in states]
+    errors = [(motion - truth).norm(dim=-1).mean(-1) for motion in motions]
     errors += [errors[-1]] * (_EXACT.max_steps + 1 - len(errors))
     tally.errors.append(torch.stack(errors, dim=1).double().cpu().numpy())
+    changes = [(b - a).norm(dim=-1).mean((1, 2)) for a, b in pairwise(motions)]
+    changes += [changes[-1]] * (_EXACT.max_steps - len(changes))
+    tally.changes.append(torch.stack(changes, dim=1).double().cpu().numpy())
     pairs = zip(found.images, found.trajectory, strict=True)
     residuals = torch.stack([(f - z).norm(dim=1) / f.norm(dim=1) for f, z in pairs], dim=1)
     below = residuals < _RESIDUAL
@@ -212,7 +222,26 @@ def _report(
             'residual': np.median(np.concatenate(tally.residuals)[cases], axis=0).tolist(),
             'mpjpe_mm': [_at(after, frames) for after in errors],
         }
+        report.setdefault('stopping', {})[name] = _stopping(tally, cases, frames)
     return report
+
+
+def _stopping(
+    tally: Tally, cases: slice | Bool[np.ndarray, ' case'], frames: dict[int, int]
+) -> dict[str, dict[str, float]]:
+    """Return mean iterations and errors of each rule, had it decided when each person stops."""
+    errors = np.concatenate(tally.errors)[cases]
+    criteria = {
+        **{f'residual {t:g}': (tally.residuals, t) for t in RESIDUAL_RULES},
+        **{f'motion {1e3 * t:g} mm': (tally.changes, t) for t in MOTION_RULES_M},
+    }
+    rules = {}
+    for name, (values, tolerance) in criteria.items():
+        below = np.concatenate(values)[cases] < tolerance
+        steps = np.where(below.any(axis=1), below.argmax(axis=1) + 1, below.shape[1])
+        stopped = errors[np.arange(len(errors)), steps].mean(axis=0)
+        rules[name] = {'iterations': float(steps.mean()), **_at(stopped, frames)}
+    return rules
 
 
 def _first_close(errors: Sequence[float] | Float64[np.ndarray, ' step']) -> int:
@@ -240,4 +269,21 @@ def print_streaming(report: Mapping[str, Any], console: Console) -> None:
             iterations = f'{part["iterations_to_residual"][name]:.1f}'
             table.add_row(name, iterations, str(part['iterations_to_1mm'][name]), *errors)
         console.print(table)
+    _print_stopping(report['stopping'], console)
     console.print('iterations of the solver; MPJPE in mm at 400 / 1000 ms after so many of them')
+
+
+def _print_stopping(
+    stopping: Mapping[str, Mapping[str, Mapping[str, float]]], console: Console
+) -> None:
+    table = Table(title='Stop when ... is below', title_justify='left')
+    for head in ('rule', *(f'{name}: {what}' for name in stopping for what in ('steps', 'MPJPE'))):
+        table.add_column(head, justify='left' if head == 'rule' else 'right')
+    for rule in next(iter(stopping.values())):
+        cells = []
+        for each in stopping.values():
+            found = dict(each[rule])
+            cells.append(f'{found.pop("iterations"):.1f}')
+            cells.append(' / '.join(f'{error:.1f}' for error in found.values()))
+        table.add_row(rule, *cells)
+    console.print(table)
