@@ -110,13 +110,13 @@ class Variant:
     """What is different from the whole model.
 
     Attributes:
-        equilibrium: Entries of the recipe's `equilibrium`.
+        changes: Entries of the recipe's sections.
     """
 
     label: str
     cell: type[FixedPointCell] = FixedPointCell
     learner: type[MotionDEQLearner] = MotionDEQLearner
-    equilibrium: Mapping[str, float] = field(default_factory=dict)
+    changes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
 WHOLE = 'full'
@@ -127,20 +127,23 @@ VARIANTS: Mapping[str, Variant] = {
     'without_ipi': Variant('without F_IPI', cell=WithoutIPI),
     'direct_injection': Variant('direct injection', cell=DirectInjection),
     'smoothed_targets': Variant('smoothed targets', learner=SmoothedTargetsLearner),
-    'neumann_0': Variant('Neumann terms 0', equilibrium={'neumann_terms': 0}),
-    'neumann_2': Variant('Neumann terms 2', equilibrium={'neumann_terms': 2}),
-    'gamma_0': Variant('gamma 0', equilibrium={'sparse_weight': 0.0}),
+    'neumann_0': Variant('Neumann terms 0', changes={'equilibrium': {'neumann_terms': 0}}),
+    'neumann_2': Variant('Neumann terms 2', changes={'equilibrium': {'neumann_terms': 2}}),
+    'gamma_0': Variant('gamma 0', changes={'equilibrium': {'sparse_weight': 0.0}}),
+    'without_hinge': Variant('without hinge', changes={'equilibrium': {'hinge_weight': 0.0}}),
+    'adam': Variant('Adam alone', changes={'schedule': {'muon_rate': 0.0}}),
+    'without_mirror': Variant('without mirror', changes={'sampling': {'mirror': False}}),
+    'without_stretch': Variant('without stretch', changes={'sampling': {'stretch': 1.0}}),
+    'without_shape': Variant('without shape', changes={'shape': {'size': 1.0, 'bones': 1.0}}),
 }
 """By their names in reports and of their folders."""
 
 
 def variant_recipe(name: str, recipe: MotionDEQRecipe, seed: int) -> MotionDEQRecipe:
     """Return the recipe of a variant: the given one but for what the variant is about."""
-    return replace(
-        recipe,
-        schedule=replace(recipe.schedule, seed=seed),
-        equilibrium=replace(recipe.equilibrium, **VARIANTS[name].equilibrium),  # type: ignore[arg-type]
-    )
+    for section, changes in VARIANTS[name].changes.items():
+        recipe = replace(recipe, **{section: replace(getattr(recipe, section), **changes)})
+    return replace(recipe, schedule=replace(recipe.schedule, seed=seed))
 
 
 def variant_kind(name: str) -> str:

@@ -49,7 +49,7 @@ class Tally:
         errors: [m] mean over joints, by prediction, evaluation of f (0: the start) and horizon.
         steps: Evaluations of f until the relative residual was below 1e-3.
         residuals: Relative residual of each evaluation of f.
-        changes: [m] how much each evaluation changed the decoded motion, mean over joints and time.
+        changes: [m] of the decoded motion by each evaluation, mean over joints and time.
     """
 
     errors: list[Float64[np.ndarray, 'case step horizon']] = field(default_factory=list)

@@ -17,10 +17,17 @@ from motion_predictor_ros.checkpoint import load_checkpoint
 from motion_predictor_ros.cli import main
 from motion_predictor_ros.evaluation import ablation
 from motion_predictor_ros.evaluation.ablation_parts import VARIANTS
+from motion_predictor_ros.training.body_shape import BodyShapeConfig
+from motion_predictor_ros.training.windows import SamplingConfig
 
 SHORT = dataclasses.replace(
-    RECIPE, schedule=dataclasses.replace(RECIPE.schedule, steps=9, validate_every=2)
+    RECIPE,
+    schedule=dataclasses.replace(RECIPE.schedule, steps=9, validate_every=2, muon_rate=0.02),
+    equilibrium=dataclasses.replace(RECIPE.equilibrium, hinge_weight=0.3, hinge_limit=0.1),
+    sampling=SamplingConfig(),
+    shape=BodyShapeConfig(size=1.1, bones=1.1),
 )
+"""With everything that a variant goes without."""
 
 
 @pytest.fixture(autouse=True)
