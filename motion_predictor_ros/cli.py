@@ -17,6 +17,7 @@ from rich.console import Console
 from motion_predictor_ros.ablation_command import add_ablate
 from motion_predictor_ros.config import PipelineConfig, read_parameter_file
 from motion_predictor_ros.density_commands import (
+    add_bench_density,
     add_build_cache,
     add_density_trainings,
     add_evaluate_stochastic,
@@ -61,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     add_build_cache(commands)
     add_ablate(commands)
     bench = commands.add_parser('bench', help='measure what predictions and trainings cost')
-    _add_bench_memory(bench.add_subparsers(required=True, metavar='WHAT'))
+    costs = bench.add_subparsers(required=True, metavar='WHAT')
+    _add_bench_memory(costs)
+    add_bench_density(costs)
     convert = commands.add_parser('convert', help='make bags from motion files')
     _add_convert_deepmimic(convert.add_subparsers(required=True, metavar='FORMAT'))
     return parser

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands of `motion-predictor` that speak of densities: train, build-cache, evaluate."""
+"""The commands of `motion-predictor` that speak of densities: train, build, evaluate, bench."""
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,7 +53,7 @@ def _train_cache_flow(options: argparse.Namespace) -> None:
     from motion_predictor_ros.training.cache_flow_run import train_cache_flow
     from motion_predictor_ros.training.datasets import load_training_data
 
-    _set_threads(options)
+    _prepare_training(options)
     name, recipe = load_cache_flow_recipe(options.recipe)
     best = train_cache_flow(
         name,
@@ -99,7 +100,7 @@ def _future_data(options: argparse.Namespace) -> 'FutureData':
     from motion_predictor_ros.training.datasets import load_training_data
     from motion_predictor_ros.training.future_data import FutureData
 
-    _set_threads(options)
+    _prepare_training(options)
     _, recipe = load_cache_flow_recipe(options.recipe)
     return FutureData(recipe, load_training_data(options.data), choose_device(options.device))
 
@@ -131,13 +132,20 @@ def _build_cache(options: argparse.Namespace) -> None:
     from motion_predictor_ros.training.cache_build import build_cache
     from motion_predictor_ros.training.datasets import load_training_data
 
-    _set_threads(options)
+    _prepare_training(options)
     trained = load_cache_flow(options.checkpoint, choose_device(options.device))
     recordings = load_training_data(options.data)
     build_cache(trained, recordings, options.size, progress=True).save(
         options.out, options.storage
     )
     print(options.out)
+
+
+def _prepare_training(options: argparse.Namespace) -> None:
+    from motion_predictor_ros.training.precision import keep_freed_memory
+
+    keep_freed_memory()
+    _set_threads(options)
 
 
 def _set_threads(options: argparse.Namespace) -> None:
@@ -191,3 +199,44 @@ def _evaluate_stochastic(options: argparse.Namespace) -> None:
         print(json.dumps(report))
     else:
         print_stochastic(report, Console())
+
+
+def add_bench_density(kinds: 'Commands[argparse.ArgumentParser]') -> None:
+    """Add `bench density`."""
+    parser = kinds.add_parser('density', help='time of densities and samples of many futures')
+    parser.add_argument('--checkpoint', help='CacheFlow, name or path; default: an untrained one')
+    parser.add_argument('--cache', help='its cache, name or path')
+    parser.add_argument('--recipe', default='body_2s', help='gives an untrained model its shape')
+    parser.add_argument('--size', type=_size, default=100_000, help='futures of a made-up cache')
+    parser.add_argument('--json', action='store_true', help='print the report as JSON')
+    _add_device(parser)
+    parser.set_defaults(run=_bench_density)
+
+
+def _bench_density(options: argparse.Namespace) -> None:
+    from motion_predictor_ros.config import DensityConfig
+    from motion_predictor_ros.density.predictor import CacheFlowPredictor
+    from motion_predictor_ros.errors import ConfigError
+    from motion_predictor_ros.evaluation import bench_density
+    from motion_predictor_ros.prediction.model_file import choose_device
+    from motion_predictor_ros.training.cache_flow_recipe import load_cache_flow_recipe
+
+    if (options.checkpoint is None) != (options.cache is None):
+        raise ConfigError(
+            '--checkpoint and --cache go together: a cache belongs to its checkpoint'
+        )
+    _set_threads(options)
+    config = DensityConfig(device=options.device, futures=50, rule='nearest', root='decoded')
+    if options.checkpoint is None:
+        _, recipe = load_cache_flow_recipe(options.recipe)
+        predictor = bench_density.untrained_predictor(
+            recipe.model, recipe.layout, options.size, config, choose_device(options.device)
+        )
+    else:
+        files = {'weights': options.checkpoint, 'cache': options.cache}
+        predictor = CacheFlowPredictor.load(dataclasses.replace(config, **files))
+    report = bench_density.bench_density(predictor)
+    if options.json:
+        print(json.dumps(report))
+    else:
+        bench_density.print_density(report, Console())

@@ -17,7 +17,12 @@ from motion_predictor_ros.density.cache import FutureCache, load_cache
 from motion_predictor_ros.density.futures import Futures
 from motion_predictor_ros.density.mixture import Mixture
 from motion_predictor_ros.density.model_file import TrainedCacheFlow, load_cache_flow
-from motion_predictor_ros.density.sampling import Draws, cache_weights, draw
+from motion_predictor_ros.density.sampling import (
+    Draws,
+    cache_weights,
+    cached_log_density,
+    draw,
+)
 from motion_predictor_ros.prediction.model_file import choose_device
 from motion_predictor_ros.skeleton.frame import Window
 
@@ -114,7 +119,9 @@ class CacheFlowPredictor:
         placement = self._frame.place(self._tensor(observed[:, -1] - origin[:, 0]))
         count = poses.shape[1]
         flat = self._frame.leave(poses.flatten(1, 2), placement)
-        return flat.unflatten(1, (count, -1)).double().cpu().numpy() + origin[:, None], draws, size
+        positions = flat.unflatten(1, (count, -1)).double().cpu().numpy()
+        positions += origin[:, None]
+        return positions, draws, size
 
     @torch.inference_mode()
     def log_density(
@@ -129,6 +136,18 @@ class CacheFlowPredictor:
         poses = self._frame.enter(self._tensor(future - origin), placement)
         x = self._module.latent(past, poses)
         return self._module.log_prob(q, x).double().cpu().numpy()
+
+    @torch.inference_mode()
+    def cached_log_density(
+        self, observed: Float[np.ndarray, 'batch time joint xyz=3'], count: int
+    ) -> Float[Tensor, 'batch cached']:
+        """Return log p(x | c) of the first `count` cached futures (eq. 12) [nat].
+
+        Args:
+            observed: [m], any frame with z up.
+        """
+        _, q = self.observe(observed - self._origin(observed))
+        return cached_log_density(q, self.cache, count)
 
     def observe(
         self, observed: Float[np.ndarray, 'batch time joint xyz=3']
