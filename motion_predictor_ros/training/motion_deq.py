@@ -209,12 +209,15 @@ class MotionTask:
     def start_from(self, path: Path) -> None:
         """Begin with the weights of a checkpoint instead of random ones.
 
+        What a model needs to miss joints begins at zero if the checkpoint has none.
+
         Raises:
             CheckpointError: It holds another kind of model, or one of another shape.
         """
         checkpoint = load_checkpoint(path, self.kind)
         own = self.module.state_dict()
-        found = {name: each for name, each in checkpoint.tensors.items() if name in own}
+        found = {name: torch.zeros_like(own[name]) for name in own if name.endswith('.unseen')}
+        found |= {name: each for name, each in checkpoint.tensors.items() if name in own}
         if {n: t.shape for n, t in found.items()} != {n: t.shape for n, t in own.items()}:
             raise CheckpointError(f'{path} holds a model of another shape than the recipe')
         self.module.load_state_dict(found)

@@ -149,6 +149,10 @@ def test_a_training_may_start_from_another_ones_weights(whole_run: Path, tmp_pat
     assert second.validate()[0]['score'] == pytest.approx(min(scores(whole_run)), rel=1e-4)
     assert before > min(scores(whole_run))  # control
     assert second.header()['training']['started_from'].startswith('best@')
+    masked = dataclasses.replace(RECIPE, model=dataclasses.replace(RECIPE.model, masked=True))
+    third = task(masked)
+    third.start_from(whole_run / 'best.safetensors')
+    assert third.validate()[0]['score'] == pytest.approx(min(scores(whole_run)), rel=1e-4)
     wider = dataclasses.replace(
         RECIPE, model=dataclasses.replace(RECIPE.model, channels=RECIPE.model.channels + 1)
     )
