@@ -34,7 +34,7 @@ class CacheFlowConfig:
     seen: int = param(3, 'observed frames the decoder sees [-]', low=1, high=50)
     hidden: int = param(128, 'state of the recurrent networks [-]', low=4, high=1024)
     behaviour: int = param(128, 'behaviour latent before factorisation [-]', low=2, high=1024)
-    latent: int = param(8, 'latent x after factorisation [-]', low=1, high=64)
+    latent: int = param(8, 'latent x after factorisation [-]', low=1, high=1024)
     modes: int = param(50, 'Gaussians in the mixture q(z | c) [-]', low=1, high=1000)
     dropout: float = param(
         0.2, "share left out of the mixture's input and state in training [-]", low=0.0, high=0.9
