@@ -90,10 +90,13 @@ class PlainTorch:
         fast = self._module.vae.decoder
         inputs, hidden = fast.input.in_features, fast.hidden
         self._gru = nn.GRU(inputs, hidden, batch_first=True).requires_grad_(False)
-        self._gru.weight_ih_l0.copy_(fast.input.weight)
-        self._gru.bias_ih_l0.copy_(fast.input.bias)
-        self._gru.weight_hh_l0.copy_(fast.state.weight)
-        self._gru.bias_hh_l0.copy_(fast.state.bias)
+        weights = {
+            'weight_ih_l0': fast.input.weight,
+            'bias_ih_l0': fast.input.bias,
+            'weight_hh_l0': fast.state.weight,
+            'bias_hh_l0': fast.state.bias,
+        }
+        self._gru.load_state_dict(weights)
         self._gru.to(fast.input.weight)
         self._neighbours = BruteForce(self._cache.z)
 
