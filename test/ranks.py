@@ -19,7 +19,9 @@ from motion_predictor_ros.training.motion_deq import MotionDEQTask
 
 # One process is solved before the other, and three of four pay the hinge: both must be shared out.
 SCHEDULE = dataclasses.replace(RECIPE.schedule, steps=6, batch=4, validate_every=3)
-EQUILIBRIUM = dataclasses.replace(RECIPE.equilibrium, solver_steps=12, hinge_share=0.75)
+EQUILIBRIUM = dataclasses.replace(
+    RECIPE.equilibrium, solver_steps=12, hinge_share=0.75, hinge_limit=0.0
+)
 TASK = dataclasses.replace(RECIPE, schedule=SCHEDULE, equilibrium=EQUILIBRIUM)
 
 
