@@ -115,9 +115,8 @@ def _ablate_cache_flow(options: argparse.Namespace) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     name, recipe = load_cache_flow_recipe(options.recipe)
-    if not all(
-        1 <= size <= options.size <= 1_000_000 for size in [*options.smaller, options.size]
-    ):
+    sizes = [*options.smaller, options.size]
+    if not all(1 <= size <= options.size <= 1_000_000 for size in sizes):
         raise ConfigError('caches hold 1 to 1000000 futures, and those of --smaller no more')
     if options.steps is not None:
         if options.steps < 1:

@@ -77,6 +77,12 @@ def load_motion_deq(weights: str, device: torch.device) -> TrainedMotionDEQ:
     names = header.get('joint_names')
     if not isinstance(names, list) or len(names) != module.config.joints:
         raise CheckpointError(f'{path} names {names!r} for {module.config.joints} joints')
+    shape = (module.config.future, module.config.joints)
+    if residuals is not None and residuals.variance.shape[1:] != shape:
+        raise CheckpointError(
+            f'{path}: residual_variance is of {residuals.variance.shape[1:]} horizons and joints, '
+            f'the model of {shape}'
+        )
     return TrainedMotionDEQ(
         name=f'{path.stem}@{checkpoint.digest}',
         module=module,

@@ -89,7 +89,8 @@ def test_residuals_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     torch.set_default_dtype(torch.float32)
     path = write_weights(tmp_path / 'model.safetensors')
     stored = load_checkpoint(path, 'motion_deq')
-    for wrong in (torch.full((2, 25, 18), -1.0), torch.ones(2, 25, 17), torch.ones(25, 18)):
+    shapes = [(2, 25, 17), (25, 18), (2, 24, 18)]
+    for wrong in (torch.full((2, 25, 18), -1.0), *(torch.ones(shape) for shape in shapes)):
         save_checkpoint(path, stored.header, {**stored.tensors, 'residual_variance': wrong})
         with pytest.raises(CheckpointError, match='residual_variance'):
             load_motion_deq(str(path), CPU)
