@@ -40,7 +40,7 @@ class _RawCell(FixedPointCell):
         return Condition(
             geometry=relative,
             pattern=pattern,
-            velocity=mix_channels(self.layer.velocity.weight, velocity),
+            velocity=self.velocities(velocity),
             category=category[:, :ACTING],
             scale=relative.square().mean(dim=(1, 2, 3)).clamp_min(1e-12).sqrt(),
         )
@@ -49,34 +49,41 @@ class _RawCell(FixedPointCell):
 class WithoutEGI(_RawCell):
     """The geometry goes on as it is."""
 
-    def __init__(self, channels: int, patterns: int) -> None:
-        super().__init__(channels, patterns)
+    def __init__(
+        self, channels: int, patterns: int, layers: int = 1, feedback: float = 1.0
+    ) -> None:
+        super().__init__(channels, patterns, layers, feedback)
         del self.inject_geometry
 
     def inject(self, state: State, condition: Condition) -> State:
         """Return (G - M(G), Q)."""
-        seen = self.inject_state(state.pattern) + self.inject_pattern(condition.pattern)
+        seen = self.inject_state(self.feedback * state.pattern)
+        seen = seen + self.inject_pattern(condition.pattern)
         return State(centred(state.geometry), self.inject_out(functional.silu(seen)))
 
 
 class WithoutIPI(_RawCell):
     """The patterns go on as they are."""
 
-    def __init__(self, channels: int, patterns: int) -> None:
-        super().__init__(channels, patterns)
+    def __init__(
+        self, channels: int, patterns: int, layers: int = 1, feedback: float = 1.0
+    ) -> None:
+        super().__init__(channels, patterns, layers, feedback)
         del self.inject_state, self.inject_pattern, self.inject_out
 
     def inject(self, state: State, condition: Condition) -> State:
         """Return (P, H)."""
-        both = centred(state.geometry) + condition.geometry
+        both = self.feedback * centred(state.geometry) + condition.geometry
         return State(mix_channels(self.inject_geometry.weight, both), state.pattern)
 
 
 class DirectInjection(WithoutIPI):
     """The observation is added as it is."""
 
-    def __init__(self, channels: int, patterns: int) -> None:
-        super().__init__(channels, patterns)
+    def __init__(
+        self, channels: int, patterns: int, layers: int = 1, feedback: float = 1.0
+    ) -> None:
+        super().__init__(channels, patterns, layers, feedback)
         del self.inject_geometry
 
     def inject(self, state: State, condition: Condition) -> State:
@@ -131,6 +138,8 @@ VARIANTS: Mapping[str, Variant] = {
     'neumann_2': Variant('Neumann terms 2', changes={'equilibrium': {'neumann_terms': 2}}),
     'gamma_0': Variant('gamma 0', changes={'equilibrium': {'sparse_weight': 0.0}}),
     'without_hinge': Variant('without hinge', changes={'equilibrium': {'hinge_weight': 0.0}}),
+    'one_layer': Variant('one layer in f', changes={'model': {'layers': 1}}),
+    'feedback_1': Variant('state injected in full', changes={'model': {'feedback': 1.0}}),
     'adam': Variant('Adam alone', changes={'schedule': {'muon_rate': 0.0}}),
     'without_mirror': Variant('without mirror', changes={'sampling': {'mirror': False}}),
     'without_stretch': Variant('without stretch', changes={'sampling': {'stretch': 1.0}}),
@@ -157,7 +166,8 @@ def variant_learner(name: str, recipe: MotionDEQRecipe, device: torch.device) ->
     variant = VARIANTS[name]
     learner = variant.learner(recipe, device)
     if variant.cell is not FixedPointCell:
-        cell = variant.cell(recipe.model.channels, recipe.model.patterns)
+        model = recipe.model
+        cell = variant.cell(model.channels, model.patterns, model.layers, model.feedback)
         whole = learner.module.cell.state_dict()
         cell.load_state_dict({key: whole[key] for key in cell.state_dict()})
         learner.module.cell = cell.to(device)

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The map f(z, x) whose fixed point is the prediction: injection, one equivariant layer, a norm.
+"""The map f(z, x) whose fixed point is the prediction: injection, equivariant layers, a norm.
 
 Stage: prediction. Source: MotionDEQ (EGFL, IPFL, F_EGI, F_IPI) on the layer of EqMotion.
 Deviations, and why:
+    * the state comes back scaled by `feedback`, the observation in full. At 1, as published, every
+      step of training moves the fixed point by more than it moves f, and learning stalls; the maps
+      that read the state can still make it as loud as they need.
     * G is divided per joint by sqrt(1 + rms_j^2 / rms(X_G)^2) and H passes a LayerNorm: without a
       bound on the state, training drifts away from contraction.
     * messages and aggregation are means over joints instead of sums: the same function up to the
       weights' scale, and it does not depend on how many joints a skeleton has.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -46,14 +50,14 @@ class Condition:
     Attributes:
         geometry: Phi (X_G - M(X_G)), the injected geometry.
         pattern: The part of F_IPI's first layer that sees X_H.
-        velocity: W_vel V.
+        velocity: W_vel V of each layer, one after the other.
         category: Of each ordered pair, only the acting ones.
         scale: rms of X_G; the unit in which the state's geometry is bounded.
     """
 
     geometry: Float[Tensor, 'batch channel joint xyz=3']
     pattern: Float[Tensor, 'batch joint pattern']
-    velocity: Float[Tensor, 'batch channel joint xyz=3']
+    velocity: Float[Tensor, 'batch layer_channel joint xyz=3']
     category: Float[Tensor, 'batch acting joint joint']
     scale: Float[Tensor, ' batch']
 
@@ -143,15 +147,18 @@ class EquivariantLayer(PairModule):
 
 
 class FixedPointCell(nn.Module):
-    """f(z, x): inject the observation into the state, run the layer, bound the result."""
+    """f(z, x): inject the observation into the state, run the layers, bound the result."""
 
-    def __init__(self, channels: int, patterns: int) -> None:
+    def __init__(
+        self, channels: int, patterns: int, layers: int = 1, feedback: float = 1.0
+    ) -> None:
         super().__init__()
+        self.feedback = feedback
         self.inject_geometry = nn.Linear(channels, channels, bias=False)
         self.inject_state = nn.Linear(patterns, patterns, bias=False)
         self.inject_pattern = nn.Linear(patterns, patterns)
         self.inject_out = nn.Linear(patterns, patterns)
-        self.layer = EquivariantLayer(channels, patterns)
+        self.layers = nn.ModuleList(EquivariantLayer(channels, patterns) for _ in range(layers))
         self.norm = nn.LayerNorm(patterns)
 
     def condition(
@@ -166,21 +173,36 @@ class FixedPointCell(nn.Module):
         return Condition(
             geometry=mix_channels(self.inject_geometry.weight, relative),
             pattern=self.inject_pattern(pattern),
-            velocity=mix_channels(self.layer.velocity.weight, velocity),
+            velocity=self.velocities(velocity),
             category=category[:, :ACTING],
             scale=relative.square().mean(dim=(1, 2, 3)).clamp_min(1e-12).sqrt(),
         )
 
+    def velocities(
+        self, velocity: Float[Tensor, 'batch channel joint xyz=3']
+    ) -> Float[Tensor, 'batch layer_channel joint xyz=3']:
+        """Return W_vel V of all layers."""
+        weights = torch.cat([layer.velocity.weight for layer in self._layers()])
+        return mix_channels(weights, velocity)
+
     def forward(self, state: State, condition: Condition) -> State:
         """Evaluate f once."""
-        raw = self.layer(self.inject(state, condition), condition)
+        raw = self.inject(state, condition)
+        velocities = condition.velocity.chunk(len(self.layers), dim=1)
+        for layer, velocity in zip(self._layers(), velocities, strict=True):
+            raw = layer(raw, replace(condition, velocity=velocity))
         return State(self._bound(raw.geometry, condition.scale), self.norm(raw.pattern))
 
     def inject(self, state: State, condition: Condition) -> State:
         """Return (P, Q): the state with the observation in it (F_EGI, F_IPI)."""
-        geometry = mix_channels(self.inject_geometry.weight, centred(state.geometry))
-        pattern = functional.silu(self.inject_state(state.pattern) + condition.pattern)
+        back = self.feedback * centred(state.geometry)
+        geometry = mix_channels(self.inject_geometry.weight, back)
+        pattern = self.inject_state(self.feedback * state.pattern) + condition.pattern
+        pattern = functional.silu(pattern)
         return State(geometry + condition.geometry, self.inject_out(pattern))
+
+    def _layers(self) -> list[EquivariantLayer]:
+        return cast(list[EquivariantLayer], list(self.layers))
 
     @staticmethod
     def _bound(

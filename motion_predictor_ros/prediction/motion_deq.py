@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MotionDEQ: the predicted motion is decoded from the fixed point of one equivariant layer.
+"""MotionDEQ: the predicted motion is decoded from the fixed point of equivariant layers.
 
 Stage: prediction. Source: "Progressive Guessing to Fixed Point: Rethinking Human Motion Prediction
 with Deep Equilibrium Models" (CVPR 2026), on the backbone of EqMotion (CVPR 2023).
@@ -41,6 +41,10 @@ class MotionDEQConfig:
     period_s: float = param(0.04, 'model clock [s]', low=0.005, high=0.5)
     channels: int = param(96, 'geometric channels C [-]', low=4, high=1024)
     patterns: int = param(64, 'pattern channels D [-]', low=4, high=1024)
+    layers: int = param(1, 'equivariant layers in f [-]', low=1, high=16)
+    feedback: float = param(
+        1.0, 'how loud the state enters f beside the observation [-]', low=0.0, high=1.0
+    )
     categories: int = param(4, 'edge categories K, of which two act [-]', low=2, high=16)
     masked: bool = param(False, 'whether it was trained with joints missing [-]')
     correction: bool = param(False, 'whether a correction adapter was trained for streams [-]')
@@ -58,7 +62,7 @@ class MotionDEQ(nn.Module):
         self.geometric = GeometricFeatures(config.past, config.future, channels)
         self.patterns = PatternFeatures(config.past, config.joints, patterns, masked=config.masked)
         self.categories = EdgeCategories(channels, patterns, config.categories)
-        self.cell = FixedPointCell(channels, patterns)
+        self.cell = FixedPointCell(channels, patterns, config.layers, config.feedback)
         self.correction = CorrectionAdapter(channels, patterns) if config.correction else None
         self.out = nn.Linear(channels, config.future, bias=False)
         nn.init.uniform_(self.out.weight, -1e-2, 1e-2)

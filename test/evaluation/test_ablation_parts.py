@@ -32,7 +32,7 @@ OF_THE_METHOD = pytest.mark.parametrize(
 """The others learn otherwise, or from other windows, but the same from the same batch."""
 
 EACH = pytest.mark.parametrize('name', list(VARIANTS))
-UNSEEN = ('cell.layer.message_out', 'cell.layer.update', 'cell.norm')
+UNSEEN = ('cell.layers.0.message_out', 'cell.layers.0.update', 'cell.norm')
 CELLS = [name for name, variant in VARIANTS.items() if variant.cell is not FixedPointCell]
 
 

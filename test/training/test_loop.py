@@ -69,7 +69,7 @@ def test_an_interrupted_run_ends_where_a_whole_one_does(whole_run: Path, tmp_pat
 def test_another_seed_ends_elsewhere(whole_run: Path, tmp_path: Path) -> None:
     schedule = dataclasses.replace(SCHEDULE, seed=2, steps=1)
     train(task(dataclasses.replace(RECIPE, schedule=schedule)), schedule, tmp_path)
-    name = 'cell.layer.query.weight'
+    name = 'cell.layers.0.query.weight'
     ours, theirs = weights(tmp_path / 'last.safetensors'), weights(whole_run / 'last.safetensors')
     assert not torch.equal(ours[name], theirs[name])
 
@@ -133,7 +133,7 @@ def test_matrices_learn_by_muon_and_the_rest_by_adam_and_both_go_on_where_they_s
     for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, other)
     names = optimiser.tensors()
-    assert 'optimiser.momentum_buffer.cell.layer.attention.weight' in names
+    assert 'optimiser.momentum_buffer.cell.layers.0.attention.weight' in names
     assert 'optimiser.exp_avg.out.weight' in names
     assert 'optimiser.exp_avg.patterns.identity' in names
     fresh, _ = run(3, None)

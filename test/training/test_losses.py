@@ -86,8 +86,8 @@ def test_every_parameter_learns() -> None:
 def test_phantom_gradient_points_along_the_true_gradient() -> None:
     """Against central differences of the solved loss, for one weight matrix of the layer."""
     model = motion_deq()
-    phantom = one_graph(model)['cell.layer.query.weight']
-    weight = model.cell.layer.query.weight
+    phantom = one_graph(model)['cell.layers.0.query.weight']
+    weight = model.cell.layers[0].query.weight
     true = torch.zeros_like(phantom)
     with torch.no_grad():
         for index in range(0, weight.numel(), 4):
