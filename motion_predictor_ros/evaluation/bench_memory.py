@@ -24,7 +24,14 @@ from motion_predictor_ros.training.motion_deq import Learner, MotionDEQLearner
 from motion_predictor_ros.training.recipe import MotionDEQRecipe
 
 _OWN = MotionDEQLearner.kind
-_NAMES = {**METHODS, 'eqmotion_style': 'EqMotion style, 4 layers', 'esl8': 'one cell, 8 stages'}
+_KEPT = f'{_OWN}_kept'
+_NAMES = {
+    **METHODS,
+    _OWN: 'MotionDEQ, layers recomputed',
+    _KEPT: 'MotionDEQ, graphs kept',
+    'eqmotion_style': 'EqMotion style, 4 layers',
+    'esl8': 'one cell, 8 stages',
+}
 
 
 class SavedBytes:
@@ -116,6 +123,7 @@ class StepCost:
 def bench_memory(recipe: MotionDEQRecipe, batch: int, device: torch.device) -> dict[str, Any]:
     """Return the cost of each method's training step on random people, and ratios to MotionDEQ.
 
+    MotionDEQ's own figure is with `recompute`; `motion_deq_kept` is without it.
     `parts` says what a graph of each part of MotionDEQ holds.
 
     Raises:
@@ -125,15 +133,19 @@ def bench_memory(recipe: MotionDEQRecipe, batch: int, device: torch.device) -> d
         raise ConfigError(f'a batch needs at least one person, got {batch}')
     recipe = replace(recipe, schedule=replace(recipe.schedule, batch=batch))
     past, target = _random_people(recipe, device)
-    costs = {_OWN: _cost(MotionDEQLearner(recipe, device), past, target)}
+    costs = {}
+    for name, recompute in ((_OWN, True), (_KEPT, False)):
+        equilibrium = replace(recipe.equilibrium, recompute=recompute)
+        own = MotionDEQLearner(replace(recipe, equilibrium=equilibrium), device)
+        costs[name] = _cost(own, past, target)
     for kind in UNROLLED:
         costs[kind] = _cost(UnrolledLearner(kind, recipe, device), past, target)
     report: dict[str, Any] = {
         key: {name: asdict(cost)[key] for name, cost in costs.items()}
         for key in asdict(costs[_OWN])
     }
-    own = costs[_OWN].saved_bytes
-    report['ratio'] = {kind: costs[kind].saved_bytes / own for kind in UNROLLED}
+    least = costs[_OWN].saved_bytes
+    report['ratio'] = {name: costs[name].saved_bytes / least for name in costs if name != _OWN}
     report['parts'] = _parts(recipe, past)
     report |= {'batch': batch, 'device': str(device), 'threads': torch.get_num_threads()}
     return report

@@ -13,7 +13,7 @@ Deviations, and why:
 """
 
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -30,6 +30,7 @@ from motion_predictor_ros.prediction.layers import (
     mix_onto,
     mlp,
 )
+from motion_predictor_ros.prediction.recompute import recomputed
 
 ACTING = 2
 """Edge categories that act; the others mean "no interaction"."""
@@ -147,7 +148,13 @@ class EquivariantLayer(PairModule):
 
 
 class FixedPointCell(nn.Module):
-    """f(z, x): inject the observation into the state, run the layers, bound the result."""
+    """f(z, x): inject the observation into the state, run the layers, bound the result.
+
+    Attributes:
+        recompute: Keep no layer's graph until its gradient is asked for; slower, smaller.
+    """
+
+    recompute = False
 
     def __init__(
         self, channels: int, patterns: int, layers: int = 1, feedback: float = 1.0
@@ -190,7 +197,7 @@ class FixedPointCell(nn.Module):
         raw = self.inject(state, condition)
         velocities = condition.velocity.chunk(len(self.layers), dim=1)
         for layer, velocity in zip(self._layers(), velocities, strict=True):
-            raw = layer(raw, replace(condition, velocity=velocity))
+            raw = self._run(layer, raw, replace(condition, velocity=velocity))
         return State(self._bound(raw.geometry, condition.scale), self.norm(raw.pattern))
 
     def inject(self, state: State, condition: Condition) -> State:
@@ -200,6 +207,20 @@ class FixedPointCell(nn.Module):
         pattern = self.inject_state(self.feedback * state.pattern) + condition.pattern
         pattern = functional.silu(pattern)
         return State(geometry + condition.geometry, self.inject_out(pattern))
+
+    def _run(self, layer: EquivariantLayer, state: State, condition: Condition) -> State:
+        if not (self.recompute and torch.is_grad_enabled()):
+            return layer(state, condition)
+
+        def run(geometry: Tensor, pattern: Tensor, velocity: Tensor, category: Tensor) -> Any:
+            given = replace(condition, velocity=velocity, category=category)
+            out = layer(State(geometry, pattern), given)
+            return out.geometry, out.pattern
+
+        read = state.geometry, state.pattern, condition.velocity, condition.category
+        # W_vel acts in `condition`: the layer itself does not read it.
+        own = [p for p in layer.parameters() if p is not layer.velocity.weight]
+        return State(*recomputed(run, read, own))
 
     def _layers(self) -> list[EquivariantLayer]:
         return cast(list[EquivariantLayer], list(self.layers))

@@ -88,6 +88,7 @@ class MotionDEQLearner:
         torch.manual_seed(recipe.schedule.seed)
         self.recipe = recipe
         self.module = MotionDEQ(recipe.model).to(device)
+        self.module.cell.recompute = recipe.equilibrium.recompute
         weights = horizon_weights(recipe.model.future, recipe.equilibrium.horizon_power)
         self._weights = weights.to(device, torch.float32)
 
@@ -101,8 +102,8 @@ class MotionDEQLearner:
     ) -> dict[str, float]:
         """Accumulate the gradients of one batch, and hold as few graphs at once as possible."""
         equilibrium, last = self.recipe.equilibrium, past[:, -1]
-        condition = self.module.encode(past, seen)
-        leaves = leaves_of(condition)
+        with torch.no_grad():
+            leaves = leaves_of(self.module.encode(past, seen))
         solved = self._solve(past, seen, leaves, generator)
 
         def send_back(state: State, truth: Tensor, weight: float) -> float:
@@ -115,7 +116,8 @@ class MotionDEQLearner:
         intermediate = self.intermediate_target(target, solved.left)
         sparse = send_back(solved.sampled, intermediate, equilibrium.sparse_weight)
         hinge = self._hinge(solved.sampled, leaves, index)
-        backward_through(condition, leaves)
+        # Encoding again costs less than to keep the features' graph beside every other.
+        backward_through(self.module.encode(past, seen), leaves)
         return {'loss': loss, 'sparse': sparse, 'hinge': hinge, 'residual': solved.residual}
 
     def intermediate_target(

@@ -65,6 +65,7 @@ class EquilibriumConfig:
     neumann_terms: int = param(
         1, 'powers of df/dz in the gradient of the fixed point; 1: phantom [-]', low=0, high=100
     )
+    recompute: bool = param(False, "keep one layer's graph at a time: less memory, more time [-]")
     horizon_power: float = param(
         0.0, 'frame t of the future weighs t^-power in the loss [-]', low=0.0, high=2.0
     )
