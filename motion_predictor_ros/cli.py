@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from motion_predictor_ros.ablation_command import add_ablate
-from motion_predictor_ros.config import PipelineConfig, read_parameter_file
+from motion_predictor_ros.config import SOURCE_NAMES, PipelineConfig, read_parameter_file
 from motion_predictor_ros.density_commands import (
     add_bench_density,
     add_build_cache,
@@ -98,6 +98,9 @@ def _add_evaluate_bag(commands: 'Commands[argparse.ArgumentParser]') -> None:
     parser = commands.add_parser('bag', help='replay a bag and score what was predicted')
     parser.add_argument('bag', type=Path, help='rosbag2 folder, .mcap or .db3 (no ROS needed)')
     parser.add_argument('--topic', default='', help='skeleton topic; default: the only one')
+    parser.add_argument(
+        '--source', default='', choices=SOURCE_NAMES, help="default: by the topic's type"
+    )
     parser.add_argument('--out', type=Path, help='write report.json and scene.png here')
     parser.add_argument('--json', action='store_true', help='print the report as JSON')
     _add_model_options(parser)
@@ -108,7 +111,11 @@ def _evaluate_bag(options: argparse.Namespace) -> None:
     from motion_predictor_ros.evaluation.bag_evaluation import evaluate_bag
 
     evaluation = evaluate_bag(
-        options.bag, options.topic, _pipeline_config(options), progress=not options.json
+        options.bag,
+        options.topic,
+        _pipeline_config(options),
+        options.source,
+        progress=not options.json,
     )
     if options.out:
         evaluation.save(options.out)

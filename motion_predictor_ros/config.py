@@ -16,6 +16,7 @@ import yaml
 from motion_predictor_ros.errors import ConfigError
 
 T = TypeVar('T')
+SOURCE_NAMES = ('native', 'azure_kinect', 'zed', 'yolo', 'pose_array', 'hiros', 'mocap4r2', 'tf')
 Scalar = float | int | str | bool
 
 
@@ -42,6 +43,13 @@ class SkeletonConfig:
     """How skeletons are read and put on the model clock."""
 
     layout: str = param('body18', 'layout of incoming skeletons that name none [-]')
+    source_layout: str = param(
+        '', "layout of the source's joints; empty: the source's own, else `layout` [-]"
+    )
+    person_id: str = param('person', 'id of the person in a PoseArray, which has none [-]')
+    name_pattern: str = param(
+        '{joint}_{id}', 'how names of TF frames and markers tell joint and person [-]'
+    )
     frame: str = param('', 'accept only this frame_id; empty accepts the first one seen [-]')
     max_gap_s: float = param(
         0.2,
@@ -140,6 +148,18 @@ class PipelineConfig:
 
     skeleton: SkeletonConfig = field(default_factory=SkeletonConfig)
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
+    source: str = param(
+        'native',
+        'what publishes the skeletons; docs/sources.md says what each is [-]',
+        choices=SOURCE_NAMES,
+    )
+    fixed_frame: str = param(
+        '', "frame of all that is published; empty: the observations' own [-]"
+    )
+    extrinsic: str = param(
+        '',
+        "how the source's frame stands in fixed_frame, 'x y z qx qy qz qw'; empty asks TF [m, -]",
+    )
 
 
 def iterate_params(

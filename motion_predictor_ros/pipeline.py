@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The line: a skeleton message goes in, a predicted scene comes out.
 
-    message -> decode -> PersonBuffer -> StreamingPredictor -> ScenePrediction
-               skeleton/  skeleton/      prediction/
+    message -> Source -> FixedFrame -> PersonBuffer -> StreamingPredictor -> ScenePrediction
+               skeleton/  skeleton/     skeleton/      prediction/
 
 The live node and the bag replay call this same `Pipeline.step`, and nothing here reads a clock but
 the stamps of the messages: what is measured offline is what runs on the robot.
 """
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -18,9 +19,11 @@ from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
 from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
 from motion_predictor_ros.prediction.streaming import StreamingPredictor
 from motion_predictor_ros.skeleton.buffer import PersonBuffer
-from motion_predictor_ros.skeleton.decode import decode
+from motion_predictor_ros.skeleton.fixed_frame import FixedFrame, Lookup
 from motion_predictor_ros.skeleton.frame import Observation, Rejection, Shortfall
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.skeleton.sources import make_source
+from motion_predictor_ros.skeleton.transforms import TransformTree
 
 _TIME_JUMP_NS = NS_PER_S
 """Stamps that go back by more than this are a new time, not a late message."""
@@ -40,7 +43,16 @@ class Pipeline:
         config: PipelineConfig,
         predictor: StreamingPredictor,
         on_drop: Callable[[Rejection], None] = lambda rejection: None,
+        lookup: Lookup | None = None,
     ) -> None:
+        """Begin with nobody.
+
+        Args:
+            lookup: Knows how frames stand to each other; default: nothing does.
+
+        Raises:
+            ConfigError: Layout, source or frames do not fit.
+        """
         self.config = config
         self.predictor = predictor
         self.drops: Counter[str] = Counter()
@@ -53,7 +65,10 @@ class Pipeline:
                 f'{predictor.model!r} was made for {predictor.joint_names}; set parameter '
                 '"skeleton.layout" or "prediction.weights"'
             )
-        self._frame_id = config.skeleton.frame
+        self._source = make_source(config.source, self._layout, config.skeleton)
+        lookup = lookup or TransformTree().lookup
+        self._fixed = FixedFrame(config.fixed_frame, config.extrinsic, lookup)
+        self._frame_id = config.fixed_frame or config.skeleton.frame
         self._buffers: dict[str, PersonBuffer] = {}
         self.latest: Observation | None = None
 
@@ -62,25 +77,32 @@ class Pipeline:
         cls,
         config: PipelineConfig,
         on_drop: Callable[[Rejection], None] = lambda rejection: None,
+        lookup: Lookup | None = None,
     ) -> 'Pipeline':
         """Load and warm up the model that `config` names.
 
         Raises:
             CheckpointError: The weights cannot be used.
-            ConfigError: The layout or the device does not fit.
+            ConfigError: The layout, the source, a frame or the device does not fit.
         """
-        return cls(config, StreamingPredictor.load(config.prediction), on_drop)
+        return cls(config, StreamingPredictor.load(config.prediction), on_drop, lookup)
 
-    def step(self, message: Any) -> ScenePrediction | None:
-        """Answer one SkeletonArray-like message; None if it was refused (and counted)."""
-        return self.predict() if self.observe(message) else None
+    def step(self, message: Any, received_ns: int = 0) -> ScenePrediction | None:
+        """Answer one message of the source; None if it was refused (and counted) or incomplete."""
+        return self.predict() if self.observe(message, received_ns) else None
 
-    def observe(self, message: Any) -> bool:
-        """Take a message in without predicting; return whether it was accepted."""
+    def observe(self, message: Any, received_ns: int = 0) -> bool:
+        """Take a message in without predicting; return whether it was accepted.
+
+        Args:
+            received_ns: When it came, for messages that are empty and have no stamp.
+        """
         try:
-            observation = self._decode(message)
+            observation = self._decode(message, received_ns)
         except SkeletonFormatError as error:
             self._drop(Rejection('', error.reason, str(error)))
+            return False
+        if observation is None:
             return False
         for rejection in observation.rejected:
             self._drop(rejection)
@@ -114,15 +136,25 @@ class Pipeline:
         self._buffers.clear()
         self.predictor.reset()
         self.latest = None
-        self._frame_id = self.config.skeleton.frame
+        self._frame_id = self.config.fixed_frame or self.config.skeleton.frame
 
-    def _decode(self, message: Any) -> Observation:
-        observation = decode(message, self._layout, self.config.skeleton)
+    def learn(self, message: Any) -> None:
+        """Take in what a source says apart from its observations, such as /tf_static."""
+        self._source.learn(message)
+
+    def _decode(self, message: Any, received_ns: int) -> Observation | None:
+        seen = self._source.decode(message, received_ns)
+        if seen is None:
+            return None
+        observation = self._fixed.move(seen)
+        if not observation.frame_id:  # nobody, and the message cannot say where
+            observation = dataclasses.replace(observation, frame_id=self._frame_id)
         if self._frame_id and observation.frame_id != self._frame_id:
             raise SkeletonFormatError(
                 'unknown_frame',
                 f'frame_id {observation.frame_id!r}, but this stream began in {self._frame_id!r}; '
-                'one predictor serves one frame: set parameter "skeleton.frame", or remap',
+                'one predictor serves one frame: set parameter "fixed_frame" or "skeleton.frame", '
+                'or remap',
             )
         if self.latest is not None:
             back_ns = self.latest.stamp_ns - observation.stamp_ns

@@ -9,11 +9,10 @@ from rich.console import Console
 from tqdm import tqdm
 
 from motion_predictor_ros.config import PipelineConfig
-from motion_predictor_ros.evaluation.bags import skeleton_messages
+from motion_predictor_ros.evaluation.bag_sources import open_source
 from motion_predictor_ros.evaluation.picture import draw_scene
 from motion_predictor_ros.evaluation.replay import Case, Replay, replay, score
 from motion_predictor_ros.evaluation.report import bag_report, print_bag_report, write_json
-from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 
@@ -38,17 +37,20 @@ class BagEvaluation:
 
 
 def evaluate_bag(
-    bag: Path, topic: str, config: PipelineConfig, *, progress: bool = False
+    bag: Path, topic: str, config: PipelineConfig, source: str = '', *, progress: bool = False
 ) -> BagEvaluation:
     """Replay a bag through the pipeline and compare with what was seen later.
 
+    Args:
+        source: One of the sources; '' is found by the types of the bag's topics.
+
     Raises:
         BagError: The bag cannot be read or holds nothing to score.
-        MotionPredictorError: The model or the layout cannot be used.
+        MotionPredictorError: The model, the layout or the source cannot be used.
     """
-    pipeline = Pipeline.load(config)
-    messages = (each.message for each in skeleton_messages(bag, topic))
-    bar = tqdm(messages, unit='frame', leave=False, disable=None if progress else True)
+    recorded = open_source(bag, topic, config, source)
+    bar = tqdm(recorded.messages, unit='frame', leave=False, disable=None if progress else True)
+    pipeline = recorded.pipeline
     played = replay(bar, pipeline)
     cases = score(played)
     layout = SkeletonLayout.load(config.skeleton.layout)

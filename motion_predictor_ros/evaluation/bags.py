@@ -97,35 +97,48 @@ def read_messages(
         yield from _messages(reader, wanted)
 
 
-def skeleton_messages(path: str | Path, topic: str = '') -> Iterator[BagMessage]:
-    """Yield the SkeletonArray messages of `topic`, or of the only such topic of the bag.
+def skeleton_messages(
+    path: str | Path, topic: str = '', msgtype: str = SKELETON_ARRAY
+) -> Iterator[BagMessage]:
+    """Yield the messages of `topic`, or of the only topic of the bag that has this type.
 
     Raises:
         BagError: The bag cannot be read; no topic, or several, could be meant; or SkeletonArray
             had other fields when this was recorded.
     """
     with opened(Path(path)) as reader:
-        chosen = _skeleton_topic(Path(path), reader.connections, topic)
+        chosen = _skeleton_topic(Path(path), reader.connections, topic, msgtype)
         wanted = [
-            each
-            for each in reader.connections
-            if (each.topic, each.msgtype) == (chosen, SKELETON_ARRAY)
+            each for each in reader.connections if (each.topic, each.msgtype) == (chosen, msgtype)
         ]
-        yield from _messages(reader, wanted, ours_only=True)
+        yield from _messages(reader, wanted, ours_only=msgtype == SKELETON_ARRAY)
 
 
-def _skeleton_topic(path: Path, connections: list[Connection], topic: str) -> str:
-    found = {each.topic for each in connections if each.msgtype == SKELETON_ARRAY}
+def topic_types(path: str | Path) -> dict[str, str]:
+    """Return the type of every topic.
+
+    Raises:
+        BagError: The bag cannot be read.
+    """
+    found: dict[str, str] = {}
+    try:
+        with opened(Path(path)) as reader:
+            found = {each.topic: each.msgtype for each in reader.connections}
+    except BagError:
+        if not found:
+            raise
+    return found
+
+
+def _skeleton_topic(path: Path, connections: list[Connection], topic: str, msgtype: str) -> str:
+    found = {each.topic for each in connections if each.msgtype == msgtype}
     listing = ', '.join(sorted(f'{each.topic} [{each.msgtype}]' for each in connections))
     if topic and topic not in found:
         raise BagError(
-            f'{path}: no topic {topic!r} of type {SKELETON_ARRAY}; it holds {listing or "nothing"}'
+            f'{path}: no topic {topic!r} of type {msgtype}; it holds {listing or "nothing"}'
         )
     if not found:
-        raise BagError(
-            f'{path}: no topic of type {SKELETON_ARRAY}; it holds {listing or "nothing"}; '
-            'convert the source to SkeletonArray first'
-        )
+        raise BagError(f'{path}: no topic of type {msgtype}; it holds {listing or "nothing"}')
     if len(found) > 1 and not topic:
         raise BagError(f'{path}: several skeleton topics {sorted(found)}; name one of them')
     return topic or found.pop()

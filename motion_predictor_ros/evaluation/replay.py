@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.evaluation.bags import BagMessage
 from motion_predictor_ros.evaluation.baselines import BASELINES
 from motion_predictor_ros.evaluation.metrics import mean_joint_error
 from motion_predictor_ros.pipeline import Pipeline
@@ -65,13 +66,15 @@ class Replay:
 
 
 def replay(messages: Iterable[Any], pipeline: Pipeline) -> Replay:
-    """Step the pipeline through SkeletonArray-like messages in their order."""
+    """Step the pipeline through messages of its source, as such or from a bag, in their order."""
     scenes: list[tuple[int, ScenePrediction]] = []
     tracks: dict[tuple[int, str], Track] = {}
     step_ms: list[float] = []
-    for message in messages:
+    for each in messages:
+        recorded = isinstance(each, BagMessage)
+        message, received_ns = (each.message, each.stamp_ns) if recorded else (each, 0)
         begin = time.perf_counter()
-        scene = pipeline.step(message)
+        scene = pipeline.step(message, received_ns)
         step_ms.append(1000.0 * (time.perf_counter() - begin))
         if scene is None or pipeline.latest is None:
             continue

@@ -220,8 +220,15 @@ class StreamingPredictor:
         )
 
     def _inferred(self, window: Window) -> str:
-        names = [self.joint_names[joint] for joint in np.flatnonzero(~window.seen)]
-        return f'out of sight, inferred: {", ".join(names)}' if names else ''
+        absent = np.zeros_like(window.seen) if window.inferred is None else window.inferred
+        said = [
+            ('out of sight, inferred', self._names(~window.seen & ~absent)),
+            ('not in the source, inferred', self._names(absent)),
+        ]
+        return '; '.join(f'{what}: {", ".join(names)}' for what, names in said if names)
+
+    def _names(self, joints: Bool[np.ndarray, ' joint']) -> list[str]:
+        return [self.joint_names[joint] for joint in np.flatnonzero(joints)]
 
 
 @dataclass(frozen=True)

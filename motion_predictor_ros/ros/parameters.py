@@ -27,7 +27,7 @@ class NodeConfig:
     auto_activate: bool = param(
         True, 'configure and activate at start; false waits for a lifecycle manager [-]'
     )
-    input_topic: str = param('skeletons', 'topic of the observations, SkeletonArray [-]')
+    input_topic: str = param('skeletons', "topic of the observations; source 'tf' hears /tf [-]")
     queue: int = param(
         50, 'observations that may wait; beyond it the oldest is lost [-]', low=1, high=1000
     )

@@ -8,7 +8,7 @@ costs predictions (counted as `superseded`) and never observations.
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -18,21 +18,21 @@ from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import ConfigError, MotionPredictorError
-from motion_predictor_ros.msg import SkeletonArray
 from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.ros.diagnostics import Statistics, diagnose
 from motion_predictor_ros.ros.outputs import Outputs
 from motion_predictor_ros.ros.parameters import NodeConfig, check_changes, declare, read
 from motion_predictor_ros.ros.process import ros, spin
+from motion_predictor_ros.ros.sources import SourceSubscription, message_class
 from motion_predictor_ros.ros.throttled_log import ThrottledLog
+from motion_predictor_ros.ros.transforms import LiveTransforms
 from motion_predictor_ros.ros.worker import Worker
 from motion_predictor_ros.skeleton.frame import Rejection
+from motion_predictor_ros.skeleton.sources import SOURCES
 
 NAME = 'motion_predictor'
 NOT_CERTIFIED = (
@@ -40,12 +40,12 @@ NOT_CERTIFIED = (
     'speed-and-separation function, never instead of one.'
 )
 
-Arrival = tuple[Any, float]
-"""A message and when it came [s], on the monotonic clock."""
+Arrival = tuple[Callable[[Pipeline], bool], float]
+"""What takes a message in, and when it came [s], on the monotonic clock."""
 
 
 class PredictorNode(LifecycleNode):  # type: ignore[misc]
-    """Answers SkeletonArray with PredictedMotionArray."""
+    """Answers skeletons of any source with PredictedMotionArray."""
 
     def __init__(self) -> None:
         """Declare parameters and begin to publish diagnostics.
@@ -62,7 +62,8 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         self.add_post_set_parameters_callback(self._apply_parameters)
         self._pipeline: Pipeline | None = None
         self._worker: Worker[Arrival] | None = None
-        self._subscription: Any = None
+        self._subscription: SourceSubscription | None = None
+        self._transforms: LiveTransforms | None = None
         self._outputs: Outputs | None = None
         self._failure = ''
         self._statistics = Statistics()
@@ -107,7 +108,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         self._worker = Worker(self.settings.queue, self._work, warm_up)
         try:
             self._worker.start()
-            self._subscribe()
+            self._subscription = self._subscribe()
         except Exception as error:
             return self._fail('activate', error)
         self.get_logger().info(f'predicting from {self._subscription.topic_name}')
@@ -136,17 +137,19 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
 
     def _load(self) -> None:
         config, self.settings = read(self, PipelineConfig), read(self, NodeConfig)
-        pipeline = Pipeline.load(config, self._on_rejection)
+        message_class(SOURCES[config.source].msgtype, f'source {config.source!r}')
+        if config.fixed_frame and not config.extrinsic:
+            self._transforms = LiveTransforms(self)
+        lookup = self._transforms.lookup if self._transforms is not None else None
+        pipeline = Pipeline.load(config, self._on_rejection, lookup)
         self._outputs = Outputs(self, pipeline, self.settings)
         self._pipeline = pipeline
 
-    def _subscribe(self) -> None:
-        self._subscription = self.create_subscription(
-            SkeletonArray,
-            self.settings.input_topic,
-            self._on_skeletons,
-            QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+    def _subscribe(self) -> SourceSubscription:
+        assert self._pipeline is not None
+        source = self._pipeline.config.source
+        return SourceSubscription(
+            self, source, self.settings.input_topic, self._on_skeletons, self._on_static
         )
 
     def _fail(self, doing: str, error: Exception) -> TransitionCallbackReturn:
@@ -161,7 +164,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
 
     def _stop(self) -> None:
         if self._subscription is not None:
-            self.destroy_subscription(self._subscription)
+            self._subscription.close()
         if self._worker is not None:
             self._worker.stop()
         if self._pipeline is not None:
@@ -172,12 +175,21 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         self._stop()
         if self._outputs is not None:
             self._outputs.close()
-        self._pipeline, self._outputs = None, None
+        if self._transforms is not None:
+            self._transforms.close()
+        self._pipeline, self._outputs, self._transforms = None, None, None
 
-    def _on_skeletons(self, message: SkeletonArray) -> None:
+    def _on_skeletons(self, message: Any) -> None:
+        received_ns = self.get_clock().now().nanoseconds
+        self._put(lambda pipeline: pipeline.observe(message, received_ns))
+
+    def _on_static(self, message: Any) -> None:
+        self._put(lambda pipeline: bool(pipeline.learn(message)))
+
+    def _put(self, take_in: Callable[[Pipeline], bool]) -> None:
         arrival_s = self._statistics.received()
         assert self._worker is not None
-        if not self._worker.put((message, arrival_s)):
+        if not self._worker.put((take_in, arrival_s)):
             self._drop('queue_overflow', f'more than {self.settings.queue} observations waited')
 
     def _work(self, waiting: list[Arrival]) -> None:
@@ -194,7 +206,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         started_s = time.monotonic()
         assert self._pipeline is not None and self._outputs is not None
         resets = self._pipeline.resets
-        accepted = sum(self._pipeline.observe(message) for message, _ in waiting)
+        accepted = sum(take_in(self._pipeline) for take_in, _ in waiting)
         if self._pipeline.resets > resets:
             self._warnings.warn('time_jump', 'time went back: everybody is forgotten')
         if accepted > 1:

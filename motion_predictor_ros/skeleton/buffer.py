@@ -98,9 +98,8 @@ class PersonBuffer:
         there = np.flatnonzero(~missing)
         resampled = resample(stamps_s, positions[:, there], confidences[:, there], self._times_s)
         restarted, self._restarted = self._restarted, False
-        return Window(
-            newest.person_id, newest.stamp_ns, *self._whole(missing, *resampled), restarted
-        )
+        whole = self._whole(missing, *resampled)
+        return Window(newest.person_id, newest.stamp_ns, *whole, restarted, newest.inferred)
 
     def _whole(
         self,

@@ -39,6 +39,8 @@ class SkeletonFrame:
     Attributes:
         positions: [m] in the observation's frame; NaN where a joint was not observed.
         confidences: 0..1; 0 where a joint was not observed.
+        inferred: Joints that the source never gives and that were put in place by the others, with
+            confidence 0; None if there are none.
     """
 
     person_id: str
@@ -46,6 +48,7 @@ class SkeletonFrame:
     positions: Float64[np.ndarray, 'joint xyz=3']
     confidences: Float32[np.ndarray, ' joint']
     tracking: TrackingState = TrackingState.TRACKED
+    inferred: Bool[np.ndarray, ' joint'] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class Window:
         confidences: 0..1, 0 where filled.
         restarted: The person's history began anew since the previous window (gap, jump, first
             window): state carried over from earlier windows is void.
+        inferred: Joints that the source never gives, put in place by the others; None if it gives
+            them all.
 
     A joint that was out of sight stands where its nearest seen neighbour does, never observed.
     """
@@ -87,6 +92,7 @@ class Window:
     observed: Bool[np.ndarray, 'time joint']
     confidences: Float32[np.ndarray, 'time joint']
     restarted: bool
+    inferred: Bool[np.ndarray, ' joint'] | None = None
 
     @property
     def seen(self) -> Bool[np.ndarray, ' joint']:

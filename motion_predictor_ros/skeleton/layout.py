@@ -18,6 +18,8 @@ from jaxtyping import Int64
 from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
 from motion_predictor_ros.share import resolve_file
 
+_ENTRIES = ('joints', 'mirror', 'root', 'to')
+
 
 @dataclass(frozen=True)
 class SkeletonLayout:
@@ -90,13 +92,18 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return mapping
 
 
+def read_layout_file(path: Path) -> Any:
+    """Read a layout's YAML; a key that is given twice raises `ConfigError`."""
+    return yaml.load(path.read_text(encoding='utf-8'), _UniqueKeyLoader)
+
+
 def _from_yaml(path: Path) -> SkeletonLayout:
-    content = yaml.load(path.read_text(encoding='utf-8'), _UniqueKeyLoader)
+    content = read_layout_file(path)
     if not isinstance(content, Mapping) or not content.get('joints'):
         raise ConfigError('no joints; expected "joints:", a mapping of joint name to parent name')
-    unknown = sorted(str(key) for key in content if key not in ('joints', 'mirror', 'root'))
+    unknown = sorted(str(key) for key in content if key not in _ENTRIES)
     if unknown:
-        raise ConfigError(f'unknown entries {unknown}; known: joints, mirror, root')
+        raise ConfigError(f'unknown entries {unknown}; known: {", ".join(_ENTRIES)}')
     joints = _name_mapping(content['joints'], 'joints')
     names = tuple(joints)
     parents = _parents(joints)

@@ -113,7 +113,7 @@ def test_without_joint_names_the_order_is_that_of_the_layout(layout: str) -> Non
 
 
 def test_with_joint_names_the_layout_of_the_source_does_not_matter() -> None:
-    foreign = message(layout='coco17')
+    foreign = message(layout='tracker9')
     assert_same(decode(foreign, LAYOUT, CONFIG), decode(message(), LAYOUT, CONFIG))
 
 
@@ -186,7 +186,7 @@ MESSAGE_FAULTS: dict[str, tuple[str, Callable[[], Any], str]] = {
         'layout_mismatch', lambda: message(joint_names=['nose']), r'skeleton\.layout',
     ),
     'another layout and no joint names': (
-        'layout_mismatch', lambda: message(joint_names=[], layout='coco17'), 'coco17.*body18',
+        'layout_mismatch', lambda: message(joint_names=[], layout='tracker9'), 'tracker9.*body18',
     ),
     'no frame': ('unknown_frame', lambda: message(header=header(frame_id='')), 'frame_id'),
     'stamp zero': ('bad_stamp', lambda: message(header=header(0, 0)), 'fill the stamp'),

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where frames stand to each other, and when: rigid motions and a tree of them, as tf2 keeps it.
+
+Stage: skeleton. Serves bags, which hold /tf without tf2, and machines on which tf2_ros is not
+installed. Quaternions are xyzw; transforms3d has w first.
+"""
+
+from bisect import bisect_left
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+from transforms3d import quaternions
+
+from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
+
+_TIME_JUMP_NS = NS_PER_S
+_MOST_LINKS = 100
+
+
+@dataclass(frozen=True)
+class Rigid:
+    """A turn and then a shift: x -> R x + t."""
+
+    turn: Float64[np.ndarray, 'xyz=3 xyz=3']
+    shift: Float64[np.ndarray, ' xyz=3']
+
+    @classmethod
+    def from_quaternion(cls, shift: Any, quat_xyzw: Any) -> 'Rigid':
+        """Build from a shift [m] and a quaternion, which is normalised.
+
+        Raises:
+            ValueError: The quaternion is zero, or a number is not finite.
+        """
+        x, y, z, w = (float(each) for each in quat_xyzw)
+        numbers = np.array([*shift, x, y, z, w], dtype=np.float64)
+        if len(numbers) != 7 or not np.isfinite(numbers).all() or not numbers[3:].any():
+            raise ValueError(f'not x y z [m] and a quaternion xyzw: {numbers.tolist()}')
+        return cls(quaternions.quat2mat([w, x, y, z]), numbers[:3])
+
+    @classmethod
+    def parse(cls, text: str) -> 'Rigid':
+        """Read `x y z qx qy qz qw`.
+
+        Raises:
+            ConfigError: The text is something else.
+        """
+        try:
+            numbers = [float(word) for word in text.replace(',', ' ').split()]
+            return cls.from_quaternion(numbers[:3], numbers[3:])
+        except ValueError as error:
+            raise ConfigError(
+                f'extrinsic {text!r} is not "x y z qx qy qz qw" in metres: {error}'
+            ) from error
+
+    def apply(
+        self, points: Float64[np.ndarray, '*some xyz=3']
+    ) -> Float64[np.ndarray, '*some xyz=3']:
+        """Move points; NaN stays NaN."""
+        return np.asarray(points @ self.turn.T + self.shift)
+
+    def __matmul__(self, first: 'Rigid') -> 'Rigid':
+        """Return: `first`, and then this."""
+        return Rigid(self.turn @ first.turn, self.apply(first.shift))
+
+    def inverse(self) -> 'Rigid':
+        """Return the way back."""
+        return Rigid(self.turn.T, -self.turn.T @ self.shift)
+
+    def towards(self, other: 'Rigid', part: float) -> 'Rigid':
+        """Interpolate: the shift straight, the turn about one axis at one rate."""
+        axis, angle = quaternions.quat2axangle(quaternions.mat2quat(self.turn.T @ other.turn))
+        step = quaternions.quat2mat(quaternions.axangle2quat(axis, part * angle))
+        return Rigid(self.turn @ step, (1.0 - part) * self.shift + part * other.shift)
+
+
+@dataclass
+class _Link:
+    """How one frame stood in its parent, oldest first; a static one always stands the same."""
+
+    parent: str
+    static: bool
+    stamps_ns: deque[int] = field(default_factory=deque)
+    motions: deque[Rigid] = field(default_factory=deque)
+
+    def at(self, stamp_ns: int) -> Rigid | None:
+        if self.static:
+            return self.motions[-1]
+        after = bisect_left(self.stamps_ns, stamp_ns)
+        if after < len(self.stamps_ns) and self.stamps_ns[after] == stamp_ns:
+            return self.motions[after]
+        if after in (0, len(self.stamps_ns)):
+            return None
+        begin_ns, end_ns = self.stamps_ns[after - 1], self.stamps_ns[after]
+        part = (stamp_ns - begin_ns) / (end_ns - begin_ns)
+        return self.motions[after - 1].towards(self.motions[after], part)
+
+
+class TransformTree:
+    """Every frame's parent and motion in it over the last seconds."""
+
+    def __init__(self, keep_s: float = 10.0) -> None:
+        """Begin empty.
+
+        Args:
+            keep_s: How far back one may ask [s].
+        """
+        self._keep_ns = round(keep_s * NS_PER_S) if np.isfinite(keep_s) else None
+        self._links: dict[str, _Link] = {}
+        self._newest_ns = 0
+
+    def add(self, msg: Any, static: bool = False) -> list[str]:
+        """Take a tf2_msgs/TFMessage-like message in; return the frames it moved.
+
+        What is no rigid motion is passed over, as tf2 does.
+        """
+        moved = []
+        for each in msg.transforms:
+            stamp = each.header.stamp
+            stamp_ns = int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
+            shift, turn = each.transform.translation, each.transform.rotation
+            try:
+                motion = Rigid.from_quaternion(
+                    (shift.x, shift.y, shift.z), (turn.x, turn.y, turn.z, turn.w)
+                )
+            except ValueError:
+                continue
+            child, parent = each.child_frame_id.lstrip('/'), each.header.frame_id.lstrip('/')
+            if child and parent and child != parent:
+                self._set(child, parent, stamp_ns, motion, static)
+                moved.append(child)
+        return moved
+
+    def frames(self) -> list[str]:
+        """List the frames that have a parent."""
+        return list(self._links)
+
+    def chain(self, frame: str) -> list[str]:
+        """List a frame, its parent and so on to the top."""
+        found = [frame]
+        while (link := self._links.get(found[-1])) is not None and len(found) < _MOST_LINKS:
+            found.append(link.parent)
+        return found
+
+    def newest_ns(self, frame: str) -> int | None:
+        """Return when a frame last moved in its parent; None if it stands still or is unknown."""
+        link = self._links.get(frame)
+        return None if link is None or link.static else link.stamps_ns[-1]
+
+    def lookup(self, target: str, source: str, stamp_ns: int) -> Rigid:
+        """Return what turns coordinates in `source` into those in `target`, at that time.
+
+        Raises:
+            SkeletonFormatError: `no_transform`; the frames are not connected, or not at that time.
+        """
+        ups, downs = self.chain(source), self.chain(target)
+        common = next((frame for frame in ups if frame in downs), None)
+        if common is None:
+            raise SkeletonFormatError(
+                'no_transform',
+                f'no transform from {source!r} to {target!r}: TF knows '
+                f'{self.frames() or "nothing"}; is the frame spelt as in TF, and does '
+                'its driver or a robot_state_publisher run?',
+            )
+        up = self._climb(ups[: ups.index(common)], stamp_ns)
+        down = self._climb(downs[: downs.index(common)], stamp_ns)
+        return down.inverse() @ up
+
+    def _climb(self, frames: list[str], stamp_ns: int) -> Rigid:
+        motion = Rigid(np.eye(3), np.zeros(3))
+        for frame in frames:
+            step = self._links[frame].at(stamp_ns)
+            if step is None:
+                known = self._links[frame].stamps_ns
+                ahead_s = (stamp_ns - known[-1]) / NS_PER_S
+                raise SkeletonFormatError(
+                    'no_transform',
+                    f'frame {frame!r} is not known at the time of the observation, '
+                    f'{ahead_s:.3f} s after the newest of {len(known)}; have tracker and TF the '
+                    'same clock?',
+                )
+            motion = step @ motion
+        return motion
+
+    def _set(self, child: str, parent: str, stamp_ns: int, motion: Rigid, static: bool) -> None:
+        if not static:
+            if stamp_ns < self._newest_ns - _TIME_JUMP_NS:
+                self._forget_moving(stamp_ns)
+            self._newest_ns = max(self._newest_ns, stamp_ns)
+        link = self._links.get(child)
+        if link is None or link.parent != parent or link.static != static:
+            link = self._links[child] = _Link(parent, static)
+        if not static and link.stamps_ns and stamp_ns <= link.stamps_ns[-1]:
+            return  # late or repeated; tf2 sorts them in, but publishers send them in order
+        link.stamps_ns.append(stamp_ns)
+        link.motions.append(motion)
+        self._trim(link)
+
+    def _trim(self, link: _Link) -> None:
+        if link.static:
+            while len(link.motions) > 1:
+                link.stamps_ns.popleft()
+                link.motions.popleft()
+        elif self._keep_ns is not None:
+            while link.stamps_ns[0] < self._newest_ns - self._keep_ns and len(link.stamps_ns) > 1:
+                link.stamps_ns.popleft()
+                link.motions.popleft()
+
+    def forget_gone(self) -> None:
+        """Drop frames that have not moved for longer than is kept; ids come and go."""
+        if self._keep_ns is None:
+            return
+        for frame, link in list(self._links.items()):
+            if not link.static and link.stamps_ns[-1] < self._newest_ns - self._keep_ns:
+                del self._links[frame]
+
+    def _forget_moving(self, stamp_ns: int) -> None:
+        """Begin anew: time has jumped back, as when a bag loops."""
+        self._links = {frame: link for frame, link in self._links.items() if link.static}
+        self._newest_ns = stamp_ns
