@@ -184,7 +184,11 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         self._put(lambda pipeline: pipeline.observe(message, received_ns))
 
     def _on_static(self, message: Any) -> None:
-        self._put(lambda pipeline: bool(pipeline.learn(message)))
+        def learn(pipeline: Pipeline) -> bool:
+            pipeline.learn(message)
+            return False
+
+        self._put(learn)
 
     def _put(self, take_in: Callable[[Pipeline], bool]) -> None:
         arrival_s = self._statistics.received()
