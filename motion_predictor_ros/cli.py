@@ -24,6 +24,7 @@ from motion_predictor_ros.density_commands import (
 )
 from motion_predictor_ros.errors import MotionPredictorError
 from motion_predictor_ros.mocap_commands import add_mocap_evaluations
+from motion_predictor_ros.source_commands import add_source_evaluations, add_train_proportions
 
 _ERRORS = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate_bag(kinds)
     add_mocap_evaluations(kinds)
     add_evaluate_stochastic(kinds)
+    add_source_evaluations(kinds)
     train = commands.add_parser('train', help='train a model')
     models = train.add_subparsers(required=True, metavar='MODEL')
     _add_train(models, 'motion-deq', 'train MotionDEQ by a recipe')
@@ -59,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(models, 'esl8', "train MotionDEQ's cell unrolled eight times, to compare with")
     _add_train_correction(models)
     add_density_trainings(models)
+    add_train_proportions(models)
     add_build_cache(commands)
     add_ablate(commands)
     bench = commands.add_parser('bench', help='measure what predictions and trainings cost')

@@ -51,6 +51,11 @@ class SkeletonConfig:
         '{joint}_{id}', 'how names of TF frames and markers tell joint and person [-]'
     )
     frame: str = param('', 'accept only this frame_id; empty accepts the first one seen [-]')
+    up: str = param(
+        'z',
+        'axis of the frame that points up; people upside down are refused [-]',
+        choices=('z', '-z', 'y', '-y', 'x', '-x', 'unknown'),
+    )
     max_gap_s: float = param(
         0.2,
         'longest gap that is filled and marked; longer ones reset the person [s]',
@@ -159,6 +164,9 @@ class PipelineConfig:
     extrinsic: str = param(
         '',
         "how the source's frame stands in fixed_frame, 'x y z qx qy qz qw'; empty asks TF [m, -]",
+    )
+    associate: bool = param(
+        False, "tell people apart by their motion instead of believing the tracker's ids [-]"
     )
 
 

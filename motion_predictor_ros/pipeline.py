@@ -10,7 +10,7 @@ the stamps of the messages: what is measured offline is what runs on the robot.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from motion_predictor_ros.config import PipelineConfig
@@ -20,8 +20,16 @@ from motion_predictor_ros.prediction.prediction import Prediction, ScenePredicti
 from motion_predictor_ros.prediction.streaming import StreamingPredictor
 from motion_predictor_ros.skeleton.buffer import PersonBuffer
 from motion_predictor_ros.skeleton.fixed_frame import FixedFrame, Lookup
-from motion_predictor_ros.skeleton.frame import Observation, Rejection, Shortfall
+from motion_predictor_ros.skeleton.frame import (
+    Observation,
+    Rejection,
+    Shortfall,
+    Validity,
+    Window,
+)
+from motion_predictor_ros.skeleton.identity import Identities, Restart
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.skeleton.plausible import Plausibility
 from motion_predictor_ros.skeleton.sources import make_source
 from motion_predictor_ros.skeleton.transforms import TransformTree
 
@@ -35,6 +43,8 @@ class Pipeline:
     Attributes:
         drops: How often something was refused, by reason.
         resets: How often time jumped back and everything began anew.
+        restarts: How often a person's history and warm start were dropped, by reason: `gap`,
+            `jump`, `flip`, `swap`.
         latest: The last observation that was accepted.
     """
 
@@ -44,6 +54,7 @@ class Pipeline:
         predictor: StreamingPredictor,
         on_drop: Callable[[Rejection], None] = lambda rejection: None,
         lookup: Lookup | None = None,
+        on_restart: Callable[[Restart], None] = lambda restart: None,
     ) -> None:
         """Begin with nobody.
 
@@ -56,8 +67,9 @@ class Pipeline:
         self.config = config
         self.predictor = predictor
         self.drops: Counter[str] = Counter()
+        self.restarts: Counter[str] = Counter()
         self.resets = 0
-        self._on_drop = on_drop
+        self._on_drop, self._on_restart = on_drop, on_restart
         self._layout = SkeletonLayout.load(config.skeleton.layout)
         if self._layout.joint_names != predictor.joint_names:
             raise ConfigError(
@@ -68,6 +80,8 @@ class Pipeline:
         self._source = make_source(config.source, self._layout, config.skeleton)
         lookup = lookup or TransformTree().lookup
         self._fixed = FixedFrame(config.fixed_frame, config.extrinsic, lookup)
+        self._plausible = Plausibility(self._layout, config.skeleton.up)
+        self._identities = self._nobody()
         self._frame_id = config.fixed_frame or config.skeleton.frame
         self._buffers: dict[str, PersonBuffer] = {}
         self.latest: Observation | None = None
@@ -78,6 +92,7 @@ class Pipeline:
         config: PipelineConfig,
         on_drop: Callable[[Rejection], None] = lambda rejection: None,
         lookup: Lookup | None = None,
+        on_restart: Callable[[Restart], None] = lambda restart: None,
     ) -> 'Pipeline':
         """Load and warm up the model that `config` names.
 
@@ -85,7 +100,7 @@ class Pipeline:
             CheckpointError: The weights cannot be used.
             ConfigError: The layout, the source, a frame or the device does not fit.
         """
-        return cls(config, StreamingPredictor.load(config.prediction), on_drop, lookup)
+        return cls(config, StreamingPredictor.load(config.prediction), on_drop, lookup, on_restart)
 
     def step(self, message: Any, received_ns: int = 0) -> ScenePrediction | None:
         """Answer one message of the source; None if it was refused (and counted) or incomplete."""
@@ -106,7 +121,8 @@ class Pipeline:
             return False
         for rejection in observation.rejected:
             self._drop(rejection)
-        self._buffer(observation)
+        observation, restarts = self._identities.follow(observation)
+        self._buffer(observation, restarts)
         self.latest = observation
         return True
 
@@ -114,7 +130,9 @@ class Pipeline:
         """Predict everybody in the latest observation, in one batch."""
         if self.latest is None:
             return None
-        views = [self._buffers[person.person_id].window() for person in self.latest.people]
+        views = [
+            self._judge(self._buffers[person.person_id].window()) for person in self.latest.people
+        ]
         shortfalls = [view for view in views if isinstance(view, Shortfall)]
         windows = [view for view in views if not isinstance(view, Shortfall)]
         answers = {each.person_id: each for each in self.predictor.predict(windows)}
@@ -134,6 +152,7 @@ class Pipeline:
     def reset(self) -> None:
         """Forget everybody; counters stay."""
         self._buffers.clear()
+        self._identities = self._nobody()
         self.predictor.reset()
         self.latest = None
         self._frame_id = self.config.fixed_frame or self.config.skeleton.frame
@@ -169,7 +188,22 @@ class Pipeline:
         self._frame_id = observation.frame_id
         return observation
 
-    def _buffer(self, observation: Observation) -> None:
+    def _nobody(self) -> Identities:
+        forget_after_s = self.config.skeleton.forget_after_s
+        return Identities(self._layout, self.config.associate, forget_after_s)
+
+    def _judge(self, view: Window | Shortfall) -> Window | Shortfall:
+        """Refuse the window of somebody who cannot be a person as they are."""
+        fault = None if isinstance(view, Shortfall) else self._plausible.fault(view)
+        if fault is None:
+            return view
+        reason, message = fault
+        self.predictor.forget([view.person_id])
+        self._drop(Rejection(view.person_id, reason, f'person {view.person_id!r}: {message}'))
+        said = f'{reason}: {message}'
+        return Shortfall(view.person_id, view.stamp_ns, Validity.OUT_OF_DISTRIBUTION, said)
+
+    def _buffer(self, observation: Observation, restarts: Sequence[Restart]) -> None:
         """Hand everybody to their buffer, and forget those who left."""
         skeleton = self.config.skeleton
         for person in observation.people:
@@ -181,9 +215,15 @@ class Pipeline:
                     skeleton,
                     skeleton.max_missing_joints if self.predictor.infers_missing_joints else 0,
                 )
-            reason = self._buffers[person.person_id].add(person)
+            buffer = self._buffers[person.person_id]
+            void = [each for each in restarts if each.person_id == person.person_id]
+            if void:
+                buffer.begin_anew(void[0].reason)
+            reason = buffer.add(person)
             # The message is newer than the last one, so everybody in it is newer too.
             assert reason is None, reason
+            if void or buffer.restart:
+                self._tell(void[0] if void else _restart(person.person_id, buffer.restart))
         self._forget(observation.stamp_ns - round(skeleton.forget_after_s * NS_PER_S))
 
     def _forget(self, before_ns: int) -> None:
@@ -196,6 +236,19 @@ class Pipeline:
             del self._buffers[person_id]
         self.predictor.forget(gone)
 
+    def _tell(self, restart: Restart) -> None:
+        self.restarts[restart.reason] += 1
+        self._on_restart(restart)
+
     def _drop(self, rejection: Rejection) -> None:
         self.drops[rejection.reason] += 1
         self._on_drop(rejection)
+
+
+def _restart(person_id: str, reason: str) -> Restart:
+    what = {
+        'gap': 'was not seen for longer than "skeleton.max_gap_s"',
+        'jump': 'moved faster than "skeleton.max_speed_m_s": another person with this id?',
+    }
+    message = f'person {person_id!r} {what[reason]}; history and warm start dropped'
+    return Restart(person_id, reason, message)

@@ -2,16 +2,19 @@
 """The line as a whole: what comes out for what goes in, and what is said of the rest."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from models import write_weights
 from scenes import START_NS, message, stream
+from skeleton.test_sources import BODY, POSE
 
 from motion_predictor_ros.config import PipelineConfig, PredictionConfig, SkeletonConfig
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.skeleton.frame import Rejection, Validity
+from motion_predictor_ros.skeleton.identity import Restart
 
 
 @pytest.fixture(scope='module')
@@ -170,3 +173,44 @@ def test_a_layout_that_does_not_fit_the_model_is_refused(weights: Path, tmp_path
     path.write_text("joints: {hip: '', head: hip}")
     with pytest.raises(ConfigError, match='was made for'):
         load(weights, layout=str(path))
+
+
+def body(time_s: float, pose: np.ndarray, who: str = 'ann') -> SimpleNamespace:
+    """Return a message of somebody who walks with the joints of `pose` [m]."""
+    moved = (pose + time_s * np.array([0.8, 0.0, 0.0])).astype(np.float32).ravel()
+    return message(time_s, who, positions=moved)
+
+
+def test_mirrored_people_are_said_and_never_predicted(weights: Path) -> None:
+    told: list[Rejection] = []
+    pipeline = load(weights)
+    pipeline._on_drop = told.append
+    mirrored = POSE[list(BODY.mirror)]
+    scenes = [pipeline.step(body(step / 30, mirrored)) for step in range(36)]
+    last = scenes[-1].people[0]
+    assert (last.validity, last.positions) == (Validity.OUT_OF_DISTRIBUTION, None)
+    assert 'left and right are swapped' in last.reason
+    assert pipeline.drops['mirrored'] == sum(
+        scene.people[0].validity == Validity.OUT_OF_DISTRIBUTION for scene in scenes if scene
+    )
+    assert told[-1].person_id == 'ann' and 'source_layout' in told[-1].message
+    sound = load(weights)
+    for step in range(36):
+        scene = sound.step(body(step / 30, POSE))
+    assert scene.people[0].validity == Validity.OK
+    assert not sound.drops
+
+
+def test_a_flip_and_a_jump_drop_history_and_warm_start_and_are_said(weights: Path) -> None:
+    pipeline = load(weights)
+    said: list[Restart] = []
+    pipeline._on_restart = said.append
+    for step in range(36):
+        scene = pipeline.step(body(step / 30, POSE))
+    assert scene.people[0].validity == Validity.OK
+    flipped = pipeline.step(body(36 / 30, POSE[list(BODY.mirror)]))
+    assert flipped.people[0].validity == Validity.WARMING_UP
+    pipeline.step(body(37 / 30, POSE[list(BODY.mirror)] + np.array([3.0, 0.0, 0.0])))
+    assert [each.reason for each in said] == ['flip', 'jump']
+    assert pipeline.restarts == {'flip': 1, 'jump': 1}
+    assert "'ann'" in said[0].message and 'warm start dropped' in said[1].message

@@ -32,6 +32,7 @@ from motion_predictor_ros.ros.throttled_log import ThrottledLog
 from motion_predictor_ros.ros.transforms import LiveTransforms
 from motion_predictor_ros.ros.worker import Worker
 from motion_predictor_ros.skeleton.frame import Rejection
+from motion_predictor_ros.skeleton.identity import Restart
 from motion_predictor_ros.skeleton.sources import SOURCES
 
 NAME = 'motion_predictor'
@@ -141,7 +142,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         if config.fixed_frame and not config.extrinsic:
             self._transforms = LiveTransforms(self)
         lookup = self._transforms.lookup if self._transforms is not None else None
-        pipeline = Pipeline.load(config, self._on_rejection, lookup)
+        pipeline = Pipeline.load(config, self._on_rejection, lookup, self._on_restart)
         self._outputs = Outputs(self, pipeline, self.settings)
         self._pipeline = pipeline
 
@@ -231,6 +232,9 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
     def _on_rejection(self, rejection: Rejection) -> None:
         self._drop(rejection.reason, rejection.message)
 
+    def _on_restart(self, restart: Restart) -> None:
+        self._warnings.warn(restart.reason, restart.message)
+
     def _drop(self, reason: str, message: str, count: int = 1) -> None:
         self._statistics.dropped(reason, count)
         self._warnings.warn(reason, message)
@@ -261,6 +265,8 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         name = f'{self.get_fully_qualified_name()}: prediction'
         pipeline = self._pipeline
         facts = {} if pipeline is None else {'resets': str(pipeline.resets)}
+        if pipeline is not None:
+            facts |= {f'restarts.{why}': str(n) for why, n in sorted(pipeline.restarts.items())}
         if pipeline is not None:
             predictor = pipeline.predictor
             facts |= {'model': predictor.model, 'device': str(predictor.device)}

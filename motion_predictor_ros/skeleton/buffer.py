@@ -56,6 +56,7 @@ class PersonBuffer:
         self._keep_ns = _nanoseconds(length * period_s + config.max_gap_s + _MARGIN_S)
         self._frames: deque[SkeletonFrame] = deque()
         self._restarted = True
+        self.restart = ''
 
     @property
     def newest_stamp_ns(self) -> int | None:
@@ -65,18 +66,27 @@ class PersonBuffer:
     def add(self, frame: SkeletonFrame) -> str | None:
         """Take one observation in.
 
+        `restart` says why the history began anew with it: `gap`, `jump`, or '' if it did not.
+
         Returns:
             None, or the reason it was dropped: `stamp_repeated` or `stamp_backwards`.
         """
+        self.restart = ''
         if self._frames:
             step_ns = frame.stamp_ns - self._frames[-1].stamp_ns
             if step_ns <= 0:
                 return 'stamp_backwards' if step_ns else 'stamp_repeated'
-            if step_ns > _nanoseconds(self._config.max_gap_s) or self._jumps(frame):
-                self._frames.clear()
-                self._restarted = True
+            if self._jumps(frame):
+                self.begin_anew('jump')
+            elif step_ns > _nanoseconds(self._config.max_gap_s):
+                self.begin_anew('gap')
         self._append(frame)
         return None
+
+    def begin_anew(self, reason: str) -> None:
+        """Forget everything: it was not this person, or is too long ago."""
+        self._frames.clear()
+        self._restarted, self.restart = True, reason
 
     def window(self) -> Window | Shortfall:
         """Return the model's input ending at the newest stamp, or why there is none yet.
