@@ -25,6 +25,11 @@ from motion_predictor_ros.density_commands import (
 from motion_predictor_ros.errors import MotionPredictorError
 from motion_predictor_ros.mocap_commands import add_mocap_evaluations
 from motion_predictor_ros.source_commands import add_source_evaluations, add_train_proportions
+from motion_predictor_ros.volume_commands import (
+    add_bench_volume,
+    add_calibrate,
+    add_evaluate_volume,
+)
 
 _ERRORS = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -54,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     add_mocap_evaluations(kinds)
     add_evaluate_stochastic(kinds)
     add_source_evaluations(kinds)
+    add_evaluate_volume(kinds)
     train = commands.add_parser('train', help='train a model')
     models = train.add_subparsers(required=True, metavar='MODEL')
     _add_train(models, 'motion-deq', 'train MotionDEQ by a recipe')
@@ -63,11 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     add_density_trainings(models)
     add_train_proportions(models)
     add_build_cache(commands)
+    add_calibrate(commands)
     add_ablate(commands)
     bench = commands.add_parser('bench', help='measure what predictions and trainings cost')
     costs = bench.add_subparsers(required=True, metavar='WHAT')
     _add_bench_memory(costs)
     add_bench_density(costs)
+    add_bench_volume(costs)
     convert = commands.add_parser('convert', help='make bags from motion files')
     _add_convert_deepmimic(convert.add_subparsers(required=True, metavar='FORMAT'))
     return parser

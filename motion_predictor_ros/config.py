@@ -148,6 +148,38 @@ class DensityConfig:
 
 
 @dataclass(frozen=True)
+class VolumeConfig:
+    """Which space is kept free around people, and how it is cut into voxels."""
+
+    calibration: str = param(
+        'body_2s_calibration', 'shipped calibration or path, made with the same weights [-]'
+    )
+    level: float = param(
+        0.95, 'coverage that is aimed at; one that was calibrated [-]', low=0.0, high=1.0
+    )
+    horizon_s: float = param(
+        2.0, 'coverage holds jointly until then; one that was calibrated [s]', low=0.0, high=10.0
+    )
+    voxel_m: float = param(0.05, 'edge of a voxel [m]', low=0.01, high=0.5)
+    every: int = param(3, 'predicted frames that share one set of capsules [-]', low=1, high=25)
+    stale_after_s: float = param(
+        0.5, 'older observations give the reachable set [s]', low=0.02, high=10.0
+    )
+    measurement_error_m: float = param(
+        0.05, 'how far off an observed joint may be [m]', low=0.0, high=0.5
+    )
+    upper_speed_m_s: float = param(
+        2.0, 'speed of arms in the reachable set (ISO 13855) [m/s]', low=0.1, high=20.0
+    )
+    body_speed_m_s: float = param(
+        1.6, 'speed of the rest in the reachable set (ISO 13855) [m/s]', low=0.1, high=20.0
+    )
+    reach_factor: float = param(
+        1.0, 'factor on both speeds where the reachable set is given instead [-]', low=0.1, high=10
+    )
+
+
+@dataclass(frozen=True)
 class PipelineConfig:
     """Everything `Pipeline` needs to know."""
 

@@ -29,6 +29,13 @@ Axis names in jaxtyping annotations:
     power     [z^2, z, 1], in which the log-density of a Gaussian is linear
     cached    recorded futures
     future    drawn futures of one person
+    point     joints, and the tips of what goes on beyond them (hands)
+    capsule   body parts, each a segment with a radius
+    pose      times at which capsules are given
+    word      64 voxels above one another, a bit each
+    robot     configurations of a robot
+    link      spheres or capsules of a robot
+    level     coverage levels
 """
 
 REPORT_HORIZONS_MS = (80, 160, 320, 400, 560, 1000)

@@ -18,7 +18,7 @@ from jaxtyping import Int64
 from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
 from motion_predictor_ros.share import resolve_file
 
-_ENTRIES = ('joints', 'mirror', 'root', 'to')
+_ENTRIES = ('joints', 'mirror', 'root', 'to', 'body')  # `body`: volume/body.py
 
 
 @dataclass(frozen=True)

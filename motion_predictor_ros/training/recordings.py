@@ -21,7 +21,11 @@ from motion_predictor_ros.errors import DataError
 
 @dataclass(frozen=True)
 class Clip:
-    """Where one clip lies in the flat array, and what is known of it."""
+    """Where one clip lies in the flat array, and what is known of it.
+
+    Attributes:
+        action: What the person does, in the words of the source; may be empty.
+    """
 
     key: str
     subject: str
@@ -29,6 +33,7 @@ class Clip:
     retargeted: bool
     start: int
     length: int
+    action: str = ''
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,7 @@ def _assemble(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Recordings
                 retargeted=bool(info.get('retargeted', False)),
                 start=start,
                 length=len(array),
+                action=str(info.get('description', '')),
             )
         )
         kept.append(array)

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How likely a robot and a person meet: counted on the futures themselves.
+
+Stage: volume. P = sum over futures of W 1[at any time the robot meets the future's body]. Neither
+a threshold on voxel probabilities nor a sum of them gives this: a robot that fills ten voxels of
+probability 0.1 may be hit with probability 0.1 or 1. Bodies already contain what they sweep until
+the next pose; so do robots that move (`robot_motion`).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from motion_predictor_ros.errors import DataError
+from motion_predictor_ros.volume.capsules import Bodies
+from motion_predictor_ros.volume.compiled import compiled
+
+
+@dataclass(frozen=True)
+class RobotMotion:
+    """Configurations of a robot as capsules; a sphere is a capsule that ends where it starts.
+
+    Attributes:
+        starts, ends: [m] in the frame of the bodies, at the bodies' poses; one pose stands still.
+        radii: [m].
+    """
+
+    starts: Float64[np.ndarray, 'robot pose link xyz=3']
+    ends: Float64[np.ndarray, 'robot pose link xyz=3']
+    radii: Float64[np.ndarray, 'robot pose link']
+
+    def __post_init__(self) -> None:
+        for name in ('starts', 'ends', 'radii'):
+            value = getattr(self, name)
+            if not np.isfinite(value).all():
+                raise DataError(f'robot {name} must be finite [m]')
+        if (self.radii < 0.0).any():
+            raise DataError(f'robot radii must be >= 0 [m], got {self.radii.min()}')
+
+
+@dataclass(frozen=True)
+class Collision:
+    """What was found for each configuration.
+
+    Attributes:
+        probability: That robot and person meet at any time.
+        until: The same until each of the bodies' poses: never decreasing.
+    """
+
+    probability: Float64[np.ndarray, ' robot']
+    until: Float64[np.ndarray, 'robot pose']
+
+
+def robot_motion(
+    starts: Float64[np.ndarray, 'robot given link xyz=3'],
+    ends: Float64[np.ndarray, 'robot given link xyz=3'],
+    radii: Float64[np.ndarray, ' link'],
+    given_s: Float64[np.ndarray, ' given'],
+    times_s: Float64[np.ndarray, ' pose'],
+) -> RobotMotion:
+    """Interpolate a robot to the times of bodies; before the first and after the last it waits.
+
+    Links are made thicker by half of what they move to the next time, so that nothing is missed in
+    between. Turns between given times are taken as straight lines: give times close enough.
+
+    Raises:
+        DataError: Times do not increase, or numbers are not finite.
+    """
+    if not (np.isfinite(given_s).all() and (np.diff(given_s) > 0).all() and len(given_s)):
+        raise DataError(f'robot times must increase and be finite [s], got {given_s}')
+    after = np.clip(np.searchsorted(given_s, times_s), 1, max(len(given_s) - 1, 1))
+    last = np.minimum(after, len(given_s) - 1)
+    span = np.maximum(given_s[last] - given_s[after - 1], 1e-12)
+    part = np.clip((times_s - given_s[after - 1]) / span, 0.0, 1.0)[:, None, None]
+    moved = [(1.0 - part) * each[:, after - 1] + part * each[:, last] for each in (starts, ends)]
+    step = np.zeros(moved[0].shape[:3])
+    for each in moved:
+        half = 0.5 * np.linalg.norm(np.diff(each, axis=1), axis=-1)
+        step[:, 1:] = np.maximum(step[:, 1:], half)
+        step[:, :-1] = np.maximum(step[:, :-1], half)
+    return RobotMotion(moved[0], moved[1], radii + step)
+
+
+def collision_probability(bodies: Bodies, robots: RobotMotion) -> Collision:
+    """Return how likely each configuration meets the person.
+
+    Raises:
+        DataError: The robot is given at other times than the bodies.
+    """
+    poses = len(bodies.times_s)
+    if robots.starts.shape[1] not in (1, poses):
+        raise DataError(
+            f'a robot is given at one time or at the {poses} of the bodies, '
+            f'got {robots.starts.shape[1]}'
+        )
+    first = first_meetings(
+        bodies.starts, bodies.ends, bodies.radii, robots.starts, robots.ends, robots.radii
+    )
+    until = np.zeros((len(first), poses + 1))
+    rows = np.arange(len(first))
+    for future, weight in enumerate(bodies.weights):
+        until[rows, first[:, future]] += weight
+    until = until[:, :poses].cumsum(axis=1)
+    return Collision(until[:, -1], until)
+
+
+@compiled
+def first_meetings(
+    starts: Float64[np.ndarray, 'future pose capsule xyz=3'],
+    ends: Float64[np.ndarray, 'future pose capsule xyz=3'],
+    radii: Float64[np.ndarray, 'future pose capsule'],
+    robot_starts: Float64[np.ndarray, 'robot robotpose link xyz=3'],
+    robot_ends: Float64[np.ndarray, 'robot robotpose link xyz=3'],
+    robot_radii: Float64[np.ndarray, 'robot robotpose link'],
+) -> Int64[np.ndarray, 'robot future']:
+    """Return the first pose at which robot and body meet; the number of poses if they do not.
+
+    Boxes around all, around each future and around each pose rule most out.
+    """
+    futures, poses = starts.shape[:2]
+    body_boxes = np.empty((futures, poses, 6))
+    future_boxes = np.empty((futures, 6))
+    for future in range(futures):
+        for pose in range(poses):
+            _box(
+                starts[future, pose],
+                ends[future, pose],
+                radii[future, pose],
+                body_boxes[future, pose],
+            )
+        _join(body_boxes[future], future_boxes[future])
+    first = np.full((len(robot_starts), futures), poses)
+    still = robot_starts.shape[1] == 1
+    robot_boxes, whole = np.empty((robot_starts.shape[1], 6)), np.empty(6)
+    for robot in range(len(robot_starts)):
+        for pose in range(robot_starts.shape[1]):
+            _box(
+                robot_starts[robot, pose],
+                robot_ends[robot, pose],
+                robot_radii[robot, pose],
+                robot_boxes[pose],
+            )
+        _join(robot_boxes, whole)
+        for future in range(futures):
+            if not _overlap(whole, future_boxes[future]):
+                continue
+            for pose in range(poses):
+                own = 0 if still else pose
+                if not _overlap(robot_boxes[own], body_boxes[future, pose]):
+                    continue
+                if _meet(
+                    starts[future, pose],
+                    ends[future, pose],
+                    radii[future, pose],
+                    robot_starts[robot, own],
+                    robot_ends[robot, own],
+                    robot_radii[robot, own],
+                    robot_boxes[own],
+                ):
+                    first[robot, future] = pose
+                    break
+    return first
+
+
+@compiled
+def _box(starts, ends, radii, box):  # type: ignore[no-untyped-def]
+    """Write the lowest and highest corner of a box around capsules."""
+    for axis in range(3):
+        low, high = np.inf, -np.inf
+        for index in range(len(radii)):
+            low = min(low, min(starts[index, axis], ends[index, axis]) - radii[index])
+            high = max(high, max(starts[index, axis], ends[index, axis]) + radii[index])
+        box[axis], box[3 + axis] = low, high
+
+
+@compiled
+def _join(boxes, box):  # type: ignore[no-untyped-def]
+    """Write the box around boxes."""
+    for axis in range(3):
+        box[axis], box[3 + axis] = boxes[:, axis].min(), boxes[:, 3 + axis].max()
+
+
+@compiled
+def _overlap(one, other):  # type: ignore[no-untyped-def]
+    return (
+        one[0] <= other[3]
+        and other[0] <= one[3]
+        and one[1] <= other[4]
+        and other[1] <= one[4]
+        and one[2] <= other[5]
+        and other[2] <= one[5]
+    )
+
+
+@compiled
+def _meet(starts, ends, radii, robot_starts, robot_ends, robot_radii, box):  # type: ignore[no-untyped-def]
+    """Tell whether any capsule of one meets any of the other."""
+    for part in range(len(radii)):
+        radius = radii[part]
+        if not (
+            min(starts[part, 0], ends[part, 0]) - radius <= box[3]
+            and max(starts[part, 0], ends[part, 0]) + radius >= box[0]
+            and min(starts[part, 1], ends[part, 1]) - radius <= box[4]
+            and max(starts[part, 1], ends[part, 1]) + radius >= box[1]
+            and min(starts[part, 2], ends[part, 2]) - radius <= box[5]
+            and max(starts[part, 2], ends[part, 2]) + radius >= box[2]
+        ):
+            continue
+        for link in range(len(robot_radii)):
+            reach = radius + robot_radii[link]
+            square = squared_distance(
+                starts[part], ends[part], robot_starts[link], robot_ends[link]
+            )
+            if square <= reach * reach:
+                return True
+    return False
+
+
+@compiled
+def squared_distance(a, b, c, d):  # type: ignore[no-untyped-def]
+    """Return the squared distance of the segments ab and cd [m^2].
+
+    Source: Ericson, Real-Time Collision Detection, 5.1.9.
+    """
+    ux, uy, uz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
+    vx, vy, vz = d[0] - c[0], d[1] - c[1], d[2] - c[2]
+    wx, wy, wz = a[0] - c[0], a[1] - c[1], a[2] - c[2]
+    uu, vv = ux * ux + uy * uy + uz * uz, vx * vx + vy * vy + vz * vz
+    uv, uw = ux * vx + uy * vy + uz * vz, ux * wx + uy * wy + uz * wz
+    vw = vx * wx + vy * wy + vz * wz
+    across = uu * vv - uv * uv
+    s = min(max((uv * vw - uw * vv) / across, 0.0), 1.0) if across > 1e-12 * uu * vv else 0.0
+    t = (uv * s + vw) / vv if vv > 0.0 else 0.0
+    if t < 0.0 or t > 1.0 or vv == 0.0:
+        t = min(max(t, 0.0), 1.0)
+        s = min(max((uv * t - uw) / uu, 0.0), 1.0) if uu > 0.0 else 0.0
+    dx, dy, dz = wx + s * ux - t * vx, wy + s * uy - t * vy, wz + s * uz - t * vz
+    return dx * dx + dy * dy + dz * dz

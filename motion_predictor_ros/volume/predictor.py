@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From futures to the space to keep free, person by person; and back to what is merely reachable.
+
+Stage: volume. The coverage volume is only as good as what it rests on, so where input is stale,
+incomplete or like nothing recorded, the reachable set is given instead, and why.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from motion_predictor_ros.config import VolumeConfig
+from motion_predictor_ros.density.futures import Futures
+from motion_predictor_ros.prediction.prediction import Prediction
+from motion_predictor_ros.skeleton.frame import Validity
+from motion_predictor_ros.volume.body import BodyShape
+from motion_predictor_ros.volume.calibration import Calibration
+from motion_predictor_ros.volume.capsules import Bodies, bodies
+from motion_predictor_ros.volume.grid import VoxelGrid
+from motion_predictor_ros.volume.outlook import Outlook, outlook
+from motion_predictor_ros.volume.reachable import reachable_bodies
+from motion_predictor_ros.volume.region import kept_futures, region, window_frames, with_now
+from motion_predictor_ros.volume.safety_volume import SafetyVolume, WindowVolume
+from motion_predictor_ros.volume.voxels import covered, voxel_probability
+
+WINDOWS_S = ((0.0, 0.25), (0.25, 0.5), (0.5, 1.0), (1.0, 2.0))
+"""Windows that are published [s]; those beyond the calibrated horizon are left out."""
+
+_MOST_VOXELS = 4_000_000
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """Why futures are not used."""
+
+    validity: Validity
+    cause: str
+    reason: str
+
+
+class VolumePredictor:
+    """Keeps what does not change from one observation to the next.
+
+    Attributes:
+        fallbacks: How often the reachable set was given instead, by cause.
+    """
+
+    def __init__(
+        self,
+        shape: BodyShape,
+        calibration: Calibration,
+        config: VolumeConfig,
+        period_s: float,
+        device: torch.device | None = None,
+    ) -> None:
+        """Check that the level can be certified.
+
+        Args:
+            period_s: Of observed windows [s].
+
+        Raises:
+            ConfigError: Level or horizon were not calibrated, or cannot be certified.
+        """
+        self.config, self.calibration = config, calibration
+        self.fallbacks: Counter[str] = Counter()
+        self._shape, self._period_s, self._device = shape, period_s, device
+        self._until = calibration.until(config.horizon_s)
+        self._radius = self._until.radius(config.level)
+        self._factor = self._until.factor(config.level)
+        end = config.horizon_s + 1e-9
+        self._windows = tuple(each for each in WINDOWS_S if each[1] <= end)
+
+    def assess(
+        self,
+        prediction: Prediction,
+        futures: Futures | None,
+        pose: Float64[np.ndarray, 'joint xyz=3'],
+        *,
+        frame_id: str = '',
+        age_s: float = 0.0,
+    ) -> SafetyVolume:
+        """Return the space to keep free around one person.
+
+        Args:
+            futures: In which the person is a row; None if nobody could be predicted.
+            pose: [m] last seen, NaN where a joint was not: what can be reached is reached from it.
+            age_s: How old the observation is now [s].
+        """
+        row = _row(prediction, futures)
+        fallback = self._fallback(prediction, futures, row, age_s)
+        if fallback is None and futures is not None:
+            found = self._coverage(prediction, futures, row, frame_id)
+            if found is not None:
+                return found
+            fallback = Fallback(
+                Validity.OUT_OF_DISTRIBUTION,
+                'larger_than_reachable',
+                'the coverage volume is larger than what can be reached at the same level',
+            )
+        assert fallback is not None
+        self.fallbacks[fallback.cause] += 1
+        return self._reachable(prediction, fallback, pose, frame_id, age_s)
+
+    def _fallback(
+        self, prediction: Prediction, futures: Futures | None, row: int, age_s: float
+    ) -> Fallback | None:
+        """Return why futures cannot be used; None if they can."""
+        validity, window = prediction.validity, prediction.window
+        if age_s > self.config.stale_after_s or validity == Validity.STALE:
+            reason = f'the observation is {age_s:.2f} s old, at most {self.config.stale_after_s} s'
+            return Fallback(Validity.STALE, 'stale', reason)
+        if validity != Validity.OK:
+            return Fallback(validity, validity.name.lower(), prediction.reason)
+        if window is not None and not window.seen.all():
+            names = self._shape.layout.joint_names
+            lost = [name for name, seen in zip(names, window.seen, strict=True) if not seen]
+            return Fallback(Validity.INCOMPLETE, 'incomplete', f'not seen: {", ".join(lost)}')
+        if futures is None or row < 0 or window is None:
+            return Fallback(Validity.WARMING_UP, 'no_futures', 'no futures of this person')
+        novelty = float(futures.novelty[row])
+        if not novelty <= 1.0:
+            reason = f'{novelty:.2f} times as far from what was recorded as 99 of 100 people stay'
+            return Fallback(Validity.OUT_OF_DISTRIBUTION, 'out_of_distribution', reason)
+        return None
+
+    def _coverage(
+        self, prediction: Prediction, futures: Futures, row: int, frame_id: str
+    ) -> SafetyVolume | None:
+        """Return the calibrated volume; None if it is larger than what can be reached."""
+        assert prediction.window is not None
+        look = outlook(
+            self._shape,
+            prediction.window.positions,
+            self._period_s,
+            futures.positions[row],
+            futures.weights[row],
+            futures.log_density[row],
+            futures.horizons_s,
+            prediction.positions,
+        )
+        regions = [self._region(look, window) for window in self._windows]
+        drawn = [self._drawn(look, window) for window in self._windows]
+        grid = _grid([*regions, *drawn], self.config.voxel_m)
+        windows = tuple(
+            WindowVolume(*window, self._covered(kept, grid), self._probability(all_, grid))
+            for window, kept, all_ in zip(self._windows, regions, drawn, strict=True)
+        )
+        if self._is_too_large(look, windows[-1], grid):
+            return None
+        return SafetyVolume(
+            prediction.person_id,
+            prediction.stamp_ns,
+            frame_id,
+            Validity.OK,
+            '',
+            '',
+            self.config.level,
+            self.config.horizon_s,
+            self.calibration.approximate,
+            self.calibration.name,
+            grid,
+            windows,
+            self._drawn(look, (0.0, self.config.horizon_s)),
+            float(futures.effective_sample_size[row]),
+        )
+
+    def _region(self, look: Outlook, window_s: tuple[float, float]) -> Bodies:
+        until = self._until
+        times = window_frames(look.times_s, (0.0, until.horizon_s))[1]
+        kept = kept_futures(look, self.config.level, until.breadth, times)
+        spread = until.spread.of(look)[:times]
+        return region(self._shape, look, kept, spread, self._radius, window_s, self.config.every)
+
+    def _drawn(self, look: Outlook, window_s: tuple[float, float]) -> Bodies:
+        """Return all futures as they were drawn, around the likeliest one."""
+        points, times_s = with_now(look, look.futures)
+        first, last = window_frames(times_s, window_s)
+        return bodies(
+            self._shape,
+            points[:, first:last],
+            look.weights,
+            times_s[first:last],
+            look.scale,
+            every=self.config.every,
+        )
+
+    def _is_too_large(self, look: Outlook, window: WindowVolume, grid: VoxelGrid) -> bool:
+        """Compare with what can be reached until the end of the last window, at this level."""
+        joints = len(self._shape.layout.joint_names)
+        reach = reachable_bodies(
+            self._shape,
+            look.now[:joints],
+            np.array([window.end_s]),
+            self.config,
+            factor=self._factor,
+        )
+        coarse = _grid([reach], 4.0 * grid.size_m)
+        most = covered(reach, coarse, padding_m=0.0).sum() * coarse.size_m**3
+        return bool(window.covered.sum() * grid.size_m**3 > most)
+
+    def _reachable(
+        self,
+        prediction: Prediction,
+        fallback: Fallback,
+        pose: Float64[np.ndarray, 'joint xyz=3'],
+        frame_id: str,
+        age_s: float,
+    ) -> SafetyVolume:
+        ends = np.array([window[1] for window in self._windows])
+        reach = reachable_bodies(
+            self._shape, pose, ends, self.config, factor=self.config.reach_factor, age_s=age_s
+        )
+        grid = _grid([reach], self.config.voxel_m)
+        windows = []
+        for index, window in enumerate(self._windows):
+            own = Bodies(
+                *(each[:, index : index + 1] for each in (reach.starts, reach.ends, reach.radii)),
+                reach.weights,
+                ends[index : index + 1],
+            )
+            inside = self._covered(own, grid)
+            windows.append(WindowVolume(*window, inside, inside.astype(np.float32)))
+        return SafetyVolume(
+            prediction.person_id,
+            prediction.stamp_ns,
+            frame_id,
+            fallback.validity,
+            fallback.reason,
+            fallback.cause,
+            0.0,
+            self.config.horizon_s,
+            False,
+            '',
+            grid,
+            tuple(windows),
+            reach,
+            0.0,
+        )
+
+    def _covered(self, kept: Bodies, grid: VoxelGrid) -> np.ndarray:
+        return covered(kept, grid, device=self._device)
+
+    def _probability(self, drawn: Bodies, grid: VoxelGrid) -> np.ndarray:
+        return voxel_probability(drawn, grid, device=self._device)
+
+
+def _row(prediction: Prediction, futures: Futures | None) -> int:
+    """Return where a person stands among the futures; -1 if nowhere."""
+    if futures is None or prediction.person_id not in futures.person_ids:
+        return -1
+    return futures.person_ids.index(prediction.person_id)
+
+
+def _grid(parts: list[Bodies], size_m: float) -> VoxelGrid:
+    """Return a grid around all parts; of coarser voxels where it would be too large."""
+    corners = [part.bounds for part in parts]
+    low = np.min([corner[0] for corner in corners], axis=0)
+    high = np.max([corner[1] for corner in corners], axis=0)
+    while np.prod((high - low) / size_m + 3) > _MOST_VOXELS:
+        size_m *= 2.0
+    padding = 0.5 * np.sqrt(3.0) * size_m
+    return VoxelGrid.around(low - padding, high + padding, size_m)

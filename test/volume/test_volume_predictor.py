@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Volumes rest on futures where they can, and say why where they cannot."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from volume_scenes import PERIOD_S, SHAPE, STANDING, calibration
+
+from motion_predictor_ros.config import VolumeConfig
+from motion_predictor_ros.density.futures import Futures
+from motion_predictor_ros.errors import ConfigError
+from motion_predictor_ros.prediction.prediction import Prediction
+from motion_predictor_ros.skeleton.frame import Validity, Window
+from motion_predictor_ros.volume.predictor import VolumePredictor
+from motion_predictor_ros.volume.voxels import covered
+
+CONFIG = VolumeConfig(level=0.95, horizon_s=1.0, voxel_m=0.1)
+
+
+def prediction(**changes: object) -> Prediction:
+    """A person who stands still and was seen whole."""
+    seen = np.repeat(STANDING[None], 25, axis=0)
+    everything = np.ones(seen.shape[:2], dtype=bool)
+    window = Window('ann', 7, seen, everything, everything.astype(np.float32), restarted=False)
+    plain = Prediction('ann', 7, Validity.OK, window=window, positions=seen)
+    return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def futures(novelty: float = 0.5, speed: float = 0.3) -> Futures:
+    """Somebody else, and ann, who may go anywhere slowly."""
+    random = np.random.default_rng(0)
+    times_s = PERIOD_S * np.arange(1, 51)
+    way = random.normal(0.0, speed, (2, 10, 1, 1, 3)) * times_s[:, None, None]
+    return Futures(
+        person_ids=('bob', 'ann'),
+        stamp_ns=np.array([7, 7]),
+        horizons_s=times_s,
+        positions=STANDING + way,
+        weights=np.full((2, 10), 0.1),
+        log_density=random.normal(size=(2, 10)),
+        cached=np.zeros((2, 10), dtype=np.int64),
+        effective_sample_size=np.array([100.0, 80.0]),
+        weighed=1000,
+        novelty=np.array([0.1, novelty]),
+    )
+
+
+def predictor(scale: float = 0.05, config: VolumeConfig = CONFIG) -> VolumePredictor:
+    return VolumePredictor(SHAPE, calibration(np.linspace(0, scale, 60)), config, PERIOD_S)
+
+
+def test_a_person_seen_well_has_a_calibrated_volume() -> None:
+    found = predictor().assess(prediction(), futures(), STANDING, frame_id='map')
+    assert (found.validity, found.cause, found.reason) == (Validity.OK, '', '')
+    assert (found.level, found.horizon_s, found.calibration) == (0.95, 1.0, 'made_up@0')
+    assert (found.person_id, found.stamp_ns, found.frame_id) == ('ann', 7, 'map')
+    assert [(each.start_s, each.end_s) for each in found.windows] == [
+        (0.0, 0.25), (0.25, 0.5), (0.5, 1.0),
+    ]  # fmt: skip
+    assert found.effective_sample_size == 80.0
+    for each in found.windows:
+        assert each.covered.shape == each.probability.shape == found.grid.shape
+        assert each.probability.max() == pytest.approx(1.0, abs=1e-5)
+        assert not each.covered[each.probability == 0].all()
+
+
+@pytest.mark.parametrize(
+    ('changes', 'novelty', 'age_s', 'validity', 'cause', 'reason'),
+    [
+        ({}, 0.5, 0.6, Validity.STALE, 'stale', '0.60 s old'),
+        ({'validity': Validity.STALE}, 0.5, 0.0, Validity.STALE, 'stale', 'old'),
+        (
+            {'validity': Validity.INCOMPLETE, 'reason': 'pelvis not seen'},
+            0.5, 0.0, Validity.INCOMPLETE, 'incomplete', 'pelvis not seen',
+        ),
+        ({'validity': Validity.WARMING_UP}, 0.5, 0.0, Validity.WARMING_UP, 'warming_up', ''),
+        ({}, 1.2, 0.0, Validity.OUT_OF_DISTRIBUTION, 'out_of_distribution', '1.20 times'),
+        ({}, np.nan, 0.0, Validity.OUT_OF_DISTRIBUTION, 'out_of_distribution', 'nan times'),
+        ({'person_id': 'eve'}, 0.5, 0.0, Validity.WARMING_UP, 'no_futures', 'no futures'),
+    ],
+)  # fmt: skip
+def test_futures_that_cannot_be_trusted_give_the_reachable_set_and_say_why(
+    changes: dict[str, object],
+    novelty: float,
+    age_s: float,
+    validity: Validity,
+    cause: str,
+    reason: str,
+) -> None:
+    asked = predictor()
+    found = asked.assess(prediction(**changes), futures(novelty), STANDING, age_s=age_s)
+    assert (found.validity, found.cause) == (validity, cause) and reason in found.reason
+    assert (found.level, found.calibration) == (0.0, '')
+    assert asked.fallbacks == {cause: 1}
+    good = predictor().assess(prediction(), futures(), STANDING)
+    assert found.volume_m3(-1) > good.volume_m3(-1)
+
+
+def test_a_joint_out_of_sight_gives_the_reachable_set_and_names_it() -> None:
+    whole = prediction().window
+    assert whole is not None
+    observed = whole.observed.copy()
+    observed[:, SHAPE.layout.joint_names.index('l_wrist')] = False
+    pose = STANDING.copy()
+    pose[SHAPE.layout.joint_names.index('l_wrist')] = np.nan
+    lost = prediction(window=dataclasses.replace(whole, observed=observed))
+    found = predictor().assess(lost, futures(), pose)
+    assert found.validity == Validity.INCOMPLETE and 'l_wrist' in found.reason
+
+
+def test_a_volume_larger_than_what_can_be_reached_is_not_published() -> None:
+    found = predictor(scale=50.0).assess(prediction(), futures(), STANDING)
+    assert found.cause == 'larger_than_reachable'
+
+
+def test_a_level_that_cannot_be_certified_is_refused_at_once() -> None:
+    few = calibration(np.linspace(0, 1, 10))
+    with pytest.raises(ConfigError, match='needs 19 scores'):
+        VolumePredictor(SHAPE, few, CONFIG, PERIOD_S)
+    with pytest.raises(ConfigError, match='horizon'):
+        predictor(config=dataclasses.replace(CONFIG, horizon_s=2.0))
+
+
+def test_later_windows_of_a_reachable_set_hold_the_earlier_ones() -> None:
+    found = predictor().assess(prediction(), None, STANDING)
+    for early, late in zip(found.windows, found.windows[1:], strict=False):
+        assert late.covered[early.covered].all()
+    np.testing.assert_array_equal(found.windows[0].probability > 0, found.windows[0].covered)
+    assert covered(found.bodies, found.grid)[found.windows[-1].covered].all()
