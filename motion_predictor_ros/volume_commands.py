@@ -58,12 +58,16 @@ def add_calibrate(commands: 'Commands[argparse.ArgumentParser]') -> None:
     parser.add_argument(
         '--level', type=float, action='append', help='refuse to go without it; may be repeated'
     )
+    parser.add_argument(
+        '--horizon', type=float, action='append', help='joint until then; default 0.5, 1 and 2 s'
+    )
     parser.set_defaults(run=_calibrate)
 
 
 def _calibrate(options: argparse.Namespace) -> None:
     from motion_predictor_ros.errors import ConfigError
     from motion_predictor_ros.evaluation.calibration import (
+        HORIZONS_S,
         CalibrationRecipe,
         calibrate,
         print_calibration,
@@ -83,7 +87,9 @@ def _calibrate(options: argparse.Namespace) -> None:
         raise ConfigError('levels lie between 0 and 1, --breadth from 0 to 1')
     models = _models(options)
     recordings = load_training_data(options.data)
-    recipe = CalibrationRecipe(levels=levels, breadth=options.breadth, several=options.several)
+    recipe = CalibrationRecipe(
+        tuple(options.horizon or HORIZONS_S), levels, options.breadth, options.several
+    )
     found = calibrate(models, recordings, recipe, progress=not options.json)
     for level in options.level or ():
         for each in found.horizons:
