@@ -10,6 +10,7 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from motion_predictor_ros.evaluation.volume_cases import Models
+    from motion_predictor_ros.volume.calibration import Calibration
 
 Commands = argparse._SubParsersAction  # the type argparse itself returns
 
@@ -77,7 +78,6 @@ def _calibrate(options: argparse.Namespace) -> None:
     from motion_predictor_ros.training.datasets import load_training_data
     from motion_predictor_ros.volume.calibration import (
         LEVELS,
-        least_scores,
         load_calibration,
         save_calibration,
     )
@@ -91,13 +91,7 @@ def _calibrate(options: argparse.Namespace) -> None:
         tuple(options.horizon or HORIZONS_S), levels, options.breadth, options.several
     )
     found = calibrate(models, recordings, recipe, progress=not options.json)
-    for level in options.level or ():
-        for each in found.horizons:
-            if level not in each.levels:
-                raise ConfigError(
-                    f'level {level} until {each.horizon_s} s needs {least_scores(level)} scores, '
-                    f'these data give {len(each.factors)}'
-                )
+    _refuse_without(found, options.level or [])
     weights = resolve_file(options.checkpoint, 'weights', '.safetensors')
     out = options.out or weights.with_name(f'{weights.stem}_calibration.safetensors')
     save_calibration(out, found)
@@ -107,6 +101,20 @@ def _calibrate(options: argparse.Namespace) -> None:
     else:
         print_calibration(report, Console())
         print(out)
+
+
+def _refuse_without(found: 'Calibration', asked: list[float]) -> None:
+    """Raise ConfigError if a level that was asked for cannot be certified."""
+    from motion_predictor_ros.errors import ConfigError
+    from motion_predictor_ros.volume.calibration import least_scores
+
+    for level in asked:
+        for each in found.horizons:
+            if level not in each.levels:
+                raise ConfigError(
+                    f'level {level} until {each.horizon_s} s needs {least_scores(level)} scores, '
+                    f'these data give {len(each.factors)}'
+                )
 
 
 def add_evaluate_volume(kinds: 'Commands[argparse.ArgumentParser]') -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float32, Float64
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
@@ -38,6 +38,13 @@ VOLUME_LEVEL = 0.95
 VOLUME_HORIZONS_S = (0.5, 1.0)
 REPORTED_LEVELS = (0.8, 0.9, 0.95, 0.99)
 
+_BY_HORIZON = (
+    'volume_m3',
+    'coverage_by_horizon',
+    'coverage_by_action',
+    'coverage_by_subject',
+    'reachable_iso',
+)
 _CELL_M, _EVERY = 0.1, 3
 _MEASURED, _RELIABILITY = 60, 60
 _BINS = 10
@@ -77,30 +84,18 @@ def evaluate_volume(
     """
     judged = recordings.select(lambda clip: clip.split == split)
     held_out = recordings.select(lambda clip: clip.split == 'val')
-    report: dict[str, Any] = {'volume_m3': {}, 'coverage_by_horizon': {}, 'coverage_by_action': {}}
-    report['reachable_iso'] = {}
-    for until in calibration.horizons:
+    report: dict[str, Any] = {name: {} for name in _BY_HORIZON}
+    for until in sorted(calibration.horizons, key=lambda each: each.horizon_s):
         cases = cases_of(models, judged, until.horizon_s, several=True, progress=progress)
-        times = round(until.horizon_s / models.period_s)
-        used = fit_for_use(cases, times)
-        key = f'{until.horizon_s}'
-        report['coverage_by_horizon'][key] = coverage(used, until)
-        report['coverage_by_action'][key] = by_action(used, until)
-        report['reachable_iso'][key] = _iso(models, used)
-        if until.horizon_s in VOLUME_HORIZONS_S and VOLUME_LEVEL in until.levels:
-            against = cases_of(
-                models,
-                held_out,
-                until.horizon_s,
-                several=calibration.approximate,
-                progress=progress,
-            )
-            report['volume_m3'][key] = volumes(
-                models, used, fit_for_use(against, times), until, progress=progress
-            )
-    longest = max(calibration.horizons, key=lambda each: each.horizon_s)
+        used = fit_for_use(cases, round(until.horizon_s / models.period_s))
+        against = cases_of(
+            models, held_out, until.horizon_s, several=calibration.approximate, progress=progress
+        )
+        for name, found in _judge(models, used, against, until, progress).items():
+            report[name][f'{until.horizon_s}'] = found
+    # Of the longest horizon from here on.
     report['coverage'] = {
-        f'{level:.2f}': report['coverage_by_horizon'][f'{longest.horizon_s}'].get(f'{level:.2f}')
+        f'{level:.2f}': report['coverage_by_horizon'][f'{until.horizon_s}'].get(f'{level:.2f}')
         for level in REPORTED_LEVELS
     }
     report |= reliability(models, used, progress=progress)
@@ -114,6 +109,26 @@ def evaluate_volume(
     return report
 
 
+def _judge(
+    models: Models,
+    cases: Sequence[Case],
+    held_out: Sequence[Case],
+    until: HorizonCalibration,
+    progress: bool,
+) -> dict[str, Any]:
+    """Return what is known of one horizon."""
+    found: dict[str, Any] = {
+        'coverage_by_horizon': coverage(cases, until),
+        'coverage_by_action': by_group(cases, until, _action),
+        'coverage_by_subject': by_group(cases, until, _subject),
+        'reachable_iso': _iso(models, cases),
+    }
+    if until.horizon_s in VOLUME_HORIZONS_S and VOLUME_LEVEL in until.levels:
+        against = fit_for_use(held_out, round(until.horizon_s / models.period_s))
+        found['volume_m3'] = volumes(models, cases, against, until, progress=progress)
+    return found
+
+
 def coverage(cases: Sequence[Case], until: HorizonCalibration) -> dict[str, float]:
     """Return the share of windows covered, by level; levels not certified are left out."""
     found = {}
@@ -123,15 +138,25 @@ def coverage(cases: Sequence[Case], until: HorizonCalibration) -> dict[str, floa
     return found
 
 
-def by_action(cases: Sequence[Case], until: HorizonCalibration) -> dict[str, dict[str, Any]]:
-    """Return the same for each action that the source names, with how many windows it has."""
+def by_group(
+    cases: Sequence[Case], until: HorizonCalibration, name: Callable[[Case], str]
+) -> dict[str, dict[str, Any]]:
+    """Return the same for each group of windows, with how many it has."""
     groups = defaultdict(list)
     for case in cases:
-        groups[case.clip.action or 'unnamed'].append(case)
+        groups[name(case)].append(case)
     return {
-        action: {'windows': len(group), **coverage(group, until)}
-        for action, group in sorted(groups.items())
+        group: {'windows': len(some), **coverage(some, until)}
+        for group, some in sorted(groups.items())
     }
+
+
+def _action(case: Case) -> str:
+    return case.clip.action or 'unnamed'
+
+
+def _subject(case: Case) -> str:
+    return f'{case.clip.subject}{" (retargeted)" if case.clip.retargeted else ""}'
 
 
 def _iso(models: Models, cases: Sequence[Case]) -> dict[str, float]:
@@ -241,27 +266,11 @@ def reliability(
 
     Of voxels where somebody may be or was; all others are trivially right.
     """
-    predicted, came = [], []
-    first = round(_WINDOW_S[0] / models.period_s) - 1
     last = round(_WINDOW_S[1] / models.period_s)
     some = _some([case for case in cases if len(case.truth) >= last], _RELIABILITY)
-    for case in tqdm(some, leave=False, disable=None if progress else True):
-        look = case.look
-        shared = (look.times_s[first:last], look.scale)
-        ahead = bodies(
-            models.shape, look.futures[:, first:last], look.weights, *shared, every=_EVERY
-        )
-        true = bodies(
-            models.shape, case.truth[None, first:last], np.ones(1), *shared, every=_EVERY
-        )
-        corners = [ahead.bounds, true.bounds]
-        low, high = np.min(corners, axis=0)[0], np.max(corners, axis=0)[1]
-        grid = VoxelGrid.around(low, high, _CELL_M)
-        chance = voxel_probability(ahead, grid, padding_m=0.0)
-        inside = covered(true, grid, padding_m=0.0)
-        asked = (chance > 0.0) | inside
-        predicted.append(chance[asked])
-        came.append(inside[asked])
+    bar = tqdm(some, leave=False, disable=None if progress else True)
+    found = [_voxels(models, case) for case in bar]
+    predicted, came = zip(*found, strict=True)
     chance, inside = np.concatenate(predicted).astype(np.float64), np.concatenate(came)
     bins = np.minimum((chance * _BINS).astype(int), _BINS - 1)
     curve = [
@@ -279,6 +288,29 @@ def reliability(
         'brier_of_constant_rate': float(rate * (1.0 - rate)),
         'reliability': curve,
     }
+
+
+def _voxels(
+    models: Models, case: Case
+) -> tuple[Float32[np.ndarray, ' voxel'], Bool[np.ndarray, ' voxel']]:
+    """Return the probability of voxels where somebody may be or was, and whether one was."""
+    first = round(_WINDOW_S[0] / models.period_s) - 1
+    last = round(_WINDOW_S[1] / models.period_s)
+    look, shape = case.look, models.shape
+    times_s = look.times_s[first:last]
+    ahead = bodies(
+        shape, look.futures[:, first:last], look.weights, times_s, look.scale, every=_EVERY
+    )
+    true = bodies(
+        shape, case.truth[None, first:last], np.ones(1), times_s, look.scale, every=_EVERY
+    )
+    corners = [ahead.bounds, true.bounds]
+    low, high = np.min(corners, axis=0)[0], np.max(corners, axis=0)[1]
+    grid = VoxelGrid.around(low, high, _CELL_M)
+    chance = voxel_probability(ahead, grid, padding_m=0.0)
+    inside = covered(true, grid, padding_m=0.0)
+    asked = (chance > 0.0) | inside
+    return chance[asked], inside[asked]
 
 
 def _fallbacks(cases: Sequence[Case]) -> dict[str, float]:

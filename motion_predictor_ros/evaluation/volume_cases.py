@@ -79,7 +79,7 @@ class Case:
 
     clip: Clip
     look: Outlook
-    truth: Float64[np.ndarray, 'time point xyz=3']
+    truth: Float64[np.ndarray, 'horizon point xyz=3']
     observed: Float64[np.ndarray, 'time joint xyz=3']
     novelty: float
     effective: float

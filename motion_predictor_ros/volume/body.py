@@ -100,7 +100,9 @@ def _shape(layout: SkeletonLayout, body: Any) -> BodyShape:
     if not isinstance(body, Mapping) or set(body) != set(children):
         found = sorted(map(str, body)) if isinstance(body, Mapping) else body
         raise ConfigError(f'expected an entry for each of {sorted(children)}, got {found}')
-    capsules, radii, tips, tip_lengths = [], [], [], []
+    capsules: list[tuple[int, int]] = []
+    tips: list[tuple[int, int]] = []
+    radii, tip_lengths = [], []
     for parent, child in layout.bones:
         part = _part(names[child], body[names[child]])
         capsules.append((parent, child))

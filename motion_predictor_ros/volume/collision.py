@@ -119,35 +119,17 @@ def first_meetings(
     Boxes around all, around each future and around each pose rule most out.
     """
     futures, poses = starts.shape[:2]
-    body_boxes = np.empty((futures, poses, 6))
-    future_boxes = np.empty((futures, 6))
-    for future in range(futures):
-        for pose in range(poses):
-            _box(
-                starts[future, pose],
-                ends[future, pose],
-                radii[future, pose],
-                body_boxes[future, pose],
-            )
-        _join(body_boxes[future], future_boxes[future])
+    body_boxes, future_boxes = _boxes(starts, ends, radii)
+    all_boxes, robot_boxes = _boxes(robot_starts, robot_ends, robot_radii)
     first = np.full((len(robot_starts), futures), poses)
     still = robot_starts.shape[1] == 1
-    robot_boxes, whole = np.empty((robot_starts.shape[1], 6)), np.empty(6)
     for robot in range(len(robot_starts)):
-        for pose in range(robot_starts.shape[1]):
-            _box(
-                robot_starts[robot, pose],
-                robot_ends[robot, pose],
-                robot_radii[robot, pose],
-                robot_boxes[pose],
-            )
-        _join(robot_boxes, whole)
         for future in range(futures):
-            if not _overlap(whole, future_boxes[future]):
+            if not _overlap(robot_boxes[robot], future_boxes[future]):
                 continue
             for pose in range(poses):
                 own = 0 if still else pose
-                if not _overlap(robot_boxes[own], body_boxes[future, pose]):
+                if not _overlap(all_boxes[robot, own], body_boxes[future, pose]):
                     continue
                 if _meet(
                     starts[future, pose],
@@ -156,11 +138,23 @@ def first_meetings(
                     robot_starts[robot, own],
                     robot_ends[robot, own],
                     robot_radii[robot, own],
-                    robot_boxes[own],
+                    all_boxes[robot, own],
                 ):
                     first[robot, future] = pose
                     break
     return first
+
+
+@compiled
+def _boxes(starts, ends, radii):  # type: ignore[no-untyped-def]
+    """Return boxes around capsules of one pose, and around all poses."""
+    boxes = np.empty((starts.shape[0], starts.shape[1], 6))
+    whole = np.empty((len(starts), 6))
+    for index in range(starts.shape[0]):
+        for pose in range(starts.shape[1]):
+            _box(starts[index, pose], ends[index, pose], radii[index, pose], boxes[index, pose])
+        _join(boxes[index], whole[index])
+    return boxes, whole
 
 
 @compiled

@@ -65,15 +65,13 @@ def add_futures(
 def _mark(start, end, radius, masks):  # type: ignore[no-untyped-def]
     """Set the bits of one capsule; return the first and last columns touched."""
     one, zero, last, none = np.float32(1.0), np.float32(0.0), np.float32(63.0), np.uint64(0)
-    reach = radius + SLACK
-    ax, ay, az = start[0], start[1], start[2]
+    reach, (ax, ay, az) = radius + SLACK, (start[0], start[1], start[2])
     dx, dy, dz = end[0] - ax, end[1] - ay, end[2] - az
     flat = np.sqrt(dx * dx + dy * dy)
     level = max(flat, LEVEL)
     length = np.sqrt(level * level + dz * dz)
     ex, ey = (dx / flat, dy / flat) if flat > zero else (one, zero)
     steep, inverse, square = dz / length, one / level, reach * reach
-    words = masks.shape[0]
     x0 = max(int(np.ceil(min(ax, end[0]) - reach)), 0)
     x1 = min(int(np.floor(max(ax, end[0]) + reach)), masks.shape[1] - 1)
     y0 = max(int(np.ceil(min(ay, end[1]) - reach)), 0)
@@ -83,7 +81,7 @@ def _mark(start, end, radius, masks):  # type: ignore[no-untyped-def]
     width = (y1 - y0 + LANES) // LANES * LANES
     for x in range(x0, x1 + 1):
         px = np.float32(x) - ax
-        for word in range(words):
+        for word in range(masks.shape[0]):
             lowest = np.float32(64 * word)
             row = masks[word, x, y0 : y0 + width]
             for lane in range(len(row)):

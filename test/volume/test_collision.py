@@ -84,8 +84,8 @@ def people_of_unequal_weight(futures: int, times: int) -> Bodies:
 
 
 def test_probability_is_the_weight_of_the_futures_that_meet() -> None:
-    people = people_of_unequal_weight(6, 3)
-    arms = arms_near(12, seed=1)
+    people = people_of_unequal_weight(5, 2)
+    arms = arms_near(8, seed=1)
     near = RobotMotion(0.4 * arms.starts, 0.4 * arms.ends, 0.5 * arms.radii)
     found = collision_probability(people, near).probability
     np.testing.assert_allclose(found, counted(people, near), atol=1e-6)
@@ -93,7 +93,7 @@ def test_probability_is_the_weight_of_the_futures_that_meet() -> None:
 
 
 def test_drawing_futures_by_weight_gives_the_same() -> None:
-    people, arms = walkers(SHAPE, 50, 8), arms_near(300)
+    people, arms = walkers(SHAPE, 50, 8), arms_near(60)
     found = collision_probability(people, arms).probability
     alone = [
         collision_probability(
