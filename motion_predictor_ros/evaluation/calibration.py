@@ -164,7 +164,7 @@ def fit_spread(cases: Sequence[Case]) -> Spread:
         optimiser.zero_grad()
         cost = _cost(errors, seen @ slopes + offsets)
         ridge = _RIDGE * (slopes[_TIMELY:].square().sum() + offsets.square().sum())
-        (cost + ridge).backward()  # type: ignore[no-untyped-call]
+        (cost + ridge).backward()
         optimiser.step()
         schedule.step()
     found = (offsets, slopes, means, scales, lows, highs)

@@ -17,7 +17,7 @@ from motion_predictor_ros.prediction.fixed_point import SolverSettings
 from motion_predictor_ros.prediction.model_file import TrainedMotionDEQ, load_motion_deq
 from motion_predictor_ros.training.recordings import Clip, Recordings
 from motion_predictor_ros.volume.body import BodyShape
-from motion_predictor_ros.volume.calibration import Bound, file_digest
+from motion_predictor_ros.volume.calibration import Bound
 from motion_predictor_ros.volume.outlook import Outlook, outlook
 
 APART_S = 4.0
@@ -56,9 +56,7 @@ class Models:
             )
         if likeliest.module.config.past > futures.past:
             raise ConfigError(f'{likeliest.name} sees further back than {futures.trained.name}')
-        bound = Bound(
-            file_digest(config.weights), file_digest(config.cache), file_digest(motion_deq)
-        )
+        bound = Bound.of(config.weights, config.cache, motion_deq)
         return cls(shape, futures, likeliest, bound)
 
     @property
@@ -87,7 +85,7 @@ class Case:
 
 def windows_of(
     recordings: Recordings, frames: int, period_s: float, *, several: bool, seed: int = _SEED
-) -> list[tuple[Clip, Float64[np.ndarray, 'time joint xyz=3']]]:
+) -> list[tuple[Clip, Float64[np.ndarray, '_ joint xyz=3']]]:
     """Cut one window out of each clip that is long enough, at a random place; or several.
 
     Several begin `APART_S` after one another, the first at the clip's beginning. A window goes on
@@ -146,7 +144,7 @@ def cases_of(
 
 
 def _predicted(
-    models: Models, windows: Sequence[tuple[Clip, Float64[np.ndarray, 'time joint xyz=3']]]
+    models: Models, windows: Sequence[tuple[Clip, Float64[np.ndarray, '_ joint xyz=3']]]
 ) -> list[Case]:
     past = models.futures.past
     observed = np.stack([window[:past] for _, window in windows])

@@ -35,6 +35,15 @@ class Bound:
     cache: str
     prediction: str
 
+    @classmethod
+    def of(cls, density: str, cache: str, prediction: str) -> 'Bound':
+        """Return the hashes of weight files by name or path.
+
+        Raises:
+            CheckpointError: There is no such file.
+        """
+        return cls(*(file_digest(name) for name in (density, cache, prediction)))
+
 
 @dataclass(frozen=True)
 class HorizonCalibration:

@@ -39,6 +39,17 @@ class Bodies:
         high = np.maximum(self.starts, self.ends) + reach
         return low.min(axis=axes), high.max(axis=axes)
 
+    def at(self, index: int) -> 'Bodies':
+        """Return the capsules of one pose."""
+        one = slice(index, index + 1)
+        return Bodies(
+            self.starts[:, one],
+            self.ends[:, one],
+            self.radii[:, one],
+            self.weights,
+            self.times_s[one],
+        )
+
 
 def bodies(
     shape: BodyShape,

@@ -17,8 +17,9 @@ from motion_predictor_ros.density.futures import Futures
 from motion_predictor_ros.prediction.prediction import Prediction
 from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.volume.body import BodyShape
-from motion_predictor_ros.volume.calibration import Calibration
+from motion_predictor_ros.volume.calibration import Bound, Calibration, load_calibration
 from motion_predictor_ros.volume.capsules import Bodies, bodies
+from motion_predictor_ros.volume.collision import RobotMotion, collision_probability
 from motion_predictor_ros.volume.grid import VoxelGrid
 from motion_predictor_ros.volume.outlook import Outlook, outlook
 from motion_predictor_ros.volume.reachable import reachable_bodies
@@ -72,6 +73,31 @@ class VolumePredictor:
         self._factor = self._until.factor(config.level)
         end = config.horizon_s + 1e-9
         self._windows = tuple(each for each in WINDOWS_S if each[1] <= end)
+
+    @classmethod
+    def load(
+        cls, config: VolumeConfig, bound: Bound, layout: str, period_s: float
+    ) -> 'VolumePredictor':
+        """Load the body and the calibration, and compile what is compiled.
+
+        Args:
+            bound: The weight files in use.
+
+        Raises:
+            CheckpointError: The calibration cannot be used, or not with these files.
+            ConfigError: The layout has no body, or the level cannot be certified.
+        """
+        shape = BodyShape.load(layout)
+        predictor = cls(shape, load_calibration(config.calibration, bound), config, period_s)
+        predictor.warm_up()
+        return predictor
+
+    def warm_up(self) -> None:
+        """Compile, so that the first person does not have to wait."""
+        still = np.zeros((1, 1, 1, 3))
+        one = Bodies(still, still, np.ones((1, 1, 1)), np.ones(1), np.zeros(1))
+        covered(one, _grid([one], 1.0), device=self._device)
+        collision_probability(one, RobotMotion(still, still, np.ones((1, 1, 1))))
 
     def assess(
         self,
@@ -216,12 +242,7 @@ class VolumePredictor:
         grid = _grid([reach], self.config.voxel_m)
         windows = []
         for index, window in enumerate(self._windows):
-            own = Bodies(
-                *(each[:, index : index + 1] for each in (reach.starts, reach.ends, reach.radii)),
-                reach.weights,
-                ends[index : index + 1],
-            )
-            inside = self._covered(own, grid)
+            inside = self._covered(reach.at(index), grid)
             windows.append(WindowVolume(*window, inside, inside.astype(np.float32)))
         return SafetyVolume(
             prediction.person_id,

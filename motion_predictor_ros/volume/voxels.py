@@ -36,8 +36,8 @@ def voxel_probability(
     radii = ((bodies.radii + padding) / grid.size_m).astype(np.float32)
     weights = bodies.weights.astype(np.float32)
     if device is not None and device.type != 'cpu':
-        tensors = (torch.from_numpy(each).to(device) for each in (starts, ends, radii, weights))
-        return rasterise(*tensors, grid.shape).cpu().numpy()
+        a, b, r, w = (torch.from_numpy(each).to(device) for each in (starts, ends, radii, weights))
+        return rasterise(a, b, r, w, grid.shape).cpu().numpy()
     nx, ny, nz = grid.shape
     probability = np.zeros(grid.shape, dtype=np.float32)
     masks = np.zeros((-(-nz // 64), nx, ny + LANES), dtype=np.uint64)
@@ -54,7 +54,8 @@ def covered(
 ) -> Bool[np.ndarray, 'x y z']:
     """Return which voxels any of the capsules touches, whatever the futures weigh."""
     single = Bodies(
-        *(each.reshape(1, 1, -1, *each.shape[3:]) for each in (bodies.starts, bodies.ends)),
+        bodies.starts.reshape(1, 1, -1, 3),
+        bodies.ends.reshape(1, 1, -1, 3),
         bodies.radii.reshape(1, 1, -1),
         np.ones(1),
         bodies.times_s[:1],

@@ -2,6 +2,7 @@
 """Volumes rest on futures where they can, and say why where they cannot."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ from volume_scenes import PERIOD_S, SHAPE, STANDING, calibration
 
 from motion_predictor_ros.config import VolumeConfig
 from motion_predictor_ros.density.futures import Futures
-from motion_predictor_ros.errors import ConfigError
+from motion_predictor_ros.errors import CheckpointError, ConfigError
 from motion_predictor_ros.prediction.prediction import Prediction
 from motion_predictor_ros.skeleton.frame import Validity, Window
+from motion_predictor_ros.volume.calibration import Bound, save_calibration
 from motion_predictor_ros.volume.predictor import VolumePredictor
 from motion_predictor_ros.volume.voxels import covered
 
@@ -128,3 +130,17 @@ def test_later_windows_of_a_reachable_set_hold_the_earlier_ones() -> None:
         assert late.covered[early.covered].all()
     np.testing.assert_array_equal(found.windows[0].probability > 0, found.windows[0].covered)
     assert covered(found.bodies, found.grid)[found.windows[-1].covered].all()
+
+
+def test_a_predictor_from_files_says_the_same(tmp_path: Path) -> None:
+    path = tmp_path / 'made_up.safetensors'
+    made = calibration(np.linspace(0, 0.05, 60))
+    save_calibration(path, made)
+    config = dataclasses.replace(CONFIG, calibration=str(path))
+    loaded = VolumePredictor.load(config, made.bound, 'body18', PERIOD_S)
+    found = loaded.assess(prediction(), futures(), STANDING)
+    expected = predictor().assess(prediction(), futures(), STANDING)
+    np.testing.assert_array_equal(found.windows[1].covered, expected.windows[1].covered)
+    assert found.calibration.startswith('made_up@')
+    with pytest.raises(CheckpointError, match='in use are'):
+        VolumePredictor.load(config, Bound('d', 'c', 'another'), 'body18', PERIOD_S)
