@@ -168,6 +168,12 @@ def add_evaluate_stochastic(kinds: 'Commands[argparse.ArgumentParser]') -> None:
     parser.add_argument('--motion-deq', default='body_1s', help="name or path; '': without")
     parser.add_argument('--similar', type=float, default=0.5, help='similar starts [m]')
     parser.add_argument('--samples', type=int, default=50, help='futures per person')
+    parser.add_argument(
+        '--root',
+        choices=('decoded', 'carried'),
+        default='decoded',
+        help="where the roots' ways are from",
+    )
     _add_device(parser)
     parser.set_defaults(run=_evaluate_stochastic)
 
@@ -189,6 +195,7 @@ def _evaluate_stochastic(options: argparse.Namespace) -> None:
         cache=options.cache,
         device=options.device,
         futures=options.samples,
+        root=options.root,
     )
     rivals = Rivals(options.latent_mixture, options.conditional_vae, options.motion_deq)
     trained, contenders = field_of(config, rivals, recordings)

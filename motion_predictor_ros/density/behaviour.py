@@ -189,6 +189,11 @@ class Factorisation(nn.Module):
         """Return x."""
         return (behaviour - self.mean) @ self.basis / self.scale
 
+    def reduce_posterior(self, posterior: Posterior) -> Posterior:
+        """Return what a posterior over behaviours says of each component of x."""
+        variance = posterior.log_variance.exp() @ self.basis.square() / self.scale.square()
+        return Posterior(self.reduce(posterior.mean), variance.log())
+
     def expand(self, x: Float[Tensor, '*batch latent']) -> Float[Tensor, '*batch behaviour']:
         """Return the behaviour that x stands for."""
         return self.mean + (x * self.scale) @ self.basis.mT

@@ -114,6 +114,11 @@ class Flow(nn.Module):
         self.latent, self.scheme, self.steps = latent, scheme, steps
         self.velocity = VELOCITIES[velocity](latent, width)
 
+    def begin_at_rest(self) -> None:
+        """Make f the identity: what the mixture says is then already a density of x."""
+        for parameter in self.velocity.get_submodule('out').parameters():
+            nn.init.zeros_(parameter)
+
     def matching_error(
         self,
         z: Float[Tensor, 'batch latent'],

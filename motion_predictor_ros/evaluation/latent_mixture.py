@@ -16,7 +16,12 @@ from motion_predictor_ros.checkpoint import load_checkpoint
 from motion_predictor_ros.density.mixture import ObservationMixture
 from motion_predictor_ros.density.model_file import TrainedCacheFlow
 from motion_predictor_ros.errors import CheckpointError
-from motion_predictor_ros.training.cache_flow import chunks, header_of
+from motion_predictor_ros.training.cache_flow import (
+    chunks,
+    header_of,
+    vary_latent,
+    vary_past,
+)
 from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
 from motion_predictor_ros.training.future_data import FutureData, batch_generator
 
@@ -50,7 +55,9 @@ class LatentMixtureTask:
         batch = self.data.draw(schedule.batch, generator)
         with torch.no_grad():
             x = self.base.module.latent(batch.past, batch.future)
-        q = self.module(self.base.module.features(batch.past))
+            x = vary_latent(x, self.recipe, generator)
+        past = vary_past(batch.past, self.recipe, generator)
+        q = self.module(self.base.module.features(past))
         likelihood = q.log_prob(x[:, None])[:, 0].mean()
         (-likelihood).backward()
         return {'log_prob': float(likelihood.detach()) / x.shape[1]}

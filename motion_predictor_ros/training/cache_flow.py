@@ -2,7 +2,7 @@
 """Train CacheFlow in three parts, each with a run of `loop.train` of its own.
 
     behaviour  the VAE of behaviours, against an adversary; then Q and m from its latents
-    decoder    Q and the decoder, fine-tuned to play futures from eight numbers; encoder fixed
+    decoder    encoder, Q and decoder, fine-tuned with no more than eight numbers between them
     flow       flow and observation mixture on the fixed latents x
 
 The flow's modes ([CacheFlow] eq. 11 taken literally lets z collapse to a point, because nothing
@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from motion_predictor_ros.checkpoint import load_checkpoint
 from motion_predictor_ros.density.behaviour import PoseFromBehaviour
 from motion_predictor_ros.density.cache_flow import CacheFlow
-from motion_predictor_ros.density.flow import random_times
+from motion_predictor_ros.density.flow import even_times, random_times
+from motion_predictor_ros.density.mixture import Mixture
 from motion_predictor_ros.density.model_file import KIND
 from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
 from motion_predictor_ros.training.future_data import Batch, FutureData, batch_generator
@@ -113,7 +114,7 @@ class BehaviourTask:
 
 
 class DecoderTask:
-    """Second part: Q and the decoder, with eight numbers between them."""
+    """Second part: the VAE with eight numbers in its middle, from their principal directions."""
 
     kind = 'cache_flow_decoder'
 
@@ -130,10 +131,6 @@ class DecoderTask:
             {k.removeprefix(prefix): v for k, v in learned.items() if k.startswith(prefix)}
         )
         self.module.factorisation.fit_directions(behaviours(self.module, data, recipe))
-        self.module.requires_grad_(False)
-        vae = self.module.vae
-        for part in (self.module.factorisation, vae.start, vae.decoder, vae.offset):
-            part.requires_grad_(True)
 
     def header(self) -> dict[str, Any]:
         """Say how to rebuild the model, and how it was made."""
@@ -144,16 +141,15 @@ class DecoderTask:
         schedule = self.recipe.decoder
         generator = batch_generator(schedule.seed, index)
         batch = self.data.draw(schedule.batch, generator)
-        with torch.no_grad():
-            frames = torch.cat([batch.past[:, -self.recipe.model.seen :], batch.future], dim=1)
-            posterior = self.module.vae.encode(frames.flatten(2))
-            noise = torch.randn(posterior.mean.shape, generator=generator)
-            behaviour = posterior.sample(noise.to(posterior.mean))
-        x = self.module.factorisation.reduce(behaviour)
-        played = self.module.decode(x, batch.past)
+        frames = torch.cat([batch.past[:, -self.recipe.model.seen :], batch.future], dim=1)
+        factorisation = self.module.factorisation
+        posterior = factorisation.reduce_posterior(self.module.vae.encode(frames.flatten(2)))
+        noise = torch.randn(posterior.mean.shape, generator=generator)
+        played = self.module.decode(posterior.sample(noise.to(posterior.mean)), batch.past)
         error = squared_error(played.flatten(2), batch.future.flatten(2))
-        error.backward()
-        return {'error': float(error.detach())}
+        divergence = posterior.divergence().mean()
+        (error + self.recipe.losses.divergence * divergence).backward()
+        return {'error': float(error.detach()), 'divergence': float(divergence.detach())}
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:
@@ -189,6 +185,7 @@ class FlowTask:
         }
         learned = load_checkpoint(decoder, DecoderTask.kind).tensors
         self.module.load_state_dict({**learned, **fresh})
+        self.module.flow.begin_at_rest()
         self.module.factorisation.fit_scale(behaviours(self.module, data, recipe))
         self.module.requires_grad_(False)
         for part in (self.module.flow, self.module.mixture):
@@ -206,9 +203,9 @@ class FlowTask:
         self.module.train()
         batch = self.data.draw(schedule.batch, generator)
         with torch.no_grad():
-            x = self.module.latent(batch.past, batch.future)
+            x = vary_latent(self.module.latent(batch.past, batch.future), self.recipe, generator)
         matching, likelihood = self._losses(batch, x, generator, index)
-        (matching - likelihood).backward()
+        (self.recipe.losses.matching * matching - likelihood).backward()
         return {
             'matching': float(matching.detach()),
             'log_prob': float(likelihood.detach()) / self.recipe.model.latent,
@@ -223,28 +220,31 @@ class FlowTask:
     ) -> tuple[Float[Tensor, ''], Float[Tensor, '']]:
         """Return the flow-matching error and the log-likelihood, as the mode has them."""
         mode, flow = self.recipe.model.mode, self.module.flow
-        q = self.module.observe(self._noisy(batch.past, generator))
+        q = self.module.observe(vary_past(batch.past, self.recipe, generator))
         time = torch.rand(len(x), generator=generator).to(x)
         if mode == 'two-stage':
-            first = index < self.recipe.flow.steps // 2
-            z = torch.randn(x.shape, generator=generator).to(x)
-            matching = flow.matching_error(z, x, time).mean()
-            reached, _ = self._pull(x, generator, with_gradient=False)
-            likelihood = q.log_prob(reached[:, None])[:, 0].mean()
-            # What waits gets a zero gradient, not none: a resumed run then finds its moments.
-            return (matching, 0.0 * likelihood) if first else (matching.detach(), likelihood)
+            return self._one_of_two(q, x, time, generator, index)
         z = q.sample(1, generator)[:, 0].detach()
         matching = flow.matching_error(z, x, time).mean()
         reached, log_det = self._pull(x, generator, with_gradient=mode == 'joint')
         return matching, (q.log_prob(reached[:, None])[:, 0] + log_det).mean()
 
-    def _noisy(
-        self, past: Float[Tensor, 'batch time posed xyz=3'], generator: torch.Generator
-    ) -> Float[Tensor, 'batch time posed xyz=3']:
-        """Return what a camera might have seen; a low frequency, or velocities would drown."""
-        ends = torch.randn(len(past), 2, *past.shape[2:], generator=generator).to(past)
-        along = torch.linspace(0.0, 1.0, past.shape[1]).to(past)[:, None, None]
-        return past + self.recipe.variety.noise_m * torch.lerp(ends[:, :1], ends[:, 1:], along)
+    def _one_of_two(
+        self,
+        q: Mixture,
+        x: Float[Tensor, 'batch latent'],
+        time: Float[Tensor, ' batch'],
+        generator: torch.Generator,
+        index: int,
+    ) -> tuple[Float[Tensor, ''], Float[Tensor, '']]:
+        """Return the losses of two-stage training: the flow learns first, then q."""
+        z = torch.randn(x.shape, generator=generator).to(x)
+        matching = self.module.flow.matching_error(z, x, time).mean()
+        if index < self.recipe.flow.steps // 2:
+            # What waits gets a zero gradient, not none: a resumed run then finds its moments.
+            return matching, 0.0 * q.log_prob(z[:, None])[:, 0].mean()
+        reached, _ = self._pull(x, generator, with_gradient=False)
+        return matching.detach(), q.log_prob(reached[:, None])[:, 0].mean()
 
     def _pull(
         self,
@@ -259,23 +259,51 @@ class FlowTask:
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Return the exact log-density per dimension of what held-out subjects did."""
-        densities, base = [], []
+        """Return the exact log-density per dimension of what held-out subjects did.
+
+        A flow that pays little for bad matching is tempted to outrun its integrator. Hence the
+        score is that of the deployed steps or of four times as many, whichever is worse.
+        """
+        flow, parts = self.module.flow, []
+        finer = even_times(4 * flow.steps)
         self.module.eval()
         for batch in chunks(self.data.held_out):
             x = self.module.latent(batch.past, batch.future)
-            z, log_det = self.module.flow.pull(x)
             q = self.module.observe(batch.past)
-            densities.append(q.log_prob(z[:, None])[:, 0] + log_det)
-            base.append(z)
-        density = torch.cat(densities) / self.recipe.model.latent
+            z, log_det = flow.pull(x)
+            fine_z, fine_det = flow.pull(x, times=finer)
+            density = q.log_prob(z[:, None])[:, 0] + log_det
+            finely = q.log_prob(fine_z[:, None])[:, 0] + fine_det
+            parts.append((density, finely, z))
+        density, finely, base = (torch.cat(column) for column in zip(*parts, strict=True))
+        latent = self.recipe.model.latent
         figures = {
-            'score': -float(density.mean()),
-            'log_prob_per_dim': float(density.mean()),
-            'log_prob_per_dim_median': float(density.median()),
-            'z_std': float(torch.cat(base).std(0).mean()),
+            'score': -float(torch.minimum(density.mean(), finely.mean())) / latent,
+            'log_prob_per_dim': float(density.mean()) / latent,
+            'log_prob_per_dim_median': float(density.median()) / latent,
+            'log_prob_per_dim_finely': float(finely.mean()) / latent,
+            'z_std': float(base.std(0).mean()),
         }
         return figures, {}
+
+
+def vary_past(
+    past: Float[Tensor, 'batch time posed xyz=3'],
+    recipe: CacheFlowRecipe,
+    generator: torch.Generator,
+) -> Float[Tensor, 'batch time posed xyz=3']:
+    """Return what a camera might have seen; a low frequency, or velocities would drown."""
+    ends = torch.randn(len(past), 2, *past.shape[2:], generator=generator).to(past)
+    along = torch.linspace(0.0, 1.0, past.shape[1]).to(past)[:, None, None]
+    return past + recipe.variety.noise_m * torch.lerp(ends[:, :1], ends[:, 1:], along)
+
+
+def vary_latent(
+    x: Float[Tensor, 'batch latent'], recipe: CacheFlowRecipe, generator: torch.Generator
+) -> Float[Tensor, 'batch latent']:
+    """Return what others might have done who did nearly the same."""
+    noise = torch.randn(x.shape, generator=generator).to(x)
+    return x + recipe.variety.latent * noise
 
 
 def squared_error(

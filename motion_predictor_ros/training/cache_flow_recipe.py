@@ -24,6 +24,9 @@ class LossConfig:
     adversary: float = param(
         0.05, 'weight against poses that leak into the behaviour [-]', low=0.0, high=1.0
     )
+    matching: float = param(
+        1.0, 'weight of flow matching against the likelihood [-]', low=0.0, high=10.0
+    )
     pull_steps: int = param(
         4, 'midpoint steps of the inverse flow in the loop [-]', low=1, high=64
     )
@@ -36,6 +39,9 @@ class VarietyConfig:
     size: float = param(1.1, 'people grow or shrink by up to this factor [-]', low=1.0, high=2.0)
     noise_m: float = param(
         0.005, 'noise on observed poses, of flow and mixture only [m]', low=0.0, high=0.1
+    )
+    latent: float = param(
+        0.0, 'noise on whitened latents, of flow and mixture only [-]', low=0.0, high=1.0
     )
 
 

@@ -57,6 +57,17 @@ def test_latents_are_white_and_come_back() -> None:
     torch.testing.assert_close(basis.T @ basis, torch.eye(4), atol=1e-12, rtol=0)
 
 
+def test_a_reduced_posterior_is_that_of_reduced_samples() -> None:
+    factorisation, behaviours = fitted()
+    whole = Posterior(behaviours[:1], torch.linspace(-2.0, 2.0, 10)[None])
+    drawn = factorisation.reduce(whole.sample(torch.randn(100_000, 10)))
+    reduced = factorisation.reduce_posterior(whole)
+    torch.testing.assert_close(reduced.mean[0], drawn.mean(0), atol=0.05, rtol=0)
+    std = (0.5 * reduced.log_variance[0]).exp().detach()
+    torch.testing.assert_close(std, drawn.std(0), atol=0, rtol=0.02)
+    assert float(std.max() / std.min()) > 1.2  # not all alike
+
+
 def test_principal_directions_keep_more_than_any_others() -> None:
     factorisation, behaviours = fitted()
 

@@ -53,6 +53,17 @@ def test_volume_gained_one_way_is_lost_the_other() -> None:
     torch.testing.assert_close(gained + lost, torch.zeros(len(z)), atol=1e-5, rtol=0)
 
 
+@KINDS
+def test_a_flow_at_rest_leaves_points_and_volumes_as_they_are(velocity: str) -> None:
+    flow = Flow(8, velocity, 16, 'rk4', 4).requires_grad_(False)
+    x = points()
+    assert float((flow.pull(x)[0] - x).abs().max()) > 1e-2
+    flow.begin_at_rest()
+    z, log_det = flow.pull(x)
+    torch.testing.assert_close(z, x)
+    torch.testing.assert_close(log_det, torch.zeros(len(x)))
+
+
 def integral_2d(count_volume: bool) -> float:
     """Integrate p(x | c) over a square by quadrature."""
     flow, q = lively_flow(latent=2), mixture(people=1, latent=2)

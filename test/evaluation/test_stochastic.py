@@ -186,6 +186,11 @@ def test_the_table_holds_everybody_and_json_is_alone_on_stdout(
     assert math.isfinite(report['kde_latent']['log_prob_per_dim'])
     assert math.isfinite(report['kde_motion']['log_prob_per_motion_dim'])
     assert 1.0 <= report['cache_flow']['effective_sample_size'] <= 300.0
+    assert main(['evaluate', 'stochastic', *options, *small, '--root', 'carried', '--json']) == 0
+    carried = json.loads(capsys.readouterr().out)['cache_flow']
+    assert carried['ade_m'] == pytest.approx(report['cache_flow']['ade_m'], abs=1e-6)
+    placed = (each['root_included']['ade_m'] for each in (carried, report['cache_flow']))
+    assert abs(next(placed) - next(placed)) > 1e-4
     assert main(['evaluate', 'stochastic', *options, *small]) == 0
     assert 'root included' in capsys.readouterr().out
 

@@ -16,13 +16,18 @@ from motion_predictor_ros.density.cache_flow import MODES
 from motion_predictor_ros.density.model_file import load_cache_flow
 from motion_predictor_ros.errors import CheckpointError, ConfigError, DataError
 from motion_predictor_ros.training.cache_build import build_cache
-from motion_predictor_ros.training.cache_flow import DecoderTask, FlowTask
+from motion_predictor_ros.training.cache_flow import (
+    DecoderTask,
+    FlowTask,
+    vary_latent,
+    vary_past,
+)
 from motion_predictor_ros.training.cache_flow_recipe import (
     CacheFlowRecipe,
     load_cache_flow_recipe,
 )
 from motion_predictor_ros.training.cache_flow_run import train_cache_flow
-from motion_predictor_ros.training.future_data import FutureData
+from motion_predictor_ros.training.future_data import FutureData, batch_generator
 from motion_predictor_ros.training.loop import train
 
 CPU = torch.device('cpu')
@@ -86,6 +91,31 @@ def test_every_mode_trains_flow_and_mixture_and_nothing_else(
     }
     assert changed == {'flow', 'mixture'}
     assert load_cache_flow(str(tmp_path / 'best.safetensors'), CPU).module.config.mode == mode
+
+
+def test_the_second_part_trains_encoder_and_decoder(whole_run: Path) -> None:
+    before = load_checkpoint(whole_run / 'behaviour/last.safetensors', 'cache_flow_behaviour')
+    after = load_checkpoint(whole_run / 'decoder/last.safetensors', 'cache_flow_decoder')
+    parts = {
+        name.split('.')[1]
+        for name, value in after.tensors.items()
+        if name.startswith('vae.') and not torch.equal(value, before.tensors[f'model.{name}'])
+    }
+    assert parts == {'encoder', 'posterior', 'start', 'decoder', 'offset'}
+
+
+def test_observations_and_latents_vary_as_the_recipe_says() -> None:
+    varied = dataclasses.replace(RECIPE.variety, noise_m=0.02, latent=0.3)
+    recipe = dataclasses.replace(RECIPE, variety=varied)
+    x, past = torch.ones(2000, 4), torch.ones(500, 5, 18, 3)
+    assert float((vary_latent(x, recipe, batch_generator(1, 0)) - x).std()) == pytest.approx(
+        0.3, rel=0.05
+    )
+    noise = vary_past(past, recipe, batch_generator(1, 0)) - past
+    assert float(noise[:, 0].std()) == pytest.approx(0.02, rel=0.05)
+    assert float(noise.diff(dim=1).std()) < 0.01  # slow, or velocities would drown
+    still = dataclasses.replace(RECIPE, variety=dataclasses.replace(varied, latent=0.0))
+    assert torch.equal(vary_latent(x, still, batch_generator(1, 0)), x)
 
 
 def test_one_decoder_serves_flows_of_any_mode(whole_run: Path, tmp_path: Path) -> None:
