@@ -56,6 +56,7 @@ def add_calibrate(commands: 'Commands[argparse.ArgumentParser]') -> None:
     parser.add_argument(
         '--breadth', type=float, default=0.3, help='how far kept futures stand from their mean'
     )
+    parser.add_argument('--most', type=int, default=8, help='futures that stand for all')
     parser.add_argument(
         '--level', type=float, action='append', help='refuse to go without it; may be repeated'
     )
@@ -81,14 +82,20 @@ def _calibrate(options: argparse.Namespace) -> None:
         load_calibration,
         save_calibration,
     )
+    from motion_predictor_ros.volume.region import Choice
 
     levels = tuple(sorted({*LEVELS, *(options.level or ())}))
     if not all(0.0 < level < 1.0 for level in levels) or not 0.0 <= options.breadth <= 1.0:
         raise ConfigError('levels lie between 0 and 1, --breadth from 0 to 1')
+    if options.most < 1:
+        raise ConfigError(f'--most must be at least 1, got {options.most}')
     models = _models(options)
     recordings = load_training_data(options.data)
     recipe = CalibrationRecipe(
-        tuple(options.horizon or HORIZONS_S), levels, options.breadth, options.several
+        tuple(options.horizon or HORIZONS_S),
+        levels,
+        Choice(options.breadth, options.most),
+        options.several,
     )
     found = calibrate(models, recordings, recipe, progress=not options.json)
     _refuse_without(found, options.level or [])

@@ -7,6 +7,7 @@ from motion_predictor_ros.evaluation.bench_volume import standing
 from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.calibration import Bound, Calibration, HorizonCalibration
 from motion_predictor_ros.volume.outlook import Outlook, outlook
+from motion_predictor_ros.volume.region import Choice
 from motion_predictor_ros.volume.spread import FEATURES, Spread
 
 SHAPE = BodyShape.load('body18')
@@ -57,12 +58,12 @@ def linear_spread() -> Spread:
     )
 
 
-def calibration(scores: np.ndarray, horizon_s: float = 1.0, breadth: float = 0.3) -> Calibration:
+def calibration(scores: np.ndarray, horizon_s: float = 1.0) -> Calibration:
     """Return a calibration of one horizon with these scores at two levels."""
     until = HorizonCalibration(
         horizon_s,
         (0.9, 0.95),
-        breadth,
+        Choice(0.3, 8),
         linear_spread(),
         np.stack([np.sort(scores)] * 2),
         np.full(len(scores), 1.0),

@@ -30,8 +30,11 @@ from motion_predictor_ros.volume.calibration import (
     least_scores,
 )
 from motion_predictor_ros.volume.reachable import needed_factor
-from motion_predictor_ros.volume.region import kept_futures, score
+from motion_predictor_ros.volume.region import Choice, kept_futures, score
 from motion_predictor_ros.volume.spread import FEATURES, Spread, features
+
+CHOICE = Choice(0.3, 8)
+"""Which futures stand for all: chosen on the validation subjects."""
 
 HORIZONS_S = (0.5, 1.0, 2.0)
 """Joint coverage is calibrated until each of these."""
@@ -48,13 +51,13 @@ class CalibrationRecipe:
     """What is asked for.
 
     Attributes:
-        breadth: See `region.kept_futures`.
+        choice: Which futures are kept.
         several: Whether clips may give several windows.
     """
 
     horizons_s: tuple[float, ...] = HORIZONS_S
     levels: tuple[float, ...] = LEVELS
-    breadth: float = 0.3
+    choice: Choice = CHOICE
     several: bool = False
 
 
@@ -117,22 +120,22 @@ def _calibrate_until(
         raise ConfigError(
             f'{len(cases)} clips until {horizon_s} s certify none of the levels {recipe.levels}'
         )
-    scores = [scores_of(cases, spread, level, recipe.breadth) for level in levels]
+    scores = [scores_of(cases, spread, level, recipe.choice) for level in levels]
     config = VolumeConfig()
     factors = [
         needed_factor(models.shape, case.look.now, case.truth, case.look.times_s, config)
         for case in cases
     ]
     return HorizonCalibration(
-        horizon_s, levels, recipe.breadth, spread, np.sort(scores, axis=1), np.sort(factors)
+        horizon_s, levels, recipe.choice, spread, np.sort(scores, axis=1), np.sort(factors)
     )
 
 
-def scores_of(cases: Sequence[Case], spread: Spread, level: float, breadth: float) -> list[float]:
+def scores_of(cases: Sequence[Case], spread: Spread, level: float, choice: Choice) -> list[float]:
     """Return s of every case."""
     return [
         score(
-            kept_futures(case.look, level, breadth, len(case.truth)),
+            kept_futures(case.look, level, choice, len(case.truth)),
             case.truth,
             spread.of(case.look)[: len(case.truth)],
         )

@@ -133,7 +133,7 @@ def coverage(cases: Sequence[Case], until: HorizonCalibration) -> dict[str, floa
     """Return the share of windows covered, by level; levels not certified are left out."""
     found = {}
     for level in until.levels:
-        scores = scores_of(cases, until.spread, level, until.breadth)
+        scores = scores_of(cases, until.spread, level, until.choice)
         found[f'{level:.2f}'] = float(np.mean(np.array(scores) <= until.radius(level)))
     return found
 
@@ -216,7 +216,7 @@ def volumes(
     found: dict[str, list[float]] = defaultdict(list)
     some = _some(cases, _MEASURED)
     for case in tqdm(some, leave=False, disable=None if progress else True):
-        kept = kept_futures(case.look, VOLUME_LEVEL, until.breadth, len(case.truth))
+        kept = kept_futures(case.look, VOLUME_LEVEL, until.choice, len(case.truth))
         spread = until.spread.of(case.look)
         window = (0.0, until.horizon_s)
         ours = region(models.shape, case.look, kept, spread, radius, window, _EVERY)

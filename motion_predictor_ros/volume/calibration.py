@@ -19,6 +19,7 @@ from jaxtyping import Float64
 from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
 from motion_predictor_ros.errors import CheckpointError, ConfigError
 from motion_predictor_ros.share import resolve_file
+from motion_predictor_ros.volume.region import Choice
 from motion_predictor_ros.volume.spread import FEATURES, Spread
 
 KIND = 'volume_calibration'
@@ -52,12 +53,12 @@ class HorizonCalibration:
     Attributes:
         scores: Of each level's kept futures, ascending.
         factors: On the reachable set's speeds, ascending.
-        breadth: See `region.kept_futures`.
+        choice: Which futures were scored.
     """
 
     horizon_s: float
     levels: tuple[float, ...]
-    breadth: float
+    choice: Choice
     spread: Spread
     scores: Float64[np.ndarray, 'level n']
     factors: Float64[np.ndarray, ' n']
@@ -162,7 +163,7 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
         for name, array in arrays.items():
             tensors[f'{index}.{name}'] = torch.from_numpy(np.ascontiguousarray(array))
         horizons.append(
-            {'horizon_s': each.horizon_s, 'levels': each.levels, 'breadth': each.breadth}
+            {'horizon_s': each.horizon_s, 'levels': each.levels, **asdict(each.choice)}
         )
     header = {
         'kind': KIND,
@@ -225,7 +226,7 @@ def _horizon(
     return HorizonCalibration(
         float(entry['horizon_s']),
         levels,
-        float(entry['breadth']),
+        Choice(float(entry['breadth']), int(entry['most'])),
         Spread(**{item.name: array(item.name) for item in fields(Spread)}),
         scores,
         array('factors'),

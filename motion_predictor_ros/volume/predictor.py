@@ -196,7 +196,7 @@ class VolumePredictor:
     def _region(self, look: Outlook, window_s: tuple[float, float]) -> Bodies:
         until = self._until
         times = window_frames(look.times_s, (0.0, until.horizon_s))[1]
-        kept = kept_futures(look, self.config.level, until.breadth, times)
+        kept = kept_futures(look, self.config.level, until.choice, times)
         spread = until.spread.of(look)[:times]
         return region(self._shape, look, kept, spread, self._radius, window_s, self.config.every)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The coverage volume: the likeliest futures, made thicker by a calibrated radius.
 
-Stage: volume. Of the futures the densest are kept until their weights sum to 1 - alpha; drawn
-around their mean by a factor (0: the mean alone) they stand for what was predicted. A future that
+Stage: volume. Of the futures the densest are taken until their weights sum to 1 - alpha; a few of
+them that differ most, drawn in towards the mean, and the mean itself stand for all. A future that
 comes true is scored by
     s = min over kept k of max over t and points of |X - X_k| / g(t)
 and r_alpha is a conformal quantile of s over people the models had not seen (`calibration.py`).
@@ -10,6 +10,8 @@ Bodies of kept futures with radii larger by r_alpha g(t) then contain the whole 
 probability >= 1 - alpha, jointly over times and parts, as long as the person in view is
 exchangeable with those: no more is promised.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -30,19 +32,35 @@ def densest(
     return order[: min(enough, len(order))]
 
 
-def kept_futures(
-    outlook: Outlook, level: float, breadth: float, times: int
-) -> Float64[np.ndarray, 'some time point xyz=3']:
-    """Return what is kept of the first `times` times [m].
+@dataclass(frozen=True)
+class Choice:
+    """Which futures stand for all.
 
-    Args:
+    Attributes:
         breadth: How far from their mean futures stand, of where they were drawn.
+        most: So many at most, as different from one another as can be: the radius is larger than
+            what lies between them, and each costs time.
     """
+
+    breadth: float
+    most: int
+
+
+def kept_futures(
+    outlook: Outlook, level: float, choice: Choice, times: int
+) -> Float64[np.ndarray, 'some time point xyz=3']:
+    """Return the mean, and what is kept of the first `times` times of the densest futures [m]."""
     mean = outlook.mean[None, :times]
-    if breadth == 0.0:
+    if choice.breadth == 0.0 or choice.most == 1:
         return mean
-    kept = densest(outlook.weights, outlook.log_density, level)
-    return mean + breadth * (outlook.futures[kept, :times] - mean)
+    dense = densest(outlook.weights, outlook.log_density, level)
+    around = mean + choice.breadth * (outlook.futures[dense, :times] - mean)
+    kept = [mean[0]]
+    away = np.full(len(around), np.inf)
+    for _ in range(min(choice.most - 1, len(around))):
+        away = np.minimum(away, ((around - kept[-1]) ** 2).sum(axis=(1, 2, 3)))
+        kept.append(around[int(away.argmax())])
+    return np.stack(kept)
 
 
 def score(

@@ -20,7 +20,7 @@ from motion_predictor_ros.volume.calibration import (
 from motion_predictor_ros.volume.capsules import bodies
 from motion_predictor_ros.volume.grid import VoxelGrid
 from motion_predictor_ros.volume.outlook import outlook
-from motion_predictor_ros.volume.region import densest, kept_futures, region, score
+from motion_predictor_ros.volume.region import Choice, densest, kept_futures, region, score
 from motion_predictor_ros.volume.voxels import covered
 
 
@@ -32,13 +32,30 @@ def test_the_densest_futures_reach_the_share_and_none_is_spare() -> None:
     assert densest(weights, density, 0.0).tolist() == [0]
 
 
-def uncovered(shrink: float, breadth: float) -> int:
+def test_few_futures_that_differ_stand_for_all() -> None:
+    look = looking_ahead(futures=40)
+    kept = kept_futures(look, 1.0, Choice(0.5, 6), 20)
+    assert kept.shape == (6, 20, *look.now.shape)
+    np.testing.assert_array_equal(kept[0], look.mean[:20])
+    drawn = look.mean[:20] + 0.5 * (look.futures[:, :20] - look.mean[:20])
+
+    def farthest(some: np.ndarray) -> float:
+        """How far the future that is least stood for is from those kept."""
+        away = np.linalg.norm((drawn[:, None] - some).reshape(40, len(some), -1), axis=-1)
+        return float(away.min(axis=1).max())
+
+    assert farthest(kept) < farthest(drawn[:6])
+    assert len(kept_futures(look, 1.0, Choice(0.5, 1), 20)) == 1
+    np.testing.assert_allclose(kept_futures(look, 1.0, Choice(0.0, 6), 20), look.mean[None, :20])
+
+
+def uncovered(shrink: float, breadth: float, most: int = 8) -> int:
     """Count voxels of true bodies outside the region of exactly the radius that they need."""
     look, spread = looking_ahead(), linear_spread()
     found = 0
     for seed in range(6):
         truth = looking_ahead(1, seed=100 + seed).futures[0]
-        kept = kept_futures(look, 0.95, breadth, len(truth))
+        kept = kept_futures(look, 0.95, Choice(breadth, most), len(truth))
         g = spread.of(look)
         radius = shrink * score(kept, truth, g)
         ours = region(SHAPE, look, kept, g, radius, (0.0, 1.0), every=3)
@@ -60,7 +77,7 @@ def test_a_radius_too_small_leaves_bodies_outside() -> None:
 
 def test_windows_add_up_to_the_whole() -> None:
     look, g = looking_ahead(), linear_spread().of(looking_ahead())
-    kept = kept_futures(look, 0.9, 0.3, 25)
+    kept = kept_futures(look, 0.9, Choice(0.3, 8), 25)
     parts = [(0.0, 0.25), (0.25, 0.5), (0.5, 1.0)]
     low, high = region(SHAPE, look, kept, g, 0.2, (0.0, 1.0)).bounds
     grid = VoxelGrid.around(low, high, 0.05)
