@@ -155,3 +155,12 @@ def test_futures_stand_around_the_likeliest_one_as_far_as_it_goes() -> None:
     np.testing.assert_allclose(look.deviation, bare.deviation)
     np.testing.assert_allclose(bare.shift, 0.0)
     np.testing.assert_allclose(np.einsum('f,ftpx->tpx', weights, look.futures), look.mean)
+
+
+def test_the_shipped_calibration_is_of_the_shipped_weights() -> None:
+    shipped = Bound.of('body_2s', 'body_2s_cache', 'body_1s')
+    found = load_calibration('body_2s_calibration', shipped)
+    for until in found.horizons:
+        radii = [until.radius(level) for level in until.levels]
+        assert radii == sorted(radii) and until.levels[-1] == 0.95
+    assert not found.approximate
