@@ -26,6 +26,7 @@ TINY = CacheFlowConfig(
     modes=5,
     width=16,
     steps=8,
+    mode='joint',
 )
 _QUICK = ScheduleConfig(steps=30, batch=8, learning_rate=5e-3, validate_every=15)
 RECIPE = CacheFlowRecipe(model=TINY, behaviour=_QUICK, decoder=_QUICK, flow=_QUICK)

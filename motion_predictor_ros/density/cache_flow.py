@@ -43,7 +43,7 @@ class CacheFlowConfig:
     width: int = param(256, "the flow's channels or hidden units [-]", low=4, high=2048)
     scheme: str = param('rk4', "the flow's integrator [-]", choices=('midpoint', 'rk4'))
     steps: int = param(8, "the flow's integration steps [-]", low=1, high=1000)
-    mode: str = param('joint', 'how flow and mixture were trained [-]', choices=MODES)
+    mode: str = param('two-stage', 'how flow and mixture were trained [-]', choices=MODES)
 
     @property
     def posed(self) -> int:
