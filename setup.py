@@ -8,7 +8,8 @@ from setuptools import find_packages, setup
 
 PACKAGE = 'motion_predictor_ros'
 SHARE = f'share/{PACKAGE}'
-SHIPPED = ('config', 'launch', 'msg', 'srv', 'weights')
+SHIPPED = ('config', 'demo', 'launch', 'msg', 'srv', 'weights')
+MADE = ('report.json', 'scene.png', 'live.mcap')  # what the demo leaves beside its bag
 
 
 def version() -> str:
@@ -30,7 +31,7 @@ def shipped_files() -> list[tuple[str, list[str]]]:
     folders: dict[str, list[str]] = {}
     for top in SHIPPED:
         for path in sorted(Path(top).rglob('*')):
-            if path.is_file() and '__pycache__' not in path.parts:
+            if path.is_file() and '__pycache__' not in path.parts and path.name not in MADE:
                 folders.setdefault(path.parent.as_posix(), []).append(path.as_posix())
     return [(f'{SHARE}/{folder}', files) for folder, files in folders.items()]
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predict live: skeletons in, predicted motion and markers out.
+"""Predict live, from any source: skeletons in, predicted motion and markers out.
 
-ros2 launch motion_predictor_ros predictor.launch.py input:=/tracker/skeletons rviz:=true
+ros2 launch motion_predictor_ros predictor.launch.py source:=zed input:=/zed/body_trk/skeletons
 """
 
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
@@ -13,10 +13,45 @@ from launch_ros.substitutions import FindPackageShare
 
 PACKAGE = 'motion_predictor_ros'
 CONFIG = [FindPackageShare(PACKAGE), 'config']
+KEPT = 'empty: as params_file says'
+
+# Launch arguments that set a parameter of the node.
+PARAMETERS = {
+    'source': (
+        'source',
+        f'native, azure_kinect, zed, yolo, pose_array, hiros, mocap4r2, tf; {KEPT}',
+    ),
+    'layout': ('skeleton.source_layout', f"layout of the source's joints; {KEPT}"),
+    'name_pattern': ('skeleton.name_pattern', f'names of TF frames and markers; {KEPT}'),
+    'associate': ('associate', f'true tells people apart by their motion; {KEPT}'),
+    'fixed_frame': ('fixed_frame', f'frame of all that is published; {KEPT}'),
+    'extrinsic': ('extrinsic', f"the source's frame in fixed_frame: 'x y z qx qy qz qw'; {KEPT}"),
+}
+
+
+def predictor(context: LaunchContext) -> list[Node]:
+    """Start the node; arguments that were not given leave params_file alone."""
+    given = {
+        parameter: LaunchConfiguration(argument).perform(context)
+        for argument, (parameter, _) in PARAMETERS.items()
+    }
+    chosen = {parameter: value for parameter, value in given.items() if value}
+    node = Node(
+        package=PACKAGE,
+        executable='predictor_node',
+        name='motion_predictor',
+        namespace=LaunchConfiguration('namespace'),
+        output='screen',
+        parameters=[
+            LaunchConfiguration('params_file'),
+            {'use_sim_time': LaunchConfiguration('use_sim_time'), **chosen},
+        ],
+        remappings=[('skeletons', LaunchConfiguration('input'))],
+    )
+    return [node]
 
 
 def generate_launch_description() -> LaunchDescription:
-    use_sim_time = {'use_sim_time': LaunchConfiguration('use_sim_time')}
     return LaunchDescription(
         [
             DeclareLaunchArgument(
@@ -28,27 +63,25 @@ def generate_launch_description() -> LaunchDescription:
                 'namespace', default_value='', description='namespace of the node and its topics'
             ),
             DeclareLaunchArgument(
-                'input', default_value='skeletons', description='topic of the observations'
+                'input',
+                default_value='skeletons',
+                description='topic of the observations; source tf hears /tf',
             ),
+            *[
+                DeclareLaunchArgument(argument, default_value='', description=description)
+                for argument, (_, description) in PARAMETERS.items()
+            ],
             DeclareLaunchArgument(
                 'use_sim_time', default_value='false', description='take the time from /clock'
             ),
             DeclareLaunchArgument('rviz', default_value='false', description='show it in RViz'),
-            Node(
-                package=PACKAGE,
-                executable='predictor_node',
-                name='motion_predictor',
-                namespace=LaunchConfiguration('namespace'),
-                output='screen',
-                parameters=[LaunchConfiguration('params_file'), use_sim_time],
-                remappings=[('skeletons', LaunchConfiguration('input'))],
-            ),
+            OpaqueFunction(function=predictor),
             Node(
                 package='rviz2',
                 executable='rviz2',
                 name='rviz',
                 arguments=['-d', PathJoinSubstitution([*CONFIG, 'view.rviz'])],
-                parameters=[use_sim_time],
+                parameters=[{'use_sim_time': LaunchConfiguration('use_sim_time')}],
                 condition=IfCondition(LaunchConfiguration('rviz')),
             ),
         ]

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Play a bag of skeletons into the predictor, in the bag's own time.
+"""Play a bag of any source into the predictor, in the bag's own time; RViz shows it if installed.
 
-ros2 launch motion_predictor_ros replay.launch.py bag:=walk.mcap rviz:=true
+ros2 launch motion_predictor_ros replay.launch.py bag:=walk.mcap source:=zed input:=/zed/bodies
 """
 
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.conditions import IfCondition, UnlessCondition
@@ -13,6 +14,18 @@ from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 PACKAGE = 'motion_predictor_ros'
+SHARE = FindPackageShare(PACKAGE)
+
+# Handed on to predictor.launch.py, which says what they are.
+HANDED_ON = ('source', 'layout', 'name_pattern', 'associate', 'fixed_frame', 'extrinsic')
+
+
+def installed(package: str) -> str:
+    try:
+        get_package_prefix(package)
+    except PackageNotFoundError:
+        return 'false'
+    return 'true'
 
 
 def play_bag(*arguments: str, condition: IfCondition) -> Node:
@@ -31,7 +44,6 @@ def play_bag(*arguments: str, condition: IfCondition) -> Node:
 
 
 def generate_launch_description() -> LaunchDescription:
-    share = FindPackageShare(PACKAGE)
     loop = LaunchConfiguration('loop')
     return LaunchDescription(
         [
@@ -42,23 +54,32 @@ def generate_launch_description() -> LaunchDescription:
             ),
             DeclareLaunchArgument(
                 'params_file',
-                default_value=PathJoinSubstitution([share, 'config', 'predictor.yaml']),
+                default_value=PathJoinSubstitution([SHARE, 'config', 'predictor.yaml']),
                 description='parameters of the predictor',
             ),
             DeclareLaunchArgument(
                 'input', default_value='/skeletons', description='topic of the skeletons'
             ),
-            DeclareLaunchArgument('rviz', default_value='false', description='show it in RViz'),
+            *[
+                DeclareLaunchArgument(
+                    name, default_value='', description='see predictor.launch.py'
+                )
+                for name in HANDED_ON
+            ],
+            DeclareLaunchArgument(
+                'rviz',
+                default_value=installed('rviz2'),
+                description='show it in RViz; default: if it is installed',
+            ),
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(
-                    PathJoinSubstitution([share, 'launch', 'predictor.launch.py'])
+                    PathJoinSubstitution([SHARE, 'launch', 'predictor.launch.py'])
                 ),
                 launch_arguments=[
-                    ('params_file', LaunchConfiguration('params_file')),
-                    ('input', LaunchConfiguration('input')),
-                    ('rviz', LaunchConfiguration('rviz')),
-                    ('use_sim_time', 'true'),
-                ],
+                    (name, LaunchConfiguration(name))
+                    for name in ('params_file', 'input', 'rviz', *HANDED_ON)
+                ]
+                + [('use_sim_time', 'true')],
             ),
             play_bag(condition=UnlessCondition(loop)),
             play_bag('--loop', condition=IfCondition(loop)),

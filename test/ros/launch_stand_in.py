@@ -9,7 +9,7 @@ import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +54,7 @@ def _file(parameters: dict[str, Any], folder: Path) -> str:
 class Context:
     values: dict[str, str]
     declared: list[str] = field(default_factory=list)
+    described: dict[str, str] = field(default_factory=dict)
     commands: list[Command] = field(default_factory=list)
 
 
@@ -123,10 +124,20 @@ class DeclareLaunchArgument:
 
     def execute(self, context: Context) -> None:
         context.declared.append(self.name)
+        context.described[self.name] = self.description
         if self.name not in context.values:
             if self.default_value is None:
                 raise RuntimeError(f'required launch argument {self.name!r} was not given')
             context.values[self.name] = text(self.default_value, context)
+
+
+@dataclass
+class OpaqueFunction:
+    function: Callable[[Context], Iterable[Any] | None]
+
+    def execute(self, context: Context) -> None:
+        for action in self.function(context) or ():
+            action.execute(context)
 
 
 @dataclass
@@ -178,7 +189,7 @@ class Node:
 
 _MODULES = {
     'launch': [LaunchDescription],
-    'launch.actions': [DeclareLaunchArgument, IncludeLaunchDescription],
+    'launch.actions': [DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction],
     'launch.conditions': [IfCondition, UnlessCondition],
     'launch.launch_description_sources': [PythonLaunchDescriptionSource],
     'launch.substitutions': [LaunchConfiguration, PathJoinSubstitution],
@@ -194,6 +205,7 @@ def standing_in() -> Iterator[None]:
     modules = {name: ModuleType(name) for name in _MODULES}
     for name, members in _MODULES.items():
         modules[name].__dict__.update({member.__name__: member for member in members})
+    modules['launch'].__dict__['LaunchContext'] = Context
     with patch.dict(sys.modules, modules):
         yield
 

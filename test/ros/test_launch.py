@@ -4,18 +4,24 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
-from motion_predictor_ros.msg import PredictedMotionArray
+from motion_predictor_ros.msg import PredictedMotionArray, SkeletonArray
 from rclpy.serialization import serialize_message
 from ros.graph import PERIOD_NS, START_NS, Graph, Process, skeletons, stamp_ns
 from ros.launch_stand_in import resolve
 
+from motion_predictor_ros.config import SOURCE_NAMES
 from motion_predictor_ros.evaluation.bags import BagWriter
 from motion_predictor_ros.share import share_file
 
 PREDICTOR = share_file('launch', 'predictor.launch.py')
 REPLAY = share_file('launch', 'replay.launch.py')
+DEMO = share_file('launch', 'demo.launch.py')
+TWO_CAMERAS = share_file('launch', 'two_cameras.launch.py')
+ALL = [PREDICTOR, REPLAY, DEMO, TWO_CAMERAS]
+EXTRINSIC = '0 -1 1.2 0 0 0 1'
 STAMPS_NS = [START_NS + index * PERIOD_NS for index in range(30)]
 
 
@@ -84,7 +90,99 @@ def test_what_a_replay_resolves_to_really_runs(
     assert any(0 <= each.age_s < 1.0 for each in received)  # wall time would be years
 
 
-@pytest.mark.parametrize('path', [PREDICTOR, REPLAY], ids=lambda path: path.name)
+@pytest.mark.parametrize('source', SOURCE_NAMES)
+def test_any_source_can_be_asked_for(source: str) -> None:
+    given = {'source': source, 'layout': 'coco17', 'fixed_frame': 'map', 'associate': 'true'}
+    (command,) = resolve(PREDICTOR, **given).commands
+    assert command.parameters[1] == {
+        'use_sim_time': False,
+        'source': source,
+        'skeleton.source_layout': 'coco17',
+        'fixed_frame': 'map',
+        'associate': True,
+    }
+
+
+def test_a_replay_hands_the_source_on() -> None:
+    given = {'bag': 'a', 'source': 'yolo', 'input': '/yolo/detections_3d', 'extrinsic': EXTRINSIC}
+    predictor, _ = resolve(REPLAY, **given).commands
+    assert predictor.parameters[1] == {
+        'use_sim_time': True, 'source': 'yolo', 'extrinsic': EXTRINSIC,
+    }  # fmt: skip
+    assert predictor.remappings == [('skeletons', '/yolo/detections_3d')]
+
+
+def test_the_demo_plays_the_shipped_bag_over_and_over() -> None:
+    predictor, player = resolve(DEMO).commands
+    assert predictor.parameters[1] == {'use_sim_time': True}
+    assert Path(player.arguments[0]).samefile(share_file('demo', 'demo.mcap'))
+    assert player.arguments[1:] == ['--rate', '1.0', '--loop']
+
+
+def test_two_cameras_have_a_namespace_an_input_and_an_extrinsic_each() -> None:
+    given = {'source': 'zed', 'fixed_frame': 'cell', 'left_extrinsic': EXTRINSIC}
+    left, right = resolve(TWO_CAMERAS, **given, right_input='/right_zed/bodies').commands
+    assert (left.namespace, right.namespace) == ('left', 'right')
+    common = {'use_sim_time': False, 'source': 'zed', 'fixed_frame': 'cell'}
+    assert left.parameters[1] == {**common, 'extrinsic': EXTRINSIC}
+    assert right.parameters[1] == common
+    assert left.remappings == [('skeletons', '/left/skeletons')]
+    assert right.remappings == [('skeletons', '/right_zed/bodies')]
+
+
+def test_what_two_cameras_resolve_to_really_run_in_one_frame(
+    graph: Graph, processes: Callable[..., Process], model: Path, tmp_path: Path
+) -> None:
+    parameters = tmp_path / 'tiny.yaml'
+    tiny = {'/**': {'ros__parameters': {'prediction': {'weights': str(model)}}}}
+    parameters.write_text(yaml.safe_dump(tiny), encoding='utf-8')
+    received = {
+        side: graph.collect(PredictedMotionArray, f'/{side}/predicted_motion')
+        for side in ('left', 'right')
+    }
+    given = {
+        'fixed_frame': 'cell',
+        'left_extrinsic': EXTRINSIC,
+        'right_extrinsic': '5 0 0 0 0 0 1',
+    }
+    for command in resolve(TWO_CAMERAS, params_file=str(parameters), **given).commands:
+        processes(command.line(tmp_path))
+    sides = {
+        side: graph.node.create_publisher(SkeletonArray, f'/{side}/skeletons', 50)
+        for side in received
+    }
+    graph.until(lambda: all(each.get_subscription_count() for each in sides.values()), 120.0)
+    stamps = iter(range(START_NS, START_NS + 4000 * PERIOD_NS, PERIOD_NS))
+
+    def seen() -> bool:
+        stamp = next(stamps)
+        for publisher in sides.values():
+            publisher.publish(skeletons(stamp))
+        graph.spin(0.02)
+        return all(
+            any(len(one.persons[0].positions) for one in all_) for all_ in received.values()
+        )
+
+    graph.until(seen, timeout_s=60.0, what='predictions of both')
+    last = {side: {stamp_ns(each): each for each in all_} for side, all_ in received.items()}
+    common = max(
+        stamp
+        for stamp in last['left'].keys() & last['right'].keys()
+        if len(last['left'][stamp].persons[0].observed)
+        and len(last['right'][stamp].persons[0].observed)
+    )
+    left, right = (last[side][common] for side in ('left', 'right'))
+    assert (left.header.frame_id, right.header.frame_id) == ('cell', 'cell')
+    gap = np.array(right.persons[0].observed) - np.array(left.persons[0].observed)
+    np.testing.assert_allclose(gap.reshape(-1, 3), [[5.0, 1.0, -1.2]] * 18, atol=1e-4)
+
+
+@pytest.mark.parametrize('path', ALL, ids=lambda path: path.name)
+def test_every_argument_says_what_it_is(path: Path) -> None:
+    assert all(each for each in resolve(path, bag='walk.mcap').described.values())
+
+
+@pytest.mark.parametrize('path', ALL, ids=lambda path: path.name)
 def test_the_real_launch_reads_the_same_arguments(path: Path) -> None:
     pytest.importorskip('launch_ros', reason='launch_ros is not installed')
     from launch import LaunchContext
