@@ -44,6 +44,7 @@ setup(
     maintainer='motion_predictor_ros maintainers',
     maintainer_email='maintainers@motion-predictor.example',
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
+    package_data={f'{PACKAGE}.evaluation': ['page/*']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (SHARE, ['package.xml']),

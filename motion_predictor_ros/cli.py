@@ -113,6 +113,7 @@ def _add_evaluate_bag(commands: 'Commands[argparse.ArgumentParser]') -> None:
         '--source', default='', choices=SOURCE_NAMES, help="default: by the topic's type"
     )
     parser.add_argument('--out', type=Path, help='write report.json and scene.png here')
+    parser.add_argument('--report-html', type=Path, help='write a page with the replay here')
     parser.add_argument('--json', action='store_true', help='print the report as JSON')
     _add_model_options(parser)
     parser.set_defaults(run=_evaluate_bag)
@@ -130,6 +131,8 @@ def _evaluate_bag(options: argparse.Namespace) -> None:
     )
     if options.out:
         evaluation.save(options.out)
+    if options.report_html:
+        evaluation.save_html(options.report_html)
     if options.json:
         print(json.dumps(evaluation.report))
     else:

@@ -36,14 +36,16 @@ def test_json_of_a_bag_is_alone_on_stdout_and_repeatable(
     assert reports[0]['frames'] == 90
 
 
-def test_out_holds_report_and_picture(
+def test_out_holds_report_and_picture_and_the_page_lies_where_asked(
     bag: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ['--weights', str(weights), '--out', str(tmp_path)]
+    page = tmp_path / 'pages' / 'report.html'
+    options = ['--weights', str(weights), '--out', str(tmp_path), '--report-html', str(page)]
     assert main(['evaluate', 'bag', str(bag), *options]) == 0
     assert 'constant velocity' in capsys.readouterr().out
     assert json.loads((tmp_path / 'report.json').read_text())['frames'] == 90
     assert (tmp_path / 'scene.png').is_file()
+    assert '<title>Motion prediction: walk.mcap</title>' in page.read_text()
 
 
 @pytest.mark.parametrize(

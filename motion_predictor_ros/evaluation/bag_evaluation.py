@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.evaluation.bag_sources import open_source
+from motion_predictor_ros.evaluation.html_report import write_html
 from motion_predictor_ros.evaluation.picture import draw_scene
 from motion_predictor_ros.evaluation.replay import Case, Replay, replay, score
 from motion_predictor_ros.evaluation.report import bag_report, print_bag_report, write_json
@@ -24,12 +25,18 @@ class BagEvaluation:
     cases: list[Case]
     layout: SkeletonLayout
     report: dict[str, Any]
+    bag: Path
+    up: str
 
     def save(self, out: Path) -> None:
         """Write report.json and scene.png."""
         write_json(self.report, out / 'report.json')
         horizons_s = self.played.scenes[0][1].horizons_s
         draw_scene(self.cases, horizons_s, self.layout, out / 'scene.png')
+
+    def save_html(self, path: Path) -> None:
+        """Write the page with the replay."""
+        write_html(self.report, self.played, self.cases, self.layout, self.up, self.bag.name, path)
 
     def show(self, console: Console) -> None:
         """Print the tables."""
@@ -54,4 +61,5 @@ def evaluate_bag(
     played = replay(bar, pipeline)
     cases = score(played)
     layout = SkeletonLayout.load(config.skeleton.layout)
-    return BagEvaluation(played, cases, layout, bag_report(played, cases))
+    report = bag_report(played, cases)
+    return BagEvaluation(played, cases, layout, report, bag, config.skeleton.up)

@@ -47,7 +47,9 @@ def draw_scene(
         axes = figure.add_subplot(grid[0, place], projection='3d')
         _draw_person(axes, _median_case(people[name]), horizons_s, layout)
         axes.set_title(name, fontsize=11)
-    _draw_errors(figure.add_subplot(grid[1, :]), cases, horizons_s)
+    below = figure.add_subplot(grid[1, :])
+    draw_errors(below, cases, horizons_s)
+    below.set_title(_CAPTION, fontsize=9, loc='left')
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, bbox_inches='tight', metadata={'Software': None})
 
@@ -92,13 +94,11 @@ def _frame_view(axes: Any, points: Float64[np.ndarray, 'point xyz=3']) -> None:
     axes.set_axis_off()
 
 
-def _draw_errors(
-    axes: Any, cases: list[Case], horizons_s: Float64[np.ndarray, ' horizon']
-) -> None:
+def draw_errors(axes: Any, cases: list[Case], horizons_s: Float64[np.ndarray, ' horizon']) -> None:
+    """Draw the mean error of each method by horizon."""
     for name, label in METHODS.items():
         mean_mm = 1000.0 * np.mean([case.errors[name] for case in cases], axis=0)
         axes.plot(1000.0 * horizons_s, mean_mm, label=label, color=_COLOURS[name], linewidth=2)
-    axes.set_title(_CAPTION, fontsize=9, loc='left')
     axes.set_xlabel('horizon [ms]')
     axes.set_ylabel('MPJPE [mm]')
     axes.set_xlim(0, 1000.0 * horizons_s[-1])

@@ -111,11 +111,18 @@ def score(played: Replay) -> list[Case]:
     return cases
 
 
+def guesses(
+    prediction: Prediction, future: int
+) -> dict[str, Float64[np.ndarray, 'horizon joint xyz=3']]:
+    """Return what the model and the baselines say of a person who was predicted [m]."""
+    assert prediction.window is not None and prediction.positions is not None
+    observed = prediction.window.positions
+    others = {name: guess(observed, future) for name, guess in BASELINES.items()}
+    return {'motion_deq': prediction.positions, **others}
+
+
 def _errors(
     prediction: Prediction, truth: Float64[np.ndarray, 'horizon joint xyz=3']
 ) -> dict[str, Float64[np.ndarray, ' horizon']]:
-    assert prediction.window is not None and prediction.positions is not None
-    observed = prediction.window.positions
-    guesses = {'motion_deq': prediction.positions}
-    guesses |= {name: guess(observed, len(truth)) for name, guess in BASELINES.items()}
-    return {name: mean_joint_error(guess, truth) for name, guess in guesses.items()}
+    said = guesses(prediction, len(truth))
+    return {name: mean_joint_error(guess, truth) for name, guess in said.items()}

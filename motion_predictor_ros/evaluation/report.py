@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from motion_predictor_ros.errors import BagError
+from motion_predictor_ros.evaluation.breakdown import coverage, joint_errors_mm
 from motion_predictor_ros.evaluation.metrics import mpjpe_mm
 from motion_predictor_ros.evaluation.replay import Case, Replay
 from motion_predictor_ros.skeleton.frame import Validity
@@ -45,6 +46,8 @@ def bag_report(played: Replay, cases: list[Case]) -> dict[str, Any]:
             person: {'mpjpe_mm': _errors(own, horizons_s), 'scored': len(own)}
             for person, own in by_person.items()
         },
+        'joints': joint_errors_mm(cases, horizons_s, played.scenes[0][1].joint_names),
+        'coverage': coverage(cases, horizons_s),
         'solver': _solver(played),
         'latency_ms': latency_ms(played.step_ms),
         'frames': played.frames,

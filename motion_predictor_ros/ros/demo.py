@@ -33,7 +33,8 @@ _MATCHING_S = 0.5
 
 
 def run_demo(bag: Path, out: Path, rate: float, config: PipelineConfig, console: Console) -> None:
-    """Play, predict, record, score; leave report.json, scene.png and live.mcap in `out`.
+    """Play, predict, record, score; leave report.json, report.html, scene.png and
+    live.mcap in `out`.
 
     Raises:
         MotionPredictorError: The bag cannot be read, or one of the processes failed.
@@ -55,6 +56,7 @@ def run_demo(bag: Path, out: Path, rate: float, config: PipelineConfig, console:
 def _show(evaluation: BagEvaluation, live: LiveComparison, out: Path, console: Console) -> None:
     evaluation.report['live'] = dataclasses.asdict(live)
     evaluation.save(out)
+    evaluation.save_html(out / 'report.html')
     evaluation.show(console)
     console.print(
         f'live node: {live.frames} observations answered ({100 * live.processed_share:.1f} %), '
@@ -62,7 +64,9 @@ def _show(evaluation: BagEvaluation, live: LiveComparison, out: Path, console: C
         f'{live.age_ms["p99"]:.1f} ms); largest difference to the replay '
         f'{1000 * live.max_abs_difference_m:.3g} mm'
     )
-    console.print(f'report: {out / "report.json"}   picture: {out / "scene.png"}')
+    console.print(
+        f'report: {out / "report.html"} and {out / "report.json"}   picture: {out / "scene.png"}'
+    )
 
 
 def _run_live(bag: Path, recording: Path, rate: float, config: PipelineConfig) -> None:

@@ -27,6 +27,7 @@ def test_the_demo_can_be_run_again_and_live_equals_replay(tmp_path: Path) -> Non
         run(bag, tmp_path / 'out', weights)
     report = json.loads((tmp_path / 'out' / 'report.json').read_text())
     assert (tmp_path / 'out' / 'scene.png').is_file()
+    assert 'live node' in (tmp_path / 'out' / 'report.html').read_text()
     assert report['live']['processed_share'] > 0.8
     # Where nothing was skipped the two agree to the last bit; after a skipped frame they start
     # the next solution elsewhere, and end within the solver's tolerance.

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The replay in a real browser: no complaint, no request, and it does what hands ask for."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from chromium import CHROMIUM, Page, browser
+from evaluation.test_html_report import HOSTILE, LAYOUT
+from models import write_weights
+from scenes import stream
+
+from motion_predictor_ros.config import PipelineConfig, PredictionConfig
+from motion_predictor_ros.evaluation.html_report import write_html
+from motion_predictor_ros.evaluation.replay import replay, score
+from motion_predictor_ros.evaluation.report import bag_report
+from motion_predictor_ros.pipeline import Pipeline
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason='needs chromium (Debian: chromium)')
+
+FRAMES = 50
+
+
+@pytest.fixture(scope='module')
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp('page')
+    weights = write_weights(folder / 'tiny.safetensors')
+    prediction = PredictionConfig(weights=str(weights), device='cpu')
+    pipeline = Pipeline.load(PipelineConfig(prediction=prediction))
+    played = replay(stream(0.0, 2.5, 'ann', HOSTILE, rate_hz=20.0), pipeline)
+    cases = score(played)
+    write_html(
+        bag_report(played, cases), played, cases, LAYOUT, 'z', 'walk', folder / 'report.html'
+    )
+    return folder / 'report.html'
+
+
+@pytest.fixture(scope='module')
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with browser(tmp_path_factory.mktemp('profile')) as page:
+        yield page
+
+
+@pytest.fixture
+def page(started: Page, path: Path) -> Page:
+    started.open(path.as_uri())
+    return started
+
+
+def picture(page: Page) -> str:
+    return page.run("document.getElementById('replay').toDataURL()")
+
+
+def box(page: Page, name: str) -> tuple[float, float, float, float]:
+    """Return left, top, width and height of an element [px]."""
+    script = f'(b => [b.x, b.y, b.width, b.height])({name_of(name)}.getBoundingClientRect())'
+    return tuple(page.run(script))
+
+
+def name_of(name: str) -> str:
+    return f"document.getElementById('{name}')"
+
+
+def scrub_to(page: Page, part: float) -> int:
+    """Drag the slider's knob; return which scene is shown then."""
+    left, top, width, height = box(page, 'scrub')
+    now = int(page.run(f'{name_of("scrub")}.value')) / (FRAMES - 1)
+    knob = left + 8 + now * (width - 16)
+    page.drag((knob, top + height / 2), (left + 8 + part * (width - 16), top + height / 2))
+    return int(page.run(f'{name_of("scrub")}.value'))
+
+
+def pixels(page: Page, colour: str) -> int:
+    """Count the picture's pixels of exactly this colour ('#rrggbb')."""
+    return page.run(f"""(() => {{
+        const canvas = {name_of('replay')};
+        const seen = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+        const [r, g, b] = [1, 3, 5].map((at) => parseInt('{colour}'.slice(at, at + 2), 16));
+        let count = 0;
+        for (let at = 0; at < seen.length; at += 4) {{
+            count += seen[at] === r && seen[at + 1] === g && seen[at + 2] === b;
+        }}
+        return count;
+    }})()""")
+
+
+def ghost_colours(page: Page) -> list[str]:
+    return page.run("JSON.parse(document.getElementById('replay-data').textContent).ghost_colours")
+
+
+def test_nothing_is_complained_of_and_nothing_asked_for(page: Page, path: Path) -> None:
+    page.requests.clear()
+    page.open(path.as_uri())
+    scrub_to(page, 0.5)
+    assert page.said == []
+    assert [each for each in page.requests if not each.startswith('data:')] == [path.as_uri()]
+
+
+@pytest.mark.parametrize(
+    'fault', ['undefined_name()', "new Image().src = 'http://127.0.0.1:9/x.png'"]
+)
+def test_a_fault_is_noticed_and_a_request_forbidden(
+    fault: str, started: Page, path: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / 'broken.html'
+    broken.write_text(path.read_text().replace("'use strict';", f"'use strict'; {fault};"))
+    started.open(broken.as_uri())
+    assert len(started.said) == 1
+    started.said.clear()
+
+
+def test_scrubbing_changes_the_picture_and_back_again(page: Page) -> None:
+    first = picture(page)
+    assert picture(page) == first
+    middle = scrub_to(page, 0.6)
+    assert middle == pytest.approx(0.6 * (FRAMES - 1), abs=2)
+    assert picture(page) != first
+    assert page.run(f'{name_of("readout")}.textContent') == f'{middle / 20:.2f} s'
+    assert scrub_to(page, 0.0) == 0
+    assert picture(page) == first
+
+
+def test_dragging_orbits_the_wheel_zooms_and_a_double_click_goes_back(page: Page) -> None:
+    left, top, width, height = box(page, 'replay')
+    middle = (left + width / 2, top + height / 2)
+    first = picture(page)
+    page.drag(middle, (middle[0] + 60, middle[1] + 20))
+    turned = picture(page)
+    page.mouse('mouseWheel', *middle, deltaX=0, deltaY=-300)
+    assert len({first, turned, picture(page)}) == 3
+    for clicks in (1, 2):
+        page.mouse('mousePressed', *middle, button='left', buttons=1, clickCount=clicks)
+        page.mouse('mouseReleased', *middle, button='left', clickCount=clicks)
+    assert picture(page) == first
+
+
+def test_ghosts_go_from_orange_to_purple_and_can_be_hidden(page: Page) -> None:
+    scrub_to(page, 0.8)
+    near, *_, far = ghost_colours(page)
+    assert min(pixels(page, near), pixels(page, far)) > 5
+    page.run(f'{name_of("show-ghosts")}.click()')
+    assert pixels(page, near) == pixels(page, far) == 0
+    assert pixels(page, '#111111') > 5
+
+
+def test_the_truth_is_drawn_where_it_was_seen_later(page: Page) -> None:
+    near, *_, far = ghost_colours(page)
+    page.run(f'{name_of("show-ghosts")}.click(), {name_of("show-truth")}.click()')
+    assert pixels(page, far) > 5
+    scrub_to(page, 0.8)  # a second later the bag has ended
+    assert pixels(page, far) == 0 and pixels(page, near) > 5
+
+
+def test_playing_goes_on_to_the_end_and_keys_step(page: Page) -> None:
+    page.run(f"{name_of('speed')}.value = '2', {name_of('play')}.click()")
+    page.run('new Promise((done) => setTimeout(done, 300))')
+    assert page.run(f'{name_of("play")}.textContent') == 'Pause'
+    script = """new Promise((done) => {
+        const look = () => document.getElementById('play').textContent === 'Play'
+            ? done(document.getElementById('scrub').value) : setTimeout(look, 50);
+        look();
+    })"""
+    assert int(page.run(script)) == FRAMES - 1
+    page.run(f'{name_of("replay")}.focus()')
+    page.press('ArrowLeft')
+    assert int(page.run(f'{name_of("scrub")}.value')) == FRAMES - 2
