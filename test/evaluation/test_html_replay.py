@@ -164,3 +164,8 @@ def test_playing_goes_on_to_the_end_and_keys_step(page: Page) -> None:
     page.run(f'{name_of("replay")}.focus()')
     page.press('ArrowLeft')
     assert int(page.run(f'{name_of("scrub")}.value')) == FRAMES - 2
+
+
+def test_the_address_may_name_a_moment(page: Page, path: Path) -> None:
+    page.open(f'{path.as_uri()}#1.5')
+    assert page.run(f'{name_of("readout")}.textContent') == '1.50 s'

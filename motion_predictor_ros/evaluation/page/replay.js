@@ -221,7 +221,7 @@
   }
 
   const floorLevel = quantile(everyTenth(lowest), 0.5) || 0;
-  camera.distance = Math.max(2.6, 2.4 * (quantile(everyTenth(radius), 0.75) || 1));
+  camera.distance = Math.max(2.6, 1.4 * (quantile(everyTenth(radius), 0.95) || 1));
   const begin = { ...camera };
 
   // ---- what a person does -----------------------------------------------------------------
@@ -238,6 +238,13 @@
     draw();
   }
 
+  // The last scene that is not later.
+  function sceneAt(timeMs) {
+    let found = 0;
+    while (found + 1 < times.length && times[found + 1] <= timeMs) found += 1;
+    return found;
+  }
+
   function setPlaying(next) {
     playing = next;
     byId('play').textContent = playing ? 'Pause' : 'Play';
@@ -252,8 +259,7 @@
     if (!playing) return;
     playMs += Math.max(0, nowMs - lastMs) * Number(byId('speed').value);
     lastMs = nowMs;
-    let next = scene;
-    while (next + 1 < times.length && times[next + 1] <= playMs) next += 1;
+    const next = sceneAt(playMs);
     if (next !== scene) show(next);
     if (next === times.length - 1) setPlaying(false);
     else requestAnimationFrame(advance);
@@ -310,5 +316,8 @@
     mark.textContent = `+${horizon.toFixed(2)} s`;
     byId('legend').append(mark);
   });
+  const goToAddress = () => show(sceneAt(1000 * Number(location.hash.slice(1)) || 0));
+  window.addEventListener('hashchange', goToAddress);
   resize();
+  goToAddress();
 })();
