@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from cache_flow_models import RECIPE
+from torch import Tensor, nn
 from walkers import walkers
 
 from motion_predictor_ros.checkpoint import load_checkpoint
@@ -116,6 +117,30 @@ def test_observations_and_latents_vary_as_the_recipe_says() -> None:
     assert float(noise.diff(dim=1).std()) < 0.01  # slow, or velocities would drown
     still = dataclasses.replace(RECIPE, variety=dataclasses.replace(varied, latent=0.0))
     assert torch.equal(vary_latent(x, still, batch_generator(1, 0)), x)
+
+
+def test_a_flow_that_outruns_its_integrator_is_not_chosen(whole_run: Path) -> None:
+    data = FutureData(RECIPE, walkers(), CPU)
+    task = FlowTask('tiny', RECIPE, data, whole_run / 'decoder/best.safetensors')
+    task.module.flow.velocity = Sink(0.5)
+    calm, _ = task.validate()
+    assert abs(calm['log_prob_per_dim'] - calm['log_prob_per_dim_finely']) < 1e-3
+    assert calm['score'] == pytest.approx(-calm['log_prob_per_dim_finely'], abs=0.01)
+    task.module.flow.velocity = Sink(40.0)
+    wild, _ = task.validate()
+    assert abs(wild['log_prob_per_dim'] - wild['log_prob_per_dim_finely']) > 0.1
+    assert wild['score'] > max(-wild['log_prob_per_dim'], -wild['log_prob_per_dim_finely'])
+
+
+class Sink(nn.Module):
+    """A velocity so steep that coarse steps miss what it does to volumes."""
+
+    def __init__(self, steepness: float) -> None:
+        super().__init__()
+        self.steepness = steepness
+
+    def forward(self, y: Tensor, time: Tensor) -> Tensor:
+        return torch.sin(self.steepness * y)
 
 
 def test_one_decoder_serves_flows_of_any_mode(whole_run: Path, tmp_path: Path) -> None:
