@@ -4,10 +4,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
-from motion_predictor_ros.msg import PredictedMotionArray, SkeletonArray
+from motion_predictor_ros.msg import PredictedMotionArray
 from rclpy.serialization import serialize_message
 from ros.graph import PERIOD_NS, START_NS, Graph, Process, skeletons, stamp_ns
 from ros.launch_stand_in import resolve
@@ -128,53 +127,6 @@ def test_two_cameras_have_a_namespace_an_input_and_an_extrinsic_each() -> None:
     assert right.parameters[1] == common
     assert left.remappings == [('skeletons', '/left/skeletons')]
     assert right.remappings == [('skeletons', '/right_zed/bodies')]
-
-
-def test_what_two_cameras_resolve_to_really_run_in_one_frame(
-    graph: Graph, processes: Callable[..., Process], model: Path, tmp_path: Path
-) -> None:
-    parameters = tmp_path / 'tiny.yaml'
-    tiny = {'/**': {'ros__parameters': {'prediction': {'weights': str(model)}}}}
-    parameters.write_text(yaml.safe_dump(tiny), encoding='utf-8')
-    received = {
-        side: graph.collect(PredictedMotionArray, f'/{side}/predicted_motion')
-        for side in ('left', 'right')
-    }
-    given = {
-        'fixed_frame': 'cell',
-        'left_extrinsic': EXTRINSIC,
-        'right_extrinsic': '5 0 0 0 0 0 1',
-    }
-    for command in resolve(TWO_CAMERAS, params_file=str(parameters), **given).commands:
-        processes(command.line(tmp_path))
-    sides = {
-        side: graph.node.create_publisher(SkeletonArray, f'/{side}/skeletons', 50)
-        for side in received
-    }
-    graph.until(lambda: all(each.get_subscription_count() for each in sides.values()), 120.0)
-    stamps = iter(range(START_NS, START_NS + 4000 * PERIOD_NS, PERIOD_NS))
-
-    def seen() -> bool:
-        stamp = next(stamps)
-        for publisher in sides.values():
-            publisher.publish(skeletons(stamp))
-        graph.spin(0.02)
-        return all(
-            any(len(one.persons[0].positions) for one in all_) for all_ in received.values()
-        )
-
-    graph.until(seen, timeout_s=60.0, what='predictions of both')
-    last = {side: {stamp_ns(each): each for each in all_} for side, all_ in received.items()}
-    common = max(
-        stamp
-        for stamp in last['left'].keys() & last['right'].keys()
-        if len(last['left'][stamp].persons[0].observed)
-        and len(last['right'][stamp].persons[0].observed)
-    )
-    left, right = (last[side][common] for side in ('left', 'right'))
-    assert (left.header.frame_id, right.header.frame_id) == ('cell', 'cell')
-    gap = np.array(right.persons[0].observed) - np.array(left.persons[0].observed)
-    np.testing.assert_allclose(gap.reshape(-1, 3), [[5.0, 1.0, -1.2]] * 18, atol=1e-4)
 
 
 @pytest.mark.parametrize('path', ALL, ids=lambda path: path.name)
