@@ -11,7 +11,7 @@ unexport RMW_IMPLEMENTATION ROS_DISTRO ROS_VERSION VIRTUAL_ENV _ROS_WHEELS_BOOTS
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format clean train-body-1s demo-bag
+.PHONY: help env demo test fuzz cuts replay-live soak lint format clean train-body-1s demo-bag
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -26,6 +26,18 @@ test: env ## run the tests; ARGS='-k buffer -x' goes to pytest
 	@logs=$$(mktemp -d) && trap 'rm -rf "$$logs"' EXIT && \
 	ROS_DOMAIN_ID=$$(( $$$$ % 100 + 1 )) ROS_LOG_DIR="$$logs" ROS_PYTHON_CHECK_FIELDS=1 \
 	$(BIN)/pytest $(ARGS)
+
+fuzz: env ## N hostile messages of every source (default 100000); last line is JSON
+	@$(BIN)/motion-predictor trial fuzz --messages $(or $(N),100000)
+
+cuts: env ## cut the input of a live node CUTS times (default 200); last line is JSON
+	@$(BIN)/motion-predictor trial cuts --cuts $(or $(CUTS),200)
+
+replay-live: env ## BAG (default: the demo's) without and with a live node; last line is JSON
+	@$(BIN)/motion-predictor trial replay-live --bag "$(or $(BAG),demo/demo.mcap)"
+
+soak: env ## ten people in front of a live node for MINUTES (default 60): runs/soak.csv, JSON
+	@$(BIN)/motion-predictor trial soak --minutes $(or $(MINUTES),60)
 
 lint: env ## check format, style, types and the direction of imports
 	@failed=0; for check in 'ruff check' 'ruff format --check --output-format concise' mypy \

@@ -25,6 +25,7 @@ from motion_predictor_ros.density_commands import (
 from motion_predictor_ros.errors import MotionPredictorError
 from motion_predictor_ros.mocap_commands import add_mocap_evaluations
 from motion_predictor_ros.source_commands import add_source_evaluations, add_train_proportions
+from motion_predictor_ros.trial_commands import add_trials
 from motion_predictor_ros.volume_commands import (
     add_bench_volume,
     add_calibrate,
@@ -71,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     add_build_cache(commands)
     add_calibrate(commands)
     add_ablate(commands)
+    add_trials(commands)
     bench = commands.add_parser('bench', help='measure what predictions and trainings cost')
     costs = bench.add_subparsers(required=True, metavar='WHAT')
     _add_bench_memory(costs)

@@ -6,6 +6,7 @@ here every one of them becomes a `BagError`, and an mcap that was cut off, as by
 died, is read up to the cut.
 """
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from rosbags.rosbag2 import Reader
 
 from motion_predictor_ros.errors import BagError
 
+_LOG = logging.getLogger(__name__)
 _MCAP_MAGIC = b'\x89MCAP0\r\n'
 # Footer without a summary: whoever reads it scans the records instead of trusting an index.
 _MCAP_FOOTER = b'\x02' + (20).to_bytes(8, 'little') + bytes(20) + _MCAP_MAGIC
@@ -29,14 +31,20 @@ def said(error: Exception) -> str:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Reader]:
-    """Open a bag, or the whole records of a cut mcap; that it was cut is raised on leaving."""
+    """Open a bag, or the whole records of a cut mcap.
+
+    That it was cut inside a record is raised on leaving; that it merely has no end, as when a
+    recorder was killed between two records, is warned of.
+    """
     with _as_bag_error(path), ExitStack() as stack:
         cut = _cut_position(path)
         source = path if cut is None else stack.enter_context(_mended(path, cut))
         reader = stack.enter_context(Reader(source))
         if cut is None or reader.connections:
             yield reader
-    if cut is not None:
+    if cut is not None and cut == path.stat().st_size > len(_MCAP_MAGIC):
+        _LOG.warning('%s has no end: the recorder was killed; every whole record is read', path)
+    elif cut is not None:
         raise BagError(
             f'{path}: cut off inside the record at byte {cut}, nothing can be read after it; '
             'was the recording interrupted? `mcap recover` writes a file that ends properly'

@@ -25,6 +25,7 @@ from rosbags.rosbag2 import (
     Writer,
     WriterError,
 )
+from rosbags.rosbag2.storage_mcap import McapWriter
 from rosbags.typesys.base import TypesysError
 from rosbags.typesys.store import Typestore
 
@@ -162,20 +163,30 @@ def _messages(
 class BagWriter:
     """Write a rosbag2, as a context manager: one bare file if `path` ends in .mcap, else a folder.
 
-    What is left by an exception is removed: either the bag is whole or there is none.
+    What is left by an exception is removed: either the bag is whole or there is none. A bag that
+    is written `in_place` stays instead, and can be read up to the last `flush`.
     """
 
-    def __init__(self, path: str | Path, mcap: bool = True, replace: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        mcap: bool = True,
+        replace: bool = False,
+        in_place: bool = False,
+    ) -> None:
         """Set up; nothing is written before entering.
 
         Args:
             mcap: Storage of a folder, mcap or sqlite3.
             replace: Whether a bare file that exists may be replaced; a folder never is.
+            in_place: Whether a bare file grows where it will stay, for recordings whose process
+                may be killed.
         """
         self._path = Path(path)
         self._bare = self._path.suffix == '.mcap'
         self._plugin = StoragePlugin.MCAP if mcap or self._bare else StoragePlugin.SQLITE3
         self._replace = replace and self._bare
+        self._in_place = in_place and self._bare
         self._connections: dict[tuple[str, str], Connection] = {}
 
     def __enter__(self) -> 'BagWriter':
@@ -195,6 +206,8 @@ class BagWriter:
             if self._bare:
                 self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
             self._writer.open()
+            if self._in_place:  # a file keeps its name while it is open
+                self._made.replace(self._path)
         return self
 
     def write(self, topic: str, msgtype: str, stamp_ns: int, message: Any) -> None:
@@ -213,6 +226,25 @@ class BagWriter:
                 )
             self._writer.write(self._connections[key], stamp_ns, message)
 
+    def flush(self) -> None:
+        """Put what was written so far into the file, so that it outlives this process.
+
+        rosbags gathers messages into chunks of a megabyte; an mcap may hold smaller ones.
+
+        Raises:
+            BagError: The bag cannot be written.
+        """
+        storage = self._writer.storage
+        if isinstance(storage, McapWriter) and storage.chunk.bio.tell():
+            with _as_write_error(self._path):
+                storage.close_chunk()
+                storage.bio.flush()
+
+    @property
+    def _made(self) -> Path:
+        folder = self._writer.path
+        return folder / f'{folder.name}.mcap' if self._bare else folder
+
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -223,9 +255,8 @@ class BagWriter:
         try:
             with _as_write_error(self._path):
                 self._writer.__exit__(kind, error, trace)
-                if kind is None:
-                    made = self._writer.path
-                    (made / f'{made.name}.mcap' if self._bare else made).replace(self._path)
+                if kind is None and not self._in_place:
+                    self._made.replace(self._path)
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 

@@ -11,6 +11,7 @@ from motion_predictor_ros.evaluation.bags import read_messages
 from motion_predictor_ros.evaluation.replay import Replay
 from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
 from motion_predictor_ros.prediction.wire import decode_prediction
+from motion_predictor_ros.skeleton.frame import Validity
 
 PREDICTED_TYPE = 'motion_predictor_ros/msg/PredictedMotionArray'
 
@@ -41,7 +42,8 @@ def compare_live(recorded: Path, played: Replay) -> LiveComparison:
         DataError: A recorded message is malformed.
     """
     messages = [each.message for each in read_messages(recorded, msgtype=PREDICTED_TYPE)]
-    live = {scene.stamp_ns: scene for scene in map(decode_prediction, messages)}
+    scenes = filter(_answers, map(decode_prediction, messages))
+    live = {scene.stamp_ns: scene for scene in scenes}
     offline = {scene.stamp_ns: scene for _, scene in played.scenes}
     common = sorted(live.keys() & offline.keys())
     gaps = [gap for stamp in common for gap in _differences(live[stamp], offline[stamp])]
@@ -55,6 +57,11 @@ def compare_live(recorded: Path, played: Replay) -> LiveComparison:
             'p99': float(np.percentile(ages_ms, 99)),
         },
     )
+
+
+def _answers(scene: ScenePrediction) -> bool:
+    """Tell an answer from what is said, under the same stamp, when nothing new comes."""
+    return not scene.people or any(each.validity != Validity.STALE for each in scene.people)
 
 
 def _differences(live: ScenePrediction, offline: ScenePrediction) -> Iterable[float]:

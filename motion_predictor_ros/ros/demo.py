@@ -7,27 +7,28 @@ scored against what the person really did, and held against the live run.
 """
 
 import dataclasses
-import os
-import signal
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import rclpy
-import yaml
 from rich.console import Console
 
-from motion_predictor_ros.config import PipelineConfig, iterate_params
+from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.errors import MotionPredictorError
 from motion_predictor_ros.evaluation.bag_evaluation import BagEvaluation, evaluate_bag
 from motion_predictor_ros.evaluation.live import LiveComparison, compare_live
+from motion_predictor_ros.ros.children import (
+    PATIENCE_S,
+    child,
+    command,
+    local_environment,
+    write_parameters,
+)
 
 _RECORDED = ('/predicted_motion', '/markers')
-_PATIENCE_S = 30.0
 _MATCHING_S = 0.5
 """Both ends are known to us before they know each other [s]."""
 
@@ -46,7 +47,7 @@ def run_demo(bag: Path, out: Path, rate: float, config: PipelineConfig, console:
     console.print(f'replaying {bag} through the pipeline')
     evaluation = evaluate_bag(bag, '', config, progress=console.is_terminal)
     console.print(f'playing {bag} into a live node at {rate:g} x recorded speed')
-    _run_live(bag, recording, rate, config)
+    run_live(bag, recording, rate, config)
     live = compare_live(recording, evaluation.played)
     _show(evaluation, live, out, console)
     if live.frames == 0:
@@ -69,24 +70,24 @@ def _show(evaluation: BagEvaluation, live: LiveComparison, out: Path, console: C
     )
 
 
-def _run_live(bag: Path, recording: Path, rate: float, config: PipelineConfig) -> None:
-    environment = {
-        'ROS_DOMAIN_ID': str(os.getpid() % 100 + 1),
-        **os.environ,
-        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
-    }
+def run_live(bag: Path, recording: Path, rate: float, config: PipelineConfig) -> None:
+    """Play a bag into a live node and record what it says.
+
+    Raises:
+        MotionPredictorError: One of the processes failed.
+    """
+    environment = local_environment()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
-        parameters = Path(folder) / 'parameters.yaml'
-        parameters.write_text(_parameters(config))
         ros_arguments = ['--ros-args', '-p', 'use_sim_time:=true']
         recorder = ['record_bag', str(recording), *_RECORDED, *ros_arguments]
+        parameters = write_parameters(config, Path(folder))
         node = ['predictor_node', *ros_arguments, '--params-file', str(parameters)]
         processes = [
-            running.enter_context(_process(words, environment)) for words in (recorder, node)
+            running.enter_context(child(words, environment)) for words in (recorder, node)
         ]
         _wait_for_recorder(int(environment['ROS_DOMAIN_ID']), processes)
         player = ['play_bag', str(bag), '--rate', str(rate)]
-        played = subprocess.run(_command(player), env=environment, check=False)
+        played = subprocess.run(command(player), env=environment, check=False)
         if played.returncode:
             raise MotionPredictorError(f'play_bag ended with exit code {played.returncode}')
         time.sleep(1.0)  # the last answers are on their way
@@ -102,7 +103,7 @@ def _wait_for_recorder(domain_id: int, processes: list[subprocess.Popen[bytes]])
     rclpy.init(context=context, domain_id=domain_id)
     watcher = rclpy.create_node('motion_predictor_demo', context=context)
     try:
-        end_s = time.monotonic() + _PATIENCE_S
+        end_s = time.monotonic() + PATIENCE_S
         while time.monotonic() < end_s:
             if any(process.poll() is not None for process in processes):
                 raise MotionPredictorError('a process of the demo ended; see its output above')
@@ -115,37 +116,4 @@ def _wait_for_recorder(domain_id: int, processes: list[subprocess.Popen[bytes]])
     finally:
         watcher.destroy_node()
         context.shutdown()
-    raise MotionPredictorError(f'the node did not publish within {_PATIENCE_S:g} s')
-
-
-def _parameters(config: PipelineConfig) -> str:
-    values = {name: value for name, _, value in iterate_params(config)}
-    return yaml.safe_dump({'/**': {'ros__parameters': values}})
-
-
-def _command(words: Sequence[str]) -> list[str]:
-    """Run one of our executables with this interpreter, wherever the package is installed."""
-    return [sys.executable, '-m', f'motion_predictor_ros.ros.{words[0]}', *words[1:]]
-
-
-@contextmanager
-def _process(
-    words: Sequence[str], environment: dict[str, str]
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Keep a process running; interrupt it at the end and insist that it ended well.
-
-    Raises:
-        MotionPredictorError: It failed, or did not end.
-    """
-    process = subprocess.Popen(_command(words), env=environment)
-    try:
-        yield process
-        process.send_signal(signal.SIGINT)
-        if process.wait(_PATIENCE_S):
-            raise MotionPredictorError(f'{words[0]} ended with exit code {process.returncode}')
-    except subprocess.TimeoutExpired as error:
-        raise MotionPredictorError(f'{words[0]} did not end within {_PATIENCE_S:g} s') from error
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+    raise MotionPredictorError(f'the node did not publish within {PATIENCE_S:g} s')

@@ -53,6 +53,13 @@ class SceneMarkers:
             markers += self._draw(person, header)
         return MarkerArray(markers=markers)
 
+    def clear(self, scene: ScenePrediction) -> MarkerArray:
+        """Delete everybody, under the scene's stamp."""
+        header = encode_header(scene.stamp_ns, scene.frame_id)
+        markers = [each for person in self._people.values() for each in person.deleted(header)]
+        self._people.clear()
+        return MarkerArray(markers=markers)
+
     def _gone(self, now_ns: int) -> list['_PersonMarkers']:
         late = [
             person_id

@@ -43,6 +43,14 @@ class Outputs:
         if self._markers.get_subscription_count():
             self._markers.publish(self._drawing.update(scene))
 
+    def publish_stale(self, scene: ScenePrediction, age_s: float) -> None:
+        """Publish that everybody is STALE, and take what is drawn of them away."""
+        if scene.people:
+            self._motion.publish(encode_prediction(scene, age_s))
+        gone = self._drawing.clear(scene)
+        if gone.markers:
+            self._markers.publish(gone)
+
     def close(self) -> None:
         """Take the publishers out of the graph."""
         self._node.destroy_lifecycle_publisher(self._motion)

@@ -31,6 +31,12 @@ class NodeConfig:
     queue: int = param(
         50, 'observations that may wait; beyond it the oldest is lost [-]', low=1, high=1000
     )
+    stale_after_s: float = param(
+        0.3,
+        'everybody is STALE, then silence, when nothing new came for this long [s]',
+        low=0.05,
+        high=10.0,
+    )
     markers: bool = param(True, 'publish markers while somebody subscribes [-]', dynamic=True)
     marker_ghosts: int = param(
         5, 'predicted poses drawn per person, evenly up to the last horizon [-]', low=0, high=50

@@ -23,6 +23,7 @@ from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import ConfigError, MotionPredictorError
 from motion_predictor_ros.pipeline import Pipeline
+from motion_predictor_ros.prediction.prediction import ScenePrediction
 from motion_predictor_ros.ros.diagnostics import Statistics, diagnose
 from motion_predictor_ros.ros.outputs import Outputs
 from motion_predictor_ros.ros.parameters import NodeConfig, check_changes, declare, read
@@ -30,6 +31,7 @@ from motion_predictor_ros.ros.process import ros, spin
 from motion_predictor_ros.ros.sources import SourceSubscription, message_class
 from motion_predictor_ros.ros.throttled_log import ThrottledLog
 from motion_predictor_ros.ros.transforms import LiveTransforms
+from motion_predictor_ros.ros.watchdog import CHECK_S, Watchdog
 from motion_predictor_ros.ros.worker import Worker
 from motion_predictor_ros.skeleton.frame import Rejection
 from motion_predictor_ros.skeleton.identity import Restart
@@ -66,6 +68,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         self._subscription: SourceSubscription | None = None
         self._transforms: LiveTransforms | None = None
         self._outputs: Outputs | None = None
+        self._watchdog: Watchdog | None = None
         self._failure = ''
         self._statistics = Statistics()
         self._warnings = ThrottledLog(self.get_logger())
@@ -106,7 +109,8 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         """Subscribe and begin to work."""
         assert self._pipeline is not None
         warm_up = self._pipeline.predictor.warm_up
-        self._worker = Worker(self.settings.queue, self._work, warm_up)
+        self._watchdog = Watchdog(self._watch_s, self.settings.stale_after_s, self._on_stale)
+        self._worker = Worker(self.settings.queue, self._work, warm_up, self._look, CHECK_S)
         try:
             self._worker.start()
             self._subscription = self._subscribe()
@@ -170,7 +174,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
             self._worker.stop()
         if self._pipeline is not None:
             self._pipeline.reset()
-        self._subscription, self._worker = None, None
+        self._subscription, self._worker, self._watchdog = None, None, None
 
     def _release(self) -> None:
         self._stop()
@@ -206,10 +210,34 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
                 self._drop('internal_error', f'{type(error).__name__}: {error}')
                 self._pipeline.reset()
 
+    def _look(self) -> None:
+        """Run in the worker's thread after each work, and often while there is none."""
+        try:
+            if self._watchdog is not None:
+                self._watchdog.check()
+        except Exception as error:
+            if self.context.ok():
+                self._drop('internal_error', f'{type(error).__name__}: {error}')
+
+    def _watch_s(self) -> float:
+        """Return the time on which the input ages: simulated time may pass slowly, or stop."""
+        if self.get_parameter('use_sim_time').value:
+            return self.get_clock().now().nanoseconds / NS_PER_S
+        return time.monotonic()
+
+    def _on_stale(self, scene: ScenePrediction, silent_s: float) -> None:
+        assert self._outputs is not None
+        self._outputs.publish_stale(scene, self._age_s(scene))
+        self._warnings.warn('stale', f'nothing new for {silent_s:.2f} s; silent until there is')
+
+    def _age_s(self, scene: ScenePrediction) -> float:
+        return (self.get_clock().now().nanoseconds - scene.stamp_ns) / NS_PER_S
+
     def _answer(self, waiting: list[Arrival]) -> None:
         """Take everything in, then predict once, for the newest."""
         started_s = time.monotonic()
         assert self._pipeline is not None and self._outputs is not None
+        assert self._watchdog is not None
         resets = self._pipeline.resets
         accepted = sum(take_in(self._pipeline) for take_in, _ in waiting)
         if self._pipeline.resets > resets:
@@ -221,9 +249,10 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         scene = self._pipeline.predict() if accepted else None
         if scene is None:
             return
-        age_s = (self.get_clock().now().nanoseconds - scene.stamp_ns) / NS_PER_S
+        age_s = self._age_s(scene)
         self._outputs.publish(scene, age_s)
         done_s = time.monotonic()
+        self._watchdog.feed(scene, done_s - waiting[-1][1])
         step_ms, latency_ms = 1e3 * (done_s - started_s), 1e3 * (done_s - waiting[-1][1])
         self._statistics.answered(scene, age_s, step_ms, latency_ms)
         if self.settings.markers:
@@ -267,6 +296,8 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         facts = {} if pipeline is None else {'resets': str(pipeline.resets)}
         if pipeline is not None:
             facts |= {f'restarts.{why}': str(n) for why, n in sorted(pipeline.restarts.items())}
+        if self._watchdog is not None:
+            facts |= {'stale': str(self._watchdog.stale), 'stale_times': str(self._watchdog.times)}
         if pipeline is not None:
             predictor = pipeline.predictor
             facts |= {'model': predictor.model, 'device': str(predictor.device)}

@@ -2,7 +2,8 @@
 """Record topics to an mcap, where `ros2 bag` is not installed.
 
 Messages are stored as they came, without being decoded. Their types are found in the graph, so a
-topic may be named before anybody publishes it.
+topic may be named before anybody publishes it. The file grows where it was asked for, and what is
+older than a second can be read though the recorder be killed.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from motion_predictor_ros.ros.play_bag import message_class
 from motion_predictor_ros.ros.process import ros, spin
 
 _LOOK_AROUND_S = 0.1
+_FLUSH_S = 0.5
 
 
 class Recorder(Node):  # type: ignore[misc]
@@ -40,9 +42,9 @@ class Recorder(Node):  # type: ignore[misc]
         self.failure = ''
         self._writer = writer
         self._pending = {self.resolve_topic_name(topic) for topic in topics}
-        self._timer = self.create_timer(
-            _LOOK_AROUND_S, self._look_around, clock=Clock(clock_type=ClockType.STEADY_TIME)
-        )
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(_LOOK_AROUND_S, self._look_around, clock=steady)
+        self.create_timer(_FLUSH_S, self._flush, clock=steady)
 
     def _look_around(self) -> None:
         """Subscribe to what has appeared."""
@@ -79,9 +81,18 @@ class Recorder(Node):  # type: ignore[misc]
             self._writer.write(topic, msgtype, self.get_clock().now().nanoseconds, raw)
             self.counts[topic] += 1
         except BagError as error:
-            self.failure = str(error)
-            self.get_logger().error(self.failure)
-            rclpy.try_shutdown()
+            self._fail(error)
+
+    def _flush(self) -> None:
+        try:
+            self._writer.flush()
+        except BagError as error:
+            self._fail(error)
+
+    def _fail(self, error: BagError) -> None:
+        self.failure = str(error)
+        self.get_logger().error(self.failure)
+        rclpy.try_shutdown()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,7 +109,7 @@ def main(args: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(remove_ros_args(args=[sys.argv[0], *given])[1:])
     with ros(args):
         try:
-            with BagWriter(options.out) as writer:
+            with BagWriter(options.out, in_place=True) as writer:
                 recorder = Recorder(options.topics, writer)
                 spin(recorder, options.seconds)
                 failure = recorder.failure

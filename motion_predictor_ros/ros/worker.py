@@ -12,22 +12,29 @@ T = TypeVar('T')
 class Worker(Generic[T]):
     """Calls `work` with everything that waits, oldest first, whenever something waits.
 
-    `work` must not raise: it would end the thread.
+    Neither `work` nor `look` may raise: it would end the thread.
     """
 
     def __init__(
-        self, bound: int, work: Callable[[list[T]], None], prepare: Callable[[], None]
+        self,
+        bound: int,
+        work: Callable[[list[T]], None],
+        prepare: Callable[[], None],
+        look: Callable[[], None] = lambda: None,
+        look_every_s: float | None = None,
     ) -> None:
         """Set up; nothing runs before `start`.
 
         Args:
             bound: How many items may wait.
             prepare: Runs first, in the worker's thread: torch sets itself up in each thread anew.
+            look: Runs after each work, and after each time that nothing came for `look_every_s`.
         """
         self._waiting: deque[T] = deque(maxlen=bound)
         self._changed = threading.Condition()
         self._stopping = False
         self._work, self._prepare = work, prepare
+        self._look, self._look_every_s = look, look_every_s
         self._prepared = threading.Event()
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name='predict', daemon=True)
@@ -60,13 +67,17 @@ class Worker(Generic[T]):
         except Exception as error:
             self._failure = error
         self._prepared.set()
-        while items := self._take():
-            self._work(items)
+        while (items := self._take()) is not None:
+            if items:
+                self._work(items)
+            self._look()
 
-    def _take(self) -> list[T]:
-        """Wait for items; empty when stopping."""
+    def _take(self) -> list[T] | None:
+        """Wait for items; empty if none came in time, None when stopping."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._stopping)
-            items = [] if self._stopping else list(self._waiting)
+            self._changed.wait_for(lambda: self._waiting or self._stopping, self._look_every_s)
+            if self._stopping:
+                return None
+            items = list(self._waiting)
             self._waiting.clear()
         return items

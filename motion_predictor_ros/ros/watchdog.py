@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Say that the node has gone blind, once; then be silent, so that planners' own timeouts trip.
+
+An answer is good for as long as its observation is. When nothing new has been answered for
+`stale_after_s`, everybody in the last answer is told to be STALE, under the stamp of the last
+observation: a fresh stamp on old data would keep a planner going.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
+from motion_predictor_ros.skeleton.frame import Validity
+
+CHECK_S = 0.02
+"""How often the age of the input is looked at [s]."""
+
+OnStale = Callable[[ScenePrediction, float], None]
+"""Takes the last answer and for how long nothing came [s]."""
+
+
+class Watchdog:
+    """Watches the age of the input; all calls must come from one thread.
+
+    Attributes:
+        stale: Whether nothing new has come for too long.
+        times: How often the input went stale.
+    """
+
+    def __init__(
+        self,
+        now_s: Callable[[], float],
+        stale_after_s: float,
+        on_stale: OnStale,
+        while_stale: OnStale = lambda scene, silent_s: None,
+    ) -> None:
+        """Begin without input, of which nothing is said.
+
+        Args:
+            now_s: The clock that ages are counted on [s].
+            on_stale: Called once when the input goes stale, with everybody STALE.
+            while_stale: Called at that and at each later check until something new comes, such as
+                for the space that people may have reached meanwhile.
+        """
+        self._now_s, self._stale_after_s = now_s, stale_after_s
+        self._on_stale, self._while_stale = on_stale, while_stale
+        self._scene: ScenePrediction | None = None
+        self._came_s = 0.0
+        self.stale = False
+        self.times = 0
+
+    def feed(self, scene: ScenePrediction, waited_s: float = 0.0) -> None:
+        """Note that an observation was answered just now, which came `waited_s` ago [s]."""
+        self._scene, self._came_s, self.stale = scene, self._now_s() - waited_s, False
+
+    def forget(self) -> None:
+        """Begin anew, as when the node stops listening on purpose."""
+        self._scene, self.stale = None, False
+
+    def check(self) -> None:
+        """Look at the age of the input, and say so if it has become too old."""
+        if self._scene is None:
+            return
+        silent_s = self._now_s() - self._came_s
+        if silent_s < 0:  # simulated time went back
+            self._came_s = self._now_s()
+        elif silent_s > self._stale_after_s:
+            if not self.stale:
+                self.stale, self.times = True, self.times + 1
+                self._on_stale(_all_stale(self._scene, silent_s), silent_s)
+            self._while_stale(self._scene, silent_s)
+
+
+def _all_stale(scene: ScenePrediction, silent_s: float) -> ScenePrediction:
+    """Return the same people without anything predicted of them."""
+    reason = f'nothing new was observed for {silent_s:.2f} s'
+    people = [
+        Prediction(each.person_id, each.stamp_ns, Validity.STALE, reason) for each in scene.people
+    ]
+    return dataclasses.replace(scene, people=tuple(people))

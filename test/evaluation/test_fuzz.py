@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fuzzer finds nothing in the pipeline, and finds every fault that is put into it."""
+
+import dataclasses
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from motion_predictor_ros.evaluation.fuzz import FuzzReport, Stream, fuzz, untrained_pipeline
+from motion_predictor_ros.evaluation.fuzz_messages import LAYOUTS, spoil
+from motion_predictor_ros.pipeline import Pipeline
+
+MESSAGES = 8 * 120
+
+
+def found(report: FuzzReport) -> dict[str, bool]:
+    kinds = ('crashes', 'uncounted_drops', 'non_finite_outputs', 'unrecovered')
+    return {kind: getattr(report, kind) > 0 for kind in kinds}
+
+
+def test_nothing_is_found_in_the_pipeline() -> None:
+    report = fuzz(MESSAGES, seed=2)
+    assert report.told == [] and not any(found(report).values())
+    assert report.messages == MESSAGES
+    assert report.answered > MESSAGES / 3 and report.drops > 50 and report.reasons > 5
+
+
+@settings(max_examples=5)
+@given(seed=st.integers(0, 2**32))
+def test_nothing_is_found_with_any_seed(seed: int) -> None:
+    assert fuzz(8 * 30, seed).told == []
+
+
+def broken(breaking: Callable[[Pipeline], Any]) -> Callable[..., Pipeline]:
+    def load(config: Any, on_drop: Any) -> Pipeline:
+        pipeline = untrained_pipeline(config, on_drop)
+        breaking(pipeline)
+        return pipeline
+
+    return load
+
+
+def raises(pipeline: Pipeline) -> None:
+    pipeline.predictor.predict = lambda windows: 1 / 0 if windows else []  # type: ignore
+
+
+def forgets_to_count(pipeline: Pipeline) -> None:
+    pipeline._drop = lambda rejection: None  # type: ignore[method-assign]
+
+
+def predicts_nan(pipeline: Pipeline) -> None:
+    answer = pipeline.predictor._answer
+
+    def careless(window: Any, future: Any, report: Any) -> Any:
+        return dataclasses.replace(answer(window, future, report), positions=future * np.nan)
+
+    pipeline.predictor._answer = careless  # type: ignore[method-assign]
+
+
+def stays_in_the_future(pipeline: Pipeline) -> None:
+    pipeline.reset = lambda: None  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ('breaking', 'kind'),
+    [
+        (raises, 'crashes'),
+        (forgets_to_count, 'uncounted_drops'),
+        (predicts_nan, 'non_finite_outputs'),
+        (stays_in_the_future, 'crashes'),
+    ],
+)
+def test_every_fault_that_is_put_in_is_found(
+    breaking: Callable[[Pipeline], None], kind: str
+) -> None:
+    report = fuzz(MESSAGES, 2, broken(breaking))
+    assert found(report)[kind] and any(line.startswith(kind) for line in report.told)
+
+
+@pytest.mark.parametrize('source', LAYOUTS)
+def test_spoiling_gives_another_message_and_leaves_the_first_as_it_was(source: str) -> None:
+    message = next(each for each, _ in Stream(source, 1).messages(500) if len(str(each)) > 1000)
+    before = str(message)
+    spoilt = [str(spoil(message, random.Random(seed))) for seed in range(10)]
+    assert str(message) == before
+    assert len(set(spoilt) - {before}) > 5

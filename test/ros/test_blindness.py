@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A live node whose input stops: everybody STALE once, under the old stamp, then silence."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from motion_predictor_ros.msg import PredictedMotion, PredictedMotionArray
+from ros.graph import PERIOD_NS, START_NS, Diagnostics, Graph, Process, skeletons, stamp_ns
+from visualization_msgs.msg import Marker, MarkerArray
+
+
+@pytest.fixture(scope='module')
+def node(launch: Callable[..., Process], model: Path, graph: Graph) -> Process:
+    process = launch('predictor_node', '--ros-args', '-p', f'prediction.weights:={model}')
+    process.wait_for('predicting from /skeletons')
+    graph.wait_for_input()
+    return process
+
+
+@pytest.fixture(scope='module')
+def predicted(graph: Graph, node: Process) -> list[PredictedMotionArray]:
+    received = graph.collect(PredictedMotionArray, '/predicted_motion')
+    graph.until(lambda: graph.node.count_publishers('/predicted_motion'))
+    graph.spin(0.3)
+    return received
+
+
+@pytest.fixture(scope='module')
+def markers(graph: Graph, predicted: Any) -> list[MarkerArray]:
+    received = graph.collect(MarkerArray, '/markers')
+    graph.spin(0.5)
+    return received
+
+
+def stale(messages: list[PredictedMotionArray]) -> list[PredictedMotionArray]:
+    return [
+        each
+        for each in messages
+        if PredictedMotion.STALE in [person.validity for person in each.persons]
+    ]
+
+
+def test_silence_is_said_once_under_the_old_stamp_and_nothing_is_left_in_view(
+    graph: Graph, predicted: list[PredictedMotionArray], markers: list[MarkerArray]
+) -> None:
+    last_ns = graph.walk(START_NS, people=('anna', 'ben'))
+    graph.until(lambda: stale(predicted), what='STALE')
+    graph.spin(1.0)
+    assert len(stale(predicted)) == 1 and predicted[-1] is stale(predicted)[0]
+    message = predicted[-1]
+    assert stamp_ns(message) == last_ns and message.header.frame_id == 'world'
+    assert message.age_s > 0.3
+    for person, name in zip(message.persons, ('anna', 'ben'), strict=True):
+        assert person.person_id == name and 'nothing new' in person.reason
+        assert len(person.positions) == len(person.observed) == 0
+    drawn: dict[tuple[str, int], int] = {}
+    for marker in (each for array in markers for each in array.markers):
+        drawn[marker.ns, marker.id] = marker.action
+    assert drawn and set(drawn.values()) == {Marker.DELETE}
+
+
+def test_a_tracker_that_repeats_itself_says_nothing_new(
+    graph: Graph, predicted: list[PredictedMotionArray]
+) -> None:
+    last_ns = graph.walk(START_NS + 60 * 10**9)
+    predicted.clear()
+    graph.say(*[skeletons(last_ns)] * 40, pause_s=0.02)
+    assert len(stale(predicted)) == 1
+    fresh = [each for each in predicted if each not in stale(predicted)]
+    assert {stamp_ns(each) for each in fresh} <= {last_ns}
+
+
+def test_new_input_is_answered_at_once_and_people_are_predicted_again(
+    graph: Graph, predicted: list[PredictedMotionArray], node: Process
+) -> None:
+    begin_ns = START_NS + 120 * 10**9
+    predicted.clear()
+    graph.say(skeletons(begin_ns))
+    graph.until(lambda: predicted, what='an answer')
+    assert predicted[0].persons[0].validity == PredictedMotion.WARMING_UP
+    last_ns = graph.walk(begin_ns + PERIOD_NS)
+
+    def answered() -> bool:
+        return any(
+            stamp_ns(each) == last_ns and each.persons[0].validity == PredictedMotion.OK
+            for each in predicted
+        )
+
+    graph.until(answered, what='a prediction')
+    assert int(Diagnostics(graph).next()['stale_times']) >= 2
+    assert 'stale: nothing new for' in node.output

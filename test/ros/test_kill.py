@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kill -9: what was recorded can be read, and a node that is started anew predicts again."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from motion_predictor_ros.msg import PredictedMotion, PredictedMotionArray
+from ros.graph import PERIOD_NS, START_NS, Graph, Process, stamp_ns
+
+from motion_predictor_ros.errors import BagError
+from motion_predictor_ros.evaluation.bags import read_messages
+
+Launch = Callable[..., Process]
+
+
+def test_what_a_killed_recorder_wrote_can_be_read(
+    launch: Launch, graph: Graph, tmp_path: Path
+) -> None:
+    path = tmp_path / 'walk.mcap'
+    recorder = launch('record_bag', str(path), '/skeletons')
+    recorder.wait_for('recording /skeletons')
+    graph.wait_for_input()
+    last_ns = graph.walk(START_NS, count=40)
+    graph.spin(1.5)  # the file is flushed twice a second
+    code, _ = recorder.stop(signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    stamps = [stamp_ns(each.message) for each in read_messages(path)]
+    assert stamps == [START_NS + index * PERIOD_NS for index in range(40)]
+    assert stamps[-1] == last_ns
+    assert [each.name for each in tmp_path.iterdir() if each.is_file()] == [path.name]
+    torn = tmp_path / 'torn.mcap'
+    torn.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(BagError, match='cut off'):  # the control: not every file is whole
+        list(read_messages(torn))
+
+
+def test_a_killed_node_that_is_started_again_predicts_again(
+    launch: Launch, graph: Graph, model: Path
+) -> None:
+    predicted = graph.collect(PredictedMotionArray, '/predicted_motion')
+    for turn in range(2):
+        node = launch('predictor_node', '--ros-args', '-p', f'prediction.weights:={model}')
+        node.wait_for('predicting from /skeletons')
+        graph.spin(0.5)  # the one that was killed may still be known
+        predicted.clear()
+        last_ns = graph.walk(START_NS + turn * 10**11)
+
+        def answered(wanted_ns: int = last_ns) -> bool:
+            return any(
+                stamp_ns(each) == wanted_ns and each.persons[0].validity == PredictedMotion.OK
+                for each in predicted
+            )
+
+        graph.until(answered, what='a prediction')
+        node.stop(signal.SIGKILL)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trials of the live node: what they conclude, and that each runs from end to end."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from motion_predictor_ros.msg import PredictedMotion
+from scenes import stream, write_bag
+
+from motion_predictor_ros.cli import main
+from motion_predictor_ros.ros import soak
+from motion_predictor_ros.ros.cuts import Cut, judge
+from motion_predictor_ros.ros.feeder import Heard
+
+OK, STALE = (PredictedMotion.OK,), (PredictedMotion.STALE,)
+SENT_S = {1: 0.0, 2: 1.0, 3: 1.1}
+CUT = [Cut(1, (2, 3))]
+
+
+def test_cuts_are_timed_from_the_last_and_the_next_observation() -> None:
+    heard = [Heard(0.1, 1, OK), Heard(0.4, 1, STALE), Heard(1.2, 2, OK)]
+    report = judge(CUT, SENT_S, heard)
+    assert (report.cuts, report.stale_s_max) == (1, 0.4)
+    assert report.recovery_s_max == report.ok_s == pytest.approx(0.2)
+    assert report.fresh_stamps_on_stale == 0
+
+
+@pytest.mark.parametrize(
+    'bad',
+    [Heard(0.5, 99, OK), Heard(0.5, 1, OK), Heard(0.5, 1, (), markers=True)],
+    ids=['a stamp of no observation', 'a prediction after STALE', 'a drawing after STALE'],
+)
+def test_stale_data_that_goes_on_is_counted(bad: Heard) -> None:
+    heard = [Heard(0.1, 1, OK), Heard(0.4, 1, STALE), bad, Heard(1.2, 2, OK)]
+    assert judge(CUT, SENT_S, heard).fresh_stamps_on_stale == 1
+
+
+def test_a_node_that_never_says_stale_or_never_comes_back_has_no_finite_time() -> None:
+    report = judge(CUT, SENT_S, [Heard(0.1, 1, OK)])
+    assert report.stale_s_max == report.recovery_s_max == np.inf
+
+
+def rows(leak_mb_per_s: float, slower_ms_per_s: float) -> list[soak.Row]:
+    times_s = np.arange(10.0, 1200.0, 10.0)
+    return [
+        soak.Row(at, 10, 300 + leak_mb_per_s * at, 300, 300, 0, 5.0, 20 + slower_ms_per_s * at)
+        for at in times_s
+    ]
+
+
+def test_a_soak_tells_leaks_and_growing_latency_from_none() -> None:
+    sound = soak.judge(20, rows(0.0, 0.0), 0, {})
+    assert sound.rss_slope_mb_per_10min == pytest.approx(0.0, abs=1e-9)
+    assert sound.p99_ms_first == sound.p99_ms_last == 20.0
+    leaking = soak.judge(20, rows(0.01, 0.02), 3, {'superseded': 4})
+    assert leaking.rss_slope_mb_per_10min == pytest.approx(6.0)
+    assert leaking.p99_ms_last > leaking.p99_ms_first + 10
+    assert (leaking.lost, leaking.superseded) == (3, 4)
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
+    found: dict[str, float] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return found
+
+
+def test_cuts_run_against_a_real_node(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(['trial', 'cuts', '--cuts', '1', '--weights', str(model)])  # slow machines return 2
+    said = last_line(capsys)
+    assert list(said) == ['cuts', 'stale_s_max', 'recovery_s_max', 'fresh_stamps_on_stale']
+    assert said['fresh_stamps_on_stale'] == 0 and said['stale_s_max'] > 0.3
+
+
+def test_live_is_held_against_replay(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = write_bag(tmp_path / 'walk.mcap', stream(0.0, 2.0, 'ann'))
+    main(['trial', 'replay-live', '--bag', str(bag), '--weights', str(model)])
+    said = last_line(capsys)
+    assert list(said) == ['frames', 'processed_share', 'max_abs_difference_m']
+    assert said['frames'] > 0 and said['max_abs_difference_m'] < 0.01
+
+
+def test_a_short_soak_loses_nothing_and_leaves_a_table(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / 'soak.csv'
+    words = ['trial', 'soak', '--minutes', '0.1', '--out', str(table), '--weights', str(model)]
+    assert main(words) == 0
+    assert last_line(capsys)['lost'] == 0
+    with table.open(encoding='utf-8') as file:
+        (row,) = csv.DictReader(file)
+    assert int(row['answered']) > 0 and float(row['rss_mb']) > 50 and float(row['p99_ms']) > 0
