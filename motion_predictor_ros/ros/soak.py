@@ -25,6 +25,7 @@ from motion_predictor_ros.ros.feeder import RATE_HZ, Feeder
 
 PEOPLE = 10
 _ROW_S = 10.0
+_SHORTEST_S = 1.0
 _TURN_S = 3.0
 """How often, on average, somebody comes or goes."""
 
@@ -130,8 +131,8 @@ class _Soak:
         with out.open('w', newline='', encoding='utf-8') as file:
             table = csv.writer(file)
             table.writerow(Row.__annotations__)
-            while (now_s := time.monotonic() - begin_s) < seconds:
-                self._feed(min(_ROW_S, seconds - now_s))
+            while (left_s := begin_s + seconds - time.monotonic()) > _SHORTEST_S:
+                self._feed(min(_ROW_S, left_s))
                 rows.append(self._row(time.monotonic() - begin_s))
                 table.writerow(f'{value:.6g}' for value in vars(rows[-1]).values())
                 file.flush()
