@@ -15,7 +15,7 @@ from motion_predictor_ros.evaluation.fuzz import FuzzReport, Stream, fuzz, untra
 from motion_predictor_ros.evaluation.fuzz_messages import LAYOUTS, spoil
 from motion_predictor_ros.pipeline import Pipeline
 
-MESSAGES = 8 * 120
+MESSAGES = 8 * 90
 
 
 def found(report: FuzzReport) -> dict[str, bool]:
@@ -27,7 +27,7 @@ def test_nothing_is_found_in_the_pipeline() -> None:
     report = fuzz(MESSAGES, seed=2)
     assert report.told == [] and not any(found(report).values())
     assert report.messages == MESSAGES
-    assert report.answered > MESSAGES / 3 and report.drops > 50 and report.reasons > 5
+    assert report.answered > MESSAGES / 3 and report.drops > 50 and report.reasons > 3
 
 
 @settings(max_examples=5)
