@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from motion_predictor_ros.ablation_command import add_ablate
+from motion_predictor_ros.compare_command import add_evaluate_compare
 from motion_predictor_ros.config import SOURCE_NAMES, PipelineConfig, read_parameter_file
 from motion_predictor_ros.density_commands import (
     add_bench_density,
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser('evaluate', help='measure how good predictions are')
     kinds = evaluate.add_subparsers(required=True, metavar='WHAT')
     _add_evaluate_bag(kinds)
+    add_evaluate_compare(kinds)
     add_mocap_evaluations(kinds)
     add_evaluate_stochastic(kinds)
     add_source_evaluations(kinds)
@@ -115,6 +117,7 @@ def _add_evaluate_bag(commands: 'Commands[argparse.ArgumentParser]') -> None:
         '--source', default='', choices=SOURCE_NAMES, help="default: by the topic's type"
     )
     parser.add_argument('--out', type=Path, help='write report.json and scene.png here')
+    parser.add_argument('--archive', type=Path, help='write a zip for `evaluate compare` here')
     parser.add_argument('--report-html', type=Path, help='write a page with the replay here')
     parser.add_argument('--json', action='store_true', help='print the report as JSON')
     _add_model_options(parser)
@@ -133,6 +136,8 @@ def _evaluate_bag(options: argparse.Namespace) -> None:
     )
     if options.out:
         evaluation.save(options.out)
+    if options.archive:
+        evaluation.save_archive(options.archive)
     if options.report_html:
         evaluation.save_html(options.report_html)
     if options.json:

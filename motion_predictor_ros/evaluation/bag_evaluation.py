@@ -9,6 +9,7 @@ from rich.console import Console
 from tqdm import tqdm
 
 from motion_predictor_ros.config import PipelineConfig
+from motion_predictor_ros.evaluation.archive import Archive
 from motion_predictor_ros.evaluation.bag_sources import open_source
 from motion_predictor_ros.evaluation.html_report import write_html
 from motion_predictor_ros.evaluation.picture import draw_scene
@@ -37,6 +38,11 @@ class BagEvaluation:
     def save_html(self, path: Path) -> None:
         """Write the page with the replay."""
         write_html(self.report, self.played, self.cases, self.layout, self.up, self.bag.name, path)
+
+    def save_archive(self, path: Path) -> None:
+        """Write the report and every error, for `evaluate compare`."""
+        horizons_s = self.played.scenes[0][1].horizons_s
+        Archive.of(self.report, self.cases, horizons_s).save(path)
 
     def show(self, console: Console) -> None:
         """Print the tables."""
