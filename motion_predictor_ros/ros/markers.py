@@ -22,7 +22,7 @@ from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 _SEEN = ColorRGBA(r=0.2, g=0.75, b=0.9, a=1.0)
 _TEXT = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
-_UNUSABLE = ColorRGBA(r=0.5, g=0.5, b=0.5, a=1.0)
+UNUSABLE = ColorRGBA(r=0.5, g=0.5, b=0.5, a=1.0)
 _NEAR, _FAR = np.array([1.0, 0.6, 0.1]), np.array([0.45, 0.1, 0.7])
 _ABOVE_M = 0.3
 """How far the label stands above the highest joint [m]."""
@@ -79,20 +79,20 @@ class SceneMarkers:
             self._people[person.person_id] = markers
         markers.drawn_ns = person.stamp_ns
         pose = person.window.positions[-1]
-        _fill(markers.joints, pose)
-        _fill(markers.bones, pose[self._bones].reshape(-1, 3))
+        fill(markers.joints, pose)
+        fill(markers.bones, pose[self._bones].reshape(-1, 3))
         self._fill_ghosts(markers.ghosts, person)
         _label(markers.label, person, pose)
         return markers.shown(header)
 
     def _fill_ghosts(self, marker: Marker, person: Prediction) -> None:
         if person.positions is None:
-            _fill(marker, np.zeros((0, 3)))
+            fill(marker, np.zeros((0, 3)))
             marker.colors = []
             return
         ghosts = person.positions[self._ghosts]
-        _fill(marker, ghosts[:, self._bones].reshape(-1, 3))
-        colours = _ramp(len(ghosts), person.validity)
+        fill(marker, ghosts[:, self._bones].reshape(-1, 3))
+        colours = ramp(len(ghosts), person.validity)
         marker.colors = [each for each in colours for _ in range(2 * len(self._bones))]
 
 
@@ -111,7 +111,7 @@ class _PersonMarkers:
     def __post_init__(self) -> None:
         self.joints = self._marker('person/joints', Marker.SPHERE_LIST, 0.06, _SEEN)
         self.bones = self._marker('person/bones', Marker.LINE_LIST, 0.03, _SEEN)
-        self.ghosts = self._marker('prediction/bones', Marker.LINE_LIST, 0.02, _UNUSABLE)
+        self.ghosts = self._marker('prediction/bones', Marker.LINE_LIST, 0.02, UNUSABLE)
         self.label = self._marker('person/label', Marker.TEXT_VIEW_FACING, 0.12, _TEXT)
 
     def shown(self, header: Header) -> list[Marker]:
@@ -139,7 +139,7 @@ class _PersonMarkers:
         return marker
 
 
-def _fill(marker: Marker, positions: Float64[np.ndarray, 'point xyz=3']) -> None:
+def fill(marker: Marker, positions: Float64[np.ndarray, 'point xyz=3']) -> None:
     """Put a marker's points where the positions are, reusing the points there are."""
     assert np.isfinite(positions).all()
     if len(marker.points) != len(positions):
@@ -156,9 +156,10 @@ def _label(marker: Marker, person: Prediction, pose: Float64[np.ndarray, 'joint 
     position.z = float(pose[:, 2].max()) + _ABOVE_M
 
 
-def _ramp(count: int, validity: Validity) -> list[ColorRGBA]:
+def ramp(count: int, validity: Validity) -> list[ColorRGBA]:
+    """Return colours from orange to purple; all grey if not to be used."""
     if validity != Validity.OK:
-        return [_UNUSABLE] * count
+        return [UNUSABLE] * count
     parts = np.linspace(0, 1, count)[:, None]
     colours = ((1 - parts) * _NEAR + parts * _FAR).tolist()
     return [ColorRGBA(r=r, g=g, b=b, a=1.0) for r, g, b in colours]

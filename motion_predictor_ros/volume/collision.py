@@ -61,25 +61,42 @@ def robot_motion(
 ) -> RobotMotion:
     """Interpolate a robot to the times of bodies; before the first and after the last it waits.
 
-    Links are made thicker by half of what they move to the next time, so that nothing is missed in
-    between. Turns between given times are taken as straight lines: give times close enough.
+    Links are made thicker by what they move from half way since the last time until half way to
+    the next, and from the observation to the first, by given times in between too: nothing is
+    missed.
+    Turns between given times are taken as straight lines: give times close enough.
 
     Raises:
         DataError: Times do not increase, or numbers are not finite.
     """
     if not (np.isfinite(given_s).all() and (np.diff(given_s) > 0).all() and len(given_s)):
         raise DataError(f'robot times must increase and be finite [s], got {given_s}')
+    half = 0.5 * (times_s[1:] + times_s[:-1])
+    first = np.concatenate([[min(0.0, times_s[0])], half])
+    last = np.concatenate([half, times_s[-1:] + (times_s[-1:] - half[-1:] if len(half) else 0.0)])
+    moved = [_at(each, given_s, times_s) for each in (starts, ends)]
+    step = np.zeros(moved[0].shape[:3])
+    for pose, (begin_s, end_s) in enumerate(zip(first, last, strict=True)):
+        within = given_s[(given_s > begin_s) & (given_s < end_s)]
+        for all_given, own in zip((starts, ends), moved, strict=True):
+            places = _at(all_given, given_s, np.concatenate([[begin_s], within, [end_s]]))
+            away = np.linalg.norm(places - own[:, pose : pose + 1], axis=-1)
+            step[:, pose] = np.maximum(step[:, pose], away.max(axis=1))
+    return RobotMotion(moved[0], moved[1], radii + step)
+
+
+def _at(
+    places: Float64[np.ndarray, 'robot given link xyz=3'],
+    given_s: Float64[np.ndarray, ' given'],
+    times_s: Float64[np.ndarray, ' time'],
+) -> Float64[np.ndarray, 'robot time link xyz=3']:
+    """Interpolate; before the first and after the last time nothing moves."""
     after = np.clip(np.searchsorted(given_s, times_s), 1, max(len(given_s) - 1, 1))
     last = np.minimum(after, len(given_s) - 1)
     span = np.maximum(given_s[last] - given_s[after - 1], 1e-12)
     part = np.clip((times_s - given_s[after - 1]) / span, 0.0, 1.0)[:, None, None]
-    moved = [(1.0 - part) * each[:, after - 1] + part * each[:, last] for each in (starts, ends)]
-    step = np.zeros(moved[0].shape[:3])
-    for each in moved:
-        half = 0.5 * np.linalg.norm(np.diff(each, axis=1), axis=-1)
-        step[:, 1:] = np.maximum(step[:, 1:], half)
-        step[:, :-1] = np.maximum(step[:, :-1], half)
-    return RobotMotion(moved[0], moved[1], radii + step)
+    between: np.ndarray = (1.0 - part) * places[:, after - 1] + part * places[:, last]
+    return between
 
 
 def collision_probability(bodies: Bodies, robots: RobotMotion) -> Collision:

@@ -171,7 +171,7 @@ class VolumePredictor:
         drawn = [self._drawn(look, window) for window in self._windows]
         grid = _grid([*regions, *drawn], self.config.voxel_m)
         windows = tuple(
-            WindowVolume(*window, self._covered(kept, grid), self._probability(all_, grid))
+            WindowVolume(*window, self._covered(kept, grid), self._probability(all_, grid), kept)
             for window, kept, all_ in zip(self._windows, regions, drawn, strict=True)
         )
         if self._is_too_large(look, windows[-1], grid):
@@ -242,8 +242,9 @@ class VolumePredictor:
         grid = _grid([reach], self.config.voxel_m)
         windows = []
         for index, window in enumerate(self._windows):
-            inside = self._covered(reach.at(index), grid)
-            windows.append(WindowVolume(*window, inside, inside.astype(np.float32)))
+            own = reach.at(index)
+            inside = self._covered(own, grid)
+            windows.append(WindowVolume(*window, inside, inside.astype(np.float32), own))
         return SafetyVolume(
             prediction.person_id,
             prediction.stamp_ns,

@@ -23,12 +23,14 @@ class WindowVolume:
         covered: The space to keep free.
         probability: That a body part is in the voxel at any time of the window; in a reachable
             set 1 wherever it can be.
+        bodies: What is covered, as capsules.
     """
 
     start_s: float
     end_s: float
     covered: Bool[np.ndarray, 'x y z']
     probability: Float32[np.ndarray, 'x y z']
+    bodies: Bodies
 
 
 @dataclass(frozen=True)
