@@ -54,7 +54,7 @@ def _person(volume: SafetyVolume, most: int, least: float) -> ProbabilityVolume:
         window_ends=array('f', [each.end_s for each in windows]),
         window_voxels=array('I', [len(each.voxels) for each in windows]),
         voxels=_filled('I', [each.voxels.astype(np.uint32) for each in windows]),
-        probabilities=_filled('f', [each.probability for each in windows]),
+        probabilities=_filled('f', [np.minimum(each.probability, 1.0) for each in windows]),
         covered=np.concatenate([each.covered for each in windows]).tolist(),
     )
 

@@ -100,7 +100,7 @@ def _seen(
     values: Num[np.ndarray, 'x y z'] | Bool[np.ndarray, 'x y z'],
     grid: VoxelGrid,
     band: Band,
-    edges: list[Float64[np.ndarray, ' edge']],
+    edges: list[np.ndarray],
 ) -> np.ndarray:
     """Return the largest value above each cell, within the band."""
     heights = np.array([band.low_m, band.high_m])

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from motion_predictor_ros.volume.grid import VoxelGrid
 from motion_predictor_ros.volume.safety_volume import SafetyVolume
 
-Dense = tuple[Bool[np.ndarray, 'x y z'], Float32[np.ndarray, 'x y z']]
+Dense = tuple[Bool[np.ndarray, '_ _ _'], Float32[np.ndarray, '_ _ _']]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is wrong with a message, whoever decoded it: rclpy, or rosbags as ROS 2 or ROS 1."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from motion_predictor_ros.errors import DataError
+from motion_predictor_ros.volume.wire import decode_volume
+
+_ADD = 0
+_LISTS = {4: 'LINE_STRIP', 5: 'LINE_LIST', 6: 'CUBE_LIST', 7: 'SPHERE_LIST', 8: 'POINTS'}
+_DIMENSIONS = {1: 3, 2: 1, 3: 2, 4: 2}
+_MAY_BE_NAN = {'residual', 'predicted_log_density'}
+_UNUSED = {'texture'}
+_FLOAT32 = 7
+
+
+def faults(message: Any, now_ns: int) -> list[str]:
+    """List what readers would reject, show wrongly, or take for something else."""
+    found = [f'{path}: not finite' for path in _not_finite(message, '')]
+    for path, part in _parts(message, ''):
+        check = _CHECKS.get(_kind(part))
+        found += [f'{path}: {fault}' for fault in check(part)] if check else []
+        if hasattr(part, 'header') and hasattr(part.header, 'stamp'):
+            found += [f'{path}: {fault}' for fault in _header(part.header, now_ns)]
+    return found
+
+
+def _kind(part: Any) -> str:
+    return type(part).__name__.rsplit('__', 1)[-1]
+
+
+def _names(part: Any) -> list[str]:
+    if hasattr(part, 'get_fields_and_field_types'):
+        return list(part.get_fields_and_field_types())
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+        return [each.name for each in dataclasses.fields(part)]
+    return []
+
+
+def _parts(part: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield a message and every message in it."""
+    if not _names(part):
+        return
+    yield path or _kind(part), part
+    for name in set(_names(part)) - _UNUSED:
+        value = getattr(part, name)
+        if isinstance(value, list):
+            for index, each in enumerate(value):
+                yield from _parts(each, f'{path}.{name}[{index}]')
+        else:
+            yield from _parts(value, f'{path}.{name}')
+
+
+def _not_finite(message: Any, path: str) -> Iterator[str]:
+    for where, part in _parts(message, path):
+        for name in set(_names(part)) - _MAY_BE_NAN:
+            value = getattr(part, name)
+            numbers = np.asarray(value) if not hasattr(value, '__slots__') else np.zeros(0)
+            if numbers.dtype.kind == 'f' and not np.isfinite(numbers).all():
+                yield f'{where}.{name}'
+
+
+def _header(header: Any, now_ns: int) -> list[str]:
+    stamp_ns = header.stamp.sec * 10**9 + header.stamp.nanosec
+    found = ['a stamp of the future'] if stamp_ns > now_ns else []
+    found += ['no stamp'] if stamp_ns <= 0 else []
+    return found + ([] if header.frame_id else ['no frame_id'])
+
+
+def _quaternion(turn: Any) -> list[str]:
+    size = np.linalg.norm([turn.x, turn.y, turn.z, turn.w])
+    return [] if abs(size - 1.0) < 1e-3 else [f'quaternion of length {size:.3f}']
+
+
+def _markers(array: Any) -> list[str]:
+    keys = Counter((each.ns, each.id) for each in array.markers)
+    return [f'{key} is used {count} times' for key, count in keys.items() if count > 1]
+
+
+def _marker(marker: Any) -> list[str]:
+    if marker.action != _ADD:
+        return []
+    kind, found = _LISTS.get(marker.type), []
+    if kind and not len(marker.points):
+        found.append('a list without points')
+    if kind == 'LINE_LIST' and len(marker.points) % 2:
+        found.append('a line without an end')
+    if len(marker.colors) not in (0, len(marker.points)):
+        found.append('colours that are not one per point')
+    if not (marker.colors or marker.color.a > 0.0):
+        found.append('invisible')
+    if not marker.scale.x > 0.0:
+        found.append('of no size')
+    lifetime = marker.lifetime
+    if lifetime.sec + getattr(lifetime, 'nanosec', 0) <= 0 and not getattr(lifetime, 'nsec', 0):
+        found.append('lives for ever')
+    return found
+
+
+def _cloud(cloud: Any) -> list[str]:
+    found = []
+    places = {each.name: each for each in cloud.fields}
+    if any(name not in places or places[name].datatype != _FLOAT32 for name in 'xyz'):
+        found.append('x, y, z are not float32 fields')
+    ends = [each.offset + 4 * each.count for each in cloud.fields]
+    starts = [each.offset for each in cloud.fields]
+    if starts != sorted(starts) or any(a > b for a, b in zip(ends, starts[1:], strict=False)):
+        found.append('fields overlap')
+    if not cloud.fields or ends[-1] > cloud.point_step:
+        found.append('fields longer than a point')
+    if cloud.row_step != cloud.width * cloud.point_step:
+        found.append('rows of another length than their points')
+    if len(cloud.data) != cloud.height * cloud.row_step:
+        found.append(f'{len(cloud.data)} bytes instead of {cloud.height * cloud.row_step}')
+        return found
+    numbers = np.frombuffer(bytes(cloud.data), dtype='<f4').reshape(-1, cloud.point_step // 4)
+    floats = [each.offset // 4 for each in cloud.fields if each.datatype == _FLOAT32]
+    if cloud.is_dense and not np.isfinite(numbers[:, floats]).all():
+        found.append('not finite though dense')
+    return found
+
+
+def _occupancy(grid: Any) -> list[str]:
+    found = [] if grid.info.resolution > 0.0 else ['cells of no size']
+    values = np.asarray(grid.data)
+    if len(values) != grid.info.width * grid.info.height or not len(values):
+        found.append(f'{len(values)} cells in {grid.info.width} x {grid.info.height}')
+    if len(values) and not -1 <= values.min() <= values.max() <= 100:
+        found.append('values outside -1..100')
+    return found
+
+
+def _speed_limit(limit: Any) -> list[str]:
+    return [] if 0.0 < limit.speed_limit <= 100.0 else ['0.0 would mean: no limit']
+
+
+def _object(each: Any) -> list[str]:
+    found = [] if each.id else ['no id']
+    if len(each.primitives) != len(each.primitive_poses):
+        found.append('not one pose per primitive')
+    return found
+
+
+def _solid(solid: Any) -> list[str]:
+    sizes = np.asarray(solid.dimensions)
+    right = len(sizes) == _DIMENSIONS.get(solid.type) and (sizes > 0.0).all()
+    return [] if right else [f'dimensions {sizes.tolist()} of type {solid.type}']
+
+
+def _volume(volume: Any) -> list[str]:
+    try:
+        few = decode_volume(volume)
+    except DataError as error:
+        return [str(error)]
+    found = []
+    for window in few.windows:
+        if not window.start_s < window.end_s:
+            found.append('a window of no length')
+        if len(window.voxels) and not 0.0 <= window.probability.min() <= 1.0:
+            found.append('a probability below 0')
+        if len(window.voxels) and window.probability.max() > 1.0:
+            found.append('a probability above 1')
+        if (np.diff(window.voxels) <= 0).any():
+            found.append('a voxel twice')
+    if (volume.validity == 0) == bool(volume.reason):
+        found.append('a reason without a fault, or a fault without')
+    return found
+
+
+_CHECKS = {
+    'Quaternion': _quaternion,
+    'MarkerArray': _markers,
+    'Marker': _marker,
+    'PointCloud2': _cloud,
+    'OccupancyGrid': _occupancy,
+    'SpeedLimit': _speed_limit,
+    'CollisionObject': _object,
+    'SolidPrimitive': _solid,
+    'ProbabilityVolume': _volume,
+}
