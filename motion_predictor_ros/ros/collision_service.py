@@ -13,6 +13,8 @@ from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.ros.encode import encode_header
 from motion_predictor_ros.srv import CollisionProbability
+from motion_predictor_ros.volume.capsules import Bodies
+from motion_predictor_ros.volume.collision import RobotMotion, collision_probability
 from motion_predictor_ros.volume.meeting import meeting_probability
 from motion_predictor_ros.volume.safety_volume import SafetyVolume
 
@@ -55,12 +57,13 @@ class CollisionService:
     def __init__(
         self, node: Node, latest: Callable[[], Latest | None], stale_after_s: float
     ) -> None:
-        """Serve.
+        """Compile what is needed, so that the first request does not wait, and serve.
 
         Args:
             latest: Gives what was said last; None while nothing was.
         """
         self._node, self._latest, self._stale_after_s = node, latest, stale_after_s
+        _warm_up()
         self._service = node.create_service(CollisionProbability, NAME, self._on_request)
 
     def close(self) -> None:
@@ -110,6 +113,12 @@ def answer(
     response.validities = bytes(int(volume.validity) for volume in latest.volumes)
     response.probabilities = each.ravel().tolist()
     response.any = (1.0 - np.prod(1.0 - each, axis=1)).tolist()
+
+
+def _warm_up() -> None:
+    one = np.zeros((1, 1, 1, 3))
+    bodies = Bodies(one, one, np.ones((1, 1, 1)), np.ones(1), np.zeros(1))
+    collision_probability(bodies, RobotMotion(one, one, np.ones((1, 1, 1))))
 
 
 def decode_request(request: Any, stamp_ns: int) -> Asked:

@@ -50,8 +50,18 @@ def reachable_bodies(
     lost[tips:] += np.where(unsure, 2.0 * scale * shape.tip_lengths, 0.0)
     speeds = factor * point_speeds(shape, config)
     grown = config.measurement_error_m + np.outer(times_s + age_s, speeds) + lost
-    still = np.repeat(points[None, None], len(times_s), axis=1)
-    return bodies(shape, still, np.ones(1), times_s, scale, grown)
+    # One by one: `bodies` lets each last until the next, but what is reached later is not yet.
+    reached = [
+        bodies(shape, points[None, None], np.ones(1), times_s[[time]], scale, grown[[time]])
+        for time in range(len(times_s))
+    ]
+    return Bodies(
+        np.concatenate([each.starts for each in reached], axis=1),
+        np.concatenate([each.ends for each in reached], axis=1),
+        np.concatenate([each.radii for each in reached], axis=1),
+        np.ones(1),
+        times_s,
+    )
 
 
 def needed_factor(

@@ -72,3 +72,12 @@ def test_the_factor_needed_is_the_speed_relative_to_the_allowed_one() -> None:
     later[..., 0] += CONFIG.measurement_error_m
     assert needed_factor(SHAPE, now, later, times_s, CONFIG) == pytest.approx(1.7)
     assert needed_factor(SHAPE, now, np.stack([now, now]), times_s, CONFIG) == 0.0
+
+
+def test_what_is_reached_by_a_time_does_not_depend_on_later_times() -> None:
+    times_s = np.array([0.25, 0.5, 1.0])
+    together = reachable_bodies(SHAPE, STANDING, times_s, CONFIG)
+    for index, time_s in enumerate(times_s):
+        alone = reachable_bodies(SHAPE, STANDING, np.array([time_s]), CONFIG)
+        np.testing.assert_array_equal(together.at(index).radii, alone.radii)
+    assert (np.diff(together.radii[0], axis=0) > 0.3).all()
