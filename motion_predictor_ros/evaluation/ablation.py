@@ -7,9 +7,7 @@ is finished, what came out. The whole model's solver is then watched on streams,
 
 import csv
 import dataclasses
-import json
 import sys
-import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -31,6 +29,12 @@ from motion_predictor_ros.evaluation.ablation_parts import (
     variant_learner,
     variant_recipe,
 )
+from motion_predictor_ros.evaluation.ablation_runs import (
+    begin_run,
+    clear_training,
+    fingerprint,
+    save_json,
+)
 from motion_predictor_ros.evaluation.streaming import evaluate_streaming, streams
 from motion_predictor_ros.prediction.model_file import TrainedMotionDEQ
 from motion_predictor_ros.training.cmu_benchmark import (
@@ -45,7 +49,6 @@ from motion_predictor_ros.training.recipe import MotionDEQRecipe, in_steps
 from motion_predictor_ros.training.recordings import Recordings
 
 _SHOWN_ITERATIONS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30)
-_WRITTEN_BY_TRAINING = ('best.safetensors', 'last.safetensors', 'losses.csv')
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def ablate(trial: Trial, variants: Sequence[str], seeds: Sequence[int]) -> dict[
     if WHOLE in variants:
         trained = _trained(trial, WHOLE, seeds[0])
         report['solver'] = evaluate_streaming(trial.held_out(), trained)['by_iteration']
-    _save(report, trial.out / 'report.json')
+    save_json(report, trial.out / 'report.json')
     _write_csv(report, trial.out / 'runs.csv')
     return report
 
@@ -146,48 +149,31 @@ def _folder(trial: Trial, name: str, seed: int) -> Path:
 def _run(trial: Trial, name: str, seed: int) -> dict[str, Any]:
     """Return the figures of one run; what of it is there is not made again."""
     folder = _folder(trial, name, seed)
-    run: dict[str, Any] = {'made_with': _made_with(trial, name, seed)}
     path = folder / 'run.json'
-    if path.is_file():
-        found = json.loads(path.read_text())
-        if found['made_with'] != run['made_with']:
-            raise ConfigError(
-                f'{folder} was made with other data, recipe or budget: choose another --out'
-            )
-        run = found
-    else:
-        _save(run, path)
+    run = begin_run(path, _made_with(trial, name, seed))
     if 'result' not in run:
         _train(trial, name, seed)
         run['result'] = _figures(trial, name, seed)
-        _save(run, path)
+        save_json(run, path)
     if trial.sequences is not None and 'cmu' not in run['result']:
         models = {'motion_deq': cmu.motion_deq_predictor(_trained(trial, name, seed))}
         run['result']['cmu'] = cmu.evaluate_cmu(trial.sequences, models)['motion_deq']
-        _save(run, path)
+        save_json(run, path)
     return run['result']
-
-
-def _save(content: Mapping[str, Any], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + '\n')
 
 
 def _made_with(trial: Trial, name: str, seed: int) -> dict[str, Any]:
     return {
         'recipe': dataclasses.asdict(variant_recipe(name, trial.recipe, seed)),
         'minutes': trial.minutes,
-        'positions': zlib.crc32(trial.recordings.positions.tobytes()),
-        'clips': len(trial.recordings.clips),
+        **fingerprint(trial.recordings),
     }
 
 
 def _train(trial: Trial, name: str, seed: int) -> None:
     folder = _folder(trial, name, seed)
     if trial.minutes is not None:
-        # How much of its time a run had when it was interrupted is not known.
-        for left_over in _WRITTEN_BY_TRAINING:
-            (folder / left_over).unlink(missing_ok=True)
+        clear_training(folder)
     recipe = variant_recipe(name, trial.recipe, seed)
     learner = variant_learner(name, recipe, trial.device)
     task = MotionTask(trial.name, recipe, trial.recordings, learner)
