@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from motion_predictor_ros.density.recurrence import Recurrence
+
 
 @dataclass(frozen=True)
 class Posterior:
@@ -52,9 +54,12 @@ class ConstantGRU(nn.Module):
         self, constant: Float[Tensor, 'batch inputs'], steps: int
     ) -> Float[Tensor, 'batch step hidden']:
         """Return the state after each of `steps` steps."""
-        given = self.input(constant)
         if not torch.is_grad_enabled():
-            return self._in_place(given, steps)
+            recurrence = Recurrence.of(self.state.weight, self.state.bias)
+            matrix, bias = recurrence.entry(self.input.weight.mT, self.input.bias)
+            entered = torch.addmm(bias, constant, matrix)
+            return recurrence.states(entered[None], steps).mul_(2.0).sub_(1.0).transpose(0, 1)
+        given = self.input(constant)
         gates_given, new_given = given.split([2 * self.hidden, self.hidden], dim=1)
         weight, bias = self.state.weight.t(), self.state.bias
         state = given.new_zeros(len(given), self.hidden)
@@ -67,36 +72,6 @@ class ConstantGRU(nn.Module):
             state = torch.lerp(new, state, keep)
             states.append(state)
         return torch.stack(states, dim=1)
-
-    def _in_place(
-        self, given: Float[Tensor, 'batch gates'], steps: int
-    ) -> Float[Tensor, 'batch step hidden']:
-        """Do the same without a graph and without allocating: this is what inference waits for.
-
-        The state h is kept as u = (h + 1) / 2. With tanh(a) = 2 sigmoid(2a) - 1, a step is then a
-        matrix product and two sigmoids; the twos and ones are in weights and biases.
-        """
-        size = 2 * self.hidden
-        double = torch.ones_like(self.state.bias)
-        double[size:] = 2.0
-        weight = self.state.weight.t() * double
-        gates_bias, new_bias = (self.state.bias * double - weight.sum(0)).split(
-            [size, self.hidden]
-        )
-        gates_given, new_given = (given * double).split([size, self.hidden], dim=1)
-        bias = torch.cat([gates_given + gates_bias, new_bias.expand(len(given), -1)], dim=1)
-        weight, new_given = 2.0 * weight, new_given.contiguous()
-        states = given.new_empty(steps, len(given), self.hidden)
-        state = given.new_full((len(given), self.hidden), 0.5)
-        own, new = torch.empty_like(given), torch.empty_like(state)
-        gates, new_own = own.split([size, self.hidden], dim=1)
-        reset, keep = gates.chunk(2, dim=1)
-        for index in range(steps):
-            torch.addmm(bias, state, weight, out=own)
-            gates.sigmoid_()
-            torch.addcmul(new_given, reset, new_own, out=new).sigmoid_()
-            state = torch.lerp(new, state, keep, out=states[index])
-        return states.mul_(2.0).sub_(1.0).transpose(0, 1)
 
 
 class BehaviourVAE(nn.Module):

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from motion_predictor_ros.config import DensityConfig
 from motion_predictor_ros.density.cache import FutureCache, load_cache
+from motion_predictor_ros.density.canonical import Placement
 from motion_predictor_ros.density.futures import Futures
+from motion_predictor_ros.density.inference import FoldedCacheFlow
 from motion_predictor_ros.density.mixture import Mixture
 from motion_predictor_ros.density.model_file import TrainedCacheFlow, load_cache_flow
 from motion_predictor_ros.density.sampling import (
@@ -35,6 +37,7 @@ class CacheFlowPredictor:
     ) -> None:
         self.config, self.trained, self.cache = config, trained, cache
         self._module, self._frame = trained.module, trained.frame
+        self._folded = FoldedCacheFlow(trained.module, trained.frame.root)
         self._parameter = next(trained.module.parameters())
         shape = trained.module.config
         self.horizons_s = shape.period_s * np.arange(1, shape.future + 1)
@@ -103,8 +106,8 @@ class CacheFlowPredictor:
         Args:
             observed: [m], any frame with z up.
         """
-        origin = self._origin(observed)
-        past, q = self.observe(observed - origin)
+        past, placement = self._enter(observed)
+        q = self._folded.observe(past)
         weights, size = cache_weights(q, self.cache, self.config.weighed)
         draws = draw(
             self.config.rule,
@@ -115,13 +118,13 @@ class CacheFlowPredictor:
             weights,
             self._generator,
         )
-        poses = self._play(draws, past)
-        placement = self._frame.place(self._tensor(observed[:, -1] - origin[:, 0]))
-        count = poses.shape[1]
-        flat = self._frame.leave(poses.flatten(1, 2), placement)
-        positions = flat.unflatten(1, (count, -1)).double().cpu().numpy()
-        positions += origin[:, None]
-        return positions, draws, size
+        ways = self._ways(draws, past)
+        leaving = self._frame.leaving(self._tensor(placement.rotation))
+        places = self._folded.play(draws.x, past, leaving, ways)
+        positions = torch.empty(places.shape, dtype=torch.float64).copy_(places).numpy()
+        # In float64: in float32, 100 km away is a staircase.
+        positions += np.tile(placement.origin, observed.shape[2])[:, None, None]
+        return positions.reshape(*positions.shape[:3], -1, 3), draws, size
 
     @torch.inference_mode()
     def log_density(
@@ -130,12 +133,10 @@ class CacheFlowPredictor:
         future: Float[np.ndarray, 'batch horizon joint xyz=3'],
     ) -> Float[np.ndarray, ' batch']:
         """Return log p(x | c) of arbitrary futures [m], by the inverse flow [nat]."""
-        origin = self._origin(observed)
-        past, q = self.observe(observed - origin)
-        placement = self._frame.place(self._tensor(observed[:, -1] - origin[:, 0]))
-        poses = self._frame.enter(self._tensor(future - origin), placement)
+        past, placement = self._enter(observed)
+        poses = self._tensor(self._frame.enter(future, placement))
         x = self._module.latent(past, poses)
-        return self._module.log_prob(q, x).double().cpu().numpy()
+        return self._module.log_prob(self._folded.observe(past), x).double().cpu().numpy()
 
     @torch.inference_mode()
     def cached_log_density(
@@ -146,40 +147,38 @@ class CacheFlowPredictor:
         Args:
             observed: [m], any frame with z up.
         """
-        _, q = self.observe(observed - self._origin(observed))
+        _, q = self.observe(observed)
         return cached_log_density(q, self.cache, count)
 
+    @torch.inference_mode()
     def observe(
         self, observed: Float[np.ndarray, 'batch time joint xyz=3']
     ) -> tuple[Float[Tensor, 'batch time posed xyz=3'], Mixture]:
-        """Return observed poses and what they say of z."""
-        positions = self._tensor(observed)
-        past = self._frame.enter(positions, self._frame.place(positions[:, -1]))
-        return past, self._module.observe(past)
+        """Return observed poses and what they say of z.
 
-    def _origin(
+        Args:
+            observed: [m], any frame with z up.
+        """
+        past, _ = self._enter(observed)
+        return past, self._folded.observe(past)
+
+    def _enter(
         self, observed: Float[np.ndarray, 'batch time joint xyz=3']
-    ) -> Float[np.ndarray, 'batch 1 1 xyz=3']:
-        """Return the ground under people: in float32, 100 km away is a staircase."""
-        root = observed[:, -1:, self._frame.root : self._frame.root + 1]
-        return root * np.array([1.0, 1.0, 0.0])
+    ) -> tuple[Float[Tensor, 'batch time posed xyz=3'], Placement[np.ndarray]]:
+        """Return people's poses [m], and how they stand in the room."""
+        placement = self._frame.place(observed[:, -1])
+        return self._tensor(self._frame.enter(observed, placement)), placement
 
     def _tensor(self, array: Float[np.ndarray, '...']) -> Tensor:
         return torch.from_numpy(array).to(self._parameter)
 
-    def _play(
+    def _ways(
         self, draws: Draws, past: Float[Tensor, 'batch time posed xyz=3']
-    ) -> Float[Tensor, 'batch future horizon posed xyz=3']:
-        """Decode draws from where each person's observation ends."""
-        people, count = draws.x.shape[:2]
-        repeated = past[:, -self._module.config.seen :].repeat_interleave(count, dim=0)
-        poses = self._module.decode(draws.x.flatten(0, 1), repeated)
-        poses = poses.unflatten(0, (people, count))
+    ) -> Float[Tensor, 'batch future horizon xyz=3'] | None:
+        """Return recorded ways of the root from where it was last seen; None to decode them."""
         roots = self.cache.roots
         if roots is None or self.config.root == 'decoded' or self.config.rule == 'flow':
-            return poses
+            return None
         root, period_s = past[:, :, self._frame.root], self._module.config.period_s
         velocity = (root[:, -1] - root[:, -2]) / period_s
-        ways = roots.displacement(draws.cached, velocity, period_s)
-        poses[:, :, :, self._frame.root] = root[:, None, -1:] + ways
-        return poses
+        return roots.displacement(draws.cached, velocity, period_s)

@@ -7,6 +7,7 @@ same answer in plain torch, one formula after the other, in the same run:
               matrix product
     samples   nearest neighbours by all distances instead of a tree, a GRU fed at every step
               instead of one whose constant input is hoisted, joints turned back one by one
+    both      weights as they are trained instead of those folded together
 The cost depends on the shape of a model, hardly on its weights (a tree's queries depend on where
 latents lie), so an untrained model over a made-up cache will do where there is no trained one.
 """
@@ -105,7 +106,7 @@ class PlainTorch:
         self, observed: Float64[np.ndarray, 'batch time joint xyz=3'], count: int
     ) -> Float[Tensor, 'batch cached']:
         """Return log p(x | c) of the first `count` cached futures [nat]."""
-        _, q = self._predictor.observe(observed)
+        q = self._module.observe(self._past(observed))
         z = self._cache.z[:count].expand(len(observed), -1, -1)
         return q.log_prob(z) + self._cache.log_det[:count]
 
@@ -117,7 +118,8 @@ class PlainTorch:
     ) -> tuple[Float64[np.ndarray, 'batch future horizon joint xyz=3'], Float[Tensor, ' batch']]:
         """Return futures by eq. 13 [m], and the effective sample size."""
         config, cache = self._predictor.config, self._cache
-        past, q = self._predictor.observe(observed)
+        past = self._past(observed)
+        q = self._module.observe(past)
         weighed = cache.z[: config.weighed].expand(len(observed), -1, -1)
         log_rho = cache.log_rho[: config.weighed]
         size = effective_sample_size(importance_weights(q.log_prob(weighed), log_rho))
@@ -132,6 +134,12 @@ class PlainTorch:
         rotation = placement.rotation.mT[:, None, None]
         places = local @ rotation + placement.origin[:, None, None, None]
         return places.double().cpu().numpy(), size
+
+    def _past(
+        self, observed: Float64[np.ndarray, 'batch time joint xyz=3']
+    ) -> Float[Tensor, 'batch time posed xyz=3']:
+        positions = torch.from_numpy(observed).to(self._cache.z)
+        return self._frame.enter(positions, self._frame.place(positions[:, -1]))
 
     def _play(
         self, index: Tensor, past: Float[Tensor, 'batch time posed xyz=3']

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from motion_predictor_ros.density.canonical import BodyFrame
+from motion_predictor_ros.density.canonical import BodyFrame, leave
 from motion_predictor_ros.density.mixture import Mixture, ObservationMixture
 from motion_predictor_ros.density.predictor import CacheFlowPredictor
 from motion_predictor_ros.evaluation.baselines import constant_velocity
@@ -198,5 +198,5 @@ def _leave(
 ) -> Float64[np.ndarray, 'batch future horizon joint xyz=3']:
     """Put poses back where people stand."""
     placement = frame.place(torch.from_numpy(near[:, -1]).to(poses))
-    flat = frame.leave(poses.flatten(1, 2), placement)
+    flat = leave(frame, poses.flatten(1, 2), placement)
     return flat.unflatten(1, poses.shape[1:3]).double().cpu().numpy()

@@ -8,7 +8,7 @@ import torch
 from models import MotionDEQConfig, people
 from torch import Tensor
 
-from motion_predictor_ros.density.canonical import BodyFrame, body_frame
+from motion_predictor_ros.density.canonical import BodyFrame, body_frame, leave
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
@@ -32,7 +32,7 @@ def moved(positions: Tensor) -> Tensor:
 def test_leaving_undoes_entering() -> None:
     frame = body_frame('heading', NAMES)
     placement = frame.place(POSITIONS[:, 4])
-    back = frame.leave(frame.enter(POSITIONS, placement), placement)
+    back = leave(frame, frame.enter(POSITIONS, placement), placement)
     torch.testing.assert_close(back, POSITIONS, atol=1e-12, rtol=0)
 
 
@@ -64,3 +64,14 @@ def test_a_frame_without_heading_sees_the_room_turn() -> None:
 def test_joints_that_are_needed_are_named() -> None:
     with pytest.raises(ConfigError, match='l_hip'):
         body_frame('heading', ('pelvis', 'head'))
+
+
+@pytest.mark.parametrize('kind', ['heading', 'dropped'])
+def test_numpy_enters_as_torch_does(kind: str) -> None:
+    frame, positions = body_frame(kind, NAMES), POSITIONS.numpy()
+    placement = frame.place(positions[:, 4])
+    poses = torch.from_numpy(frame.enter(positions, placement))
+    torch.testing.assert_close(poses, entered(frame, POSITIONS), atol=1e-12, rtol=0)
+    plain = frame.place(POSITIONS[:, 4])
+    torch.testing.assert_close(torch.from_numpy(placement.origin), plain.origin)
+    torch.testing.assert_close(torch.from_numpy(placement.rotation), plain.rotation)

@@ -39,6 +39,16 @@ def test_far_away_the_density_stays_finite_in_single_precision() -> None:
     assert bool(q.log_prob_shared(powers_of(far)).isfinite().all())
 
 
+def test_faint_places_are_as_exact_as_dense_ones() -> None:
+    q, z = Mixture(*(each.float() for each in vars(mixture()).values())), torch.randn(300, 8)
+    for reach in (1.0, 20.0):  # by the short way, and by the careful one
+        places = (reach * z).float()
+        single = q.log_prob_shared(powers_of(places)).double()
+        double = Mixture(*(each.double() for each in vars(q).values()))
+        exact = double.log_prob(places.double().expand(2, -1, -1))
+        torch.testing.assert_close(single, exact, rtol=1e-5, atol=1e-4)
+
+
 def test_draws_have_the_moments_of_the_mixture() -> None:
     q = mixture(latent=2)
     draws = q.sample(200_000, torch.Generator().manual_seed(0))

@@ -93,10 +93,10 @@ def test_a_model_that_sees_the_room_is_caught(files: DensityConfig) -> None:
         def enter(self, positions, placement):  # type: ignore[no-untyped-def]
             return positions - placement.origin[:, None, None]
 
-        def leave(self, poses, placement):  # type: ignore[no-untyped-def]
-            return poses + placement.origin[:, None, None]
+        def leaving(self, rotation):  # type: ignore[no-untyped-def]
+            return torch.eye(54).to(rotation).expand(len(rotation), -1, -1)
 
-    predictor = CacheFlowPredictor(dataclasses.replace(trained, frame=Fixed()), cache, files)
+    predictor = CacheFlowPredictor(dataclasses.replace(trained, frame=Fixed(18)), cache, files)
     plain = predictor.predict([window('a', seen())])
     predictor.reset()
     turned = predictor.predict([window('a', seen() @ TURN.T)])

@@ -38,7 +38,7 @@ def small() -> CacheFlowPredictor:
     predictor = untrained_predictor(TINY, 'body18', 500, CONFIG, CPU)
     with torch.no_grad():
         predictor.trained.module.vae.offset.weight.mul_(10.0)
-    return predictor
+    return CacheFlowPredictor(predictor.trained, predictor.cache, CONFIG)
 
 
 def people(count: int = 2) -> np.ndarray:
