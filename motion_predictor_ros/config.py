@@ -125,6 +125,14 @@ class PredictionConfig:
 class DensityConfig:
     """Which density model runs, over which cache, and how futures are drawn."""
 
+    enabled: str = param(
+        'auto',
+        'whether futures are drawn and weighed; auto: if `weights` and `cache` are there [-]',
+        choices=('auto', 'always', 'never'),
+    )
+    rate_hz: float = param(
+        5.0, "how often, by the observations' stamps [Hz]", low=0.1, high=100.0, dynamic=True
+    )
     weights: str = param('body_2s', 'shipped model name or path of a safetensors file [-]')
     cache: str = param('body_2s_cache', 'shipped cache name or path, made with `weights` [-]')
     device: str = param('auto', "'auto', 'cpu' or 'cuda:N'; auto takes a GPU if there is one [-]")
@@ -185,6 +193,7 @@ class PipelineConfig:
 
     skeleton: SkeletonConfig = field(default_factory=SkeletonConfig)
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
+    density: DensityConfig = field(default_factory=DensityConfig)
     source: str = param(
         'native',
         'what publishes the skeletons; docs/sources.md says what each is [-]',

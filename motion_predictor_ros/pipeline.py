@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The line: a skeleton message goes in, a predicted scene comes out.
+"""The line: a skeleton message goes in, a scene comes out.
 
-    message -> Source -> FixedFrame -> PersonBuffer -> StreamingPredictor -> ScenePrediction
-               skeleton/  skeleton/     skeleton/      prediction/
+    message -> Source -> FixedFrame -> PersonBuffer -> StreamingPredictor -> CacheFlowPredictor
+               skeleton/  skeleton/     skeleton/      prediction/           density/   -> Scene
 
 The live node and the bag replay call this same `Pipeline.step`, and nothing here reads a clock but
 the stamps of the messages: what is measured offline is what runs on the robot.
@@ -11,10 +11,13 @@ the stamps of the messages: what is measured offline is what runs on the robot.
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.density.futures import Futures
+from motion_predictor_ros.density.predictor import CacheFlowPredictor, check_same_windows
 from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
 from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
 from motion_predictor_ros.prediction.streaming import StreamingPredictor
@@ -37,10 +40,25 @@ _TIME_JUMP_NS = NS_PER_S
 """Stamps that go back by more than this are a new time, not a late message."""
 
 
-class Pipeline:
-    """Everything that happens between a skeleton message and its prediction.
+@dataclass(frozen=True)
+class Scene:
+    """What each stage says of one observation.
 
     Attributes:
+        prediction: The likeliest future of everybody.
+        futures: What else they may do; None while it is not due, without anybody of whom enough
+            was seen, and without a density model.
+    """
+
+    prediction: ScenePrediction
+    futures: Futures | None = None
+
+
+class Pipeline:
+    """Everything that happens between a skeleton message and its scene.
+
+    Attributes:
+        density: The density model; None if it is not enabled.
         drops: How often something was refused, by reason.
         resets: How often time jumped back and everything began anew.
         restarts: How often a person's history and warm start were dropped, by reason: `gap`,
@@ -55,6 +73,7 @@ class Pipeline:
         on_drop: Callable[[Rejection], None] = lambda rejection: None,
         lookup: Lookup | None = None,
         on_restart: Callable[[Restart], None] = lambda restart: None,
+        density: CacheFlowPredictor | None = None,
     ) -> None:
         """Begin with nobody.
 
@@ -66,6 +85,7 @@ class Pipeline:
         """
         self.config = config
         self.predictor = predictor
+        self.density = density
         self.drops: Counter[str] = Counter()
         self.restarts: Counter[str] = Counter()
         self.resets = 0
@@ -77,6 +97,9 @@ class Pipeline:
                 f'{predictor.model!r} was made for {predictor.joint_names}; set parameter '
                 '"skeleton.layout" or "prediction.weights"'
             )
+        if density is not None:
+            check_same_windows(predictor, density)
+        self._futures_slot: int | None = None
         self._source = make_source(config.source, self._layout, config.skeleton)
         lookup = lookup or TransformTree().lookup
         self._fixed = FixedFrame(config.fixed_frame, config.extrinsic, lookup)
@@ -94,15 +117,23 @@ class Pipeline:
         lookup: Lookup | None = None,
         on_restart: Callable[[Restart], None] = lambda restart: None,
     ) -> 'Pipeline':
-        """Load and warm up the model that `config` names.
+        """Load and warm up the models that `config` names.
 
         Raises:
-            CheckpointError: The weights cannot be used.
+            CheckpointError: The weights or the cache cannot be used.
             ConfigError: The layout, the source, a frame or the device does not fit.
         """
-        return cls(config, StreamingPredictor.load(config.prediction), on_drop, lookup, on_restart)
+        predictor = StreamingPredictor.load(config.prediction)
+        density = CacheFlowPredictor.load_if_wanted(config.density)
+        return cls(config, predictor, on_drop, lookup, on_restart, density)
 
-    def step(self, message: Any, received_ns: int = 0) -> ScenePrediction | None:
+    def warm_up(self) -> None:
+        """Run every model once; torch sets itself up in each thread anew."""
+        self.predictor.warm_up()
+        if self.density is not None:
+            self.density.warm_up()
+
+    def step(self, message: Any, received_ns: int = 0) -> Scene | None:
         """Answer one message of the source; None if it was refused (and counted) or incomplete."""
         return self.predict() if self.observe(message, received_ns) else None
 
@@ -126,8 +157,8 @@ class Pipeline:
         self.latest = observation
         return True
 
-    def predict(self) -> ScenePrediction | None:
-        """Predict everybody in the latest observation, in one batch."""
+    def predict(self) -> Scene | None:
+        """Predict everybody in the latest observation, in one batch per stage."""
         if self.latest is None:
             return None
         views = [
@@ -135,12 +166,14 @@ class Pipeline:
         ]
         shortfalls = [view for view in views if isinstance(view, Shortfall)]
         windows = [view for view in views if not isinstance(view, Shortfall)]
-        answers = {each.person_id: each for each in self.predictor.predict(windows)}
+        predictions = self.predictor.predict(windows)
+        futures = self._futures(windows, predictions)
+        answers = {each.person_id: each for each in predictions}
         for each in shortfalls:
             answers[each.person_id] = Prediction(
                 each.person_id, each.stamp_ns, each.validity, each.reason
             )
-        return ScenePrediction(
+        prediction = ScenePrediction(
             stamp_ns=self.latest.stamp_ns,
             frame_id=self.latest.frame_id,
             model=self.predictor.model,
@@ -148,6 +181,19 @@ class Pipeline:
             horizons_s=self.predictor.horizons_s,
             people=tuple(answers[person.person_id] for person in self.latest.people),
         )
+        return Scene(prediction, futures)
+
+    def _futures(
+        self, windows: Sequence[Window], predictions: Sequence[Prediction]
+    ) -> Futures | None:
+        """Weigh everybody's futures, once in each period of the stamps' time."""
+        if self.density is None or not windows:
+            return None
+        slot = windows[0].stamp_ns // round(NS_PER_S / self.density.config.rate_hz)
+        if slot == self._futures_slot:
+            return None
+        self._futures_slot = slot
+        return self.density.predict(windows, predictions)
 
     def reset(self) -> None:
         """Forget everybody; counters stay."""
@@ -155,6 +201,7 @@ class Pipeline:
         self._identities = self._nobody()
         self.predictor.reset()
         self.latest = None
+        self._futures_slot = None
         self._frame_id = self.config.fixed_frame or self.config.skeleton.frame
 
     def learn(self, message: Any) -> None:

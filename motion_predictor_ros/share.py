@@ -55,3 +55,12 @@ def resolve_file(name: str, folder: str, suffix: str) -> Path:
         return path
     known = sorted(p.name.removesuffix(suffix) for p in directory.glob(f'*{suffix}'))
     raise ConfigError(f'{name!r} is neither a file nor one of the shipped {folder}: {known}')
+
+
+def is_shipped(name: str, folder: str, suffix: str) -> bool:
+    """Return whether `resolve_file` would find a file."""
+    try:
+        resolve_file(name, folder, suffix)
+    except ConfigError:
+        return False
+    return True

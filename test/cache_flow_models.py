@@ -6,13 +6,17 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from walkers import walkers
 
 from motion_predictor_ros.checkpoint import save_checkpoint
+from motion_predictor_ros.config import DensityConfig
 from motion_predictor_ros.density.cache import FutureCache
 from motion_predictor_ros.density.cache_flow import CacheFlow, CacheFlowConfig
 from motion_predictor_ros.density.flow import Flow
 from motion_predictor_ros.density.mixture import Mixture
+from motion_predictor_ros.density.model_file import load_cache_flow
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.training.cache_build import build_cache
 from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
 from motion_predictor_ros.training.recipe import ScheduleConfig
 
@@ -96,3 +100,25 @@ def write_cache_flow(path: Path, config: CacheFlowConfig = TINY, seed: int = 0) 
     }
     save_checkpoint(path, header, module.state_dict())
     return path
+
+
+def write_density(
+    folder: Path, config: CacheFlowConfig = TINY, **changes: object
+) -> DensityConfig:
+    """Write an untrained model and its cache of walkers; return how to load them."""
+    weights, before = (
+        write_cache_flow(folder / 'tiny.safetensors', config),
+        torch.get_default_dtype(),
+    )
+    torch.set_default_dtype(torch.float32)
+    cache = build_cache(load_cache_flow(str(weights), torch.device('cpu')), walkers(), 300)
+    torch.set_default_dtype(before)
+    cache.save(folder / 'cache.safetensors', 'float32')
+    found = DensityConfig(
+        weights=str(weights),
+        cache=str(folder / 'cache.safetensors'),
+        device='cpu',
+        futures=20,
+        weighed=200,
+    )
+    return dataclasses.replace(found, **changes)  # type: ignore[arg-type]

@@ -1,20 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """The line as a whole: what comes out for what goes in, and what is said of the rest."""
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from cache_flow_models import TINY, write_density
 from models import write_weights
 from scenes import START_NS, message, stream
 from skeleton.test_sources import BODY, POSE
 
-from motion_predictor_ros.config import PipelineConfig, PredictionConfig, SkeletonConfig
+from motion_predictor_ros.config import (
+    DensityConfig,
+    PipelineConfig,
+    PredictionConfig,
+    SkeletonConfig,
+)
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.skeleton.frame import Rejection, Validity
 from motion_predictor_ros.skeleton.identity import Restart
+
+NO_DENSITY = DensityConfig(enabled='never')
 
 
 @pytest.fixture(scope='module')
@@ -22,36 +31,47 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_weights(tmp_path_factory.mktemp('weights') / 'tiny.safetensors')
 
 
+@pytest.fixture(scope='module')
+def density(tmp_path_factory: pytest.TempPathFactory) -> DensityConfig:
+    return write_density(tmp_path_factory.mktemp('density'), enabled='always', rate_hz=5.0)
+
+
 @pytest.fixture
 def pipeline(weights: Path) -> Pipeline:
     return load(weights)
 
 
-def load(weights: Path, **skeleton: object) -> Pipeline:
+def load(weights: Path, density: DensityConfig = NO_DENSITY, **skeleton: object) -> Pipeline:
     prediction = PredictionConfig(weights=str(weights), device='cpu')
-    return Pipeline.load(PipelineConfig(SkeletonConfig(**skeleton), prediction))  # type: ignore[arg-type]
+    return Pipeline.load(
+        PipelineConfig(SkeletonConfig(**skeleton), prediction, density)  # type: ignore[arg-type]
+    )
 
 
 def test_a_person_warms_up_and_is_then_predicted(pipeline: Pipeline) -> None:
     scenes = [pipeline.step(each) for each in stream(0.0, 1.2, 'ann')]
-    states = [scene.people[0].validity for scene in scenes if scene]
+    states = [scene.prediction.people[0].validity for scene in scenes if scene]
     ready = states.index(Validity.OK)
     assert len(scenes) == 36 and 27 <= ready <= 29  # about 0.96 s of 30 Hz
     assert states == [Validity.WARMING_UP] * ready + [Validity.OK] * (36 - ready)
-    scene = scenes[-1]
-    assert scene is not None and scene.frame_id == 'world'
+    assert scenes[-1] is not None
+    scene = scenes[-1].prediction
+    assert scene.frame_id == 'world'
     assert scene.stamp_ns == START_NS + round(35 / 30 * 1e9)
     np.testing.assert_allclose(scene.horizons_s, 0.04 * np.arange(1, 26))
     assert scene.people[0].positions.shape == (25, 18, 3)
-    assert 'observed' in scenes[0].people[0].reason
+    assert 'observed' in scenes[0].prediction.people[0].reason
 
 
 def test_people_come_out_in_the_order_they_went_in(pipeline: Pipeline) -> None:
     for each in stream(0.0, 1.2, 'bob', 'ann'):
         scene = pipeline.step(each)
-    assert [person.person_id for person in scene.people] == ['bob', 'ann']
+    assert [person.person_id for person in scene.prediction.people] == ['bob', 'ann']
     late = pipeline.step(message(1.2, 'new', 'ann'))
-    assert [person.validity for person in late.people] == [Validity.WARMING_UP, Validity.OK]
+    assert [person.validity for person in late.prediction.people] == [
+        Validity.WARMING_UP,
+        Validity.OK,
+    ]
 
 
 def test_observing_without_predicting_loses_nothing_for_the_next_prediction(
@@ -62,7 +82,7 @@ def test_observing_without_predicting_loses_nothing_for_the_next_prediction(
     for each in messages[:-1]:
         every.observe(each)
         some.step(each)
-    windows = [p.step(messages[-1]).people[0].window for p in (every, some)]
+    windows = [p.step(messages[-1]).prediction.people[0].window for p in (every, some)]
     np.testing.assert_array_equal(windows[0].positions, windows[1].positions)
 
 
@@ -70,7 +90,7 @@ def test_two_pipelines_give_identical_answers(weights: Path) -> None:
     first, second = load(weights), load(weights)
     for each in stream(0.0, 1.5, 'ann', 'bob'):
         here, there = first.step(each), second.step(each)
-        for mine, yours in zip(here.people, there.people, strict=True):
+        for mine, yours in zip(here.prediction.people, there.prediction.people, strict=True):
             assert mine.solver == yours.solver or np.isnan(mine.solver.residual)
             if mine.positions is not None:
                 np.testing.assert_array_equal(mine.positions, yours.positions)
@@ -93,7 +113,8 @@ def test_bad_input_is_counted_told_and_survived(
 ) -> None:
     told: list[Rejection] = []
     prediction = PredictionConfig(weights=str(weights), device='cpu')
-    pipeline = Pipeline.load(PipelineConfig(prediction=prediction), told.append)
+    config = PipelineConfig(prediction=prediction, density=NO_DENSITY)
+    pipeline = Pipeline.load(config, told.append)
     for each in stream(0.0, 1.2, 'ann'):
         pipeline.step(each)
     pipeline.step(spoilt)
@@ -101,25 +122,25 @@ def test_bad_input_is_counted_told_and_survived(
     assert [each.reason for each in told] == [reason] and told[0].message
     for each in stream(2.1, 3.3, 'ann'):
         scene = pipeline.step(each)
-    assert scene.people[0].validity == Validity.OK
+    assert scene.prediction.people[0].validity == Validity.OK
 
 
 def test_time_that_jumps_back_begins_anew_once(pipeline: Pipeline) -> None:
     for each in [*stream(10.0, 11.2, 'ann'), *stream(0.0, 1.2, 'ann')]:
         scene = pipeline.step(each)
     assert pipeline.resets == 1 and not pipeline.drops
-    assert scene.people[0].validity == Validity.OK
+    assert scene.prediction.people[0].validity == Validity.OK
 
 
 def test_a_gap_restarts_the_person_and_the_solver(pipeline: Pipeline) -> None:
     for each in stream(0.0, 1.2, 'ann'):
         pipeline.step(each)
-    assert pipeline.step(message(1.9, 'ann')).people[0].validity == Validity.WARMING_UP
+    assert pipeline.step(message(1.9, 'ann')).prediction.people[0].validity == Validity.WARMING_UP
     for each in stream(1.95, 3.2, 'ann'):
         scene = pipeline.step(each)
-        if scene.people[0].validity == Validity.OK:
+        if scene.prediction.people[0].validity == Validity.OK:
             break
-    assert not scene.people[0].solver.warm
+    assert not scene.prediction.people[0].solver.warm
 
 
 def test_those_who_left_are_forgotten(pipeline: Pipeline) -> None:
@@ -131,7 +152,7 @@ def test_those_who_left_are_forgotten(pipeline: Pipeline) -> None:
 def test_nobody_is_a_scene_too(pipeline: Pipeline) -> None:
     assert pipeline.predict() is None
     scene = pipeline.step(message(0.0))
-    assert scene is not None and scene.people == ()
+    assert scene is not None and scene.prediction.people == ()
 
 
 def test_missing_joints_make_a_person_incomplete(pipeline: Pipeline) -> None:
@@ -139,9 +160,10 @@ def test_missing_joints_make_a_person_incomplete(pipeline: Pipeline) -> None:
         for person in each.persons:
             person.positions[51:54] = np.nan  # r_wrist
         scene = pipeline.step(each)
-    assert scene.people[0].validity == Validity.INCOMPLETE
-    assert 'r_wrist' in scene.people[0].reason
-    assert scene.people[0].positions is None
+    (ann,) = scene.prediction.people
+    assert ann.validity == Validity.INCOMPLETE
+    assert 'r_wrist' in ann.reason
+    assert ann.positions is None
 
 
 def test_a_model_trained_with_missing_joints_infers_them_and_says_so(tmp_path: Path) -> None:
@@ -149,7 +171,7 @@ def test_a_model_trained_with_missing_joints_infers_them_and_says_so(tmp_path: P
     for each in stream(0.0, 1.5, 'ann', 'bob'):
         each.persons[0].positions[51:54] = np.nan  # r_wrist
         scene = pipeline.step(each)
-    ann, bob = scene.people
+    ann, bob = scene.prediction.people
     assert ann.validity == bob.validity == Validity.OK
     assert ann.reason == 'out of sight, inferred: r_wrist'
     assert bob.reason == ''
@@ -163,7 +185,7 @@ def test_who_is_whole_is_predicted_alike_beside_one_who_is_not(tmp_path: Path) -
     for each, alike in zip(*(stream(0.0, 1.5, 'ann', 'bob') for _ in 'ab'), strict=True):
         each.persons[0].positions[51:54] = np.nan
         scenes = [pipe.step(one) for pipe, one in zip(pipelines, (each, alike), strict=True)]
-    with_mask, without = (scene.people for scene in scenes)
+    with_mask, without = (scene.prediction.people for scene in scenes)
     np.testing.assert_allclose(with_mask[1].positions, without[1].positions, atol=1e-5)
     assert np.abs(with_mask[0].positions - without[0].positions).max() > 1e-3  # control
 
@@ -187,17 +209,19 @@ def test_mirrored_people_are_said_and_never_predicted(weights: Path) -> None:
     pipeline._on_drop = told.append
     mirrored = POSE[list(BODY.mirror)]
     scenes = [pipeline.step(body(step / 30, mirrored)) for step in range(36)]
-    last = scenes[-1].people[0]
+    last = scenes[-1].prediction.people[0]
     assert (last.validity, last.positions) == (Validity.OUT_OF_DISTRIBUTION, None)
     assert 'left and right are swapped' in last.reason
     assert pipeline.drops['mirrored'] == sum(
-        scene.people[0].validity == Validity.OUT_OF_DISTRIBUTION for scene in scenes if scene
+        scene.prediction.people[0].validity == Validity.OUT_OF_DISTRIBUTION
+        for scene in scenes
+        if scene
     )
     assert told[-1].person_id == 'ann' and 'source_layout' in told[-1].message
     sound = load(weights)
     for step in range(36):
         scene = sound.step(body(step / 30, POSE))
-    assert scene.people[0].validity == Validity.OK
+    assert scene.prediction.people[0].validity == Validity.OK
     assert not sound.drops
 
 
@@ -207,10 +231,68 @@ def test_a_flip_and_a_jump_drop_history_and_warm_start_and_are_said(weights: Pat
     pipeline._on_restart = said.append
     for step in range(36):
         scene = pipeline.step(body(step / 30, POSE))
-    assert scene.people[0].validity == Validity.OK
+    assert scene.prediction.people[0].validity == Validity.OK
     flipped = pipeline.step(body(36 / 30, POSE[list(BODY.mirror)]))
-    assert flipped.people[0].validity == Validity.WARMING_UP
+    assert flipped.prediction.people[0].validity == Validity.WARMING_UP
     pipeline.step(body(37 / 30, POSE[list(BODY.mirror)] + np.array([3.0, 0.0, 0.0])))
     assert [each.reason for each in said] == ['flip', 'jump']
     assert pipeline.restarts == {'flip': 1, 'jump': 1}
     assert "'ann'" in said[0].message and 'warm start dropped' in said[1].message
+
+
+def test_without_a_density_model_there_are_no_futures(pipeline: Pipeline) -> None:
+    assert pipeline.density is None
+    assert all(pipeline.step(each).futures is None for each in stream(0.0, 1.5, 'ann'))
+
+
+def test_everybodys_futures_are_weighed_at_their_own_rate(
+    weights: Path, density: DensityConfig
+) -> None:
+    pipeline = load(weights, density)
+    scenes = [pipeline.step(each) for each in stream(0.0, 3.0, 'bob', 'ann')]
+    weighed = [scene for scene in scenes if scene.futures is not None]
+    assert 9 <= len(weighed) <= 12  # two seconds at 5 Hz, after warming up
+    for scene in weighed:
+        futures, prediction = scene.futures, scene.prediction
+        assert futures.person_ids == ('bob', 'ann')
+        assert set(futures.stamp_ns) == {prediction.stamp_ns}
+        assert futures.positions.shape == (2, 20, TINY.future, 18, 3)
+        assert np.isfinite(futures.predicted_log_density).all()
+        seen = prediction.people[0].window.positions[-1]
+        assert np.abs(futures.positions[0] - seen).max() < 5.0  # in the room, beside the person
+
+
+def test_futures_do_not_depend_on_how_often_was_predicted(
+    weights: Path, density: DensityConfig
+) -> None:
+    every, some = load(weights, density), load(weights, density)
+    messages = stream(0.0, 1.4, 'ann')
+    for each in messages[:-1]:
+        every.step(each)
+        some.observe(each)
+    for pipeline in (every, some):
+        pipeline._futures_slot = None
+    here, there = every.step(messages[-1]).futures, some.step(messages[-1]).futures
+    np.testing.assert_array_equal(here.positions, there.positions)
+    np.testing.assert_array_equal(here.novelty, there.novelty)
+
+
+def test_futures_of_who_is_not_whole_are_not_to_be_trusted(
+    tmp_path: Path, density: DensityConfig
+) -> None:
+    pipeline = load(write_weights(tmp_path / 'masked.safetensors', masked=True), density)
+    found = []
+    for each in stream(0.0, 1.3, 'ann', 'bob'):
+        each.persons[0].positions[51:54] = np.nan  # r_wrist
+        found.append(pipeline.step(each).futures)
+    last = [each for each in found if each is not None][-1]
+    assert last.judge(0) == (Validity.INCOMPLETE, 'stand-ins taken for seen: r_wrist')
+    assert last.judge(1)[0] != Validity.INCOMPLETE
+
+
+def test_a_density_model_that_cannot_read_the_windows_is_refused(
+    weights: Path, tmp_path: Path
+) -> None:
+    longer = write_density(tmp_path, enabled='always', config=dataclasses.replace(TINY, past=30))
+    with pytest.raises(ConfigError, match='looks back 30 frames'):
+        load(weights, longer)

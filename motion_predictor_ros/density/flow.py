@@ -48,6 +48,25 @@ class MLPVelocity(nn.Module):
             y = nn.functional.silu(layer(y) * (1.0 + scale) + shift)
         return self.out(y)
 
+    def with_trace(
+        self, y: Float[Tensor, 'batch latent'], time: Float[Tensor, ' batch']
+    ) -> tuple[Float[Tensor, 'batch latent'], Float[Tensor, ' batch']]:
+        """Return the velocity and the trace of dv/dy, all tangents pushed through the layers.
+
+        What `torch.func` does for any network, without its twenty-fold overhead on a small one.
+        """
+        films = self.film(time_embedding(time)).chunk(len(self.layers), dim=1)
+        pushed = torch.eye(y.shape[1]).to(y).expand(len(y), -1, -1)
+        for layer, film in zip(self.layers, films, strict=True):
+            assert isinstance(layer, nn.Linear)
+            scale, shift = film.chunk(2, dim=1)
+            inner = layer(y) * (1.0 + scale) + shift
+            gate = torch.sigmoid(inner)
+            slope = gate * (1.0 + inner * (1.0 - gate)) * (1.0 + scale)
+            pushed = nn.functional.linear(pushed, layer.weight) * slope[:, None]
+            y = inner * gate
+        return self.out(y), (pushed * self.out.weight).sum((1, 2))
+
 
 class _FilmBlock(nn.Module):
     """Convolution over positions, scaled and shifted by the time."""
@@ -165,6 +184,8 @@ class Flow(nn.Module):
         self, y: Float[Tensor, 'batch latent'], time: float
     ) -> tuple[Float[Tensor, 'batch latent'], Float[Tensor, ' batch']]:
         times = torch.full_like(y[:, 0], time)
+        if isinstance(self.velocity, MLPVelocity):
+            return self.velocity.with_trace(y, times)
 
         def along(tangent: Tensor) -> tuple[Tensor, Tensor]:
             direction = tangent.expand_as(y)

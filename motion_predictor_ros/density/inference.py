@@ -36,9 +36,9 @@ class FoldedCacheFlow:
         self._root = root
 
     def _fold_mixture(self, module: CacheFlow) -> None:
-        gru, head = module.mixture.gru, module.mixture.head
-        self._reader = Recurrence.of(gru.weight_hh_l0, gru.bias_hh_l0)
-        self._read, self._read_bias = self._reader.entry(gru.weight_ih_l0.mT, gru.bias_ih_l0)
+        gru, head = dict(module.mixture.gru.named_parameters()), module.mixture.head
+        self._reader = Recurrence.of(gru['weight_hh_l0'], gru['bias_hh_l0'])
+        self._read, self._read_bias = self._reader.entry(gru['weight_ih_l0'].mT, gru['bias_ih_l0'])
         self._head, self._head_bias = _from_u(head.weight, head.bias)
 
     def _fold_decoder(self, module: CacheFlow) -> None:

@@ -26,6 +26,9 @@ from motion_predictor_ros.density.sampling import (
     draw,
 )
 from motion_predictor_ros.prediction.model_file import choose_device
+from motion_predictor_ros.prediction.prediction import Prediction
+from motion_predictor_ros.prediction.streaming import StreamingPredictor
+from motion_predictor_ros.share import is_shipped
 from motion_predictor_ros.skeleton.frame import Window
 
 
@@ -54,11 +57,26 @@ class CacheFlowPredictor:
         """
         trained = load_cache_flow(config.weights, choose_device(config.device))
         predictor = cls(trained, load_cache(config.cache, trained), config)
-        shape = trained.module.config
-        still = np.random.default_rng(0).normal(size=(1, 1, shape.joints, 3))
-        predictor.draw(np.repeat(still, shape.past, axis=1))
-        predictor.reset()
+        predictor.warm_up()
         return predictor
+
+    @classmethod
+    def load_if_wanted(cls, config: DensityConfig) -> 'CacheFlowPredictor | None':
+        """Load if `config.enabled` asks for it, or leaves it to whether the files are there.
+
+        Raises:
+            CheckpointError: As `load`.
+            ConfigError: As `load`.
+        """
+        files = (config.weights, config.cache)
+        there = all(is_shipped(name, 'weights', '.safetensors') for name in files)
+        wanted = config.enabled == 'always' or (config.enabled == 'auto' and there)
+        return cls.load(config) if wanted else None
+
+    @property
+    def model(self) -> str:
+        """Name of the weights, with the first digits of their hash."""
+        return self.trained.name
 
     @property
     def joint_names(self) -> tuple[str, ...]:
@@ -74,11 +92,34 @@ class CacheFlowPredictor:
         """Begin the draws anew."""
         self._generator.manual_seed(self.config.seed)
 
-    def predict(self, windows: Sequence[Window]) -> Futures | None:
-        """Return the futures of everybody; None where there is nobody."""
+    @property
+    def period_s(self) -> float:
+        """Model clock [s]."""
+        return self._module.config.period_s
+
+    def warm_up(self) -> None:
+        """Draw once for a made-up person, so that the first real one does not wait."""
+        shape = self._module.config
+        still = np.random.default_rng(0).normal(size=(1, 1, shape.joints, 3))
+        positions, _, _ = self.draw(np.repeat(still, shape.past, axis=1))
+        self.log_density(np.repeat(still, shape.past, axis=1), positions[:, 0])
+        self.reset()
+
+    def predict(
+        self, windows: Sequence[Window], predictions: Sequence[Prediction] = ()
+    ) -> Futures | None:
+        """Return the futures of everybody; None where there is nobody.
+
+        The same windows give the same futures, whatever was asked before.
+
+        Args:
+            windows: At least as long as the model's past.
+            predictions: Of the same people in the same order, if their density is wanted.
+        """
         if not windows:
             return None
-        observed = np.stack([window.positions for window in windows])
+        self._generator.manual_seed(self.config.seed + windows[0].stamp_ns)
+        observed = np.stack([window.positions[-self.past :] for window in windows])
         positions, draws, size = self.draw(observed)
         count = positions.shape[1]
         typical = float(self.cache.figures['typical_distance'])
@@ -93,7 +134,33 @@ class CacheFlowPredictor:
             effective_sample_size=size.double().cpu().numpy(),
             weighed=min(self.config.weighed, len(self.cache)),
             novelty=draws.distance.double().cpu().numpy() / typical,
+            model=self.trained.name,
+            out_of_sight=tuple(self._out_of_sight(window) for window in windows),
+            predicted_log_density=self._densities_of(predictions, observed, positions),
         )
+
+    def _out_of_sight(self, window: Window) -> str:
+        return ', '.join(self.joint_names[joint] for joint in np.flatnonzero(~window.seen))
+
+    def _densities_of(
+        self,
+        predictions: Sequence[Prediction],
+        observed: Float[np.ndarray, 'batch time joint xyz=3'],
+        futures: Float[np.ndarray, 'batch future horizon joint xyz=3'],
+    ) -> Float[np.ndarray, ' batch'] | None:
+        """Return log p(x | c) of predictions; NaN of those without positions."""
+        if not predictions:
+            return None
+        densities = np.full(len(predictions), np.nan)
+        whole = {
+            row: carried_on(each.positions, futures[row])
+            for row, each in enumerate(predictions)
+            if each.positions is not None
+        }
+        if whole:
+            rows = list(whole)
+            densities[rows] = self.log_density(observed[rows], np.stack(list(whole.values())))
+        return densities
 
     @torch.inference_mode()
     def draw(
@@ -127,16 +194,25 @@ class CacheFlowPredictor:
         return positions.reshape(*positions.shape[:3], -1, 3), draws, size
 
     @torch.inference_mode()
+    def latent(
+        self,
+        observed: Float[np.ndarray, 'batch time joint xyz=3'],
+        future: Float[np.ndarray, 'batch horizon joint xyz=3'],
+    ) -> Float[Tensor, 'batch latent']:
+        """Return x of arbitrary futures [m]."""
+        past, placement = self._enter(observed)
+        poses = self._tensor(self._frame.enter(future, placement))
+        return self._module.latent(past, poses)
+
+    @torch.inference_mode()
     def log_density(
         self,
         observed: Float[np.ndarray, 'batch time joint xyz=3'],
         future: Float[np.ndarray, 'batch horizon joint xyz=3'],
     ) -> Float[np.ndarray, ' batch']:
         """Return log p(x | c) of arbitrary futures [m], by the inverse flow [nat]."""
-        past, placement = self._enter(observed)
-        poses = self._tensor(self._frame.enter(future, placement))
-        x = self._module.latent(past, poses)
-        return self._module.log_prob(self._folded.observe(past), x).double().cpu().numpy()
+        _, q = self.observe(observed)
+        return self._module.log_prob(q, self.latent(observed, future)).double().cpu().numpy()
 
     @torch.inference_mode()
     def cached_log_density(
@@ -182,3 +258,34 @@ class CacheFlowPredictor:
         root, period_s = past[:, :, self._frame.root], self._module.config.period_s
         velocity = (root[:, -1] - root[:, -2]) / period_s
         return roots.displacement(draws.cached, velocity, period_s)
+
+
+def carried_on(
+    predicted: Float[np.ndarray, 'predicted joint xyz=3'],
+    futures: Float[np.ndarray, 'future horizon joint xyz=3'],
+) -> Float[np.ndarray, 'horizon joint xyz=3']:
+    """Carry a shorter prediction on as the future nearest to it does, from where it ends [m]."""
+    common = min(len(predicted), futures.shape[1])
+    apart = np.linalg.norm(futures[:, :common] - predicted[:common], axis=3).mean(axis=(1, 2))
+    nearest = futures[apart.argmin()]
+    rest = nearest[common:] + (predicted[common - 1] - nearest[common - 1])
+    return np.concatenate([predicted[:common], rest])
+
+
+def check_same_windows(predictor: StreamingPredictor, density: CacheFlowPredictor) -> None:
+    """Refuse models that cannot read the same windows.
+
+    Raises:
+        ConfigError: Joints or clock differ, or the density model needs a longer past.
+    """
+    both = predictor.model, density.model
+    if density.joint_names != predictor.joint_names or density.period_s != predictor.period_s:
+        raise ConfigError(
+            f'{both[1]!r} was made for other joints or another clock than {both[0]!r}; set '
+            'parameter "density.weights" or "prediction.weights"'
+        )
+    if density.past > predictor.past:
+        raise ConfigError(
+            f'{both[1]!r} looks back {density.past} frames, {both[0]!r} only {predictor.past}; '
+            'set parameter "density.weights" or "prediction.weights"'
+        )

@@ -9,8 +9,10 @@ from rich.console import Console
 from tqdm import tqdm
 
 from motion_predictor_ros.config import PipelineConfig
+from motion_predictor_ros.density.predictor import CacheFlowPredictor
 from motion_predictor_ros.evaluation.archive import Archive
 from motion_predictor_ros.evaluation.bag_sources import open_source
+from motion_predictor_ros.evaluation.density_picture import draw_density
 from motion_predictor_ros.evaluation.html_report import write_html
 from motion_predictor_ros.evaluation.picture import draw_scene
 from motion_predictor_ros.evaluation.replay import Case, Replay, replay, score
@@ -25,15 +27,29 @@ class BagEvaluation:
     played: Replay
     cases: list[Case]
     layout: SkeletonLayout
+    density: CacheFlowPredictor | None
     report: dict[str, Any]
     bag: Path
     up: str
 
     def save(self, out: Path) -> None:
-        """Write report.json and scene.png."""
+        """Write report.json, scene.png and, with a density model, density.png."""
         write_json(self.report, out / 'report.json')
         horizons_s = self.played.scenes[0][1].horizons_s
         draw_scene(self.cases, horizons_s, self.layout, out / 'scene.png')
+        if self.density is not None:
+            self._draw_density(self.density, out / 'density.png')
+
+    def _draw_density(self, density: CacheFlowPredictor, path: Path) -> None:
+        """Draw the middle one of all moments whose future was seen to the end, else of all."""
+        pairs = []
+        for case in self.cases:
+            window, track = case.prediction.window, (0, case.prediction.person_id)
+            if window is not None and track in self.played.tracks:
+                truth = self.played.tracks[track].at(window.stamp_ns, density.horizons_s)
+                pairs.append((window, truth))
+        whole = [pair for pair in pairs if pair[1] is not None] or pairs
+        draw_density(density, *whole[len(whole) // 2], path)
 
     def save_html(self, path: Path) -> None:
         """Write the page with the replay."""
@@ -68,4 +84,5 @@ def evaluate_bag(
     cases = score(played)
     layout = SkeletonLayout.load(config.skeleton.layout)
     report = bag_report(played, cases)
-    return BagEvaluation(played, cases, layout, report, bag, config.skeleton.up)
+    up = config.skeleton.up
+    return BagEvaluation(played, cases, layout, pipeline.density, report, bag, up)

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.density.futures import Futures
 from motion_predictor_ros.evaluation.bags import BagMessage
 from motion_predictor_ros.evaluation.baselines import BASELINES
 from motion_predictor_ros.evaluation.metrics import mean_joint_error
@@ -55,6 +56,7 @@ class Replay:
 
     Attributes:
         tracks: By how often time had jumped back before, and person id.
+        futures: What else people may do, thinned as it is published, by resets and stamp.
         step_ms: Time each `Pipeline.step` took; all that differs between two replays.
     """
 
@@ -63,12 +65,14 @@ class Replay:
     step_ms: Float64[np.ndarray, ' step']
     frames: int
     drops: Counter[str]
+    futures: dict[tuple[int, int], Futures] = field(default_factory=dict)
 
 
 def replay(messages: Iterable[Any], pipeline: Pipeline) -> Replay:
     """Step the pipeline through messages of its source, as such or from a bag, in their order."""
     scenes: list[tuple[int, ScenePrediction]] = []
     tracks: dict[tuple[int, str], Track] = {}
+    futures: dict[tuple[int, int], Futures] = {}
     step_ms: list[float] = []
     for each in messages:
         recorded = isinstance(each, BagMessage)
@@ -78,11 +82,14 @@ def replay(messages: Iterable[Any], pipeline: Pipeline) -> Replay:
         step_ms.append(1000.0 * (time.perf_counter() - begin))
         if scene is None or pipeline.latest is None:
             continue
-        scenes.append((pipeline.resets, scene))
+        scenes.append((pipeline.resets, scene.prediction))
+        if scene.futures is not None:
+            futures[pipeline.resets, scene.prediction.stamp_ns] = scene.futures.thinned()
         for person in pipeline.latest.people:
             tracks.setdefault((pipeline.resets, person.person_id), Track()).frames.append(person)
     times = np.array(step_ms, dtype=np.float64)
-    return Replay(tuple(scenes), tracks, times, len(step_ms), Counter(pipeline.drops))
+    drops = Counter(pipeline.drops)
+    return Replay(tuple(scenes), tracks, times, len(step_ms), drops, futures)
 
 
 @dataclass(frozen=True)

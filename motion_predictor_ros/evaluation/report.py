@@ -11,6 +11,7 @@ from jaxtyping import Float64
 from rich.console import Console
 from rich.table import Table
 
+from motion_predictor_ros.density.futures import Futures
 from motion_predictor_ros.errors import BagError
 from motion_predictor_ros.evaluation.breakdown import coverage, joint_errors_mm
 from motion_predictor_ros.evaluation.metrics import mpjpe_mm
@@ -40,7 +41,7 @@ def bag_report(played: Replay, cases: list[Case]) -> dict[str, Any]:
     by_person: dict[str, list[Case]] = {}
     for case in cases:
         by_person.setdefault(case.prediction.person_id, []).append(case)
-    return {
+    report: dict[str, Any] = {
         'mpjpe_mm': _errors(cases, horizons_s),
         'people': {
             person: {'mpjpe_mm': _errors(own, horizons_s), 'scored': len(own)}
@@ -54,6 +55,26 @@ def bag_report(played: Replay, cases: list[Case]) -> dict[str, Any]:
         'scored': len(cases),
         'drops': dict(sorted(played.drops.items())),
         'model': played.scenes[0][1].model,
+    }
+    if played.futures:
+        report['futures'] = _futures(list(played.futures.values()))
+    return report
+
+
+def _futures(weighed: list[Futures]) -> dict[str, Any]:
+    """Say how often futures were weighed, and how far the density model knows what it saw."""
+    novelty = np.concatenate([each.novelty for each in weighed])
+    sizes = np.concatenate([each.effective_sample_size for each in weighed])
+    predicted = [each.predicted_log_density for each in weighed]
+    densities = np.concatenate([each for each in predicted if each is not None] or [np.zeros(0)])
+    known = densities[np.isfinite(densities)]
+    return {
+        'model': weighed[0].model,
+        'times': len(weighed),
+        'novelty': {'p50': float(np.median(novelty)), 'p99': float(np.percentile(novelty, 99))},
+        'out_of_distribution_share': float((novelty > 1.0).mean()),
+        'effective_sample_size_median': float(np.median(sizes)),
+        'predicted_log_density_median': float(np.median(known)) if known.size else None,
     }
 
 
@@ -137,6 +158,16 @@ def print_bag_report(report: Mapping[str, Any], console: Console) -> None:
         f'{solver["residual_median"]:.1e}, {100 * solver["converged_share"]:.1f} % converged, '
         f'{100 * solver["warm_share"]:.1f} % warm'
     )
+    if 'futures' in report:
+        _print_futures(report['futures'], console)
     console.print(f'step: {latency["p50"]:.1f} ms median, {latency["p99"]:.1f} ms 99th percentile')
     drops = ', '.join(f'{count} {reason}' for reason, count in report['drops'].items()) or 'none'
     console.print(f'frames: {report["frames"]}, scored: {report["scored"]}, drops: {drops}')
+
+
+def _print_futures(futures: Mapping[str, Any], console: Console) -> None:
+    console.print(
+        f'futures: weighed {futures["times"]} times by {futures["model"]}, '
+        f'{100 * futures["out_of_distribution_share"]:.1f} % unlike anything recorded, '
+        f'effective sample size {futures["effective_sample_size_median"]:.0f} in the median'
+    )

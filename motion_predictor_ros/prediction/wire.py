@@ -8,7 +8,7 @@ through float32 on the wire; what a prediction was made from did not travel.
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import DataError
@@ -52,6 +52,17 @@ def decode_observed(msg: Any) -> dict[str, Float64[np.ndarray, 'joint xyz=3']]:
     joints = len(msg.joint_names)
     poses = {each.person_id: _values(each, 'observed', (joints, 3)) for each in msg.persons}
     return {person_id: pose for person_id, pose in poses.items() if pose is not None}
+
+
+def decode_seen(msg: Any) -> dict[str, Bool[np.ndarray, ' joint']]:
+    """Return which joints of each person's pose at horizon 0 were in sight.
+
+    Raises:
+        DataError: A list has not the promised length.
+    """
+    shape = (len(msg.joint_names),)
+    seen = {each.person_id: _values(each, 'seen', shape) for each in msg.persons}
+    return {key: value.astype(bool) for key, value in seen.items() if value is not None}
 
 
 def _person(person: Any, stamp_ns: int, shape: tuple[int, int]) -> Prediction:

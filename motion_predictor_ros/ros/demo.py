@@ -28,7 +28,7 @@ from motion_predictor_ros.ros.children import (
     write_parameters,
 )
 
-_RECORDED = ('/predicted_motion', '/markers')
+_RECORDED = ('/predicted_motion', '/weighted_futures', '/markers')
 _MATCHING_S = 0.5
 """Both ends are known to us before they know each other [s]."""
 
@@ -65,6 +65,11 @@ def _show(evaluation: BagEvaluation, live: LiveComparison, out: Path, console: C
         f'{live.age_ms["p99"]:.1f} ms); largest difference to the replay '
         f'{1000 * live.max_abs_difference_m:.3g} mm'
     )
+    if live.futures:
+        console.print(
+            f'futures: weighed {live.futures} times by both; largest difference '
+            f'{1000 * live.futures_max_abs_difference_m:.3g} mm'
+        )
     console.print(
         f'report: {out / "report.html"} and {out / "report.json"}   picture: {out / "scene.png"}'
     )

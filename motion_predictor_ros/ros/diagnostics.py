@@ -8,6 +8,8 @@ from collections import Counter, deque
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
+from motion_predictor_ros.density.futures import Futures
+from motion_predictor_ros.pipeline import Scene
 from motion_predictor_ros.prediction.prediction import ScenePrediction
 
 SILENCE_S = 1.0
@@ -29,6 +31,8 @@ class Statistics:
         self._step_ms: deque[float] = deque(maxlen=500)
         self._latency_ms: deque[float] = deque(maxlen=500)
         self._scene: ScenePrediction | None = None
+        self._futures: Futures | None = None
+        self._futures_drawn = 0
         self._age_s = 0.0
 
     def received(self) -> float:
@@ -43,12 +47,12 @@ class Statistics:
         with self._lock:
             self.drops[reason] += count
 
-    def answered(
-        self, scene: ScenePrediction, age_s: float, step_ms: float, latency_ms: float
-    ) -> None:
+    def answered(self, scene: Scene, age_s: float, step_ms: float, latency_ms: float) -> None:
         """Note one answer: how old its observation was, how long the work and all of it took."""
         with self._lock:
-            self._scene, self._age_s = scene, age_s
+            self._scene, self._age_s = scene.prediction, age_s
+            if scene.futures is not None:
+                self._futures, self._futures_drawn = scene.futures, self._futures_drawn + 1
             self._step_ms.append(step_ms)
             self._latency_ms.append(latency_ms)
 
@@ -77,9 +81,9 @@ class Statistics:
                 **_percentiles('step_ms', self._step_ms),
                 **_percentiles('latency_ms', self._latency_ms),
             }
-            scene = self._scene
+            scene, futures, times = self._scene, self._futures, self._futures_drawn
             drops = {f'drops.{key}': str(count) for key, count in sorted(self.drops.items())}
-        return values | _solver(scene) | drops
+        return values | _solver(scene) | _weighed(futures, times) | drops
 
 
 def diagnose(
@@ -126,4 +130,14 @@ def _solver(scene: ScenePrediction | None) -> dict[str, str]:
         'solver_steps': str(max((each.steps for each in solved), default=0)),
         'residual': f'{max((each.residual for each in solved), default=0.0):.2g}',
         'warm_starts': str(sum(each.warm for each in solved)),
+    }
+
+
+def _weighed(futures: Futures | None, times: int) -> dict[str, str]:
+    if futures is None:
+        return {}
+    return {
+        'futures_drawn': str(times),
+        'novelty': f'{futures.novelty.max():.2f}',
+        'effective_sample_size': f'{futures.effective_sample_size.min():.0f}',
     }

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write a ScenePrediction into a PredictedMotionArray.
+"""Write predictions and futures into messages.
 
-`prediction/wire` reads it back. Arrays are filled through `array.frombytes`: assigning numpy
-arrays to a message's field is a hundred times slower.
+`prediction/wire` and `density/wire` read them back. Arrays are filled through `array.frombytes`:
+assigning numpy arrays to a message's field is a hundred times slower.
 """
 
 from array import array
@@ -13,7 +13,13 @@ from jaxtyping import Float64
 from std_msgs.msg import Header
 
 from motion_predictor_ros.conventions import NS_PER_S
-from motion_predictor_ros.msg import PredictedMotion, PredictedMotionArray
+from motion_predictor_ros.density.futures import Futures
+from motion_predictor_ros.msg import (
+    PredictedMotion,
+    PredictedMotionArray,
+    WeightedFutures,
+    WeightedFuturesArray,
+)
 from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
 from motion_predictor_ros.prediction.wire import UNIQUE_COLUMNS, UNIQUE_ROWS
 
@@ -27,6 +33,23 @@ def encode_prediction(scene: ScenePrediction, age_s: float) -> PredictedMotionAr
         joint_names=list(scene.joint_names),
         horizons=_float32s(scene.horizons_s),
         persons=[_encode_person(person) for person in scene.people],
+    )
+
+
+def encode_futures(futures: Futures, scene: ScenePrediction, age_s: float) -> WeightedFuturesArray:
+    """Write what everybody may do; stamp and frame are those of the observation.
+
+    Args:
+        scene: Answers the same observation.
+    """
+    return WeightedFuturesArray(
+        header=encode_header(scene.stamp_ns, scene.frame_id),
+        age_s=age_s,
+        model=futures.model,
+        joint_names=list(scene.joint_names),
+        horizons=_float32s(futures.horizons_s),
+        weighed=futures.weighed,
+        persons=[_encode_futures(futures, row) for row in range(len(futures.person_ids))],
     )
 
 
@@ -46,11 +69,29 @@ def _encode_person(person: Prediction) -> PredictedMotion:
         validity=int(person.validity),
         reason=person.reason,
         observed=_float32s(observed),
+        seen=[] if person.window is None else person.window.seen.tolist(),
         positions=_float32s(person.positions),
         covariances=_float32s(covariances),
         solver_steps=person.solver.steps,
         residual=person.solver.residual,
         warm=person.solver.warm,
+    )
+
+
+def _encode_futures(futures: Futures, row: int) -> WeightedFutures:
+    validity, reason = futures.judge(row)
+    predicted = futures.predicted_log_density
+    return WeightedFutures(
+        person_id=futures.person_ids[row],
+        validity=int(validity),
+        reason=reason,
+        weights=_float32s(futures.weights[row]),
+        log_densities=_float32s(futures.log_density[row]),
+        cached=array('i', futures.cached[row].tolist()),
+        positions=_float32s(futures.positions[row]),
+        predicted_log_density=float('nan') if predicted is None else float(predicted[row]),
+        effective_sample_size=float(futures.effective_sample_size[row]),
+        novelty=float(futures.novelty[row]),
     )
 
 

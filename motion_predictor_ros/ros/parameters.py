@@ -15,6 +15,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from motion_predictor_ros.config import check_param, from_mapping, iterate_params, param
+from motion_predictor_ros.density.futures import SENT_FUTURES, SENT_STRIDE
 from motion_predictor_ros.errors import ConfigError
 
 T = TypeVar('T')
@@ -40,6 +41,21 @@ class NodeConfig:
     markers: bool = param(True, 'publish markers while somebody subscribes [-]', dynamic=True)
     marker_ghosts: int = param(
         5, 'predicted poses drawn per person, evenly up to the last horizon [-]', low=0, high=50
+    )
+    marker_futures: int = param(
+        10, 'weighed futures drawn per person, where they end [-]', low=0, high=100
+    )
+    published_futures: int = param(
+        SENT_FUTURES,
+        'weighed futures published per person, of those drawn [-]',
+        low=1,
+        high=10_000,
+    )
+    futures_stride: int = param(
+        SENT_STRIDE,
+        'every how many horizons of weighed futures are published [-]',
+        low=1,
+        high=400,
     )
     marker_lifetime_s: float = param(
         0.3, 'markers vanish when not renewed for this long [s]', low=0.05, high=10.0

@@ -48,7 +48,7 @@ Arrival = tuple[Callable[[Pipeline], bool], float]
 
 
 class PredictorNode(LifecycleNode):  # type: ignore[misc]
-    """Answers skeletons of any source with PredictedMotionArray."""
+    """Answers skeletons of any source with PredictedMotionArray and WeightedFuturesArray."""
 
     def __init__(self) -> None:
         """Declare parameters and begin to publish diagnostics.
@@ -100,7 +100,8 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         predictor, layout = self._pipeline.predictor, self._pipeline.config.skeleton.layout
         self._failure = ''
         self.get_logger().info(
-            f'model {predictor.model} on {predictor.device}, layout {layout!r}, '
+            f'model {predictor.model} on {predictor.device}, {_named(self._pipeline)}, '
+            f'layout {layout!r}, '
             f'ready after {time.monotonic() - started_s:.2f} s'
         )
         return super().on_configure(state)
@@ -108,8 +109,8 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and begin to work."""
         assert self._pipeline is not None
-        warm_up = self._pipeline.predictor.warm_up
         self._watchdog = Watchdog(self._watch_s, self.settings.stale_after_s, self._on_stale)
+        warm_up = self._pipeline.warm_up
         self._worker = Worker(self.settings.queue, self._work, warm_up, self._look, CHECK_S)
         try:
             self._worker.start()
@@ -249,10 +250,10 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         scene = self._pipeline.predict() if accepted else None
         if scene is None:
             return
-        age_s = self._age_s(scene)
+        age_s = self._age_s(scene.prediction)
         self._outputs.publish(scene, age_s)
         done_s = time.monotonic()
-        self._watchdog.feed(scene, done_s - waiting[-1][1])
+        self._watchdog.feed(scene.prediction, done_s - waiting[-1][1])
         step_ms, latency_ms = 1e3 * (done_s - started_s), 1e3 * (done_s - waiting[-1][1])
         self._statistics.answered(scene, age_s, step_ms, latency_ms)
         if self.settings.markers:
@@ -278,7 +279,10 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
     def _apply_parameters(self, changes: list[Parameter]) -> None:
         self.settings = read(self, NodeConfig)
         if self._pipeline is not None:
-            self._pipeline.predictor.config = read(self, PipelineConfig).prediction
+            config = read(self, PipelineConfig)
+            self._pipeline.predictor.config = config.prediction
+            if self._pipeline.density is not None:
+                self._pipeline.density.config = config.density
 
     def _on_change_state(self, request: Any, response: Any) -> Any:
         """Answer a transition that the present state does not know, which rclpy raises on."""
@@ -301,10 +305,15 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         if pipeline is not None:
             predictor = pipeline.predictor
             facts |= {'model': predictor.model, 'device': str(predictor.device)}
+            facts |= {'density': _named(pipeline)}
         status = diagnose(name, state, self._failure, facts, self._statistics)
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+
+
+def _named(pipeline: Pipeline) -> str:
+    return 'no density model' if pipeline.density is None else f'density {pipeline.density.model}'
 
 
 def main(args: Sequence[str] | None = None) -> int:

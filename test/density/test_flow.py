@@ -46,6 +46,18 @@ def test_log_determinant_is_that_of_the_jacobian(velocity: str) -> None:
     assert float(log_det.abs().max()) > 0.05  # a flow that ignored volume would fail
 
 
+def test_the_trace_through_the_layers_is_that_of_the_general_way() -> None:
+    flow = lively_flow()
+    swelling = flow.velocity
+    flow.velocity = swelling.inner  # a network whose layers are known
+    velocity, trace = flow._velocity_and_trace(points(), 0.3)
+    flow.velocity = swelling  # which adds 0.1 y
+    general, general_trace = flow._velocity_and_trace(points(), 0.3)
+    torch.testing.assert_close(velocity + 0.1 * points(), general)
+    torch.testing.assert_close(trace + 0.1 * 8, general_trace)
+    assert float(trace.abs().max()) > 1e-2
+
+
 def test_volume_gained_one_way_is_lost_the_other() -> None:
     flow, z = lively_flow(), points()
     x, gained = flow.push_with_volume(z)

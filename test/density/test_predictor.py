@@ -7,36 +7,24 @@ import math
 import numpy as np
 import pytest
 import torch
-from cache_flow_models import TINY, write_cache_flow
+from cache_flow_models import TINY, write_density
 from walkers import walkers
 
 from motion_predictor_ros.config import DensityConfig
 from motion_predictor_ros.density.cache import load_cache
 from motion_predictor_ros.density.canonical import DroppedFrame
 from motion_predictor_ros.density.model_file import load_cache_flow
-from motion_predictor_ros.density.predictor import CacheFlowPredictor
-from motion_predictor_ros.skeleton.frame import Window
-from motion_predictor_ros.training.cache_build import build_cache
+from motion_predictor_ros.density.predictor import CacheFlowPredictor, carried_on
+from motion_predictor_ros.errors import CheckpointError
+from motion_predictor_ros.prediction.prediction import Prediction
+from motion_predictor_ros.skeleton.frame import Validity, Window
 
 Positions = np.ndarray
 
 
 @pytest.fixture(scope='module')
 def files(tmp_path_factory: pytest.TempPathFactory) -> DensityConfig:
-    folder = tmp_path_factory.mktemp('density')
-    weights = write_cache_flow(folder / 'tiny.safetensors')
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    cache = build_cache(load_cache_flow(str(weights), torch.device('cpu')), walkers(), 300)
-    torch.set_default_dtype(before)
-    cache.save(folder / 'cache.safetensors', 'float32')
-    return DensityConfig(
-        weights=str(weights),
-        cache=str(folder / 'cache.safetensors'),
-        device='cpu',
-        futures=20,
-        weighed=200,
-    )
+    return write_density(tmp_path_factory.mktemp('density'))
 
 
 def window(person_id: str, positions: Positions) -> Window:
@@ -165,3 +153,68 @@ def test_what_was_never_recorded_is_flagged(files: DensityConfig) -> None:
     figures['typical_distance'] = 1e3
     lenient = predictor.predict([window('ann', seen())])
     assert lenient is not None and not bool(lenient.out_of_distribution[0])
+
+
+def test_the_same_windows_give_the_same_futures_whatever_was_asked_before(
+    files: DensityConfig,
+) -> None:
+    predictor = CacheFlowPredictor.load(files)
+    first = predictor.predict([window('ann', seen())])
+    predictor.predict([window('ann', seen(1))])
+    again = predictor.predict([window('ann', seen())])
+    later = predictor.predict([dataclasses.replace(window('ann', seen()), stamp_ns=2000)])
+    assert first is not None and again is not None and later is not None
+    np.testing.assert_array_equal(first.positions, again.positions)
+    assert not np.array_equal(first.positions, later.positions)
+
+
+def test_only_the_end_of_a_longer_window_is_read(files: DensityConfig) -> None:
+    predictor = CacheFlowPredictor.load(files)
+    longer = np.concatenate([seen(1), seen()])
+    answers = [predictor.predict([window('ann', each)]) for each in (seen(), longer)]
+    assert answers[0] is not None and answers[1] is not None
+    np.testing.assert_array_equal(answers[0].positions, answers[1].positions)
+
+
+def test_joints_out_of_sight_are_named(files: DensityConfig) -> None:
+    hidden = window('bob', seen())
+    hidden.observed[:, 17] = False
+    answer = CacheFlowPredictor.load(files).predict([window('ann', seen()), hidden])
+    assert answer is not None and answer.out_of_sight == ('', 'r_wrist')
+    assert answer.judge(1)[0] == Validity.INCOMPLETE and 'r_wrist' in answer.judge(1)[1]
+    assert answer.judge(0)[0] != Validity.INCOMPLETE
+
+
+def test_predictions_have_the_density_of_what_they_predict(files: DensityConfig) -> None:
+    predictor = CacheFlowPredictor.load(files)
+    future = seen()[-1:].repeat(TINY.future, axis=0)
+    people = [window('ann', seen()), window('bob', seen(1))]
+    predictions = [
+        Prediction('ann', 1000, Validity.OK, positions=future),
+        Prediction('bob', 1000, Validity.NOT_CONVERGED),
+    ]
+    answer = predictor.predict(people, predictions)
+    assert answer is not None and answer.predicted_log_density is not None
+    alone = predictor.log_density(seen()[None], future[None])[0]
+    assert answer.predicted_log_density[0] == pytest.approx(alone, abs=1e-3)
+    assert np.isnan(answer.predicted_log_density[1])
+    plain = predictor.predict(people)
+    assert plain is not None and plain.predicted_log_density is None
+
+
+def test_a_short_prediction_is_carried_on_as_the_nearest_future_goes_on() -> None:
+    futures = np.zeros((2, 6, 1, 3))
+    futures[0, :, 0, 0], futures[1, :, 0, 1] = np.arange(6), np.arange(6)
+    predicted = futures[1, :3] + np.array([0.0, 0.0, 0.5])
+    whole = carried_on(predicted, futures)
+    np.testing.assert_array_equal(whole, futures[1] + np.array([0.0, 0.0, 0.5]))
+    np.testing.assert_array_equal(carried_on(futures[0], futures[:, :4]), futures[0, :4])
+
+
+def test_whether_the_model_runs_follows_the_files_unless_it_is_said(files: DensityConfig) -> None:
+    assert CacheFlowPredictor.load_if_wanted(files) is not None
+    assert CacheFlowPredictor.load_if_wanted(dataclasses.replace(files, enabled='never')) is None
+    gone = dataclasses.replace(files, cache='no_such_cache')
+    assert CacheFlowPredictor.load_if_wanted(gone) is None
+    with pytest.raises(CheckpointError, match='no_such_cache'):
+        CacheFlowPredictor.load_if_wanted(dataclasses.replace(gone, enabled='always'))

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cache_flow_models import write_density
 from models import write_weights
 from scenes import message, pose, stream
 
-from motion_predictor_ros.config import PipelineConfig, PredictionConfig
+from motion_predictor_ros.config import DensityConfig, PipelineConfig, PredictionConfig
 from motion_predictor_ros.errors import BagError
 from motion_predictor_ros.evaluation.baselines import constant_velocity, repeat_last
+from motion_predictor_ros.evaluation.density_picture import draw_density, project
 from motion_predictor_ros.evaluation.metrics import mean_joint_error, mpjpe_mm, report_frames
 from motion_predictor_ros.evaluation.picture import draw_scene
 from motion_predictor_ros.evaluation.replay import Replay, replay, score
@@ -19,6 +21,7 @@ from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 HORIZONS_S = 0.04 * np.arange(1, 26)
+NO_DENSITY = DensityConfig(enabled='never')
 
 
 @pytest.fixture(scope='module')
@@ -31,9 +34,9 @@ def played(weights: Path) -> Replay:
     return replay(stream(0.0, 4.0, 'ann', 'bob'), load(weights))
 
 
-def load(weights: Path) -> Pipeline:
+def load(weights: Path, density: DensityConfig = NO_DENSITY) -> Pipeline:
     prediction = PredictionConfig(weights=str(weights), device='cpu')
-    return Pipeline.load(PipelineConfig(prediction=prediction))
+    return Pipeline.load(PipelineConfig(prediction=prediction, density=density))
 
 
 def test_baselines_do_what_their_names_say() -> None:
@@ -111,3 +114,27 @@ def test_picture_is_drawn(played: Replay, tmp_path: Path) -> None:
     layout = SkeletonLayout.load('body18')
     draw_scene(score(played), HORIZONS_S, layout, tmp_path / 'scene.png')
     assert (tmp_path / 'scene.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_futures_are_kept_as_published_and_reported(weights: Path, tmp_path: Path) -> None:
+    pipeline = load(weights, write_density(tmp_path, enabled='always', rate_hz=5.0))
+    played = replay(stream(0.0, 4.0, 'ann', 'bob'), pipeline)
+    assert len(played.futures) == 16  # three seconds at 5 Hz, after warming up
+    assert all(each.positions.shape == (2, 20, 1, 18, 3) for each in played.futures.values())
+    report = bag_report(played, score(played))['futures']
+    assert report['times'] == 16 and report['model'].startswith('tiny@')
+    assert 0.0 <= report['out_of_distribution_share'] <= 1.0
+    assert np.isfinite(report['predicted_log_density_median'])
+    case = score(played)[0]
+    draw_density(pipeline.density, case.prediction.window, case.truth[:6], tmp_path / 'd.png')
+    assert (tmp_path / 'd.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_the_projection_keeps_the_widest_directions() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(200, 5)) * np.array([1.0, 9.0, 0.1, 5.0, 0.1])
+    name, plane = project(points)
+    if name == 'principal components':
+        spread = np.sort(points.std(axis=0))[-2:]
+        np.testing.assert_allclose(np.sort(plane.std(axis=0)), spread, rtol=0.05)
+    assert plane.shape == (200, 2)

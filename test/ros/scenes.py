@@ -4,6 +4,7 @@
 import numpy as np
 from ros.graph import LAYOUT, START_NS
 
+from motion_predictor_ros.density.futures import Futures
 from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction, SolverReport
 from motion_predictor_ros.skeleton.frame import Validity, Window
 
@@ -39,3 +40,23 @@ def unseen(person_id: str, stamp_ns: int = STAMP_NS) -> Prediction:
 
 def scene(*people: Prediction, stamp_ns: int = STAMP_NS) -> ScenePrediction:
     return ScenePrediction(stamp_ns, 'world', 'tiny@0', LAYOUT.joint_names, HORIZONS_S, people)
+
+
+def futures(*person_ids: str, stamp_ns: int = STAMP_NS, count: int = 6) -> Futures:
+    rng, people = np.random.default_rng(6), len(person_ids)
+    weights = rng.random((people, count))
+    return Futures(
+        person_ids=person_ids,
+        stamp_ns=np.full(people, stamp_ns),
+        horizons_s=0.2 * np.arange(1, 11),
+        positions=rng.normal(size=(people, count, 10, 18, 3)),
+        weights=weights / weights.sum(axis=1, keepdims=True),
+        log_density=rng.normal(size=(people, count)),
+        cached=rng.integers(0, 100_000, (people, count)),
+        effective_sample_size=np.linspace(10.0, 20.0, people),
+        weighed=10_000,
+        novelty=np.linspace(0.5, 2.0, people),
+        model='tiny_density@0',
+        out_of_sight=('',) * (people - 1) + ('r_wrist',),
+        predicted_log_density=np.linspace(-3.0, 1.0, people),
+    )

@@ -6,31 +6,33 @@ from typing import Any
 
 import numpy as np
 import pytest
-from motion_predictor_ros.msg import PredictedMotionArray
+from motion_predictor_ros.msg import WeightedFuturesArray
 from rclpy.serialization import deserialize_message, serialize_message
 from ros.graph import START_NS
-from ros.scenes import HORIZONS_S, scene, seen, unseen
+from ros.scenes import HORIZONS_S, futures, scene, seen, unseen
 
+from motion_predictor_ros.density.futures import Futures
+from motion_predictor_ros.density.wire import decode_futures
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.evaluation.bags import typestore
 from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
-from motion_predictor_ros.prediction.wire import decode_observed, decode_prediction
-from motion_predictor_ros.ros.encode import encode_prediction
+from motion_predictor_ros.prediction.wire import decode_observed, decode_prediction, decode_seen
+from motion_predictor_ros.ros.encode import encode_futures, encode_prediction
 
 SCENE = scene(seen('anna'), unseen('ben'))
 
 
-def as_is(message: PredictedMotionArray) -> Any:
+def as_is(message: Any) -> Any:
     return message
 
 
-def through_dds(message: PredictedMotionArray) -> Any:
-    return deserialize_message(serialize_message(message), PredictedMotionArray)
+def through_dds(message: Any) -> Any:
+    return deserialize_message(serialize_message(message), type(message))
 
 
-def through_a_bag(message: PredictedMotionArray) -> Any:
-    raw = serialize_message(message)
-    return typestore().deserialize_cdr(raw, 'motion_predictor_ros/msg/PredictedMotionArray')
+def through_a_bag(message: Any) -> Any:
+    name = f'motion_predictor_ros/msg/{type(message).__name__}'
+    return typestore().deserialize_cdr(serialize_message(message), name)
 
 
 def difference(left: Prediction, right: Prediction) -> float:
@@ -114,3 +116,48 @@ def test_nobody_is_a_stamped_message_without_persons() -> None:
         ).people
         == ()
     )
+
+
+def test_which_joints_were_in_sight_travels_too() -> None:
+    person = seen('anna')
+    assert person.window is not None
+    person.window.observed[:, 17] = False
+    message = encode_prediction(scene(person, unseen('ben')), 0.0)
+    found = decode_seen(message)
+    assert list(found) == ['anna']
+    assert found['anna'].tolist() == [True] * 17 + [False]
+
+
+def futures_gap(left: Futures, right: Futures) -> float:
+    """Return the largest difference of their numbers; infinite if the rest is not alike."""
+    numbers = ('positions', 'weights', 'log_density', 'novelty', 'effective_sample_size')
+    numbers += ('horizons_s', 'predicted_log_density')
+    words = ('person_ids', 'model', 'out_of_sight', 'weighed')
+    exact = np.array_equal(left.cached, right.cached)
+    exact = exact and np.array_equal(left.stamp_ns, right.stamp_ns)
+    if not exact or any(getattr(left, word) != getattr(right, word) for word in words):
+        return np.inf
+    return max(float(np.abs(getattr(left, n) - getattr(right, n)).max()) for n in numbers)
+
+
+@pytest.mark.parametrize('way', [as_is, through_dds, through_a_bag])
+def test_futures_survive_the_way_there_and_back(way: Any) -> None:
+    sent = futures('anna', 'ben', 'cleo')
+    message = way(encode_futures(sent, SCENE, age_s=0.25))
+    assert message.age_s == 0.25 and message.header.frame_id == 'world'
+    assert tuple(message.joint_names) == SCENE.joint_names
+    assert [person.validity for person in message.persons] == [0, 3, 2]
+    assert 'r_wrist' in message.persons[2].reason and message.persons[0].reason == ''
+    assert futures_gap(sent, decode_futures(message)) < 1e-5
+    assert futures_gap(sent, futures('anna', 'ben', 'dora')) == np.inf
+    assert futures_gap(sent, futures('anna', 'ben', 'cleo')) == 0.0
+
+
+def test_futures_of_nobody_and_of_the_wrong_length() -> None:
+    nobody = encode_futures(futures('anna'), SCENE, 0.0)
+    nobody.persons = []
+    assert decode_futures(nobody).person_ids == ()
+    message: WeightedFuturesArray = encode_futures(futures('anna'), SCENE, 0.0)
+    message.persons[0].positions = [1.0]
+    with pytest.raises(DataError, match=r"'anna'.*positions"):
+        decode_futures(message)

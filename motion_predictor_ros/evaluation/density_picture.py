@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Draw the density of one person's futures in two dimensions, as [CacheFlow] does.
+
+Every dot is a recorded future's latent x, coloured by log p(x | c). The way down to two dimensions
+is UMAP where `umap-learn` is installed, else the two strongest principal components.
+"""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from motion_predictor_ros.density.predictor import CacheFlowPredictor
+from motion_predictor_ros.skeleton.frame import Window
+
+matplotlib.use('Agg')
+from matplotlib.figure import Figure
+
+_SHOWN = 5_000
+_RANGE_NAT = 20.0
+"""Densities this far below the highest are drawn alike."""
+
+Plane = Float64[np.ndarray, 'point 2']
+
+
+def draw_density(
+    density: CacheFlowPredictor,
+    window: Window,
+    truth: Float64[np.ndarray, 'horizon joint xyz=3'] | None,
+    path: Path,
+) -> None:
+    """Write a PNG of one person's recorded futures, those drawn, and what was really done.
+
+    Args:
+        truth: Over the model's horizons [m]; None if it was not seen.
+    """
+    observed = window.positions[None, -density.past :]
+    count = min(_SHOWN, len(density.cache))
+    log_density = density.cached_log_density(observed, count)[0].double().cpu().numpy()
+    drawn = density.predict([window])
+    assert drawn is not None
+    rows = torch.from_numpy(drawn.cached[0]).to(density.cache.x.device)
+    points = [density.cache.x[:count], density.cache.x[rows]]
+    if truth is not None:
+        points.append(density.latent(observed, truth[None]))
+    name, plane = project(torch.cat(points).double().cpu().numpy())
+    recorded, likely, true = np.split(plane, [count, count + len(rows)])
+    figure = Figure(figsize=(6.4, 5.2), facecolor='white')
+    axes = figure.add_subplot()
+    order = np.argsort(log_density)
+    dots = axes.scatter(
+        recorded[order, 0],
+        recorded[order, 1],
+        c=log_density[order].clip(log_density.max() - _RANGE_NAT),
+        s=4,
+        cmap='plasma',
+        linewidths=0,
+    )
+    figure.colorbar(dots, label='log p(x | observation) [nat]')
+    axes.scatter(
+        likely[:, 0], likely[:, 1], s=26, facecolors='none', edgecolors='black', label='drawn'
+    )
+    if truth is not None:
+        axes.scatter(
+            true[:, 0], true[:, 1], marker='*', s=190, color='#2a9d8f', label='really done'
+        )
+    axes.legend(loc='best', frameon=False)
+    axes.set_title(f'{window.person_id}: {count} recorded futures, {name}', fontsize=10)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, bbox_inches='tight', metadata={'Software': None})
+
+
+def project(points: Float64[np.ndarray, 'point latent']) -> tuple[str, Plane]:
+    """Return the name of a projection and where it puts points."""
+    try:
+        from umap import UMAP
+    except ImportError:
+        centred = points - points.mean(axis=0)
+        _, _, axes = np.linalg.svd(centred, full_matrices=False)
+        return 'principal components', centred @ axes[:2].T
+    return 'UMAP', UMAP(random_state=0).fit_transform(points).astype(np.float64)
