@@ -28,7 +28,8 @@ class LiveComparison:
         max_abs_difference_m: Largest difference of a coordinate over all predictions both made;
             NaN if there is none.
         futures: Times at which both weighed futures.
-        futures_max_abs_difference_m: As above, over all futures at those times.
+        futures_max_abs_difference_m: As above, over all futures at those times; None if there are
+            none.
         age_ms: Median and 99th percentile age of the observation when its answer was published.
     """
 
@@ -36,7 +37,7 @@ class LiveComparison:
     processed_share: float
     max_abs_difference_m: float
     futures: int
-    futures_max_abs_difference_m: float
+    futures_max_abs_difference_m: float | None
     age_ms: dict[str, float]
 
 
@@ -60,7 +61,7 @@ def compare_live(recorded: Path, played: Replay) -> LiveComparison:
         processed_share=len(common) / max(len(offline), 1),
         max_abs_difference_m=max(gaps, default=float('nan')),
         futures=len(weighed),
-        futures_max_abs_difference_m=max(weighed, default=float('nan')),
+        futures_max_abs_difference_m=max(weighed, default=None),
         age_ms={
             'p50': float(np.percentile(ages_ms, 50)),
             'p99': float(np.percentile(ages_ms, 99)),

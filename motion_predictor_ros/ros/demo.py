@@ -65,7 +65,7 @@ def _show(evaluation: BagEvaluation, live: LiveComparison, out: Path, console: C
         f'{live.age_ms["p99"]:.1f} ms); largest difference to the replay '
         f'{1000 * live.max_abs_difference_m:.3g} mm'
     )
-    if live.futures:
+    if live.futures_max_abs_difference_m is not None:
         console.print(
             f'futures: weighed {live.futures} times by both; largest difference '
             f'{1000 * live.futures_max_abs_difference_m:.3g} mm'

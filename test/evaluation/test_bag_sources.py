@@ -120,7 +120,7 @@ def test_a_camera_that_rides_sees_people_where_they_are(
     worst = 0.0
     for index, each in enumerate(recorded.messages):
         scene = recorded.pipeline.step(each.message, each.stamp_ns)
-        assert scene is not None and scene.frame_id == 'map'
+        assert scene is not None and scene.prediction.frame_id == 'map'
         latest = recorded.pipeline.latest
         assert latest is not None
         given = _given(layout)

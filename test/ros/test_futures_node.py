@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from cache_flow_models import TINY, write_density
 from motion_predictor_ros.msg import WeightedFuturesArray
 from ros.graph import PERIOD_NS, START_NS, Diagnostics, Graph, Process, skeletons, stamp_ns
@@ -32,7 +33,7 @@ def node(
     given |= {'prediction.weights': model, 'published_futures': 7, 'futures_stride': 2}
     options = [word for name, value in given.items() for word in ('-p', f'{name}:={value}')]
     process = launch('predictor_node', '--ros-args', *options)
-    process.wait_for('predicting from /skeletons')
+    process.wait_for('predicting from /skeletons', timeout_s=90.0)
     graph.wait_for_input()
     return process
 
@@ -64,6 +65,7 @@ def test_futures_come_at_their_own_rate_thinned_as_asked(received: list[Any]) ->
 def test_live_futures_are_those_of_a_replay(
     received: list[Any], model: Path, density: DensityConfig
 ) -> None:
+    torch.set_default_dtype(torch.float32)  # as in the node's process
     prediction = PredictionConfig(weights=str(model), device='cpu')
     pipeline = Pipeline.load(PipelineConfig(prediction=prediction, density=density))
     replayed = {}
