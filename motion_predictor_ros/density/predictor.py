@@ -25,6 +25,7 @@ from motion_predictor_ros.density.sampling import (
     cached_log_density,
     draw,
 )
+from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.prediction.model_file import choose_device
 from motion_predictor_ros.prediction.prediction import Prediction
 from motion_predictor_ros.prediction.streaming import StreamingPredictor
