@@ -29,7 +29,8 @@ _hours = count()
 
 @pytest.fixture(scope='module')
 def node(launch: Callable[..., Process], model: Path, graph: Graph) -> Process:
-    process = launch('predictor_node', '--ros-args', '-p', f'prediction.weights:={model}')
+    options = ['-p', f'prediction.weights:={model}', '-p', 'density.enabled:=never']
+    process = launch('predictor_node', '--ros-args', *options)
     process.wait_for('predicting from /skeletons')
     graph.wait_for_input()
     return process
