@@ -204,11 +204,12 @@ class _Trial:
         self._rejected.clear()
         before = self.pipeline.drops.total()
         try:
-            scene = self.pipeline.step(message, received_ns)
+            answer = self.pipeline.step(message, received_ns)
         except Exception as error:
             self._report.tell('crashes', f'{self._source}: {type(error).__name__}: {error}')
             self.pipeline.reset()
             return
+        scene = None if answer is None else answer.prediction
         self._report.answered += scene is not None
         missing = self._missing(message, scene, calm)
         if missing or self.pipeline.drops.total() - before != len(self._rejected):
