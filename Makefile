@@ -11,7 +11,7 @@ unexport RMW_IMPLEMENTATION ROS_DISTRO ROS_VERSION VIRTUAL_ENV _ROS_WHEELS_BOOTS
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test fuzz cuts replay-live soak lint format clean train-body-1s demo-bag
+.PHONY: help env demo test fuzz cuts restarts replay-live soak lint format clean train-body-1s demo-bag
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -32,6 +32,9 @@ fuzz: env ## N hostile messages of every source (default 100000); last line is J
 
 cuts: env ## cut the input of a live node CUTS times (default 200); last line is JSON
 	@$(BIN)/motion-predictor trial cuts --cuts $(or $(CUTS),200)
+
+restarts: env ## kill -9 a live node and start it again, RESTARTS times (default 10); JSON
+	@$(BIN)/motion-predictor trial restarts --restarts $(or $(RESTARTS),10)
 
 replay-live: env ## BAG (default: the demo's) without and with a live node; last line is JSON
 	@$(BIN)/motion-predictor trial replay-live --bag "$(or $(BAG),demo/demo.mcap)"

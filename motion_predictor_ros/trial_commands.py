@@ -16,11 +16,12 @@ Commands = argparse._SubParsersAction  # the type argparse itself returns
 
 
 def add_trials(commands: 'Commands[argparse.ArgumentParser]') -> None:
-    """Add `trial fuzz`, `trial cuts`, `trial replay-live` and `trial soak`."""
+    """Add `trial fuzz`, `cuts`, `restarts`, `replay-live` and `soak`."""
     trial = commands.add_parser('trial', help='try the pipeline and the live node hard')
     kinds = trial.add_subparsers(required=True, metavar='WHAT')
     _add_fuzz(kinds)
     _add_cuts(kinds)
+    _add_restarts(kinds)
     _add_replay_live(kinds)
     _add_soak(kinds)
 
@@ -65,6 +66,20 @@ def _cuts(options: argparse.Namespace) -> None:
     slowest_s = max(report.stale_s_max, report.recovery_s_max)
     _insist(slowest_s <= cuts.LIMIT_S, f'slower than {cuts.LIMIT_S} s')
     _insist(not report.fresh_stamps_on_stale, 'stale data was published as fresh')
+
+
+def _add_restarts(kinds: 'Commands[argparse.ArgumentParser]') -> None:
+    parser = kinds.add_parser('restarts', help='kill -9 a live node, start it again (needs ROS)')
+    parser.add_argument('--restarts', type=_positive, default=10, help='how many')
+    _add_weights(parser)
+    parser.set_defaults(run=_restarts)
+
+
+def _restarts(options: argparse.Namespace) -> None:
+    restarts = _with_ros('restarts')
+    report = restarts.run_restarts(options.restarts, _config(options))
+    print(json.dumps(_rounded(dataclasses.asdict(report))))
+    _insist(report.predicted_s_max <= restarts.LIMIT_S, f'slower than {restarts.LIMIT_S:g} s')
 
 
 def _add_replay_live(kinds: 'Commands[argparse.ArgumentParser]') -> None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tell planners which space to keep free, from configure to cleanup.
 
-The node calls `publish` with everybody's volumes; each output has its own rate, counted in stamps.
+The node calls `publish` with everybody's volumes; each output has its own rate, counted in stamps;
+where the same observation is told again because nothing newer came, in its age.
 Only the speed limit has a clock of its own: it must fall when nothing is said any more, while all
 other readers notice silence by themselves (docs/planners.md says how).
 """
@@ -95,10 +96,12 @@ class PlannerOutputs:
             return
         latest = Latest(tuple(volumes), stamp_ns, frame_id)
         self._latest = latest
-        if age_s <= self._stale_after_s:
+        fresh = age_s <= self._stale_after_s
+        if fresh:
             self._heard_s = time.monotonic()
+        moment_ns = stamp_ns if fresh else stamp_ns + round(age_s * NS_PER_S)
         for rate, output in self._outputs:
-            if rate.due(stamp_ns):
+            if rate.due(moment_ns):
                 output(latest, age_s)
 
     def close(self) -> None:
@@ -257,9 +260,9 @@ class _Rate:
         self._period_ns = round(NS_PER_S / rate_hz)
         self._slot: int | None = None
 
-    def due(self, stamp_ns: int) -> bool:
-        """Whether this stamp is in another period than the last one that was let through."""
-        slot = stamp_ns // self._period_ns
+    def due(self, moment_ns: int) -> bool:
+        """Whether this is in another period than the last one that was let through."""
+        slot = moment_ns // self._period_ns
         if slot == self._slot:
             return False
         self._slot = slot

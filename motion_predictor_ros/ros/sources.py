@@ -53,7 +53,7 @@ class SourceSubscription:
         kind = message_class(SOURCES[source].msgtype, f'source {source!r}')
         self._node = node
         overrides = QoSOverridingOptions.with_default_policies()
-        depth = 10
+        depth = 50  # a stall of a second and a half at 30 Hz loses nothing
         if source == 'tf':
             topic, depth = '/tf', 100
         qos = QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)

@@ -7,11 +7,12 @@ expected where they were last seen, moved on at their last speed.
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.optimize import linear_sum_assignment
 
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.skeleton.frame import Observation, SkeletonFrame
@@ -77,6 +78,8 @@ class Identities:
         """
         self._mirror = list(layout.mirror)
         self._associate, self._forget_ns = associate, round(forget_after_s * NS_PER_S)
+        if associate:
+            _assignment()
         self._tracks: dict[str, _Track] = {}
 
     def follow(self, observation: Observation) -> tuple[Observation, list[Restart]]:
@@ -109,7 +112,7 @@ class Identities:
         names = [''] * len(people)
         cost = np.array([[self._cost(who, each) for who in known] for each in people])
         if cost.size:
-            for row, column in zip(*linear_sum_assignment(cost), strict=True):
+            for row, column in zip(*_assignment()(cost), strict=True):
                 if cost[row, column] < _FAR_M:
                     names[row] = known[column]
         for row, each in enumerate(people):
@@ -168,6 +171,14 @@ class Identities:
 
 
 _FAR_M = 1e3
+
+
+def _assignment() -> Callable[..., Any]:
+    """Return scipy's; loading it takes a quarter of the node's start, and most do not need it."""
+    from scipy.optimize import linear_sum_assignment
+
+    assign: Callable[..., Any] = linear_sum_assignment
+    return assign
 
 
 def _apart_m(

@@ -114,7 +114,7 @@ def _joined(dense: list[Dense], grid: VoxelGrid) -> tuple[list[Dense], VoxelGrid
 
 
 def _largest(values: np.ndarray, margins: list[tuple[int, int]]) -> np.ndarray:
-    padded = np.pad(values, margins)
-    x, y, z = (length // 2 for length in padded.shape)
-    largest: np.ndarray = padded.reshape(x, 2, y, 2, z, 2).max(axis=(1, 3, 5))
-    return largest
+    largest = np.pad(values, margins)
+    largest = np.maximum(largest[::2], largest[1::2])
+    largest = np.maximum(largest[:, ::2], largest[:, 1::2])
+    return np.maximum(largest[:, :, ::2], largest[:, :, 1::2])

@@ -61,9 +61,10 @@ def main(kind: str) -> None:
         end_s = time.monotonic() + PERIOD_S
         while (left_s := end_s - time.monotonic()) > 0:
             executor.spin_once(timeout_sec=left_s)
-    old_ns = time.time_ns() - 5_000_000_000
+    old_ns = (time.time_ns() // 10**9 - 4) * 10**9  # periods of all rates begin there
     stale = [volume('anna', validity=Validity.STALE, stamp_ns=old_ns)]
-    outputs.publish(stale, old_ns, 'map', 5.0)
+    for age_s in (5.0, 5.01, 5.5):  # told again and again, as time goes by
+        outputs.publish(stale, old_ns, 'map', age_s)
     print('done', flush=True)
     while node.count_subscribers('/go'):
         executor.spin_once(timeout_sec=0.05)

@@ -73,6 +73,15 @@ def test_cuts_run_against_a_real_node(model: Path, capsys: pytest.CaptureFixture
     assert said['fresh_stamps_on_stale'] == 0 and said['stale_s_max'] > 0.3
 
 
+def test_a_node_is_killed_and_the_next_one_predicts(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(['trial', 'restarts', '--restarts', '2', '--weights', str(model)])
+    said = last_line(capsys)
+    assert list(said) == ['restarts', 'answer_s_max', 'predicted_s_max']
+    assert 0 < said['answer_s_max'] < said['predicted_s_max']
+
+
 def test_live_is_held_against_replay(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
