@@ -34,15 +34,16 @@ from motion_predictor_ros.skeleton.layout import SkeletonLayout
 _BODY = SkeletonLayout.load('body18')
 _START_NS = 1_700_000_000 * NS_PER_S
 _PERIOD_NS = NS_PER_S // 30
-_CALM = 50
-_RECOVERED = 45
-"""After so many calm messages, a second and a half, everybody must be predicted."""
+_CALM = (20, 20, 80)
+_RECOVERED = 75
+"""After so many calm messages everybody must be predicted: a stamp up to a second ahead hides what
+comes meanwhile, a window takes another."""
 
 _MODES = ('chaos', 'chaos', 'chaos', 'mirrored', 'millimetres', 'upside_down', 'frame', 'layout')
 _IDS = ('0', '1', '2', '3', '41', '999', '21474835')
 """The last is the highest for which 100 x id + joint is an int32."""
 
-_MOST_TOLD = 20
+_MOST_TOLD, _LONGEST = 20, 500
 
 
 @dataclass
@@ -74,7 +75,7 @@ class FuzzReport:
         """Count one case and keep what is to be said of it."""
         setattr(self, kind, getattr(self, kind) + 1)
         if len(self.told) < _MOST_TOLD:
-            self.told.append(f'{kind}: {text}')
+            self.told.append(f'{kind}: {text}'[:_LONGEST])
 
 
 Load = Callable[[PipelineConfig, Callable[[Rejection], None]], Pipeline]
@@ -130,9 +131,10 @@ class Stream:
         made = 0
         while made < count:
             self._come_and_go()
-            for calm in range(1, min(_CALM, count - made) + 1):
+            length = min(self._random.choice(_CALM), count - made)
+            for calm in range(1, length + 1):
                 yield self._next('calm'), calm
-            made += min(_CALM, count - made)
+            made += length
             mode, length = self._random.choice(_MODES), self._random.randint(10, 90)
             for _ in range(min(length, count - made)):
                 yield self._next(mode), 0

@@ -31,8 +31,9 @@ class Native(Source):
 
     def people(self, msg: Any) -> Iterable[tuple[str, Any]]:
         """List everybody, with how the message's joints become the model's."""
-        if not re.fullmatch(r'[\w-]*', msg.layout):  # a message cannot make us open files
-            raise SkeletonFormatError('layout_mismatch', f'layout {msg.layout!r} is no name')
+        if not re.fullmatch(r'[\w-]{0,64}', msg.layout):  # a message cannot make us open files
+            said = f'layout {msg.layout[:80]!r} is no name'
+            raise SkeletonFormatError('layout_mismatch', said)
         layout = msg.layout or self.config.source_layout
         joints = _joints(tuple(msg.joint_names), layout, self.layout)
         return [(person.person_id, (person, joints)) for person in msg.persons]

@@ -188,6 +188,9 @@ MESSAGE_FAULTS: dict[str, tuple[str, Callable[[], Any], str]] = {
     'another layout and no joint names': (
         'layout_mismatch', lambda: message(joint_names=[], layout='tracker9'), 'tracker9.*body18',
     ),
+    'a layout too long for a name': (
+        'layout_mismatch', lambda: message(layout='x' * 10_000), 'is no name',
+    ),
     'no frame': ('unknown_frame', lambda: message(header=header(frame_id='')), 'frame_id'),
     'stamp zero': ('bad_stamp', lambda: message(header=header(0, 0)), 'fill the stamp'),
     'stamp negative': ('bad_stamp', lambda: message(header=header(-1)), '-1 s'),
