@@ -159,6 +159,9 @@ class DensityConfig:
 class VolumeConfig:
     """Which space is kept free around people, and how it is cut into voxels."""
 
+    enabled: bool = param(
+        False, 'work out the space to keep free; needs a density model, takes tens of ms [-]'
+    )
     calibration: str = param(
         'body_2s_calibration', 'shipped calibration or path, made with the same weights [-]'
     )
@@ -194,6 +197,7 @@ class PipelineConfig:
     skeleton: SkeletonConfig = field(default_factory=SkeletonConfig)
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
     density: DensityConfig = field(default_factory=DensityConfig)
+    volume: VolumeConfig = field(default_factory=VolumeConfig)
     source: str = param(
         'native',
         'what publishes the skeletons; docs/sources.md says what each is [-]',

@@ -2,7 +2,9 @@
 """The line: a skeleton message goes in, a scene comes out.
 
     message -> Source -> FixedFrame -> PersonBuffer -> StreamingPredictor -> CacheFlowPredictor
-               skeleton/  skeleton/     skeleton/      prediction/           density/   -> Scene
+               skeleton/  skeleton/     skeleton/      prediction/           density/
+            -> VolumePredictor -> Scene
+               volume/
 
 The live node and the bag replay call this same `Pipeline.step`, and nothing here reads a clock but
 the stamps of the messages: what is measured offline is what runs on the robot.
@@ -35,6 +37,9 @@ from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.plausible import Plausibility
 from motion_predictor_ros.skeleton.sources import make_source
 from motion_predictor_ros.skeleton.transforms import TransformTree
+from motion_predictor_ros.volume.calibration import Bound
+from motion_predictor_ros.volume.predictor import VolumePredictor
+from motion_predictor_ros.volume.safety_volume import SafetyVolume
 
 _TIME_JUMP_NS = NS_PER_S
 """Stamps that go back by more than this are a new time, not a late message."""
@@ -48,10 +53,13 @@ class Scene:
         prediction: The likeliest future of everybody.
         futures: What else they may do; None while it is not due, without anybody of whom enough
             was seen, and without a density model.
+        volumes: The space to keep free around each of them, as often as there are futures; None
+            while it is not due, and if it is not asked for.
     """
 
     prediction: ScenePrediction
     futures: Futures | None = None
+    volumes: tuple[SafetyVolume, ...] | None = None
 
 
 class Pipeline:
@@ -59,6 +67,7 @@ class Pipeline:
 
     Attributes:
         density: The density model; None if it is not enabled.
+        volume: What tells the space to keep free; None if it is not enabled.
         drops: How often something was refused, by reason.
         resets: How often time jumped back and everything began anew.
         restarts: How often a person's history and warm start were dropped, by reason: `gap`,
@@ -74,6 +83,7 @@ class Pipeline:
         lookup: Lookup | None = None,
         on_restart: Callable[[Restart], None] = lambda restart: None,
         density: CacheFlowPredictor | None = None,
+        volume: VolumePredictor | None = None,
     ) -> None:
         """Begin with nobody.
 
@@ -85,7 +95,7 @@ class Pipeline:
         """
         self.config = config
         self.predictor = predictor
-        self.density = density
+        self.density, self.volume = density, volume
         self.drops: Counter[str] = Counter()
         self.restarts: Counter[str] = Counter()
         self.resets = 0
@@ -125,13 +135,16 @@ class Pipeline:
         """
         predictor = StreamingPredictor.load(config.prediction)
         density = CacheFlowPredictor.load_if_wanted(config.density)
-        return cls(config, predictor, on_drop, lookup, on_restart, density)
+        volume = _load_volume(config, predictor.period_s, density)
+        return cls(config, predictor, on_drop, lookup, on_restart, density, volume)
 
     def warm_up(self) -> None:
         """Run every model once; torch sets itself up in each thread anew."""
         self.predictor.warm_up()
         if self.density is not None:
             self.density.warm_up()
+        if self.volume is not None:
+            self.volume.warm_up()
 
     def step(self, message: Any, received_ns: int = 0) -> Scene | None:
         """Answer one message of the source; None if it was refused (and counted) or incomplete."""
@@ -181,7 +194,7 @@ class Pipeline:
             horizons_s=self.predictor.horizons_s,
             people=tuple(answers[person.person_id] for person in self.latest.people),
         )
-        return Scene(prediction, futures)
+        return Scene(prediction, futures, self._volumes(prediction, futures, bool(windows)))
 
     def _futures(
         self, windows: Sequence[Window], predictions: Sequence[Prediction]
@@ -194,6 +207,32 @@ class Pipeline:
             return None
         self._futures_slot = slot
         return self.density.predict(windows, predictions)
+
+    def _volumes(
+        self, scene: ScenePrediction, futures: Futures | None, predicted: bool
+    ) -> tuple[SafetyVolume, ...] | None:
+        """Return the space to keep free when there are futures, or nobody to have any."""
+        if self.volume is None or (predicted and futures is None):
+            return None
+        return self._assess(scene, futures, 0.0)
+
+    def stale_volumes(self, scene: ScenePrediction, age_s: float) -> tuple[SafetyVolume, ...]:
+        """Return what people may have reached since they were seen last, `age_s` ago."""
+        if self.volume is None or self.latest is None:
+            return ()
+        return self._assess(scene, None, age_s)
+
+    def _assess(
+        self, scene: ScenePrediction, futures: Futures | None, age_s: float
+    ) -> tuple[SafetyVolume, ...]:
+        assert self.volume is not None and self.latest is not None
+        poses = {person.person_id: person.positions for person in self.latest.people}
+        assess, frame_id = self.volume.assess, scene.frame_id
+        return tuple(
+            assess(each, futures, poses[each.person_id], frame_id=frame_id, age_s=age_s)
+            for each in scene.people
+            if each.person_id in poses
+        )
 
     def reset(self) -> None:
         """Forget everybody; counters stay."""
@@ -299,3 +338,18 @@ def _restart(person_id: str, reason: str) -> Restart:
     }
     message = f'person {person_id!r} {what[reason]}; history and warm start dropped'
     return Restart(person_id, reason, message)
+
+
+def _load_volume(
+    config: PipelineConfig, period_s: float, density: CacheFlowPredictor | None
+) -> VolumePredictor | None:
+    if not config.volume.enabled:
+        return None
+    if density is None:
+        raise ConfigError(
+            'parameter "volume.enabled" needs a density model, and there is none; see parameters '
+            '"density.enabled" and "density.weights"'
+        )
+    models = config.density.weights, config.density.cache, config.prediction.weights
+    layout = config.skeleton.layout
+    return VolumePredictor.load(config.volume, Bound.of(*models), layout, period_s)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the node publishes of a scene, from configure to cleanup."""
 
+from collections.abc import Sequence
+
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -13,15 +15,36 @@ from motion_predictor_ros.ros.encode import encode_futures, encode_prediction
 from motion_predictor_ros.ros.futures_markers import FuturesMarkers
 from motion_predictor_ros.ros.markers import SceneMarkers
 from motion_predictor_ros.ros.parameters import NodeConfig
+from motion_predictor_ros.ros.planner_outputs import PlannerOutputs
+from motion_predictor_ros.skeleton.fixed_frame import Lookup
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.volume.safety_volume import SafetyVolume
 
 
 class Outputs:
-    """Lifecycle publishers of predictions, futures and markers; silent while inactive."""
+    """What is published of predictions, futures, volumes and markers; silent while inactive."""
 
-    def __init__(self, node: LifecycleNode, pipeline: Pipeline, settings: NodeConfig) -> None:
+    def __init__(
+        self,
+        node: LifecycleNode,
+        pipeline: Pipeline,
+        settings: NodeConfig,
+        lookup: Lookup | None = None,
+    ) -> None:
+        """Create the publishers.
+
+        Args:
+            lookup: Knows how frames stand to each other; None: /tf, where an output needs it.
+
+        Raises:
+            ConfigError: An output needs messages that are not installed; says which package.
+        """
         overrides = QoSOverridingOptions.with_default_policies()
-        self._node, self._settings = node, settings
+        self._node, self._settings, self._pipeline = node, settings, pipeline
+        self._planners: PlannerOutputs | None = None
+        if pipeline.volume is not None:
+            stale_after_s = pipeline.config.volume.stale_after_s
+            self._planners = PlannerOutputs(node, settings.outputs, stale_after_s, lookup)
         layout = SkeletonLayout.load(pipeline.config.skeleton.layout)
         lifetime_s = settings.marker_lifetime_s
         self._drawing = SceneMarkers(
@@ -45,6 +68,8 @@ class Outputs:
             settings = self._settings
             sent = scene.futures.thinned(settings.published_futures, settings.futures_stride)
             self._futures.publish(encode_futures(sent, scene.prediction, age_s))
+        if scene.volumes is not None:
+            self._tell_planners(scene.volumes, scene.prediction, age_s)
 
     def draw(self, scene: Scene) -> None:
         """Publish the markers, if anybody looks at them."""
@@ -57,13 +82,22 @@ class Outputs:
         """Publish that everybody is STALE, and take what is drawn of them away."""
         if scene.people:
             self._motion.publish(encode_prediction(scene, age_s))
+        self._tell_planners(self._pipeline.stale_volumes(scene, age_s), scene, age_s)
         gone = self._drawing.clear(scene)
         gone.markers += self._futures_drawing.clear(scene)
         if gone.markers:
             self._markers.publish(gone)
 
+    def _tell_planners(
+        self, volumes: Sequence[SafetyVolume], scene: ScenePrediction, age_s: float
+    ) -> None:
+        if self._planners is not None:
+            self._planners.publish(volumes, scene.stamp_ns, scene.frame_id, age_s)
+
     def close(self) -> None:
         """Take the publishers out of the graph."""
+        if self._planners is not None:
+            self._planners.close()
         self._node.destroy_lifecycle_publisher(self._motion)
         self._node.destroy_lifecycle_publisher(self._futures)
         self._node.destroy_lifecycle_publisher(self._markers)

@@ -6,7 +6,7 @@ is marked `dynamic` there, all others are fixed from configure to cleanup.
 """
 
 from collections.abc import Iterable
-from dataclasses import Field, dataclass
+from dataclasses import Field, dataclass, field
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
@@ -17,6 +17,7 @@ from rclpy.parameter import Parameter
 from motion_predictor_ros.config import check_param, from_mapping, iterate_params, param
 from motion_predictor_ros.density.futures import SENT_FUTURES, SENT_STRIDE
 from motion_predictor_ros.errors import ConfigError
+from motion_predictor_ros.ros.planner_config import PlannerConfig
 
 T = TypeVar('T')
 
@@ -60,6 +61,7 @@ class NodeConfig:
     marker_lifetime_s: float = param(
         0.3, 'markers vanish when not renewed for this long [s]', low=0.05, high=10.0
     )
+    outputs: PlannerConfig = field(default_factory=PlannerConfig)
 
 
 def declare(node: Node, defaults: Any) -> None:

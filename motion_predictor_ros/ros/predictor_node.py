@@ -148,7 +148,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
             self._transforms = LiveTransforms(self)
         lookup = self._transforms.lookup if self._transforms is not None else None
         pipeline = Pipeline.load(config, self._on_rejection, lookup, self._on_restart)
-        self._outputs = Outputs(self, pipeline, self.settings)
+        self._outputs = Outputs(self, pipeline, self.settings, lookup)
         self._pipeline = pipeline
 
     def _subscribe(self) -> SourceSubscription:

@@ -5,26 +5,12 @@ from typing import Any
 
 import yaml
 
-from motion_predictor_ros.config import from_mapping
 from motion_predictor_ros.ros.planner_config import PlannerConfig
 from motion_predictor_ros.share import share_file
 
 
 def read(name: str) -> Any:
     return yaml.safe_load(share_file('config', 'planners', name).read_text(encoding='utf-8'))
-
-
-def leaves(tree: Any, path: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
-    if not isinstance(tree, dict):
-        return {path}
-    return {leaf for name, part in tree.items() for leaf in leaves(part, (*path, name))}
-
-
-def test_the_file_of_outputs_names_every_parameter_with_its_default() -> None:
-    outputs = read('outputs.yaml')['/**']['ros__parameters']['outputs']
-    assert from_mapping(PlannerConfig, outputs) == PlannerConfig()
-    config = {name: vars(part) for name, part in vars(PlannerConfig()).items()}
-    assert leaves(outputs) == leaves(config)
 
 
 def test_the_collision_monitor_sees_our_points_and_notices_silence() -> None:
