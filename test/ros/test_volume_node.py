@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A live node with the shipped models tells planners, and everything it says can be read."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from message_faults import faults
+from motion_predictor_ros.msg import ProbabilityVolumeArray
+from nav_msgs.msg import OccupancyGrid
+from ros.graph import Graph, Process, skeletons, stamp_ns
+from sensor_msgs.msg import PointCloud2
+
+from motion_predictor_ros.skeleton.frame import Validity
+
+COUNT, PERIOD_NS = 50, 40_000_000
+OUTPUTS = ('probability_cloud', 'obstacle_cloud', 'occupancy_grid')
+
+
+@pytest.fixture(scope='module')
+def node(launch: Callable[..., Process], graph: Graph) -> Process:
+    given = {f'outputs.{name}.enabled': 'true' for name in OUTPUTS}
+    given |= {'volume.enabled': 'true', 'volume.horizon_s': '1.0', 'volume.voxel_m': '0.1'}
+    given |= {'stale_after_s': '2.0', 'volume.stale_after_s': '1.9'}
+    options = [word for name, value in given.items() for word in ('-p', f'{name}:={value}')]
+    process = launch('predictor_node', '--ros-args', *options)
+    process.wait_for('predicting from /skeletons', timeout_s=120.0)
+    graph.wait_for_input()
+    return process
+
+
+@pytest.fixture(scope='module')
+def received(graph: Graph, node: Process) -> dict[str, list[Any]]:
+    """Everything that planners were told of one person's walk, and then of silence."""
+    found = {
+        '/probability_volumes': graph.collect(ProbabilityVolumeArray, '/probability_volumes'),
+        '/probability_cloud': graph.collect(PointCloud2, '/probability_cloud'),
+        '/obstacle_cloud': graph.collect(PointCloud2, '/obstacle_cloud'),
+        '/occupancy_grid': graph.collect(OccupancyGrid, '/occupancy_grid'),
+    }
+    for topic in found:
+        graph.until(lambda topic=topic: graph.node.count_publishers(topic))
+    graph.spin(0.5)
+    for _ in range(COUNT):
+        graph.say(skeletons(time.time_ns(), ('anna',)), pause_s=PERIOD_NS / 1e9)
+    volumes = found['/probability_volumes']
+    graph.until(lambda: _validities(volumes) & {int(Validity.STALE)}, what='STALE volumes')
+    return found
+
+
+def _validities(messages: list[Any]) -> set[int]:
+    return {int(each.validity) for message in messages for each in message.persons}
+
+
+def test_a_walk_gives_a_calibrated_volume_and_silence_what_can_be_reached(
+    received: dict[str, list[Any]],
+) -> None:
+    said = [each for message in received['/probability_volumes'] for each in message.persons]
+    good = [each for each in said if each.validity == Validity.OK]
+    assert good and all(each.level == pytest.approx(0.95) for each in good)
+    assert all(each.calibration.startswith('body_2s_calibration@') for each in good)
+    others = [each for each in said if each.validity != Validity.OK]
+    assert {Validity.STALE, Validity.WARMING_UP} <= {each.validity for each in others}
+    assert all(each.level == 0.0 and each.reason for each in others)
+
+
+def test_silence_has_no_fresh_stamp_and_no_obstacles(received: dict[str, list[Any]]) -> None:
+    last = max(stamp_ns(each) for each in received['/probability_volumes'])
+    stale = [
+        stamp_ns(message)
+        for message in received['/probability_volumes']
+        if any(each.validity == Validity.STALE for each in message.persons)
+    ]
+    assert stale and max(stale) == last
+    assert stamp_ns(received['/obstacle_cloud'][-1]) <= last
+
+
+def test_nothing_that_planners_are_told_chokes_a_reader(received: dict[str, list[Any]]) -> None:
+    now_ns = time.time_ns()
+    for topic, messages in received.items():
+        assert messages, topic
+        for message in messages:
+            assert not list(faults(message, now_ns)), topic
