@@ -22,6 +22,7 @@ from motion_predictor_ros.training.windows import SamplingConfig
 
 SHORT = dataclasses.replace(
     RECIPE,
+    model=dataclasses.replace(RECIPE.model, layers=2, feedback=0.5),
     schedule=dataclasses.replace(RECIPE.schedule, steps=9, validate_every=2, muon_rate=0.02),
     equilibrium=dataclasses.replace(RECIPE.equilibrium, hinge_weight=0.3, hinge_limit=0.1),
     sampling=SamplingConfig(),

@@ -250,7 +250,12 @@ def test_the_literature_s_protocol_knows_no_root(tmp_path: Path) -> None:
     cache = build_cache(trained, walkers(), 100)
     assert cache.roots is None
     cache.save(tmp_path / 'cache.safetensors')
-    config = DensityConfig(str(weights), str(tmp_path / 'cache.safetensors'), 'cpu', futures=10)
+    config = DensityConfig(
+        weights=str(weights),
+        cache=str(tmp_path / 'cache.safetensors'),
+        device='cpu',
+        futures=10,
+    )
     trained, contenders = field_of(config, Rivals(), walkers())
     report = evaluate_stochastic(make_case(trained, walkers()), trained, contenders)
     assert {'cache_flow', 'cache_flow_without_precompute'} <= contenders.keys()
