@@ -3,9 +3,9 @@
 
 Stage: prediction. Source: MotionDEQ (EGFL, IPFL, F_EGI, F_IPI) on the layer of EqMotion.
 Deviations, and why:
-    * the state comes back scaled by `feedback`, the observation in full. At 1, as published, every
-      step of training moves the fixed point by more than it moves f, and learning stalls; the maps
-      that read the state can still make it as loud as they need.
+    * the state comes back scaled by `feedback`, the observation in full. At 1, as published,
+      learning stalled (docs/motion_deq.md); the maps that read the state can still make it as loud
+      as they need.
     * G is divided per joint by sqrt(1 + rms_j^2 / rms(X_G)^2) and H passes a LayerNorm: without a
       bound on the state, training drifts away from contraction.
     * messages and aggregation are means over joints instead of sums: the same function up to the
