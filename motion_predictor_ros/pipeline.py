@@ -37,6 +37,7 @@ from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.plausible import Plausibility
 from motion_predictor_ros.skeleton.sources import make_source
 from motion_predictor_ros.skeleton.transforms import TransformTree
+from motion_predictor_ros.stage_times import StageTimes
 from motion_predictor_ros.volume.calibration import Bound
 from motion_predictor_ros.volume.predictor import VolumePredictor
 from motion_predictor_ros.volume.safety_volume import SafetyVolume
@@ -73,6 +74,8 @@ class Pipeline:
         restarts: How often a person's history and warm start were dropped, by reason: `gap`,
             `jump`, `flip`, `swap`.
         latest: The last observation that was accepted.
+        times: What each stage took for the last answer, observations since the one before
+            included.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class Pipeline:
         self.drops: Counter[str] = Counter()
         self.restarts: Counter[str] = Counter()
         self.resets = 0
+        self.times = StageTimes()
         self._on_drop, self._on_restart = on_drop, on_restart
         self._layout = SkeletonLayout.load(config.skeleton.layout)
         if self._layout.joint_names != predictor.joint_names:
@@ -156,6 +160,10 @@ class Pipeline:
         Args:
             received_ns: When it came, for messages that are empty and have no stamp.
         """
+        with self.times.stage('skeleton'):
+            return self._observe(message, received_ns)
+
+    def _observe(self, message: Any, received_ns: int) -> bool:
         try:
             observation = self._decode(message, received_ns)
         except SkeletonFormatError as error:
@@ -174,12 +182,13 @@ class Pipeline:
         """Predict everybody in the latest observation, in one batch per stage."""
         if self.latest is None:
             return None
-        views = [
-            self._judge(self._buffers[person.person_id].window()) for person in self.latest.people
-        ]
+        people = self.latest.people
+        with self.times.stage('skeleton'):
+            views = [self._judge(self._buffers[each.person_id].window()) for each in people]
         shortfalls = [view for view in views if isinstance(view, Shortfall)]
         windows = [view for view in views if not isinstance(view, Shortfall)]
-        predictions = self.predictor.predict(windows)
+        with self.times.stage('prediction'):
+            predictions = self.predictor.predict(windows)
         futures = self._futures(windows, predictions)
         answers = {each.person_id: each for each in predictions}
         for each in shortfalls:
@@ -192,9 +201,11 @@ class Pipeline:
             model=self.predictor.model,
             joint_names=self.predictor.joint_names,
             horizons_s=self.predictor.horizons_s,
-            people=tuple(answers[person.person_id] for person in self.latest.people),
+            people=tuple(answers[person.person_id] for person in people),
         )
-        return Scene(prediction, futures, self._volumes(prediction, futures, bool(windows)))
+        volumes = self._volumes(prediction, futures, bool(windows))
+        self.times.answered()
+        return Scene(prediction, futures, volumes)
 
     def _futures(
         self, windows: Sequence[Window], predictions: Sequence[Prediction]
@@ -206,7 +217,8 @@ class Pipeline:
         if slot == self._futures_slot:
             return None
         self._futures_slot = slot
-        return self.density.predict(windows, predictions)
+        with self.times.stage('density'):
+            return self.density.predict(windows, predictions)
 
     def _volumes(
         self, scene: ScenePrediction, futures: Futures | None, predicted: bool
@@ -214,7 +226,8 @@ class Pipeline:
         """Return the space to keep free when there are futures, or nobody to have any."""
         if self.volume is None or (predicted and futures is None):
             return None
-        return self._assess(scene, futures, 0.0)
+        with self.times.stage('volume'):
+            return self._assess(scene, futures, 0.0)
 
     def stale_volumes(self, scene: ScenePrediction, age_s: float) -> tuple[SafetyVolume, ...]:
         """Return what people may have reached since they were seen last, `age_s` ago."""

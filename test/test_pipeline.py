@@ -296,3 +296,28 @@ def test_a_density_model_that_cannot_read_the_windows_is_refused(
     longer = write_density(tmp_path, enabled='always', config=dataclasses.replace(TINY, past=30))
     with pytest.raises(ConfigError, match='looks back 30 frames'):
         load(weights, longer)
+
+
+def test_each_stage_that_was_due_is_timed(weights: Path, density: DensityConfig) -> None:
+    pipeline = load(weights, density)
+    told = []
+    for each in stream(0.0, 1.3, 'ann'):
+        scene = pipeline.step(each)
+        assert scene is not None
+        assert ('density' in pipeline.times.last_ms) == (scene.futures is not None)
+        told.append(pipeline.times.last_ms)
+    assert all(set(own) - {'density'} == {'skeleton', 'prediction'} for own in told)
+    assert 0 < sum('density' in own for own in told) < 5  # 5 Hz, for a third of a second
+    assert all(0.0 < spent < 60_000.0 for own in told for spent in own.values())
+    assert len(set(map(id, told))) == len(told)
+
+
+def test_what_was_observed_without_an_answer_counts_towards_the_next(weights: Path) -> None:
+    first, second, third = stream(0.0, 0.1, 'ann')
+    pipeline = load(weights)
+    pipeline.step(first)
+    before = pipeline.times.last_ms
+    pipeline.observe(second)
+    assert pipeline.times.last_ms is before  # no answer yet
+    pipeline.step(third)
+    assert pipeline.times.last_ms is not before
