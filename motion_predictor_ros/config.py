@@ -7,7 +7,7 @@ so a value means the same on the robot and offline.
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -191,13 +191,11 @@ class VolumeConfig:
 
 
 @dataclass(frozen=True)
-class PipelineConfig:
-    """Everything `Pipeline` needs to know."""
+class InputConfig:
+    """Where people are seen, and how what is said of them is read."""
 
     skeleton: SkeletonConfig = field(default_factory=SkeletonConfig)
-    prediction: PredictionConfig = field(default_factory=PredictionConfig)
-    density: DensityConfig = field(default_factory=DensityConfig)
-    volume: VolumeConfig = field(default_factory=VolumeConfig)
+    _: KW_ONLY
     source: str = param(
         'native',
         'what publishes the skeletons; docs/sources.md says what each is [-]',
@@ -213,6 +211,15 @@ class PipelineConfig:
     associate: bool = param(
         False, "tell people apart by their motion instead of believing the tracker's ids [-]"
     )
+
+
+@dataclass(frozen=True)
+class PipelineConfig(InputConfig):
+    """Everything `Pipeline` needs to know."""
+
+    prediction: PredictionConfig = field(default_factory=PredictionConfig)
+    density: DensityConfig = field(default_factory=DensityConfig)
+    volume: VolumeConfig = field(default_factory=VolumeConfig)
 
 
 def iterate_params(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The line: a skeleton message goes in, a scene comes out.
 
-    message -> Source -> FixedFrame -> PersonBuffer -> StreamingPredictor -> CacheFlowPredictor
-               skeleton/  skeleton/     skeleton/      prediction/           density/
+    message -> Intake -> PersonBuffer -> StreamingPredictor -> CacheFlowPredictor
+               skeleton/  skeleton/      prediction/           density/
             -> VolumePredictor -> Scene
                volume/
 
@@ -10,7 +10,6 @@ The live node and the bag replay call this same `Pipeline.step`, and nothing her
 the stamps of the messages: what is measured offline is what runs on the robot.
 """
 
-import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
 from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
 from motion_predictor_ros.prediction.streaming import StreamingPredictor
 from motion_predictor_ros.skeleton.buffer import PersonBuffer
-from motion_predictor_ros.skeleton.fixed_frame import FixedFrame, Lookup
+from motion_predictor_ros.skeleton.fixed_frame import Lookup
 from motion_predictor_ros.skeleton.frame import (
     Observation,
     Rejection,
@@ -32,18 +31,14 @@ from motion_predictor_ros.skeleton.frame import (
     Validity,
     Window,
 )
-from motion_predictor_ros.skeleton.identity import Identities, Restart
+from motion_predictor_ros.skeleton.identity import Restart
+from motion_predictor_ros.skeleton.intake import Intake
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.plausible import Plausibility
-from motion_predictor_ros.skeleton.sources import make_source
-from motion_predictor_ros.skeleton.transforms import TransformTree
 from motion_predictor_ros.stage_times import StageTimes
 from motion_predictor_ros.volume.calibration import Bound
 from motion_predictor_ros.volume.predictor import VolumePredictor
 from motion_predictor_ros.volume.safety_volume import SafetyVolume
-
-_TIME_JUMP_NS = NS_PER_S
-"""Stamps that go back by more than this are a new time, not a late message."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,6 @@ class Pipeline:
         resets: How often time jumped back and everything began anew.
         restarts: How often a person's history and warm start were dropped, by reason: `gap`,
             `jump`, `flip`, `swap`.
-        latest: The last observation that was accepted.
         times: What each stage took for the last answer, observations since the one before
             included.
     """
@@ -114,14 +108,9 @@ class Pipeline:
         if density is not None:
             check_same_windows(predictor, density)
         self._futures_slot: int | None = None
-        self._source = make_source(config.source, self._layout, config.skeleton)
-        lookup = lookup or TransformTree().lookup
-        self._fixed = FixedFrame(config.fixed_frame, config.extrinsic, lookup)
+        self._intake = Intake(config, self._layout, lookup)
         self._plausible = Plausibility(self._layout, config.skeleton.up)
-        self._identities = self._nobody()
-        self._frame_id = config.fixed_frame or config.skeleton.frame
         self._buffers: dict[str, PersonBuffer] = {}
-        self.latest: Observation | None = None
 
     @classmethod
     def load(
@@ -141,6 +130,11 @@ class Pipeline:
         density = CacheFlowPredictor.load_if_wanted(config.density)
         volume = _load_volume(config, predictor.period_s, density)
         return cls(config, predictor, on_drop, lookup, on_restart, density, volume)
+
+    @property
+    def latest(self) -> Observation | None:
+        """The last observation that was accepted."""
+        return self._intake.latest
 
     def warm_up(self) -> None:
         """Run every model once; torch sets itself up in each thread anew."""
@@ -165,17 +159,18 @@ class Pipeline:
 
     def _observe(self, message: Any, received_ns: int) -> bool:
         try:
-            observation = self._decode(message, received_ns)
+            arrival = self._intake.take(message, received_ns)
         except SkeletonFormatError as error:
             self._drop(Rejection('', error.reason, str(error)))
             return False
-        if observation is None:
+        if arrival is None:
             return False
-        for rejection in observation.rejected:
+        if arrival.anew:
+            self.resets += 1
+            self._forget_everybody()
+        for rejection in arrival.observation.rejected:
             self._drop(rejection)
-        observation, restarts = self._identities.follow(observation)
-        self._buffer(observation, restarts)
-        self.latest = observation
+        self._buffer(arrival.observation, arrival.restarts)
         return True
 
     def predict(self) -> Scene | None:
@@ -249,47 +244,17 @@ class Pipeline:
 
     def reset(self) -> None:
         """Forget everybody; counters stay."""
-        self._buffers.clear()
-        self._identities = self._nobody()
-        self.predictor.reset()
-        self.latest = None
-        self._futures_slot = None
-        self._frame_id = self.config.fixed_frame or self.config.skeleton.frame
+        self._intake.reset()
+        self._forget_everybody()
 
     def learn(self, message: Any) -> None:
         """Take in what a source says apart from its observations, such as /tf_static."""
-        self._source.learn(message)
+        self._intake.learn(message)
 
-    def _decode(self, message: Any, received_ns: int) -> Observation | None:
-        seen = self._source.decode(message, received_ns)
-        if seen is None:
-            return None
-        observation = self._fixed.move(seen)
-        if not observation.frame_id:  # nobody, and the message cannot say where
-            observation = dataclasses.replace(observation, frame_id=self._frame_id)
-        if self._frame_id and observation.frame_id != self._frame_id:
-            raise SkeletonFormatError(
-                'unknown_frame',
-                f'frame_id {observation.frame_id!r}, but this stream began in {self._frame_id!r}; '
-                'one predictor serves one frame: set parameter "fixed_frame" or "skeleton.frame", '
-                'or remap',
-            )
-        if self.latest is not None:
-            back_ns = self.latest.stamp_ns - observation.stamp_ns
-            if back_ns > _TIME_JUMP_NS:
-                self.resets += 1
-                self.reset()
-            elif back_ns >= 0:
-                raise SkeletonFormatError(
-                    'stamp_backwards' if back_ns else 'stamp_repeated',
-                    f'stamp is {back_ns / NS_PER_S:.3f} s behind the previous message',
-                )
-        self._frame_id = observation.frame_id
-        return observation
-
-    def _nobody(self) -> Identities:
-        forget_after_s = self.config.skeleton.forget_after_s
-        return Identities(self._layout, self.config.associate, forget_after_s)
+    def _forget_everybody(self) -> None:
+        self._buffers.clear()
+        self.predictor.reset()
+        self._futures_slot = None
 
     def _judge(self, view: Window | Shortfall) -> Window | Shortfall:
         """Refuse the window of somebody who cannot be a person as they are."""
