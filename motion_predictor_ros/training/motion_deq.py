@@ -112,9 +112,10 @@ class MotionDEQLearner:
                 self.module, state, leaves, last, truth, weights, neumann_terms=terms
             )
 
-        loss = send_back(solved.state, target, 1.0)
-        intermediate = self.intermediate_target(target, solved.left)
-        sparse = send_back(solved.sampled, intermediate, equilibrium.sparse_weight)
+        loss, sparse = send_back(solved.state, target, 1.0), 0.0
+        if equilibrium.sparse_weight > 0.0:
+            intermediate = self.intermediate_target(target, solved.left)
+            sparse = send_back(solved.sampled, intermediate, equilibrium.sparse_weight)
         hinge = self._hinge(solved.sampled, leaves, index)
         # Encoding again costs less than to keep the features' graph beside every other.
         backward_through(self.module.encode(past, seen), leaves)

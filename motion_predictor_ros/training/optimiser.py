@@ -28,7 +28,7 @@ class Optimiser:
         if others:
             self._parts.append((torch.optim.Adam(others), schedule.learning_rate))
         if matrices:
-            muon = torch.optim.Muon(matrices, momentum=0.95, weight_decay=0.0)
+            muon = torch.optim.Muon(matrices, momentum=0.95, weight_decay=schedule.muon_decay)
             self._parts.append((muon, schedule.muon_rate))
 
     def zero_grad(self) -> None:

@@ -28,6 +28,12 @@ class ScheduleConfig:
     muon_rate: float = param(
         0.0, 'peak learning rate of Muon for matrices; 0: Adam for all [-]', low=0.0, high=1.0
     )
+    muon_decay: float = param(
+        0.0,
+        'weight decay of the matrices that Muon moves, per unit of rate [-]',
+        low=0.0,
+        high=10.0,
+    )
     warmup_steps: int = param(0, 'steps of linear warm-up [-]', low=0, high=10**6)
     clip_norm: float = param(1.0, 'gradients are scaled down to this norm [-]', low=0.0, high=1e6)
     validate_every: int = param(500, 'steps between validations [-]', low=1, high=10**7)
