@@ -35,7 +35,7 @@ from motion_predictor_ros.training.losses import (
     phantom_backward,
 )
 from motion_predictor_ros.training.precision import pairs_in
-from motion_predictor_ros.training.recipe import MotionDEQRecipe
+from motion_predictor_ros.training.recipe import MotionDEQRecipe, training_clips
 from motion_predictor_ros.training.recordings import Recordings
 from motion_predictor_ros.training.windows import WindowSampler, every_window
 
@@ -200,7 +200,7 @@ class MotionTask:
         self._attribution = recordings.attribution
         self._started_from = ''
         length = model.past + model.future
-        train = recordings.select(lambda clip: clip.split == 'train')
+        train = training_clips(recipe, recordings)
         held_out = recordings.select(lambda clip: clip.split == 'val')
         self._sampler = WindowSampler(
             train, length, model.period_s, layout.mirror, recipe.sampling, self.device

@@ -98,6 +98,9 @@ class MotionDEQRecipe:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     shape: BodyShapeConfig = field(default_factory=BodyShapeConfig)
     degrade: DegradeConfig = field(default_factory=DegradeConfig)
+    held_out_too: bool = param(
+        False, 'learn from the held-out clips too: validation then scores clips it knows [-]'
+    )
     bfloat16: bool = param(False, 'compute pairs of joints in bfloat16 while training [-]')
 
 
@@ -110,12 +113,18 @@ def in_steps(recipe: MotionDEQRecipe, recordings: Recordings) -> MotionDEQRecipe
     model, schedule = recipe.model, recipe.schedule
     if schedule.epochs == 0:
         return recipe
-    train = recordings.select(lambda clip: clip.split == 'train')
+    train = training_clips(recipe, recordings)
     windows = count_windows(train, model.past + model.future, model.period_s)
     if windows == 0:
         raise DataError(f'no training clip holds a window of {model.past + model.future} frames')
     steps = math.ceil(schedule.epochs * windows / schedule.batch)
     return dataclasses.replace(recipe, schedule=dataclasses.replace(schedule, steps=steps))
+
+
+def training_clips(recipe: MotionDEQRecipe, recordings: Recordings) -> Recordings:
+    """Return what a recipe learns from; never a test clip."""
+    splits = ('train', 'val') if recipe.held_out_too else ('train',)
+    return recordings.select(lambda clip: clip.split in splits)
 
 
 def count_windows(recordings: Recordings, length: int, period_s: float) -> int:

@@ -20,6 +20,7 @@ from motion_predictor_ros.training.recipe import (
     count_windows,
     in_steps,
     load_recipe,
+    training_clips,
 )
 from motion_predictor_ros.training.recordings import Recordings, join_clips
 
@@ -125,3 +126,12 @@ def test_an_unknown_decay_is_refused(tmp_path_factory: pytest.TempPathFactory) -
     path.write_text('schedule: {decay: linear}')
     with pytest.raises(ConfigError, match=r"schedule\.decay must be one of \['cosine'"):
         load_recipe(str(path))
+
+
+def test_test_clips_are_never_learnt_from_and_held_out_ones_only_if_asked() -> None:
+    made = walkers()
+    tested = dataclasses.replace(made.clips[0], split='test')
+    recordings = dataclasses.replace(made, clips=(*made.clips, tested))
+    for held_out_too, expected in ((False, {'train'}), (True, {'train', 'val'})):
+        learnt = training_clips(MotionDEQRecipe(held_out_too=held_out_too), recordings)
+        assert {clip.split for clip in learnt.clips} == expected
