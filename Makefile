@@ -11,7 +11,7 @@ unexport RMW_IMPLEMENTATION ROS_DISTRO ROS_VERSION VIRTUAL_ENV _ROS_WHEELS_BOOTS
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test fuzz cuts restarts replay-live soak lint format clean train-body-1s demo-bag
+.PHONY: help env demo test golden fuzz cuts restarts replay-live soak lint format clean train-body-1s demo-bag
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -26,6 +26,9 @@ test: env ## run the tests; ARGS='-k buffer -x' goes to pytest
 	@logs=$$(mktemp -d) && trap 'rm -rf "$$logs"' EXIT && \
 	ROS_DOMAIN_ID=$$(( $$$$ % 100 + 1 )) ROS_LOG_DIR="$$logs" ROS_PYTHON_CHECK_FIELDS=1 \
 	$(BIN)/pytest $(ARGS)
+
+golden: env ## accept what the golden bag's report says now; prints what changed
+	@$(BIN)/python test/golden_bag.py
 
 fuzz: env ## N hostile messages of every source (default 100000); last line is JSON
 	@$(BIN)/motion-predictor trial fuzz --messages $(or $(N),100000)
