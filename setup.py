@@ -57,6 +57,7 @@ setup(
         'console_scripts': [
             'motion-predictor = motion_predictor_ros.cli:main',
             'predictor_node = motion_predictor_ros.ros.predictor_node:main',
+            'monitor_node = motion_predictor_ros.ros.monitor_node:main',
             'play_bag = motion_predictor_ros.ros.play_bag:main',
             'record_bag = motion_predictor_ros.ros.record_bag:main',
         ]

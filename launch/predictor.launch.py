@@ -15,7 +15,7 @@ PACKAGE = 'motion_predictor_ros'
 CONFIG = [FindPackageShare(PACKAGE), 'config']
 KEPT = 'empty: as params_file says'
 
-# Launch arguments that set a parameter of the node.
+# Launch arguments that set a parameter of the nodes.
 PARAMETERS = {
     'source': (
         'source',
@@ -29,26 +29,32 @@ PARAMETERS = {
 }
 
 
-def predictor(context: LaunchContext) -> list[Node]:
-    """Start the node; arguments that were not given leave params_file alone."""
+def nodes(context: LaunchContext) -> list[Node]:
+    """Start predictor and monitor; arguments that were not given leave params_file alone."""
     given = {
         parameter: LaunchConfiguration(argument).perform(context)
         for argument, (parameter, _) in PARAMETERS.items()
     }
     chosen = {parameter: value for parameter, value in given.items() if value}
-    node = Node(
-        package=PACKAGE,
-        executable='predictor_node',
-        name='motion_predictor',
-        namespace=LaunchConfiguration('namespace'),
-        output='screen',
-        parameters=[
-            LaunchConfiguration('params_file'),
-            {'use_sim_time': LaunchConfiguration('use_sim_time'), **chosen},
-        ],
-        remappings=[('skeletons', LaunchConfiguration('input'))],
+    common = {
+        'package': PACKAGE,
+        'namespace': LaunchConfiguration('namespace'),
+        'output': 'screen',
+        'remappings': [('skeletons', LaunchConfiguration('input'))],
+    }
+    file = LaunchConfiguration('params_file')
+    given = {'use_sim_time': LaunchConfiguration('use_sim_time'), **chosen}
+    predictor = Node(
+        executable='predictor_node', name='motion_predictor', parameters=[file, given], **common
     )
-    return [node]
+    monitor = Node(
+        executable='monitor_node',
+        name='motion_monitor',
+        parameters=[PathJoinSubstitution([*CONFIG, 'monitor.yaml']), file, given],
+        condition=IfCondition(LaunchConfiguration('monitor')),
+        **common,
+    )
+    return [predictor, monitor]
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -75,7 +81,12 @@ def generate_launch_description() -> LaunchDescription:
                 'use_sim_time', default_value='false', description='take the time from /clock'
             ),
             DeclareLaunchArgument('rviz', default_value='false', description='show it in RViz'),
-            OpaqueFunction(function=predictor),
+            DeclareLaunchArgument(
+                'monitor',
+                default_value='false',
+                description='judge predictions by what comes after: live_score, /diagnostics',
+            ),
+            OpaqueFunction(function=nodes),
             Node(
                 package='rviz2',
                 executable='rviz2',

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Play a bag of any source into the predictor, in the bag's own time; RViz shows it if installed.
+"""Play a bag of any source into predictor and monitor, in the bag's time; RViz if installed.
 
 ros2 launch motion_predictor_ros replay.launch.py bag:=walk.mcap source:=zed input:=/zed/bodies
 """
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
-from launch.conditions import IfCondition, UnlessCondition
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
@@ -28,23 +27,28 @@ def installed(package: str) -> str:
     return 'true'
 
 
-def play_bag(*arguments: str, condition: IfCondition) -> Node:
-    return Node(
-        package=PACKAGE,
-        executable='play_bag',
-        output='screen',
-        arguments=[
-            LaunchConfiguration('bag'),
-            '--rate',
-            LaunchConfiguration('rate'),
-            *arguments,
-        ],
-        condition=condition,
-    )
+def player(context: LaunchContext) -> list[Node]:
+    """Play once everybody who is started here listens."""
+    given = {name: LaunchConfiguration(name).perform(context) for name in ('loop', 'monitor')}
+    listeners = 2 if given['monitor'] == 'true' else 1
+    return [
+        Node(
+            package=PACKAGE,
+            executable='play_bag',
+            output='screen',
+            arguments=[
+                LaunchConfiguration('bag'),
+                '--rate',
+                LaunchConfiguration('rate'),
+                '--wait-for-subscribers',
+                str(listeners),
+                *(['--loop'] if given['loop'] == 'true' else []),
+            ],
+        )
+    ]
 
 
 def generate_launch_description() -> LaunchDescription:
-    loop = LaunchConfiguration('loop')
     return LaunchDescription(
         [
             DeclareLaunchArgument('bag', description='rosbag2 folder, .mcap or .db3'),
@@ -67,6 +71,11 @@ def generate_launch_description() -> LaunchDescription:
                 for name in HANDED_ON
             ],
             DeclareLaunchArgument(
+                'monitor',
+                default_value='true',
+                description='judge predictions by what the bag says later: live_score',
+            ),
+            DeclareLaunchArgument(
                 'rviz',
                 default_value=installed('rviz2'),
                 description='show it in RViz; default: if it is installed',
@@ -77,11 +86,10 @@ def generate_launch_description() -> LaunchDescription:
                 ),
                 launch_arguments=[
                     (name, LaunchConfiguration(name))
-                    for name in ('params_file', 'input', 'rviz', *HANDED_ON)
+                    for name in ('params_file', 'input', 'monitor', 'rviz', *HANDED_ON)
                 ]
                 + [('use_sim_time', 'true')],
             ),
-            play_bag(condition=UnlessCondition(loop)),
-            play_bag('--loop', condition=IfCondition(loop)),
+            OpaqueFunction(function=player),
         ]
     )

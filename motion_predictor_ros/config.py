@@ -222,6 +222,27 @@ class PipelineConfig(InputConfig):
     volume: VolumeConfig = field(default_factory=VolumeConfig)
 
 
+@dataclass(frozen=True)
+class ScoreConfig:
+    """How live predictions are judged by what came after."""
+
+    memory_s: float = param(
+        300.0, 'what turned out longer ago does not count [s]', low=10.0, high=36_000.0
+    )
+    rate_hz: float = param(
+        5.0, 'predictions are judged at most so often, in stamps [Hz]', low=0.1, high=100.0
+    )
+    independent_s: float = param(
+        4.0, 'windows of a person this far apart are independent [s]', low=0.1, high=600.0
+    )
+    significance: float = param(
+        0.001, 'probability of an alarm by chance, at each look [-]', low=1e-6, high=0.1
+    )
+    covariance_level: float = param(
+        0.95, 'share of joints expected within covariances [-]', low=0.5, high=0.999
+    )
+
+
 def iterate_params(
     config: Any, prefix: str = ''
 ) -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:

@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.stats import chi2
 
-from motion_predictor_ros.evaluation.metrics import report_frames
+from motion_predictor_ros.evaluation.metrics import report_frames, squared_mahalanobis
 from motion_predictor_ros.evaluation.replay import Case, guesses
 
 LEVELS = (*(round(0.05 * step, 2) for step in range(1, 20)), 0.99)
@@ -57,5 +57,4 @@ def _squared_distances(case: Case, frame: int) -> Float64[np.ndarray, ' joint']:
     prediction = case.prediction
     assert prediction.positions is not None and prediction.covariances is not None
     off = case.truth[frame] - prediction.positions[frame]
-    scaled = np.linalg.solve(prediction.covariances[frame], off[..., None])[..., 0]
-    return np.einsum('ji,ji->j', off, scaled)
+    return squared_mahalanobis(off, prediction.covariances[frame])

@@ -15,39 +15,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.density.futures import Futures
 from motion_predictor_ros.evaluation.bags import BagMessage
 from motion_predictor_ros.evaluation.baselines import BASELINES
 from motion_predictor_ros.evaluation.metrics import mean_joint_error
+from motion_predictor_ros.evaluation.track import Track
 from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
-from motion_predictor_ros.skeleton.frame import SkeletonFrame
-from motion_predictor_ros.skeleton.resample import resample
-
-_MARGIN_S = 0.25
-
-
-@dataclass
-class Track:
-    """Everything that was seen of one person."""
-
-    frames: list[SkeletonFrame] = field(default_factory=list)
-
-    def at(
-        self, stamp_ns: int, horizons_s: Float64[np.ndarray, ' horizon']
-    ) -> Float64[np.ndarray, 'horizon joint xyz=3'] | None:
-        """Return positions [m] after `stamp_ns`; None unless all of them were observed."""
-        stamps_s = np.array([frame.stamp_ns - stamp_ns for frame in self.frames]) / NS_PER_S
-        near = np.flatnonzero((stamps_s > -_MARGIN_S) & (stamps_s < horizons_s[-1] + _MARGIN_S))
-        if len(near) < 2:
-            return None
-        positions = np.array([self.frames[index].positions for index in near])
-        if np.isnan(positions).all(axis=(0, 2)).any():
-            return None
-        confidences = np.array([self.frames[index].confidences for index in near])
-        values, observed, _ = resample(stamps_s[near], positions, confidences, horizons_s)
-        return values if observed.all() else None
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,11 @@ class Outputs:
         if gone.markers:
             self._markers.publish(gone)
 
+    def publish_growing(self, scene: ScenePrediction, age_s: float) -> None:
+        """Tell planners what people, all STALE, may have reached by now; nothing else."""
+        if scene.people:
+            self._tell_planners(self._pipeline.stale_volumes(scene, age_s), scene, age_s)
+
     def _tell_planners(
         self, volumes: Sequence[SafetyVolume], scene: ScenePrediction, age_s: float
     ) -> None:

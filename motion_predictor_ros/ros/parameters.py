@@ -39,6 +39,12 @@ class NodeConfig:
         low=0.05,
         high=10.0,
     )
+    stale_volumes_s: float = param(
+        1.0,
+        'how long reachable sets of STALE people go on growing, before silence [s]',
+        low=0.0,
+        high=10.0,
+    )
     markers: bool = param(True, 'publish markers while somebody subscribes [-]', dynamic=True)
     marker_ghosts: int = param(
         5, 'predicted poses drawn per person, evenly up to the last horizon [-]', low=0, high=50

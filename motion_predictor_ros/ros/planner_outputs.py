@@ -96,7 +96,7 @@ class PlannerOutputs:
             return
         latest = Latest(tuple(volumes), stamp_ns, frame_id)
         self._latest = latest
-        fresh = age_s <= self._stale_after_s
+        fresh = age_s <= self._stale_after_s and not is_stale(latest.volumes)
         if fresh:
             self._heard_s = time.monotonic()
         moment_ns = stamp_ns if fresh else stamp_ns + round(age_s * NS_PER_S)

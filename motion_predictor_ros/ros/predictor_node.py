@@ -31,7 +31,7 @@ from motion_predictor_ros.ros.process import ros, spin
 from motion_predictor_ros.ros.sources import SourceSubscription, message_class
 from motion_predictor_ros.ros.throttled_log import ThrottledLog
 from motion_predictor_ros.ros.transforms import LiveTransforms
-from motion_predictor_ros.ros.watchdog import CHECK_S, Watchdog
+from motion_predictor_ros.ros.watchdog import CHECK_S, Growing, Watchdog
 from motion_predictor_ros.ros.worker import Worker
 from motion_predictor_ros.skeleton.frame import Rejection
 from motion_predictor_ros.skeleton.identity import Restart
@@ -109,7 +109,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and begin to work."""
         assert self._pipeline is not None
-        self._watchdog = Watchdog(self._watch_s, self.settings.stale_after_s, self._on_stale)
+        self._watchdog = self._make_watchdog(self._pipeline)
         warm_up = self._pipeline.warm_up
         self._worker = Worker(self.settings.queue, self._work, warm_up, self._look, CHECK_S)
         try:
@@ -226,9 +226,19 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
             return self.get_clock().now().nanoseconds / NS_PER_S
         return time.monotonic()
 
+    def _make_watchdog(self, pipeline: Pipeline) -> Watchdog:
+        stale_after_s = self.settings.stale_after_s
+        period_s = 1.0 / pipeline.config.density.rate_hz
+        growing = Growing(self._grow, period_s, stale_after_s + self.settings.stale_volumes_s)
+        return Watchdog(self._watch_s, stale_after_s, self._on_stale, growing)
+
+    def _grow(self, scene: ScenePrediction, silent_s: float) -> None:
+        assert self._outputs is not None
+        self._outputs.publish_growing(scene, max(self._age_s(scene), silent_s))
+
     def _on_stale(self, scene: ScenePrediction, silent_s: float) -> None:
         assert self._outputs is not None
-        self._outputs.publish_stale(scene, self._age_s(scene))
+        self._outputs.publish_stale(scene, max(self._age_s(scene), silent_s))
         self._warnings.warn('stale', f'nothing new for {silent_s:.2f} s; silent until there is')
 
     def _age_s(self, scene: ScenePrediction) -> float:

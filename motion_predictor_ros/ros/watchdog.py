@@ -3,10 +3,12 @@
 
 An answer is good for as long as its observation is. When nothing new has been answered for
 `stale_after_s`, everybody in the last answer is told to be STALE, under the stamp of the last
-observation: a fresh stamp on old data would keep a planner going.
+observation: a fresh stamp on old data would keep a planner going. What people may have reached
+meanwhile is told for a while longer, under that same stamp.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
@@ -39,8 +41,8 @@ class Watchdog:
         Args:
             now_s: The clock that ages are counted on [s].
             on_stale: Called once when the input goes stale, with everybody STALE.
-            while_stale: Called at that and at each later check until something new comes, such as
-                for the space that people may have reached meanwhile.
+            while_stale: Called at that and at each later check until something new comes, with
+                everybody STALE, such as for the space that people may have reached meanwhile.
         """
         self._now_s, self._stale_after_s = now_s, stale_after_s
         self._on_stale, self._while_stale = on_stale, while_stale
@@ -65,10 +67,33 @@ class Watchdog:
         if silent_s < 0:  # simulated time went back
             self._came_s = self._now_s()
         elif silent_s > self._stale_after_s:
+            scene = _all_stale(self._scene, silent_s)
             if not self.stale:
                 self.stale, self.times = True, self.times + 1
-                self._on_stale(_all_stale(self._scene, silent_s), silent_s)
-            self._while_stale(self._scene, silent_s)
+                self._on_stale(scene, silent_s)
+            self._while_stale(scene, silent_s)
+
+
+class Growing:
+    """What is done `while_stale`: evenly, for a bounded time, then nothing."""
+
+    def __init__(self, grow: OnStale, period_s: float, until_s: float) -> None:
+        """Begin before the input is stale.
+
+        Args:
+            grow: Not called when the input goes stale, which `on_stale` is, but from then on.
+            until_s: How long nothing came when it is called for the last time [s].
+        """
+        self._grow, self._period_s, self._until_s = grow, period_s, until_s
+        self._last_s = math.inf
+
+    def __call__(self, scene: ScenePrediction, silent_s: float) -> None:
+        """Grow, if it is time to."""
+        if silent_s < self._last_s:  # the input went stale just now
+            self._last_s = silent_s
+        elif self._last_s + self._period_s <= silent_s <= self._until_s:
+            self._last_s = silent_s
+            self._grow(scene, silent_s)
 
 
 def _all_stale(scene: ScenePrediction, silent_s: float) -> ScenePrediction:

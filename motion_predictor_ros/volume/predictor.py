@@ -31,6 +31,8 @@ WINDOWS_S = ((0.0, 0.25), (0.25, 0.5), (0.5, 1.0), (1.0, 2.0))
 """Windows that are published [s]; those beyond the calibrated horizon are left out."""
 
 _MOST_VOXELS = 4_000_000
+_MOST_STALE_VOXELS = 400_000
+"""What can be reached after a while is large and coarse; new input must not wait for it."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,9 @@ class VolumePredictor:
     ) -> Fallback | None:
         """Return why futures cannot be used; None if they can."""
         validity, window = prediction.validity, prediction.window
-        if age_s > self.config.stale_after_s or validity == Validity.STALE:
+        if validity == Validity.STALE:
+            return Fallback(validity, 'stale', prediction.reason or 'the observation is too old')
+        if age_s > self.config.stale_after_s:
             reason = f'the observation is {age_s:.2f} s old, at most {self.config.stale_after_s} s'
             return Fallback(Validity.STALE, 'stale', reason)
         if validity != Validity.OK:
@@ -239,7 +243,9 @@ class VolumePredictor:
         reach = reachable_bodies(
             self._shape, pose, ends, self.config, factor=self.config.reach_factor, age_s=age_s
         )
-        grid = _grid([reach], self.config.voxel_m)
+        is_stale = fallback.validity == Validity.STALE
+        most = _MOST_STALE_VOXELS if is_stale else _MOST_VOXELS
+        grid = _grid([reach], self.config.voxel_m, most)
         windows = []
         for index, window in enumerate(self._windows):
             own = reach.at(index)
@@ -276,12 +282,12 @@ def _row(prediction: Prediction, futures: Futures | None) -> int:
     return futures.person_ids.index(prediction.person_id)
 
 
-def _grid(parts: list[Bodies], size_m: float) -> VoxelGrid:
-    """Return a grid around all parts; of coarser voxels where it would be too large."""
+def _grid(parts: list[Bodies], size_m: float, most: int = _MOST_VOXELS) -> VoxelGrid:
+    """Return a grid around all parts; of coarser voxels where there would be too many."""
     corners = [part.bounds for part in parts]
     low = np.min([corner[0] for corner in corners], axis=0)
     high = np.max([corner[1] for corner in corners], axis=0)
-    while np.prod((high - low) / size_m + 3) > _MOST_VOXELS:
+    while np.prod((high - low) / size_m + 3) > most:
         size_m *= 2.0
     padding = 0.5 * np.sqrt(3.0) * size_m
     return VoxelGrid.around(low - padding, high + padding, size_m)

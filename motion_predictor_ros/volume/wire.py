@@ -1,16 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read a ProbabilityVolume back, from rclpy or from a bag.
+"""Read ProbabilityVolumes back, from rclpy or from a bag.
 
 Stage: volume. `ros/encode_volumes` writes it.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from motion_predictor_ros.errors import DataError
+from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.volume.grid import VoxelGrid
 from motion_predictor_ros.volume.sparse import SparseVolume, SparseWindow
+
+
+@dataclass(frozen=True)
+class PublishedVolume:
+    """What was published of the space around one person.
+
+    Attributes:
+        validity: OK if it rests on futures; else it is the reachable set.
+        level: Coverage aimed at, jointly over times and body parts; 0 where none is claimed.
+        horizon_s: Until when.
+    """
+
+    person_id: str
+    validity: Validity
+    level: float
+    horizon_s: float
+    volume: SparseVolume
+
+
+def decode_volumes(message: Any) -> tuple[PublishedVolume, ...]:
+    """Return everybody in a ProbabilityVolumeArray.
+
+    Raises:
+        DataError: Lengths do not fit, a voxel is outside its grid, or a code is unknown.
+    """
+    return tuple(_published(each) for each in message.persons)
+
+
+def _published(person: Any) -> PublishedVolume:
+    try:
+        validity = Validity(person.validity)
+    except ValueError as error:
+        raise DataError(f'{person.person_id!r}: {error}') from error
+    level, horizon_s = (round(float(each), 6) for each in (person.level, person.horizon))
+    return PublishedVolume(person.person_id, validity, level, horizon_s, decode_volume(person))
 
 
 def decode_volume(message: Any) -> SparseVolume:

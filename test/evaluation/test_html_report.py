@@ -17,9 +17,10 @@ from motion_predictor_ros.config import PipelineConfig, PredictionConfig
 from motion_predictor_ros.evaluation import replay_data
 from motion_predictor_ros.evaluation.breakdown import coverage, joint_errors_mm
 from motion_predictor_ros.evaluation.html_report import write_html
-from motion_predictor_ros.evaluation.replay import Case, Replay, Track, replay, score
+from motion_predictor_ros.evaluation.replay import Case, Replay, replay, score
 from motion_predictor_ros.evaluation.replay_data import UNKNOWN, pack_replay, scene_times_ms
 from motion_predictor_ros.evaluation.report import bag_report
+from motion_predictor_ros.evaluation.track import Track
 from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
 from motion_predictor_ros.skeleton.frame import SkeletonFrame, Validity

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from motion_predictor_ros.msg import PredictedMotionArray
+from motion_predictor_ros.msg import LiveScore, PredictedMotionArray
 from rclpy.serialization import serialize_message
 from ros.graph import PERIOD_NS, START_NS, Graph, Process, skeletons, stamp_ns
 from ros.launch_stand_in import resolve
@@ -53,12 +53,30 @@ def test_rviz_shows_our_view_of_our_topics() -> None:
 
 
 @pytest.mark.parametrize(('loop', 'words'), [('false', []), ('true', ['--loop'])])
-def test_a_replay_predicts_in_the_time_of_the_bag(loop: str, words: list[str]) -> None:
-    predictor, player = resolve(REPLAY, bag='walk.mcap', rate='2.0', loop=loop).commands
-    assert predictor.parameters[1] == {'use_sim_time': True}
-    assert predictor.remappings == [('skeletons', '/skeletons')]
+def test_a_replay_predicts_and_judges_in_the_time_of_the_bag(loop: str, words: list[str]) -> None:
+    predictor, monitor, player = resolve(REPLAY, bag='walk.mcap', rate='2.0', loop=loop).commands
+    assert (predictor.executable, monitor.executable) == ('predictor_node', 'monitor_node')
+    for each in (predictor, monitor):
+        assert each.parameters[-1] == {'use_sim_time': True}
+        assert each.remappings == [('skeletons', '/skeletons')]
     assert player.executable == 'play_bag'
-    assert player.arguments == ['walk.mcap', '--rate', '2.0', *words]
+    waits = ['--wait-for-subscribers', '2']  # what nobody hears yet is not played
+    assert player.arguments == ['walk.mcap', '--rate', '2.0', *waits, *words]
+
+
+def test_a_replay_without_a_monitor_waits_for_the_predictor_alone() -> None:
+    _, player = resolve(REPLAY, bag='walk.mcap', monitor='false').commands
+    assert player.arguments[-2:] == ['--wait-for-subscribers', '1']
+
+
+def test_a_monitor_hears_what_the_predictor_hears() -> None:
+    given = {'source': 'zed', 'fixed_frame': 'map', 'namespace': 'robot', 'input': '/zed/bodies'}
+    predictor, monitor = resolve(PREDICTOR, **given, monitor='true').commands
+    own, *common = monitor.parameters
+    assert Path(own).samefile(share_file('config', 'monitor.yaml'))
+    assert common == predictor.parameters
+    assert (monitor.name, monitor.namespace) == ('motion_monitor', 'robot')
+    assert monitor.remappings == predictor.remappings
 
 
 def test_a_replay_without_a_bag_is_refused() -> None:
@@ -77,6 +95,7 @@ def test_what_a_replay_resolves_to_really_runs(
             raw = serialize_message(skeletons(each))
             writer.write('/skeletons', 'motion_predictor_ros/msg/SkeletonArray', each, raw)
     received = graph.collect(PredictedMotionArray, '/predicted_motion')
+    scores = graph.collect(LiveScore, '/live_score')
     given = {'bag': str(bag), 'params_file': str(parameters), 'rate': '2.0', 'loop': 'true'}
     for command in resolve(REPLAY, **given).commands:
         processes(command.line(tmp_path))
@@ -84,7 +103,8 @@ def test_what_a_replay_resolves_to_really_runs(
     def predicted() -> bool:
         return any(len(each.persons[0].positions) for each in received)
 
-    graph.until(predicted, timeout_s=30.0, what='a prediction')
+    graph.until(predicted, timeout_s=90.0, what='a prediction')
+    graph.until(lambda: scores, what='a score')
     assert {stamp_ns(each) for each in received} <= set(STAMPS_NS)
     assert any(0 <= each.age_s < 1.0 for each in received)  # wall time would be years
 
@@ -104,7 +124,7 @@ def test_any_source_can_be_asked_for(source: str) -> None:
 
 def test_a_replay_hands_the_source_on() -> None:
     given = {'bag': 'a', 'source': 'yolo', 'input': '/yolo/detections_3d', 'extrinsic': EXTRINSIC}
-    predictor, _ = resolve(REPLAY, **given).commands
+    predictor, *_ = resolve(REPLAY, **given).commands
     assert predictor.parameters[1] == {
         'use_sim_time': True, 'source': 'yolo', 'extrinsic': EXTRINSIC,
     }  # fmt: skip
@@ -112,10 +132,11 @@ def test_a_replay_hands_the_source_on() -> None:
 
 
 def test_the_demo_plays_the_shipped_bag_over_and_over() -> None:
-    predictor, player = resolve(DEMO).commands
+    predictor, monitor, player = resolve(DEMO).commands
+    assert monitor.executable == 'monitor_node'
     assert predictor.parameters[1] == {'use_sim_time': True}
     assert Path(player.arguments[0]).samefile(share_file('demo', 'demo.mcap'))
-    assert player.arguments[1:] == ['--rate', '1.0', '--loop']
+    assert player.arguments[1:3] == ['--rate', '1.0'] and '--loop' in player.arguments
 
 
 def test_two_cameras_have_a_namespace_an_input_and_an_extrinsic_each() -> None:

@@ -13,6 +13,7 @@ from rclpy.parameter import Parameter
 
 from motion_predictor_ros.config import PipelineConfig, iterate_params
 from motion_predictor_ros.errors import ConfigError
+from motion_predictor_ros.ros.monitor_node import MonitorConfig
 from motion_predictor_ros.ros.parameters import NodeConfig, check_changes, declare, describe, read
 from motion_predictor_ros.share import share_file
 
@@ -53,6 +54,13 @@ def test_the_shipped_file_holds_every_parameter_with_its_default() -> None:
     assert same(shipped(share_file('config', 'predictor.yaml')), declared())
 
 
+def test_the_monitor_has_its_file_and_takes_the_rest_from_that_one() -> None:
+    own = {name: value for name, _, value in iterate_params(MonitorConfig())}
+    judged = {name: value for name, value in own.items() if name.startswith('score.')}
+    assert judged and same(shipped(share_file('config', 'monitor.yaml')), judged)
+    assert own.keys() - judged.keys() <= declared().keys()
+
+
 def test_a_missing_or_differently_typed_parameter_is_seen() -> None:
     assert not same({**declared(), 'queue': 50.0}, declared())
     assert not same(
@@ -61,7 +69,7 @@ def test_a_missing_or_differently_typed_parameter_is_seen() -> None:
 
 
 def test_every_parameter_says_its_unit_and_when_it_may_change() -> None:
-    for each in CONFIGS:
+    for each in (*CONFIGS, MonitorConfig()):
         for name, item, _ in iterate_params(each):
             descriptor = describe(item)
             assert descriptor.description.endswith(']'), name

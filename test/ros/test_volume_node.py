@@ -3,6 +3,7 @@
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from ros.graph import Graph, Process, skeletons, stamp_ns
 from sensor_msgs.msg import PointCloud2
 
 from motion_predictor_ros.skeleton.frame import Validity
+from motion_predictor_ros.volume.wire import decode_volume
 
 COUNT, PERIOD_NS = 50, 40_000_000
 OUTPUTS = ('probability_cloud', 'obstacle_cloud', 'occupancy_grid')
@@ -22,7 +24,7 @@ OUTPUTS = ('probability_cloud', 'obstacle_cloud', 'occupancy_grid')
 def node(launch: Callable[..., Process], graph: Graph) -> Process:
     given = {f'outputs.{name}.enabled': 'true' for name in OUTPUTS}
     given |= {'volume.enabled': 'true', 'volume.horizon_s': '1.0', 'volume.voxel_m': '0.1'}
-    given |= {'stale_after_s': '2.0', 'volume.stale_after_s': '1.9'}
+    given |= {'stale_after_s': '2.0', 'volume.stale_after_s': '1.9', 'stale_volumes_s': '1.2'}
     options = [word for name, value in given.items() for word in ('-p', f'{name}:={value}')]
     process = launch('predictor_node', '--ros-args', *options)
     process.wait_for('predicting from /skeletons', timeout_s=120.0)
@@ -46,7 +48,19 @@ def received(graph: Graph, node: Process) -> dict[str, list[Any]]:
         graph.say(skeletons(time.time_ns(), ('anna',)), pause_s=PERIOD_NS / 1e9)
     volumes = found['/probability_volumes']
     graph.until(lambda: _validities(volumes) & {int(Validity.STALE)}, what='STALE volumes')
+    graph.until(lambda: volumes[-1].age_s > volumes[-2].age_s + 0.1, what='growing volumes')
+    until_silent(graph, found)
     return found
+
+
+def until_silent(graph: Graph, found: dict[str, list[Any]]) -> None:
+    """Spin until nothing more comes for a while: a node that never ends runs into the limit."""
+    for _ in range(8):
+        before = sum(map(len, found.values()))
+        graph.spin(1.5)
+        if sum(map(len, found.values())) == before:
+            return
+    raise AssertionError('never silent')
 
 
 def _validities(messages: list[Any]) -> set[int]:
@@ -74,6 +88,36 @@ def test_silence_has_no_fresh_stamp_and_no_obstacles(received: dict[str, list[An
     ]
     assert stale and max(stale) == last
     assert stamp_ns(received['/obstacle_cloud'][-1]) <= last
+
+
+def test_while_blind_the_reachable_set_grows_under_the_old_stamp(
+    received: dict[str, list[Any]],
+) -> None:
+    told = received['/probability_volumes']
+    stale = [each for each in told if each.persons[0].validity == Validity.STALE]
+    assert len(stale) >= 3 and told[-len(stale) :] == stale
+    assert {stamp_ns(each) for each in stale} == {max(map(stamp_ns, told))}
+    ages_s = [each.age_s for each in stale]
+    assert ages_s == sorted(ages_s) and 2.0 < ages_s[0] < ages_s[-1] < 2.0 + 1.2 + 0.5
+    for window in range(3):
+        sizes = [covered_m3(each.persons[0], window) for each in stale]
+        assert sizes[0] < sizes[-1] and all(b > 0.8 * a for a, b in pairwise(sizes))
+
+
+def covered_m3(volume: Any, window: int) -> float:
+    few = decode_volume(volume)
+    return float(few.windows[window].covered.sum()) * few.grid.size_m**3
+
+
+def test_after_silence_new_input_is_answered_and_nothing_is_stale(
+    graph: Graph, received: dict[str, list[Any]]
+) -> None:
+    told = received['/probability_volumes']
+    before = len(told)
+    graph.say(skeletons(time.time_ns(), ('anna',)))
+    graph.until(lambda: len(told) > before, what='an answer')
+    assert told[before].persons[0].validity == Validity.WARMING_UP
+    assert stamp_ns(told[before]) > stamp_ns(told[before - 1])
 
 
 def test_nothing_that_planners_are_told_chokes_a_reader(received: dict[str, list[Any]]) -> None:

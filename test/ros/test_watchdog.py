@@ -4,7 +4,7 @@
 from ros.scenes import STAMP_NS, scene, seen
 
 from motion_predictor_ros.prediction.prediction import ScenePrediction
-from motion_predictor_ros.ros.watchdog import Watchdog
+from motion_predictor_ros.ros.watchdog import Growing, Watchdog
 from motion_predictor_ros.skeleton.frame import Validity
 
 
@@ -19,8 +19,12 @@ class Watched:
             lambda: self.now_s,
             0.3,
             lambda stale, silent_s: self.said.append(stale),
-            lambda last, silent_s: self.still.append(silent_s),
+            self.whoever_grows,
         )
+
+    def whoever_grows(self, stale: ScenePrediction, silent_s: float) -> None:
+        assert {each.validity for each in stale.people} <= {Validity.STALE}
+        self.still.append(silent_s)
 
     def wait(self, seconds: float) -> None:
         for _ in range(round(seconds / 0.05)):
@@ -71,6 +75,17 @@ def test_whoever_grows_volumes_is_called_as_long_as_it_is_stale() -> None:
     watched.dog.feed(scene(seen('anna')))
     watched.wait(0.2)
     assert len(watched.still) == count
+
+
+def test_growing_is_even_and_ends_and_begins_again_with_the_next_silence() -> None:
+    grown: list[float] = []
+    grow = Growing(lambda stale, silent_s: grown.append(round(silent_s, 2)), 0.2, until_s=1.0)
+    for silence in (0.35, 0.4, 0.45, 0.5, 0.56, 0.7, 0.77, 0.99, 1.01, 1.3):
+        grow(scene(), silence)
+    assert grown == [0.56, 0.77, 0.99]
+    for silence in (0.31, 0.52):
+        grow(scene(), silence)
+    assert grown[3:] == [0.52]
 
 
 def test_no_input_at_all_and_time_that_goes_back_say_nothing() -> None:

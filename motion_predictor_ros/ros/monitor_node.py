@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The monitor: hears observations and predictions, and says how the latter turned out.
+
+All messages are worked off by one thread in the order they came, so that the executor stays free
+for transforms. Once a second the score goes out on `live_score` and /diagnostics.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.logging import get_logger
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+from motion_predictor_ros.config import InputConfig, ScoreConfig, param
+from motion_predictor_ros.density.wire import decode_futures
+from motion_predictor_ros.errors import ConfigError, MotionPredictorError, SkeletonFormatError
+from motion_predictor_ros.evaluation.live_scorer import LiveScorer
+from motion_predictor_ros.msg import (
+    LiveScore,
+    PredictedMotionArray,
+    ProbabilityVolumeArray,
+    WeightedFuturesArray,
+)
+from motion_predictor_ros.prediction.wire import decode_prediction
+from motion_predictor_ros.ros.encode_score import score_to_ros, score_to_status
+from motion_predictor_ros.ros.parameters import check_changes, declare, read
+from motion_predictor_ros.ros.process import ros, spin
+from motion_predictor_ros.ros.sources import SourceSubscription
+from motion_predictor_ros.ros.throttled_log import ThrottledLog
+from motion_predictor_ros.ros.transforms import LiveTransforms
+from motion_predictor_ros.ros.worker import Worker
+from motion_predictor_ros.skeleton.intake import Intake
+from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.skeleton.source import stamp_of
+from motion_predictor_ros.volume.body import BodyShape
+from motion_predictor_ros.volume.wire import decode_volumes
+
+NAME = 'motion_monitor'
+_QUEUE = 500
+_PERIOD_S = 1.0
+
+
+@dataclass(frozen=True)
+class MonitorConfig(InputConfig):
+    """What is heard, and how it is judged."""
+
+    input_topic: str = param('skeletons', "topic of the observations; source 'tf' hears /tf [-]")
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+
+
+class MonitorNode(Node):  # type: ignore[misc]
+    """Judges PredictedMotionArray, WeightedFuturesArray and ProbabilityVolumeArray."""
+
+    def __init__(self) -> None:
+        """Declare parameters and subscribe.
+
+        Raises:
+            ConfigError: A parameter given at start cannot be used.
+        """
+        super().__init__(NAME)
+        declare(self, MonitorConfig())
+        self._config = read(self, MonitorConfig)
+        self.add_on_set_parameters_callback(self._refuse)
+        layout = SkeletonLayout.load(self._config.skeleton.layout)
+        self._scorer = LiveScorer(BodyShape.load(self._config.skeleton.layout), self._config.score)
+        self._transforms = None
+        if self._config.fixed_frame and not self._config.extrinsic:
+            self._transforms = LiveTransforms(self)
+        lookup = self._transforms.lookup if self._transforms is not None else None
+        self._intake = Intake(self._config, layout, lookup)
+        self._dropped: Counter[str] = Counter()
+        self._warnings = ThrottledLog(self.get_logger())
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._scores = self.create_publisher(LiveScore, 'live_score', 10)
+        self._worker: Worker[Callable[[], None]] = Worker(_QUEUE, self._work, lambda: None)
+        self._worker.start()
+        self._subscribe()
+        self.create_timer(_PERIOD_S, self._tell, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def close(self) -> None:
+        """Stop working."""
+        self._source.close()
+        self._worker.stop()
+        if self._transforms is not None:
+            self._transforms.close()
+        self.destroy_node()
+
+    def _subscribe(self) -> None:
+        """Hear the source and, under the node's own namespace, what is said of it."""
+        source, topic = self._config.source, self._config.input_topic
+        observe, learn = self._on_observation, self._on_static
+        self._source = SourceSubscription(self, source, topic, observe, learn)
+        for kind, topic, take in (
+            (PredictedMotionArray, 'predicted_motion', self._take_motion),
+            (WeightedFuturesArray, 'weighted_futures', self._take_futures),
+            (ProbabilityVolumeArray, 'probability_volumes', self._take_volumes),
+        ):
+            self._hear(kind, topic, take)
+        self.get_logger().info(f'judging what is said of {self._source.topic_name}')
+
+    def _hear(self, kind: Any, topic: str, take: Callable[[Any], None]) -> None:
+        self.create_subscription(
+            kind,
+            topic,
+            lambda message: self._put(lambda: take(message)),
+            QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+
+    def _on_observation(self, message: Any) -> None:
+        received_ns = self.get_clock().now().nanoseconds
+        self._put(lambda: self._take_observation(message, received_ns))
+
+    def _on_static(self, message: Any) -> None:
+        self._put(lambda: self._intake.learn(message))
+
+    def _put(self, work: Callable[[], None]) -> None:
+        if not self._worker.put(work):
+            self._drop('queue_overflow', f'more than {_QUEUE} messages waited')
+
+    def _work(self, waiting: list[Callable[[], None]]) -> None:
+        """Run in the worker's thread: nothing may escape."""
+        for each in waiting:
+            try:
+                each()
+            except SkeletonFormatError as error:
+                self._drop(error.reason, str(error))
+            except MotionPredictorError as error:
+                self._drop('malformed', str(error))
+            except Exception as error:
+                if self.context.ok():
+                    self._drop('internal_error', f'{type(error).__name__}: {error}')
+
+    def _take_observation(self, message: Any, received_ns: int) -> None:
+        arrival = self._intake.take(message, received_ns)
+        if arrival is not None:
+            self._scorer.observe(arrival)
+
+    def _take_motion(self, message: Any) -> None:
+        self._scorer.predict(decode_prediction(message))
+
+    def _take_futures(self, message: Any) -> None:
+        header, names = message.header, tuple(message.joint_names)
+        told = stamp_of(header.stamp), header.frame_id, names
+        self._scorer.weigh(decode_futures(message), *told)
+
+    def _take_volumes(self, message: Any) -> None:
+        header = message.header
+        self._scorer.keep_free(decode_volumes(message), stamp_of(header.stamp), header.frame_id)
+
+    def _tell(self) -> None:
+        self._put(self._publish)
+
+    def _publish(self) -> None:
+        score = self._scorer.score()
+        if score.stamp_ns:
+            self._scores.publish(score_to_ros(score, self._config.score.memory_s))
+        if score.complaint:
+            self._warnings.warn('low_coverage', score.complaint)
+        name = f'{self.get_fully_qualified_name()}: predictions against what came'
+        status = score_to_status(score, name, self._dropped)
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+    def _drop(self, reason: str, message: str) -> None:
+        self._dropped[reason] += 1
+        self._warnings.warn(reason, message)
+
+    def _refuse(self, changes: list[Parameter]) -> SetParametersResult:
+        try:
+            check_changes(changes, True, MonitorConfig())
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node until a signal; return 2 if a parameter given at start cannot be used."""
+    with ros(args):
+        try:
+            node = MonitorNode()
+        except ConfigError as error:
+            get_logger(NAME).fatal(str(error))
+            return 2
+        try:
+            spin(node)
+        finally:
+            node.close()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
