@@ -24,7 +24,7 @@ OUTPUTS = ('probability_cloud', 'obstacle_cloud', 'occupancy_grid')
 def node(launch: Callable[..., Process], graph: Graph) -> Process:
     given = {f'outputs.{name}.enabled': 'true' for name in OUTPUTS}
     given |= {'volume.enabled': 'true', 'volume.horizon_s': '1.0', 'volume.voxel_m': '0.1'}
-    given |= {'stale_after_s': '2.0', 'volume.stale_after_s': '1.9', 'stale_volumes_s': '1.2'}
+    given |= {'stale_after_s': '2.0', 'volume.stale_after_s': '1.9', 'stale_volumes_s': '2.5'}
     options = [word for name, value in given.items() for word in ('-p', f'{name}:={value}')]
     process = launch('predictor_node', '--ros-args', *options)
     process.wait_for('predicting from /skeletons', timeout_s=120.0)
@@ -48,7 +48,6 @@ def received(graph: Graph, node: Process) -> dict[str, list[Any]]:
         graph.say(skeletons(time.time_ns(), ('anna',)), pause_s=PERIOD_NS / 1e9)
     volumes = found['/probability_volumes']
     graph.until(lambda: _validities(volumes) & {int(Validity.STALE)}, what='STALE volumes')
-    graph.until(lambda: volumes[-1].age_s > volumes[-2].age_s + 0.1, what='growing volumes')
     until_silent(graph, found)
     return found
 
@@ -98,7 +97,7 @@ def test_while_blind_the_reachable_set_grows_under_the_old_stamp(
     assert len(stale) >= 3 and told[-len(stale) :] == stale
     assert {stamp_ns(each) for each in stale} == {max(map(stamp_ns, told))}
     ages_s = [each.age_s for each in stale]
-    assert ages_s == sorted(ages_s) and 2.0 < ages_s[0] < ages_s[-1] < 2.0 + 1.2 + 0.5
+    assert ages_s == sorted(ages_s) and 2.0 < ages_s[0] < ages_s[-1] < 2.0 + 2.5 + 0.5
     for window in range(3):
         sizes = [covered_m3(each.persons[0], window) for each in stale]
         assert sizes[0] < sizes[-1] and all(b > 0.8 * a for a, b in pairwise(sizes))
