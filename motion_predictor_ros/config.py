@@ -191,6 +191,27 @@ class VolumeConfig:
 
 
 @dataclass(frozen=True)
+class DegradationConfig:
+    """When the live node gives something up, and takes it back; `degradation.py` says what."""
+
+    enabled: bool = param(
+        True, 'give up futures, then volumes, then rate, where the machine is too slow [-]'
+    )
+    busy: float = param(
+        0.9, 'answers that take more than this share of a second are too slow [-]', low=0.1, high=1
+    )
+    calm: float = param(
+        0.5, 'below this share, for `hold_s`, what was given up is taken back [-]', low=0.0, high=1
+    )
+    late_s: float = param(
+        0.2, 'answers that take longer, twice in three seconds, are too slow [s]', low=0.01, high=10
+    )
+    hold_s: float = param(
+        5.0, 'how long the machine must be fast enough; doubled when in vain [s]', low=1, high=60
+    )
+
+
+@dataclass(frozen=True)
 class InputConfig:
     """Where people are seen, and how what is said of them is read."""
 
@@ -220,6 +241,13 @@ class PipelineConfig(InputConfig):
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
     density: DensityConfig = field(default_factory=DensityConfig)
     volume: VolumeConfig = field(default_factory=VolumeConfig)
+    max_rate_hz: float = param(
+        50.0,
+        'most answers per second of the stamps; what is heard between them counts [Hz]',
+        low=1.0,
+        high=1000.0,
+        dynamic=True,
+    )
 
 
 @dataclass(frozen=True)
