@@ -204,7 +204,10 @@ class DegradationConfig:
         0.5, 'below this share, for `hold_s`, what was given up is taken back [-]', low=0.0, high=1
     )
     late_s: float = param(
-        0.2, 'answers that take longer, twice in three seconds, are too slow [s]', low=0.01, high=10
+        0.2,
+        'answers that take longer, two in three seconds, are too slow [s]',
+        low=0.01,
+        high=10,
     )
     hold_s: float = param(
         5.0, 'how long the machine must be fast enough; doubled when in vain [s]', low=1, high=60

@@ -82,13 +82,12 @@ class Change:
 class Degradation:
     """Decides how much is given up; the same answers give the same decisions.
 
-    One level at a time: worse when the answers kept the node busy for more than `busy` of the last
-    second, or were late twice in three; better when they have kept it busy for less than `calm`
-    for `hold_s` on end. Who was too hasty in this waits twice as long next time.
+    One level a second at most. Worse when the answers kept the node busy for more than `busy` of
+    the last second, or two of the last three seconds were late; better when they have kept it busy
+    for less than `calm` for `hold_s` on end. Who was too hasty in this waits twice as long next.
 
     Attributes:
-        level: What is given up now.
-        number: Its place in the order; 0 is everything done.
+        number: Of the level that is taken now; 0 is everything done.
         reason: Why; empty at 0.
         load: Share of the last second that went into answers.
     """
@@ -129,7 +128,7 @@ class Degradation:
         assert self._since_s is not None
         late = sum(sum(took.values()) > self._config.late_s for _, took in self._answers)
         full = done_s - self._since_s >= WINDOW_S
-        if late >= _LATE_ANSWERS or (full and self.load > self._config.busy):
+        if full and (late >= _LATE_ANSWERS or self.load > self._config.busy):
             return self._worse(done_s, late)
         return self._better(done_s, calm=full and not late and self.load < self._config.calm)
 

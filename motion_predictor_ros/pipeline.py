@@ -10,6 +10,7 @@ The live node and the bag replay call this same `Pipeline.step`, and nothing her
 the stamps of the messages: what is measured offline is what runs on the robot.
 """
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.degradation import FULL
 from motion_predictor_ros.density.futures import Futures
 from motion_predictor_ros.density.predictor import CacheFlowPredictor, check_same_windows
 from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
@@ -70,6 +72,8 @@ class Pipeline:
             `jump`, `flip`, `swap`.
         times: What each stage took for the last answer, observations since the one before
             included.
+        level: How much is done; whoever finds the machine too slow sets it.
+        max_rate_hz: At most so many answers a second of the stamps [Hz].
     """
 
     def __init__(
@@ -97,6 +101,7 @@ class Pipeline:
         self.restarts: Counter[str] = Counter()
         self.resets = 0
         self.times = StageTimes()
+        self.level, self.max_rate_hz = FULL, config.max_rate_hz
         self._on_drop, self._on_restart = on_drop, on_restart
         self._layout = SkeletonLayout.load(config.skeleton.layout)
         if self._layout.joint_names != predictor.joint_names:
@@ -107,6 +112,7 @@ class Pipeline:
             )
         if density is not None:
             check_same_windows(predictor, density)
+        self._slot: int | None = None
         self._futures_slot: int | None = None
         self._intake = Intake(config, self._layout, lookup)
         self._plausible = Plausibility(self._layout, config.skeleton.up)
@@ -145,7 +151,7 @@ class Pipeline:
             self.volume.warm_up()
 
     def step(self, message: Any, received_ns: int = 0) -> Scene | None:
-        """Answer one message of the source; None if it was refused (and counted) or incomplete."""
+        """Answer one message of the source; None if it was refused (and counted) or not due."""
         return self.predict() if self.observe(message, received_ns) else None
 
     def observe(self, message: Any, received_ns: int = 0) -> bool:
@@ -174,8 +180,8 @@ class Pipeline:
         return True
 
     def predict(self) -> Scene | None:
-        """Predict everybody in the latest observation, in one batch per stage."""
-        if self.latest is None:
+        """Predict everybody in the latest observation, in one batch per stage; None if not due."""
+        if self.latest is None or not self._is_due(self.latest.stamp_ns):
             return None
         people = self.latest.people
         with self.times.stage('skeleton'):
@@ -184,7 +190,8 @@ class Pipeline:
         windows = [view for view in views if not isinstance(view, Shortfall)]
         with self.times.stage('prediction'):
             predictions = self.predictor.predict(windows)
-        futures = self._futures(windows, predictions)
+        due = self._are_futures_due(windows)
+        futures = self._futures(windows, predictions) if due else None
         answers = {each.person_id: each for each in predictions}
         for each in shortfalls:
             answers[each.person_id] = Prediction(
@@ -198,28 +205,46 @@ class Pipeline:
             horizons_s=self.predictor.horizons_s,
             people=tuple(answers[person.person_id] for person in people),
         )
-        volumes = self._volumes(prediction, futures, bool(windows))
+        volumes = self._volumes(prediction, futures) if due or not windows else None
         self.times.answered()
         return Scene(prediction, futures, volumes)
+
+    def _is_due(self, stamp_ns: int) -> bool:
+        """Let through the first observation in each period of the stamps' time, and count others.
+
+        Which they are depends on the stamps alone, so a replay answers those of the live node.
+        """
+        rate_hz = min(self.max_rate_hz, self.level.rate_hz or self.max_rate_hz)
+        slot = stamp_ns // round(NS_PER_S / rate_hz)
+        if slot == self._slot:
+            said = f'heard, but answers are due {rate_hz:g} times a second only (max_rate_hz)'
+            self._drop(Rejection('', 'rate_limited', said))
+            return False
+        self._slot = slot
+        return True
+
+    def _are_futures_due(self, windows: Sequence[Window]) -> bool:
+        """Tell, once in each period of the stamps' time, while there is anybody."""
+        if self.density is None or not windows:
+            return False
+        slot = windows[0].stamp_ns // round(NS_PER_S / self.density.config.rate_hz)
+        before, self._futures_slot = self._futures_slot, slot
+        return slot != before
 
     def _futures(
         self, windows: Sequence[Window], predictions: Sequence[Prediction]
     ) -> Futures | None:
-        """Weigh everybody's futures, once in each period of the stamps' time."""
-        if self.density is None or not windows:
+        """Weigh everybody's futures, fewer or none of them as the level says."""
+        if self.density is None or not self.level.futures:
             return None
-        slot = windows[0].stamp_ns // round(NS_PER_S / self.density.config.rate_hz)
-        if slot == self._futures_slot:
-            return None
-        self._futures_slot = slot
         with self.times.stage('density'):
-            return self.density.predict(windows, predictions)
+            return self.density.predict(windows, predictions, self.level.futures)
 
     def _volumes(
-        self, scene: ScenePrediction, futures: Futures | None, predicted: bool
+        self, scene: ScenePrediction, futures: Futures | None
     ) -> tuple[SafetyVolume, ...] | None:
-        """Return the space to keep free when there are futures, or nobody to have any."""
-        if self.volume is None or (predicted and futures is None):
+        """Return the space to keep free; without futures it is what can be reached."""
+        if self.volume is None or not self.level.volumes:
             return None
         with self.times.stage('volume'):
             return self._assess(scene, futures, 0.0)
@@ -235,12 +260,21 @@ class Pipeline:
     ) -> tuple[SafetyVolume, ...]:
         assert self.volume is not None and self.latest is not None
         poses = {person.person_id: person.positions for person in self.latest.people}
-        assess, frame_id = self.volume.assess, scene.frame_id
-        return tuple(
-            assess(each, futures, poses[each.person_id], frame_id=frame_id, age_s=age_s)
+        volumes = [
+            self.volume.assess(
+                each,
+                futures,
+                poses[each.person_id],
+                frame_id=scene.frame_id,
+                age_s=age_s,
+                coarseness=self.level.coarseness,
+            )
             for each in scene.people
             if each.person_id in poses
-        )
+        ]
+        if self.level.futures < 1.0:  # it was calibrated with all of them
+            volumes = [dataclasses.replace(each, approximate=True) for each in volumes]
+        return tuple(volumes)
 
     def reset(self) -> None:
         """Forget everybody; counters stay."""
@@ -254,7 +288,7 @@ class Pipeline:
     def _forget_everybody(self) -> None:
         self._buffers.clear()
         self.predictor.reset()
-        self._futures_slot = None
+        self._slot, self._futures_slot = None, None
 
     def _judge(self, view: Window | Shortfall) -> Window | Shortfall:
         """Refuse the window of somebody who cannot be a person as they are."""

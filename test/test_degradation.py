@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is given up follows from what answers took and when; times are made up, no clock is read."""
+"""What is given up follows from what answers took and when; all times are made up."""
+
+import itertools
 
 import pytest
 
@@ -46,7 +48,7 @@ def test_futures_go_first_then_volumes_then_rate() -> None:
         'at most 15 answers a second', 'at most 8 answers a second',
     ]  # fmt: skip
     assert LEVELS[0] == FULL == Level('nothing')
-    for milder, harsher in zip(LEVELS, LEVELS[1:], strict=False):
+    for milder, harsher in itertools.pairwise(LEVELS):
         assert harsher.futures <= milder.futures and harsher.coarseness >= milder.coarseness
         assert harsher.volumes <= milder.volumes
         assert (harsher.rate_hz or 99.0) <= (milder.rate_hz or 99.0)

@@ -107,7 +107,10 @@ class CacheFlowPredictor:
         self.reset()
 
     def predict(
-        self, windows: Sequence[Window], predictions: Sequence[Prediction] = ()
+        self,
+        windows: Sequence[Window],
+        predictions: Sequence[Prediction] = (),
+        share: float = 1.0,
     ) -> Futures | None:
         """Return the futures of everybody; None where there is nobody.
 
@@ -116,13 +119,14 @@ class CacheFlowPredictor:
         Args:
             windows: At least as long as the model's past.
             predictions: Of the same people in the same order, if their density is wanted.
+            share: How many of the futures that are configured, at least one.
         """
         if not windows:
             return None
         self._generator.manual_seed(self.config.seed + windows[0].stamp_ns)
         observed = np.stack([window.positions[-self.past :] for window in windows])
-        positions, draws, size = self.draw(observed)
-        count = positions.shape[1]
+        count = max(1, round(share * self.config.futures))
+        positions, draws, size = self.draw(observed, count)
         typical = float(self.cache.figures['typical_distance'])
         return Futures(
             person_ids=tuple(window.person_id for window in windows),
@@ -165,7 +169,7 @@ class CacheFlowPredictor:
 
     @torch.inference_mode()
     def draw(
-        self, observed: Float[np.ndarray, 'batch time joint xyz=3']
+        self, observed: Float[np.ndarray, 'batch time joint xyz=3'], count: int | None = None
     ) -> tuple[
         Float[np.ndarray, 'batch future horizon joint xyz=3'], Draws, Float[Tensor, ' batch']
     ]:
@@ -173,6 +177,7 @@ class CacheFlowPredictor:
 
         Args:
             observed: [m], any frame with z up.
+            count: How many per person; None: as configured.
         """
         past, placement = self._enter(observed)
         q = self._folded.observe(past)
@@ -182,7 +187,7 @@ class CacheFlowPredictor:
             q,
             self.cache,
             self._module.flow,
-            self.config.futures,
+            self.config.futures if count is None else count,
             weights,
             self._generator,
         )

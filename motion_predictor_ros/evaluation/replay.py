@@ -52,15 +52,16 @@ def replay(messages: Iterable[Any], pipeline: Pipeline) -> Replay:
         recorded = isinstance(each, BagMessage)
         message, received_ns = (each.message, each.stamp_ns) if recorded else (each, 0)
         begin = time.perf_counter()
-        scene = pipeline.step(message, received_ns)
+        accepted = pipeline.observe(message, received_ns)
+        scene = pipeline.predict() if accepted else None
         step_ms.append(1000.0 * (time.perf_counter() - begin))
-        if scene is None or pipeline.latest is None:
+        for person in pipeline.latest.people if accepted and pipeline.latest else ():
+            tracks.setdefault((pipeline.resets, person.person_id), Track()).frames.append(person)
+        if scene is None:
             continue
         scenes.append((pipeline.resets, scene.prediction))
         if scene.futures is not None:
             futures[pipeline.resets, scene.prediction.stamp_ns] = scene.futures.thinned()
-        for person in pipeline.latest.people:
-            tracks.setdefault((pipeline.resets, person.person_id), Track()).frames.append(person)
     times = np.array(step_ms, dtype=np.float64)
     drops = Counter(pipeline.drops)
     return Replay(tuple(scenes), tracks, times, len(step_ms), drops, futures)

@@ -4,6 +4,7 @@
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
@@ -16,7 +17,7 @@ SILENCE_S = 1.0
 """An active node warns when its input pauses for longer."""
 
 _PLAUSIBLE_AGE_S = (-0.1, 1.0)
-_ORDINARY = frozenset({'superseded', 'searching', 'lost'})
+_ORDINARY = frozenset({'superseded', 'rate_limited', 'searching', 'lost'})
 """Drops that are no fault: a slow machine skips, a tracker says that it does not see."""
 
 
@@ -30,6 +31,7 @@ class Statistics:
         self._arrivals_s: deque[float] = deque(maxlen=200)
         self._step_ms: deque[float] = deque(maxlen=500)
         self._latency_ms: deque[float] = deque(maxlen=500)
+        self._stages_ms: dict[str, deque[float]] = {}
         self._scene: ScenePrediction | None = None
         self._futures: Futures | None = None
         self._futures_drawn = 0
@@ -47,14 +49,30 @@ class Statistics:
         with self._lock:
             self.drops[reason] += count
 
-    def answered(self, scene: Scene, age_s: float, step_ms: float, latency_ms: float) -> None:
-        """Note one answer: how old its observation was, how long the work and all of it took."""
+    def answered(
+        self,
+        scene: Scene,
+        age_s: float,
+        step_ms: float,
+        latency_ms: float,
+        stages_ms: Mapping[str, float],
+    ) -> None:
+        """Note one answer.
+
+        Args:
+            age_s: How old its observation was when it was published [s].
+            step_ms: How long the work took [ms].
+            latency_ms: From the arrival of the observation until the answer was published [ms].
+            stages_ms: How long each stage that was due took [ms].
+        """
         with self._lock:
             self._scene, self._age_s = scene.prediction, age_s
             if scene.futures is not None:
                 self._futures, self._futures_drawn = scene.futures, self._futures_drawn + 1
             self._step_ms.append(step_ms)
             self._latency_ms.append(latency_ms)
+            for name, spent_ms in stages_ms.items():
+                self._stages_ms.setdefault(name, deque(maxlen=500)).append(spent_ms)
 
     def complaint(self) -> str:
         """Say what is wrong now, or was since the last call; empty when all is well."""
@@ -81,13 +99,20 @@ class Statistics:
                 **_percentiles('step_ms', self._step_ms),
                 **_percentiles('latency_ms', self._latency_ms),
             }
+            for name, times_ms in self._stages_ms.items():
+                values |= _percentiles(f'stage.{name}_ms', times_ms)
             scene, futures, times = self._scene, self._futures, self._futures_drawn
             drops = {f'drops.{key}': str(count) for key, count in sorted(self.drops.items())}
         return values | _solver(scene) | _weighed(futures, times) | drops
 
 
 def diagnose(
-    name: str, state: str, failure: str, facts: dict[str, str], statistics: Statistics
+    name: str,
+    state: str,
+    failure: str,
+    facts: dict[str, str],
+    statistics: Statistics,
+    slow: str = '',
 ) -> DiagnosticStatus:
     """Write the node's status.
 
@@ -95,8 +120,10 @@ def diagnose(
         state: Label of the lifecycle state.
         failure: Why the last configure failed; empty if it did not.
         facts: What to report besides the statistics.
+        slow: What is given up because the machine is too slow; empty if nothing is.
     """
     complaint = statistics.complaint() if state == 'active' else f'not active: {state}'
+    complaint = '; '.join(each for each in (complaint, slow) if each)
     level = DiagnosticStatus.ERROR if failure else DiagnosticStatus.WARN
     values = {'state': state, **facts, **statistics.values()}
     return DiagnosticStatus(

@@ -14,7 +14,13 @@ from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from motion_predictor_ros.config import check_param, from_mapping, iterate_params, param
+from motion_predictor_ros.config import (
+    DegradationConfig,
+    check_param,
+    from_mapping,
+    iterate_params,
+    param,
+)
 from motion_predictor_ros.density.futures import SENT_FUTURES, SENT_STRIDE
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.ros.planner_config import PlannerConfig
@@ -67,6 +73,7 @@ class NodeConfig:
     marker_lifetime_s: float = param(
         0.3, 'markers vanish when not renewed for this long [s]', low=0.05, high=10.0
     )
+    degradation: DegradationConfig = field(default_factory=DegradationConfig)
     outputs: PlannerConfig = field(default_factory=PlannerConfig)
 
 

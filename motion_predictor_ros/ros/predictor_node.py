@@ -26,6 +26,7 @@ from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.prediction.prediction import ScenePrediction
 from motion_predictor_ros.ros.diagnostics import Statistics, diagnose
 from motion_predictor_ros.ros.outputs import Outputs
+from motion_predictor_ros.ros.pace import Pace
 from motion_predictor_ros.ros.parameters import NodeConfig, check_changes, declare, read
 from motion_predictor_ros.ros.process import ros, spin
 from motion_predictor_ros.ros.sources import SourceSubscription, message_class
@@ -69,6 +70,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         self._transforms: LiveTransforms | None = None
         self._outputs: Outputs | None = None
         self._watchdog: Watchdog | None = None
+        self._pace: Pace | None = None
         self._failure = ''
         self._statistics = Statistics()
         self._warnings = ThrottledLog(self.get_logger())
@@ -109,9 +111,13 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and begin to work."""
         assert self._pipeline is not None
+        settings = self.settings
         self._watchdog = self._make_watchdog(self._pipeline)
+        self._pace = Pace(
+            self._pipeline, settings.degradation, settings.stale_after_s, self.get_logger()
+        )
         warm_up = self._pipeline.warm_up
-        self._worker = Worker(self.settings.queue, self._work, warm_up, self._look, CHECK_S)
+        self._worker = Worker(settings.queue, self._work, warm_up, self._look, CHECK_S)
         try:
             self._worker.start()
             self._subscription = self._subscribe()
@@ -143,6 +149,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
 
     def _load(self) -> None:
         config, self.settings = read(self, PipelineConfig), read(self, NodeConfig)
+        self._check_rate(config.max_rate_hz)
         message_class(SOURCES[config.source].msgtype, f'source {config.source!r}')
         if config.fixed_frame and not config.extrinsic:
             self._transforms = LiveTransforms(self)
@@ -175,7 +182,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
             self._worker.stop()
         if self._pipeline is not None:
             self._pipeline.reset()
-        self._subscription, self._worker, self._watchdog = None, None, None
+        self._subscription, self._worker, self._watchdog, self._pace = None, None, None, None
 
     def _release(self) -> None:
         self._stop()
@@ -248,7 +255,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         """Take everything in, then predict once, for the newest."""
         started_s = time.monotonic()
         assert self._pipeline is not None and self._outputs is not None
-        assert self._watchdog is not None
+        assert self._watchdog is not None and self._pace is not None
         resets = self._pipeline.resets
         accepted = sum(take_in(self._pipeline) for take_in, _ in waiting)
         if self._pipeline.resets > resets:
@@ -261,16 +268,23 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         if scene is None:
             return
         age_s = self._age_s(scene.prediction)
+        stages_ms, begin_s = dict(self._pipeline.times.last_ms), time.monotonic()
         self._outputs.publish(scene, age_s)
         done_s = time.monotonic()
+        stages_ms['publish'] = 1e3 * (done_s - begin_s)
         self._watchdog.feed(scene.prediction, done_s - waiting[-1][1])
         step_ms, latency_ms = 1e3 * (done_s - started_s), 1e3 * (done_s - waiting[-1][1])
-        self._statistics.answered(scene, age_s, step_ms, latency_ms)
         if self.settings.markers:
             self._outputs.draw(scene)
+            stages_ms['markers'] = 1e3 * (time.monotonic() - done_s)
+        self._statistics.answered(scene, age_s, step_ms, latency_ms, stages_ms)
+        self._pace.answered(scene.prediction.stamp_ns, time.monotonic(), stages_ms)
 
     def _on_rejection(self, rejection: Rejection) -> None:
-        self._drop(rejection.reason, rejection.message)
+        if rejection.reason == 'rate_limited':  # as asked for
+            self._statistics.dropped(rejection.reason)
+        else:
+            self._drop(rejection.reason, rejection.message)
 
     def _on_restart(self, restart: Restart) -> None:
         self._warnings.warn(restart.reason, restart.message)
@@ -282,15 +296,27 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
     def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         try:
             check_changes(changes, self._pipeline is not None, PipelineConfig(), NodeConfig())
+            for change in changes:
+                if self._pipeline is not None and change.name == 'max_rate_hz':
+                    self._check_rate(change.value)
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
+
+    def _check_rate(self, rate_hz: float) -> None:
+        """Refuse to answer so seldom that everybody would be STALE in between."""
+        if rate_hz * self.settings.stale_after_s <= 1.0:
+            raise ConfigError(
+                f'with max_rate_hz {rate_hz:g} everybody would be STALE between two answers: '
+                f'it must be more than 1 / stale_after_s ({self.settings.stale_after_s:g} s)'
+            )
 
     def _apply_parameters(self, changes: list[Parameter]) -> None:
         self.settings = read(self, NodeConfig)
         if self._pipeline is not None:
             config = read(self, PipelineConfig)
             self._pipeline.predictor.config = config.prediction
+            self._pipeline.max_rate_hz = config.max_rate_hz
             if self._pipeline.density is not None:
                 self._pipeline.density.config = config.density
 
@@ -316,7 +342,9 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
             predictor = pipeline.predictor
             facts |= {'model': predictor.model, 'device': str(predictor.device)}
             facts |= {'density': _named(pipeline)}
-        status = diagnose(name, state, self._failure, facts, self._statistics)
+        slow = self._pace.complaint if self._pace is not None else ''
+        facts |= self._pace.facts() if self._pace is not None else {}
+        status = diagnose(name, state, self._failure, facts, self._statistics, slow)
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)

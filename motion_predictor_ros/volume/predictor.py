@@ -109,6 +109,7 @@ class VolumePredictor:
         *,
         frame_id: str = '',
         age_s: float = 0.0,
+        coarseness: float = 1.0,
     ) -> SafetyVolume:
         """Return the space to keep free around one person.
 
@@ -116,11 +117,13 @@ class VolumePredictor:
             futures: In which the person is a row; None if nobody could be predicted.
             pose: [m] last seen, NaN where a joint was not: what can be reached is reached from it.
             age_s: How old the observation is now [s].
+            coarseness: Factor on the edges of voxels; what is covered only grows with it.
         """
+        size_m = coarseness * self.config.voxel_m
         row = _row(prediction, futures)
         fallback = self._fallback(prediction, futures, row, age_s)
         if fallback is None and futures is not None:
-            found = self._coverage(prediction, futures, row, frame_id)
+            found = self._coverage(prediction, futures, row, frame_id, size_m)
             if found is not None:
                 return found
             fallback = Fallback(
@@ -130,7 +133,7 @@ class VolumePredictor:
             )
         assert fallback is not None
         self.fallbacks[fallback.cause] += 1
-        return self._reachable(prediction, fallback, pose, frame_id, age_s)
+        return self._reachable(prediction, fallback, pose, frame_id, age_s, size_m)
 
     def _fallback(
         self, prediction: Prediction, futures: Futures | None, row: int, age_s: float
@@ -149,7 +152,9 @@ class VolumePredictor:
             lost = [name for name, seen in zip(names, window.seen, strict=True) if not seen]
             return Fallback(Validity.INCOMPLETE, 'incomplete', f'not seen: {", ".join(lost)}')
         if futures is None or row < 0 or window is None:
-            return Fallback(Validity.WARMING_UP, 'no_futures', 'no futures of this person')
+            return Fallback(
+                Validity.WARMING_UP, 'no_futures', 'no futures were drawn of this person'
+            )
         novelty = float(futures.novelty[row])
         if not novelty <= 1.0:
             reason = f'{novelty:.2f} times as far from what was recorded as 99 of 100 people stay'
@@ -157,7 +162,7 @@ class VolumePredictor:
         return None
 
     def _coverage(
-        self, prediction: Prediction, futures: Futures, row: int, frame_id: str
+        self, prediction: Prediction, futures: Futures, row: int, frame_id: str, size_m: float
     ) -> SafetyVolume | None:
         """Return the calibrated volume; None if it is larger than what can be reached."""
         assert prediction.window is not None
@@ -173,7 +178,7 @@ class VolumePredictor:
         )
         regions = [self._region(look, window) for window in self._windows]
         drawn = [self._drawn(look, window) for window in self._windows]
-        grid = _grid([*regions, *drawn], self.config.voxel_m)
+        grid = _grid([*regions, *drawn], size_m)
         windows = tuple(
             WindowVolume(*window, self._covered(kept, grid), self._probability(all_, grid), kept)
             for window, kept, all_ in zip(self._windows, regions, drawn, strict=True)
@@ -238,6 +243,7 @@ class VolumePredictor:
         pose: Float64[np.ndarray, 'joint xyz=3'],
         frame_id: str,
         age_s: float,
+        size_m: float,
     ) -> SafetyVolume:
         ends = np.array([window[1] for window in self._windows])
         reach = reachable_bodies(
@@ -245,7 +251,7 @@ class VolumePredictor:
         )
         is_stale = fallback.validity == Validity.STALE
         most = _MOST_STALE_VOXELS if is_stale else _MOST_VOXELS
-        grid = _grid([reach], self.config.voxel_m, most)
+        grid = _grid([reach], size_m, most)
         windows = []
         for index, window in enumerate(self._windows):
             own = reach.at(index)

@@ -144,3 +144,14 @@ def test_a_predictor_from_files_says_the_same(tmp_path: Path) -> None:
     assert found.calibration.startswith('made_up@')
     with pytest.raises(CheckpointError, match='in use are'):
         VolumePredictor.load(config, Bound('d', 'c', 'another'), 'body18', PERIOD_S)
+
+
+def test_coarser_voxels_cover_no_less() -> None:
+    fine = predictor().assess(prediction(), futures(), STANDING)
+    coarse = predictor().assess(prediction(), futures(), STANDING, coarseness=2.0)
+    assert (fine.grid.size_m, coarse.grid.size_m) == (0.1, 0.2)
+    for ours, theirs in zip(fine.windows, coarse.windows, strict=True):
+        centres = fine.grid.origin + (np.argwhere(ours.covered) + 0.5) * fine.grid.size_m
+        index = np.floor((centres - coarse.grid.origin) / coarse.grid.size_m).astype(int)
+        inside = theirs.covered[tuple(index.T)]
+        assert inside.mean() > 0.99 and 0 < theirs.covered.sum() < ours.covered.sum()
