@@ -86,7 +86,8 @@ def run_live(bag: Path, recording: Path, rate: float, config: PipelineConfig) ->
         ros_arguments = ['--ros-args', '-p', 'use_sim_time:=true']
         recorder = ['record_bag', str(recording), *_RECORDED, *ros_arguments]
         parameters = write_parameters(config, Path(folder))
-        node = ['predictor_node', *ros_arguments, '--params-file', str(parameters)]
+        in_full = ['-p', 'degradation.enabled:=false']  # as the replay answers
+        node = ['predictor_node', *ros_arguments, '--params-file', str(parameters), *in_full]
         processes = [
             running.enter_context(child(words, environment)) for words in (recorder, node)
         ]

@@ -31,6 +31,7 @@ def node(
 ) -> Process:
     given = {f'density.{name}': value for name, value in vars(density).items()}
     given |= {'prediction.weights': model, 'published_futures': 7, 'futures_stride': 2}
+    given |= {'degradation.enabled': 'false'}  # however slow this machine is now
     options = [word for name, value in given.items() for word in ('-p', f'{name}:={value}')]
     process = launch('predictor_node', '--ros-args', *options)
     process.wait_for('predicting from /skeletons', timeout_s=90.0)

@@ -25,6 +25,7 @@ def node(launch: Callable[..., Process], graph: Graph) -> Process:
     given = {f'outputs.{name}.enabled': 'true' for name in OUTPUTS}
     given |= {'volume.enabled': 'true', 'volume.horizon_s': '1.0', 'volume.voxel_m': '0.1'}
     given |= {'stale_after_s': '2.0', 'volume.stale_after_s': '1.9', 'stale_volumes_s': '2.5'}
+    given |= {'degradation.enabled': 'false'}  # however slow this machine is now
     options = [word for name, value in given.items() for word in ('-p', f'{name}:={value}')]
     process = launch('predictor_node', '--ros-args', *options)
     process.wait_for('predicting from /skeletons', timeout_s=120.0)
