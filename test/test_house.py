@@ -77,3 +77,17 @@ def test_shapes_are_checked_while_testing() -> None:
     SkeletonFrame('anna', 0, np.zeros((18, 3)), confidences)
     with pytest.raises(jaxtyping.TypeCheckError):
         SkeletonFrame('anna', 0, np.zeros((17, 3)), confidences)
+
+
+def test_cmake_installs_every_folder_that_setup_py_ships() -> None:
+    """Interfaces are installed by rosidl; what the demo leaves beside its bag is not shipped."""
+    setup, cmake = (ROOT / name for name in ('setup.py', 'CMakeLists.txt'))
+    line = re.search(r'^SHIPPED = \((.+)\)$', setup.read_text(encoding='utf-8'), re.MULTILINE)
+    assert line is not None
+    shipped = set(re.findall(r"'(\w+)'", line[1])) - {'msg', 'srv'}
+    text = cmake.read_text(encoding='utf-8')
+    loop = re.search(r'foreach\(_folder (.+)\)', text)
+    assert loop is not None
+    single = set(re.findall(r'DESTINATION share/\$\{PROJECT_NAME\}/(\w+)\)', text))
+    assert shipped == set(loop[1].split()) | single
+    assert 'demo' in shipped and (ROOT / 'demo' / 'demo.mcap').is_file()
