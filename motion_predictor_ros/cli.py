@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from motion_predictor_ros.ablation_command import add_ablate
+from motion_predictor_ros.adapt_command import add_adapt
 from motion_predictor_ros.compare_command import add_evaluate_compare
 from motion_predictor_ros.config import SOURCE_NAMES, PipelineConfig, read_parameter_file
 from motion_predictor_ros.density_commands import (
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     add_train_proportions(models)
     add_build_cache(commands)
     add_calibrate(commands)
+    add_adapt(commands)
     add_ablate(commands)
     add_trials(commands)
     bench = commands.add_parser('bench', help='measure what predictions and trainings cost')

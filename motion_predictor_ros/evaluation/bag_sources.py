@@ -6,7 +6,7 @@ observation it belongs to is known all the same.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from motion_predictor_ros.evaluation.bags import (
     topic_types,
 )
 from motion_predictor_ros.pipeline import Pipeline
+from motion_predictor_ros.skeleton.identity import Restart
 from motion_predictor_ros.skeleton.sources import SOURCES
 from motion_predictor_ros.skeleton.transforms import TransformTree
 
@@ -38,12 +39,19 @@ class RecordedSource:
     messages: Iterator[BagMessage]
 
 
-def open_source(bag: Path, topic: str, config: PipelineConfig, source: str = '') -> RecordedSource:
+def open_source(
+    bag: Path,
+    topic: str,
+    config: PipelineConfig,
+    source: str = '',
+    on_restart: Callable[[Restart], None] = lambda restart: None,
+) -> RecordedSource:
     """Find the source, load the pipeline for it, and give both.
 
     Args:
         topic: '' takes the only one that fits.
         source: '' takes the configured one if it is not native, else what the types say.
+        on_restart: Told whose history is void, while the pipeline observes.
 
     Raises:
         BagError: The bag cannot be read, or it is not clear what is meant.
@@ -55,7 +63,7 @@ def open_source(bag: Path, topic: str, config: PipelineConfig, source: str = '')
     tree = TransformTree(keep_s=np.inf)
     if config.fixed_frame and not config.extrinsic:
         _read_transforms(bag, tree)
-    pipeline = Pipeline.load(config, lookup=tree.lookup)
+    pipeline = Pipeline.load(config, lookup=tree.lookup, on_restart=on_restart)
     if name == 'tf':
         for each in read_messages(bag, ['/tf_static'], SOURCES['tf'].msgtype):
             pipeline.learn(each.message)

@@ -68,7 +68,7 @@ def calibrate(
     *,
     progress: bool = False,
 ) -> Calibration:
-    """Fit g on split `train` and take scores on split `val`.
+    """Fit g on split `train` and take scores on split `val`, of other people.
 
     Raises:
         ConfigError: No level can be certified, or a horizon is beyond the futures'.
@@ -79,6 +79,25 @@ def calibrate(
     shared = {clip.subject for clip in train.clips} & {clip.subject for clip in held_out.clips}
     if shared:
         raise DataError(f'subjects {sorted(shared)} are in train and val: none may be in both')
+    return calibrate_on(models, train, held_out, recipe, progress=progress)
+
+
+def calibrate_on(
+    models: Models,
+    train: Recordings,
+    held_out: Recordings,
+    recipe: CalibrationRecipe,
+    *,
+    progress: bool = False,
+) -> Calibration:
+    """Fit g on some recordings and take scores on others, whoever is in them.
+
+    Where the same people are in both, coverage is that of these people at other times.
+
+    Raises:
+        ConfigError: No level can be certified, or a horizon is beyond the futures'.
+        DataError: The recordings do not fit the models.
+    """
     longest = float(models.futures.horizons_s[-1])
     if max(recipe.horizons_s) > longest + 1e-6:
         raise ConfigError(f'horizons {recipe.horizons_s}: the futures end at {longest:.2f} s')
@@ -90,7 +109,7 @@ def calibrate(
     figures = {
         'held_out_subjects': len({clip.subject for clip in held_out.clips}),
         'scores': {f'{each.horizon_s}': len(each.factors) for each in horizons},
-        'attribution': list(recordings.attribution),
+        'attribution': list(held_out.attribution),
     }
     return Calibration('', models.bound, recipe.several, horizons, figures)
 
