@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the documents tell people to type exists: commands parse, targets and files are there.
+
+Every line of a fenced block in README.md and docs/ must be of a kind known here. What is checked:
+    motion-predictor ...   parsed by the real parser; `RUN` says which commands a test also runs
+    make TARGET [VAR=...]  target and variables are in the Makefile
+    ros2 launch ...        the launch file exists and declares the arguments; running needs ROS 2
+    parameter files        every name is the node's, every value within its range
+    ros2 run ...           the executable is in setup.py; running needs ROS 2
+    others                 listed in `NOT_RUN` with the reason
+"""
+
+import argparse
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from motion_predictor_ros.cli import _parser
+from motion_predictor_ros.config import read_parameter_file
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted([*ROOT.glob('*.md'), *ROOT.glob('docs/*.md'), *ROOT.glob('weights/*.md')])
+FENCED = [ROOT / 'README.md', *sorted(ROOT.glob('docs/*.md'))]
+
+NOT_RUN = {
+    'sudo apt': 'changes the machine',
+    'git clone': 'needs the network',
+    'pip install': 'changes the environment; the file it names must exist',
+    'cd ': 'needs a ROS 2 workspace',
+    'source ': 'needs ROS 2',
+    'ros2 topic': 'needs ROS 2 and a running node',
+    'ros2 param': 'needs ROS 2 and a running node',
+    'ros2 lifecycle': 'needs ROS 2 and a running node',
+    'ros2 service': 'needs ROS 2 and a running node',
+    'ros2 bag': 'needs ROS 2',
+    'colcon ': 'needs ROS 2',
+    'rosdep ': 'needs ROS 2',
+    'chromium ': 'needs Chromium',
+}
+"""How commands begin that no test can run, and why."""
+
+RUN = {
+    'demo': 'test_cli.py',
+    'adapt': 'evaluation/test_adapt.py',
+    'calibrate': 'evaluation/test_volume.py',
+    'build-cache': 'evaluation/test_stochastic.py',
+    'evaluate bag': 'test_cli.py',
+    'evaluate compare': 'evaluation/test_compare.py',
+    'evaluate cmu': 'evaluation/test_cmu.py',
+    'evaluate h36m': 'evaluation/test_licensed.py',
+    'evaluate 3dpw': 'evaluation/test_licensed.py',
+    'evaluate stochastic': 'evaluation/test_stochastic.py',
+    'evaluate volume': 'evaluation/test_volume.py',
+    'train motion-deq': 'training/test_datasets.py',
+    'train cache-flow': 'evaluation/test_stochastic.py',
+    'train conditional-vae': 'evaluation/test_stochastic.py',
+    'train latent-mixture': 'evaluation/test_stochastic.py',
+    'bench memory': 'evaluation/test_bench_memory.py',
+    'bench density': 'evaluation/test_bench_density.py',
+    'bench volume': 'evaluation/test_volume.py',
+    'ablate motion-deq': 'evaluation/test_ablation.py',
+    'ablate cache-flow': 'evaluation/test_ablation_cache_flow.py',
+    'trial cuts': 'ros/test_trials.py',
+    'trial restarts': 'ros/test_trials.py',
+    'trial replay-live': 'ros/test_trials.py',
+}
+"""Which test runs a command, on small data; the arguments of the others are parsed, no more."""
+
+_SPAN = re.compile(r'`([^`\n]+)`')
+_FENCE = re.compile(r'^ *```(\w*)\n(.*?)^ *```', re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r'\]\(([^)\s]+)\)')
+_FILE = re.compile(r'^[\w./-]+/[\w.-]+\.(?:md|py|yaml|png|mcap|msg|srv|npz|safetensors|html|js)$')
+_MADE_BY_COMMANDS = ('demo/report.html', 'demo/report.json', 'demo/scene.png', 'demo/live.mcap')
+_YOUR_OWN = ('smplh/', 'sequenceFiles/')
+_PLACES = ('', 'motion_predictor_ros', 'docs', 'weights', 'test')
+
+
+def fenced_lines(path: Path) -> list[str]:
+    """Return the commands of shell blocks, continued lines joined, comments left out."""
+    lines: list[str] = []
+    for kind, block in _FENCE.findall(path.read_text(encoding='utf-8')):
+        if kind == 'bash':
+            lines += block.replace('\\\n', ' ').splitlines()
+    return [each.strip() for each in lines if each.strip() and not each.strip().startswith('#')]
+
+
+def spans(path: Path) -> list[str]:
+    """Return code within the text."""
+    return _SPAN.findall(_FENCE.sub('', path.read_text(encoding='utf-8')))
+
+
+def parts(line: str) -> list[str]:
+    """Return what is joined by && or |, comments and environment left out."""
+    bare = re.sub(r'\s#\s.*$', '', line)
+    return [re.sub(r'^(?:\w+=\S+ )+', '', each.strip()) for each in re.split(r'&&|\|', bare)]
+
+
+def words_of(command: str) -> list[str]:
+    """Return the arguments of a documented motion-predictor command; what is optional is given."""
+    after = command.split('motion-predictor ', 1)[1]
+    after = re.sub(r'\[([^\]]*)\]', r'\1', after).replace('...', '')
+    return shlex.split(after)
+
+
+def leaves(
+    parser: argparse.ArgumentParser, name: str = ''
+) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Yield every command and its parser."""
+    inner = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    if not inner:
+        yield name, parser
+    for action in inner:
+        for word, each in action.choices.items():
+            yield from leaves(each, f'{name} {word}'.strip())
+
+
+def misread(command: str, *, whole: bool) -> str:
+    """Return why a documented command would not be understood; '' if it would.
+
+    Args:
+        whole: Whether required arguments must be there.
+    """
+    words = words_of(command)
+    known = dict(leaves(_parser()))
+    name = next((n for n in (' '.join(words[:2]), words[0]) if n in known), '')
+    if not name:
+        group = any(each.startswith(f'{words[0]} ') for each in known)
+        return '' if group and len(words) == 1 and not whole else f'no command {command!r}'
+    given = words[len(name.split()) :]
+    options = {flag: action for action in known[name]._actions for flag in action.option_strings}
+    for place, word in enumerate(given[1:], start=1):
+        action = options.get(given[place - 1])
+        if action is not None and re.fullmatch(r'[A-Z]+', word):
+            given[place] = _example(action, word)
+    try:
+        known[name].exit_on_error = False
+        _, unknown = known[name].parse_known_args(given)
+    except argparse.ArgumentError as error:
+        return str(error)
+    except SystemExit:
+        return f'required arguments are missing in {command!r}' if whole else ''
+    return f'{unknown} unknown to {name!r}' if unknown else ''
+
+
+def _example(action: argparse.Action, placeholder: str) -> str:
+    if action.choices:
+        return str(next(iter(action.choices)))
+    return '1' if action.type in (int, float) else placeholder
+
+
+def makefile_misses(command: str) -> list[str]:
+    """Return targets and variables of a `make ...` that the Makefile does not know."""
+    makefile = (ROOT / 'Makefile').read_text(encoding='utf-8')
+    targets = set(re.findall(r'^([a-z0-9-]+):', makefile, re.MULTILINE))
+    variables = set(re.findall(r'\$[({](?:or \$[({])?(\w+)', makefile))
+    variables |= set(re.findall(r'^(\w+) \?=', makefile, re.MULTILINE))
+    words = shlex.split(re.sub(r'[\[\]]', '', command))[1:]
+    named = [word.split('=')[0] for word in words if '=' in word]
+    return [word for word in words if '=' not in word and word not in targets] + [
+        name for name in named if name not in variables
+    ]
+
+
+def launch_misses(command: str) -> list[str]:
+    """Return what of a `ros2 launch` or `ros2 run` is not there."""
+    words = shlex.split(command)
+    if words[1] == 'run':
+        setup = (ROOT / 'setup.py').read_text(encoding='utf-8')
+        return [] if f"'{words[3]} = " in setup else [words[3]]
+    path = ROOT / 'launch' / words[3]
+    if not path.is_file():
+        return [words[3]]
+    text = path.read_text(encoding='utf-8')
+    given = [word.split(':=')[0] for word in words[4:]]
+    sides = re.sub(r'\{side\}', 'left', text) + re.sub(r'\{side\}', 'right', text)
+    return [name for name in given if not re.search(rf"'{name}'", sides)]
+
+
+def check(part: str) -> str:
+    """Return what is wrong with one command of a fenced block; '' if nothing is."""
+    if 'motion-predictor ' in part:
+        return misread(part, whole=True)
+    if 'motion_predictor_ros.cli ' in part:
+        return misread(part.replace('motion_predictor_ros.cli ', 'motion-predictor '), whole=True)
+    if part.startswith('make '):
+        return ', '.join(makefile_misses(part))
+    if part.startswith(('ros2 launch ', 'ros2 run ')):
+        return ', '.join(launch_misses(part))
+    if part.startswith(tuple(NOT_RUN)):
+        file = re.search(r'-r motion_predictor_ros/(\S+)', part)
+        return f'no {file[1]}' if file and not (ROOT / file[1]).is_file() else ''
+    return f'no test knows what {part!r} is'
+
+
+def file_misses(path: Path) -> list[str]:
+    """Return linked and named files of a document that do not exist."""
+    text = path.read_text(encoding='utf-8')
+    linked = [each for each in _LINK.findall(text) if not each.startswith(('http', '#'))]
+    gone = [each for each in linked if not (path.parent / each.split('#')[0]).exists()]
+    named = [each for each in spans(path) if _FILE.match(each) and 'runs/' not in each]
+    return gone + [each for each in named if not _is_there(each)]
+
+
+def _is_there(name: str) -> bool:
+    if name in _MADE_BY_COMMANDS or name.startswith(_YOUR_OWN) or re.search(r'[A-Z]{4}', name):
+        return True
+    return any((ROOT / place / name).exists() for place in _PLACES)
+
+
+@pytest.mark.parametrize('path', FENCED, ids=lambda path: path.name)
+def test_every_command_in_a_block_is_one_that_exists(path: Path) -> None:
+    wrong = [
+        f'{line}: {said}'
+        for line in fenced_lines(path)
+        for part in parts(line)
+        if (said := check(part))
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize('path', DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_named_in_the_text_exists(path: Path) -> None:
+    wrong = []
+    for span in spans(path):
+        if re.match(r'(\S*/)?motion-predictor \w', span):
+            wrong.append(misread(span, whole=False))
+        if re.match(r'make [a-z]', span):
+            wrong += makefile_misses(span)
+        if span.startswith('ros2 launch '):
+            wrong += launch_misses(span)
+    assert [each for each in wrong if each] == []
+
+
+@pytest.mark.parametrize('path', DOCUMENTS, ids=lambda path: path.name)
+def test_every_file_that_is_linked_or_named_exists(path: Path) -> None:
+    assert file_misses(path) == []
+
+
+def parameter_blocks(path: Path) -> list[str]:
+    """Return blocks that are ROS parameter files."""
+    blocks = [block for kind, block in _FENCE.findall(path.read_text('utf-8')) if kind == 'yaml']
+    return [block for block in blocks if 'ros__parameters' in block]
+
+
+def dotted(values: dict[str, Any], prefix: str = '') -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from dotted(value, f'{prefix}{name}.')
+        else:
+            yield f'{prefix}{name}'
+
+
+def unknown_parameters(block: str) -> set[str]:
+    """Return parameters that the node does not have."""
+    shipped = yaml.safe_load((ROOT / 'config' / 'predictor.yaml').read_text('utf-8'))
+    known = set(dotted(shipped['/**']['ros__parameters']))
+    return set(dotted(yaml.safe_load(block)['/**']['ros__parameters'])) - known
+
+
+@pytest.mark.parametrize('path', FENCED, ids=lambda path: path.name)
+def test_parameter_files_in_the_text_hold_what_the_node_takes(path: Path, tmp_path: Path) -> None:
+    for block in parameter_blocks(path):
+        file = tmp_path / 'people.yaml'
+        file.write_text(block)
+        assert not unknown_parameters(block)
+        read_parameter_file(file)
+
+
+def test_an_unknown_parameter_is_seen() -> None:
+    assert sum(len(parameter_blocks(path)) for path in FENCED) >= 1
+    assert unknown_parameters('/**: {ros__parameters: {volume: {enable: true}}}')
+    assert not unknown_parameters('/**: {ros__parameters: {volume.enabled: true}}')
+
+
+def test_what_does_not_exist_is_seen(tmp_path: Path) -> None:
+    assert check('.venv/bin/motion-predictor evaluate bag BAG [--source NAME] [--json]') == ''
+    assert "['--colour'] unknown" in check('motion-predictor evaluate bag BAG --colour')
+    assert 'required' in check('motion-predictor evaluate mocap --json')
+    assert 'invalid choice' in check('motion-predictor evaluate bag BAG --source kinect')
+    assert 'invalid int' in check('motion-predictor adapt --bag A --out B --steps many')
+    assert 'no command' in check('motion-predictor evaluate bags BAG')
+    assert misread('motion-predictor evaluate mocap', whole=False) == ''
+    assert misread('motion-predictor evaluate mokap', whole=False)
+    assert check('make golden') == '' and check('make gold') == 'gold'
+    assert check('make soak MINUTES=3') == '' and check('make soak HOURS=3') == 'HOURS'
+    launch = 'ros2 launch motion_predictor_ros'
+    assert check(f'{launch} two_cameras.launch.py left_input:=/a fixed_frame:=b') == ''
+    assert check(f'{launch} two_cameras.launch.py middle_input:=/a') == 'middle_input'
+    assert check(f'{launch} three_cameras.launch.py') == 'three_cameras.launch.py'
+    assert check('ros2 run motion_predictor_ros play_bags') == 'play_bags'
+    assert check('rm -rf /').startswith('no test knows')
+    document = tmp_path / 'x.md'
+    document.write_text('[a](gone.png) `docs/gone.md` `docs/data.md` [b](x.md)')
+    assert file_misses(document) == ['gone.png', 'docs/gone.md']
+
+
+def test_commands_are_run_by_the_tests_that_are_said_to() -> None:
+    assert {name for name, _ in leaves(_parser())} >= set(RUN)
+    for name, file in RUN.items():
+        text = (ROOT / 'test' / file).read_text(encoding='utf-8')
+        missing = [word for word in name.split() if f"'{word}'" not in text]
+        assert 'main([' in text and not missing, name
