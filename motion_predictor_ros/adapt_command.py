@@ -103,8 +103,18 @@ def _recordings(
     own = split_by_time(seen, names, (f'own recordings: {len(options.bag)} bags',))
     if options.also is None:
         return own, None, seen.lost_s
-    elsewhere = unsplit(people_in([options.also], '', config, '', rate_hz), names)
+    also = _as_recorded(config, options.also)
+    elsewhere = unsplit(people_in([options.also], '', also, '', rate_hz), names)
     return own, elsewhere, seen.lost_s
+
+
+def _as_recorded(config: PipelineConfig, bag: Path) -> PipelineConfig:
+    """Read a bag of our own messages in its own frame, whatever source the robot has."""
+    from motion_predictor_ros.evaluation.bag_sources import find_source
+
+    if find_source(bag)[0] != 'native':
+        return config
+    return dataclasses.replace(config, source='native', fixed_frame='', extrinsic='')
 
 
 def _write_parameters(

@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 import torch
 from cache_flow_models import TINY, write_cache_flow
+from evaluation.test_bag_sources import record as foreign_bag
+from evaluation.test_bag_sources import walk
 from models import write_weights
 from scenes import message, write_bag
 from skeleton.test_sources import BODY, POSE
 from walkers import SCHEDULE, walkers
 
+from motion_predictor_ros.adapt_command import _as_recorded
 from motion_predictor_ros.checkpoint import load_checkpoint
 from motion_predictor_ros.cli import main
 from motion_predictor_ros.config import (
@@ -263,6 +266,15 @@ def test_the_command_writes_parameters_with_which_the_pipeline_runs(
     assert 'markers: false' in Path(report['parameters']).read_text()
     assert main(['adapt', *arguments]) == 2
     assert 'exists already' in capsys.readouterr().err
+
+
+def test_a_bag_from_elsewhere_is_read_as_it_was_recorded(bag: Path, tmp_path: Path) -> None:
+    config = PipelineConfig(source='yolo', fixed_frame='map', extrinsic='0 0 1 0 0 0 1')
+    read = _as_recorded(config, bag)
+    assert (read.source, read.fixed_frame, read.extrinsic) == ('native', '', '')
+    assert (
+        _as_recorded(config, foreign_bag(tmp_path / 'yolo', walk('yolo', 'coco17')[:2])) == config
+    )
 
 
 def _few(self: Needs, *_: Any, **__: Any) -> None:
