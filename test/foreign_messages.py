@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages of other packages, by their documented fields, and people as each source tells them.
 
-The definitions are our own and hold what a decoder reads and what lies before it; real packages
-have more fields. Types go through rosbags' typestore, so bags hold real CDR bytes.
+The definitions are our own and hold what a decoder reads and what lies before it, or what is
+written; real packages have more fields. Types go through rosbags' typestore, so bags hold real
+CDR bytes.
 """
 
 from collections.abc import Callable
@@ -79,6 +80,29 @@ DEFINITIONS = {
         std_msgs/Header header
         uint32 frame_number
         mocap4r2_msgs/Marker[] markers
+    """,
+    'moveit_msgs/msg/CollisionObject': """
+        byte ADD=0
+        byte REMOVE=1
+        byte APPEND=2
+        byte MOVE=3
+        std_msgs/Header header
+        geometry_msgs/Pose pose
+        string id
+        shape_msgs/SolidPrimitive[] primitives
+        geometry_msgs/Pose[] primitive_poses
+        shape_msgs/Mesh[] meshes
+        geometry_msgs/Pose[] mesh_poses
+        shape_msgs/Plane[] planes
+        geometry_msgs/Pose[] plane_poses
+        string[] subframe_names
+        geometry_msgs/Pose[] subframe_poses
+        byte operation
+    """,
+    'nav2_msgs/msg/SpeedLimit': """
+        std_msgs/Header header
+        bool percentage
+        float64 speed_limit
     """,
     'tf2_msgs/msg/TFMessage': 'geometry_msgs/TransformStamped[] transforms',
 }

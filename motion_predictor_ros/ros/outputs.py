@@ -99,6 +99,11 @@ class Outputs:
         if self._planners is not None:
             self._planners.publish(volumes, scene.stamp_ns, scene.frame_id, age_s)
 
+    def withdraw(self) -> None:
+        """Take back what planners would keep though nothing is said any more."""
+        if self._planners is not None:
+            self._planners.withdraw()
+
     def close(self) -> None:
         """Take the publishers out of the graph."""
         if self._planners is not None:

@@ -75,6 +75,7 @@ class PlannerOutputs:
         self._heard_s = -np.inf
         self._outputs: list[tuple[_Rate, Output]] = []
         self._closers: list[Callable[[], Any]] = []
+        self._withdraw: list[Callable[[], Any]] = []
         try:
             self._set_up(lookup)
         except Exception:
@@ -104,11 +105,17 @@ class PlannerOutputs:
             if rate.due(moment_ns):
                 output(latest, age_s)
 
+    def withdraw(self) -> None:
+        """Take back what readers would keep for ever: objects in MoveIt's scene."""
+        for each in self._withdraw:
+            each()
+
     def close(self) -> None:
         """Take everything out of the graph, and objects out of MoveIt's scene."""
+        self.withdraw()
         for closer in reversed(self._closers):
             closer()
-        self._closers, self._outputs, self._latest = [], [], None
+        self._closers, self._withdraw, self._outputs, self._latest = [], [], [], None
 
     def _set_up(self, lookup: Lookup | None) -> None:
         config = self._config
@@ -205,7 +212,7 @@ class PlannerOutputs:
             for each in objects.clear(stamp_ns):
                 publisher.publish(each)
 
-        self._closers.append(clear)
+        self._withdraw.append(clear)
         self._outputs.append((_Rate(config.rate_hz), publish))
 
     def _add_speed_limit(self, lookup: Lookup | None) -> None:
@@ -232,9 +239,10 @@ class PlannerOutputs:
             publisher.publish(speed_limit_to_ros(kind, percent, *told))
 
         def watch() -> None:
-            if time.monotonic() - self._heard_s > self._stale_after_s:
-                now_ns = self._node.get_clock().now().nanoseconds
-                frame_id = self._latest.frame_id if self._latest is not None else ''
+            now_ns = self._node.get_clock().now().nanoseconds  # 0: simulated time has not begun
+            if now_ns and time.monotonic() - self._heard_s > self._stale_after_s:
+                latest = self._latest
+                frame_id = config.robot_frame if latest is None else latest.frame_id
                 publisher.publish(speed_limit_to_ros(kind, config.slow_percent, now_ns, frame_id))
 
         timer = self._node.create_timer(

@@ -130,6 +130,8 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and forget everybody."""
         self._stop()
+        if self._outputs is not None:
+            self._outputs.withdraw()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -4,7 +4,7 @@
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +62,9 @@ def processes(
     folder = tmp_path_factory.mktemp('processes')
     started: list[Process] = []
 
-    def start(command: Sequence[str]) -> Process:
-        started.append(Process(command, folder / f'{len(started)}.log', graph.domain))
+    def start(command: Sequence[str], changes: Mapping[str, str] = {}) -> Process:
+        log = folder / f'{len(started)}.log'
+        started.append(Process(command, log, graph.domain, changes))
         return started[-1]
 
     yield start

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build the message packages that no wheel holds, from the definitions of `foreign_messages`.
 
-One CMake run for all of them, with the C generators alone: what rclpy and Fast DDS need.
+One CMake run for all of them, with the C generators alone: what rclpy and Fast DDS need. Fast DDS
+wants introspection beside its own type support, or nothing of the type can be created. Both are
+looked up by name while a program runs, so its environment must have their folder in
+LD_LIBRARY_PATH, beside what is there already, before it starts.
 """
 
 import hashlib
@@ -14,6 +17,7 @@ from pathlib import Path
 
 from foreign_messages import DEFINITIONS
 
+_TESTS = Path(__file__).parents[1]
 PACKAGES = sorted({name.partition('/')[0] for name in DEFINITIONS})
 _ALL = """
 cmake_minimum_required(VERSION 3.20)
@@ -24,11 +28,11 @@ endforeach()
 """
 _ONE = """
 project({package})
-foreach(wanted ament_cmake rosidl_default_generators std_msgs geometry_msgs)
+foreach(wanted ament_cmake rosidl_default_generators std_msgs geometry_msgs shape_msgs)
   find_package(${{wanted}} REQUIRED)
 endforeach()
-list(FILTER AMENT_EXTENSIONS_rosidl_generate_idl_interfaces EXCLUDE REGEX "_cpp:|introspection")
-rosidl_generate_interfaces({package} {files} DEPENDENCIES std_msgs geometry_msgs)
+list(FILTER AMENT_EXTENSIONS_rosidl_generate_idl_interfaces EXCLUDE REGEX "_cpp:")
+rosidl_generate_interfaces({package} {files} DEPENDENCIES std_msgs geometry_msgs shape_msgs)
 ament_package()
 """
 _MANIFEST = """<?xml version="1.0"?>
@@ -36,15 +40,15 @@ _MANIFEST = """<?xml version="1.0"?>
   <name>{package}</name><version>0.0.0</version><description>for tests</description>
   <maintainer email="nobody@example.com">nobody</maintainer><license>Apache-2.0</license>
   <buildtool_depend>ament_cmake</buildtool_depend>
-  <depend>std_msgs</depend><depend>geometry_msgs</depend>
+  <depend>std_msgs</depend><depend>geometry_msgs</depend><depend>shape_msgs</depend>
   <member_of_group>rosidl_interface_packages</member_of_group>
   <export><build_type>ament_cmake</build_type></export>
 </package>
 """
 
 
-def build(cache: Path) -> str:
-    """Build into a folder of `cache`, unless that was done; return where Python finds them."""
+def build(cache: Path) -> dict[str, str]:
+    """Build into a folder of `cache`, unless that was done; return the environment to use it."""
     made_of = f'{_ONE}{_MANIFEST}{sorted(DEFINITIONS.items())}{sys.prefix}{sys.version}'
     prefix = cache / hashlib.sha256(made_of.encode()).hexdigest()[:16]
     if not (prefix / 'complete').exists():
@@ -53,7 +57,11 @@ def build(cache: Path) -> str:
         _build(cache / 'build', prefix)
         (prefix / 'complete').touch()
     modules = f'{prefix}/lib/python{sysconfig.get_python_version()}/site-packages'
-    return modules
+    found = {'PYTHONPATH': f'{modules}{os.pathsep}{_TESTS}', 'LD_LIBRARY_PATH': f'{prefix}/lib'}
+    return {
+        name: os.pathsep.join([first, *filter(None, [os.environ.get(name)])])
+        for name, first in found.items()
+    }
 
 
 def _build(folder: Path, prefix: Path) -> None:
@@ -64,9 +72,7 @@ def _build(folder: Path, prefix: Path) -> None:
     venv = sys.prefix
     environment = {**os.environ, 'AMENT_PREFIX_PATH': venv, 'CMAKE_PREFIX_PATH': venv}
     environment |= {'VIRTUAL_ENV': venv, 'PATH': f'{venv}/bin:{os.environ["PATH"]}'}
-    environment['STATIC_ROSIDL_TYPESUPPORT_C'] = 'rosidl_typesupport_fastrtps_c'
-    options = [f'-DCMAKE_INSTALL_PREFIX={prefix}', f'-DCMAKE_INSTALL_RPATH={prefix}/lib']
-    options += [f'-DPython3_EXECUTABLE={sys.executable}']
+    options = [f'-DCMAKE_INSTALL_PREFIX={prefix}', f'-DPython3_EXECUTABLE={sys.executable}']
     _run(['cmake', '-S', '.', '-B', 'out', '-DBUILD_TESTING=OFF', *options], folder, environment)
     _run(['cmake', '--build', 'out', '--target', 'install', '-j2'], folder, environment)
     shutil.rmtree(folder)

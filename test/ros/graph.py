@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +74,10 @@ def stamp_ns(message: Any) -> int:
 class Process:
     """One of our executables in a process of its own; what it says goes to a file."""
 
-    def __init__(self, command: Sequence[str], log: Path, domain: int) -> None:
-        env = {**os.environ, 'ROS_DOMAIN_ID': str(domain), 'PYTHONUNBUFFERED': '1'}
+    def __init__(
+        self, command: Sequence[str], log: Path, domain: int, changes: Mapping[str, str]
+    ) -> None:
+        env = {**os.environ, 'ROS_DOMAIN_ID': str(domain), 'PYTHONUNBUFFERED': '1', **changes}
         self._log = log
         with log.open('w') as file:
             self._popen = subprocess.Popen(command, stdout=file, stderr=file, env=env)
@@ -88,7 +90,7 @@ class Process:
     def alive(self) -> bool:
         return self._popen.poll() is None
 
-    def wait_for(self, text: str, timeout_s: float = 30.0) -> None:
+    def wait_for(self, text: str, timeout_s: float = 120.0) -> None:
         end_s = time.monotonic() + timeout_s
         while text not in self.output:
             assert self.alive, f'ended before saying {text!r}:\n{self.output}'
