@@ -9,16 +9,26 @@ from cache_flow_models import write_density
 from models import write_weights
 from scenes import message, pose, stream
 
-from motion_predictor_ros.config import DensityConfig, PipelineConfig, PredictionConfig
+from motion_predictor_ros.config import (
+    DensityConfig,
+    InputConfig,
+    PipelineConfig,
+    PredictionConfig,
+    ScoreConfig,
+)
 from motion_predictor_ros.errors import BagError
 from motion_predictor_ros.evaluation.baselines import constant_velocity, repeat_last
 from motion_predictor_ros.evaluation.density_picture import draw_density, project
+from motion_predictor_ros.evaluation.live_scorer import LiveScorer
 from motion_predictor_ros.evaluation.metrics import mean_joint_error, mpjpe_mm, report_frames
 from motion_predictor_ros.evaluation.picture import draw_scene
 from motion_predictor_ros.evaluation.replay import Replay, replay, score
 from motion_predictor_ros.evaluation.report import bag_report
 from motion_predictor_ros.pipeline import Pipeline
+from motion_predictor_ros.skeleton.frame import Validity
+from motion_predictor_ros.skeleton.intake import Intake
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.volume.body import BodyShape
 
 HORIZONS_S = 0.04 * np.arange(1, 26)
 NO_DENSITY = DensityConfig(enabled='never')
@@ -67,6 +77,30 @@ def test_truth_is_what_the_person_does_later(played: Replay) -> None:
         np.testing.assert_allclose(case.truth, later, atol=1e-3)
         still = mean_joint_error(np.repeat([pose(at_s, person)], 25, 0), later)
         np.testing.assert_allclose(case.errors['repeat_last'], still, atol=1e-3)
+
+
+def test_a_live_scorer_finds_what_a_replay_finds(played: Replay) -> None:
+    layout = SkeletonLayout.load('body18')
+    intake, scorer = (
+        Intake(InputConfig(), layout),
+        LiveScorer(BodyShape.load('body18'), ScoreConfig(rate_hz=100.0)),
+    )
+    scenes = {scene.stamp_ns: scene for _, scene in played.scenes}
+    for each in stream(0.0, 4.0, 'ann', 'bob'):
+        arrival = intake.take(each)
+        assert arrival is not None
+        scorer.observe(arrival)
+        if arrival.observation.stamp_ns in scenes:
+            scorer.predict(scenes[arrival.observation.stamp_ns])
+    live = scorer.score()
+    due_ns = live.stamp_ns - round(1.25e9)  # a second's truth, and what interpolation needs
+    errors = [
+        case.errors['motion_deq']
+        for case in score(played)
+        if case.prediction.validity == Validity.OK and case.prediction.stamp_ns <= due_ns
+    ]
+    assert live.predictions == len(errors) > 50
+    np.testing.assert_allclose(live.mpjpe_m, np.mean(errors, axis=0), rtol=1e-12)
 
 
 def test_only_predictions_whose_whole_future_was_seen_are_scored(weights: Path) -> None:
