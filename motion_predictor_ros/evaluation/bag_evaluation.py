@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a bag to its report: read, replay, score, show."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from tqdm import tqdm
 
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.density.predictor import CacheFlowPredictor
+from motion_predictor_ros.errors import MotionPredictorError
 from motion_predictor_ros.evaluation.archive import Archive
 from motion_predictor_ros.evaluation.bag_sources import open_source
 from motion_predictor_ros.evaluation.density_picture import draw_density
@@ -17,7 +19,11 @@ from motion_predictor_ros.evaluation.html_report import write_html
 from motion_predictor_ros.evaluation.picture import draw_scene
 from motion_predictor_ros.evaluation.replay import Case, Replay, replay, score
 from motion_predictor_ros.evaluation.report import bag_report, print_bag_report, write_json
+from motion_predictor_ros.share import is_shipped
+from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.volume.body import BodyShape
+from motion_predictor_ros.volume.calibration import Bound, load_calibration
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,13 @@ class BagEvaluation:
         """Write report.json, scene.png and, with a density model, density.png."""
         write_json(self.report, out / 'report.json')
         horizons_s = self.played.scenes[0][1].horizons_s
-        draw_scene(self.cases, horizons_s, self.layout, out / 'scene.png')
+        calibrated = {
+            (each.stamp_ns, each.person_id): each
+            for told in self.played.volumes.values()
+            for each in told
+            if each.validity is Validity.OK
+        }
+        draw_scene(self.cases, horizons_s, self.layout, out / 'scene.png', calibrated)
         if self.density is not None:
             self._draw_density(self.density, out / 'density.png')
 
@@ -65,6 +77,25 @@ class BagEvaluation:
         print_bag_report(self.report, console)
 
 
+def with_volumes(config: PipelineConfig) -> tuple[PipelineConfig, str]:
+    """Turn volumes on if the models in use have a calibration; else say why not.
+
+    What a parameter file turned on stays on: if that cannot be, loading the pipeline says so.
+    """
+    density, volume = config.density, config.volume
+    if volume.enabled:
+        return config, ''
+    if density.enabled == 'never' or not is_shipped(density.weights, 'weights', '.safetensors'):
+        return config, 'no volumes: they need a density model'
+    try:
+        bound = Bound.of(density.weights, density.cache, config.prediction.weights)
+        load_calibration(volume.calibration, bound).until(volume.horizon_s).radius(volume.level)
+        BodyShape.load(config.skeleton.layout)
+    except MotionPredictorError as error:
+        return config, f'no volumes: {error}'
+    return dataclasses.replace(config, volume=dataclasses.replace(volume, enabled=True)), ''
+
+
 def evaluate_bag(
     bag: Path, topic: str, config: PipelineConfig, source: str = '', *, progress: bool = False
 ) -> BagEvaluation:
@@ -83,6 +114,7 @@ def evaluate_bag(
     played = replay(bar, pipeline)
     cases = score(played)
     layout = SkeletonLayout.load(config.skeleton.layout)
-    report = bag_report(played, cases)
+    shape = BodyShape.load(config.skeleton.layout) if played.volumes else None
+    report = bag_report(played, cases, shape and (shape, config.volume.every))
     up = config.skeleton.up
     return BagEvaluation(played, cases, layout, pipeline.density, report, bag, up)

@@ -65,6 +65,52 @@ def coverage_chart(shares: Mapping[str, Mapping[str, float]]) -> str:
     return _svg(draw, (4.6, 3.6))
 
 
+def reliability_chart(voxels: Mapping[str, Any]) -> str:
+    """Draw how often bodies were in voxels, against how likely that was said to be."""
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], color='#8d8d8d', linestyle=':', label='as it should be')
+        ramp = matplotlib.colormaps['YlGn']
+        for place, (end, found) in enumerate(voxels.items(), 1):
+            curve = found['reliability']
+            axes.plot(
+                [each['predicted'] for each in curve],
+                [each['observed'] for each in curve],
+                'o-',
+                color=ramp(0.3 + 0.7 * place / len(voxels)),
+                markersize=3,
+                label=f'window until {end} s',
+            )
+        axes.set_xlabel('predicted probability of a voxel')
+        axes.set_ylabel('share of voxels with a body part')
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize=8)
+
+    return _svg(draw, (4.6, 3.6))
+
+
+def latency_chart(played: Replay) -> str:
+    """Draw how long each stage takes when it is due, and the whole step."""
+    spent_ms = {**played.stages_ms, 'whole step': played.step_ms}
+
+    def draw(axes: Axes) -> None:
+        places = range(len(spent_ms), 0, -1)
+        for place, times_ms in zip(places, spent_ms.values(), strict=True):
+            low, median, high, slow = np.percentile(times_ms, (5, 50, 95, 99))
+            axes.barh(place, high - low, left=low, height=0.5, color='#a3b8cc')
+            axes.plot([median] * 2, [place - 0.25, place + 0.25], color='#111111', linewidth=2)
+            axes.plot(slow, place, 'o', color='#d1495b', markersize=4)
+        axes.set_yticks(places, list(spent_ms))
+        axes.set_xscale('log')
+        axes.xaxis.set_major_formatter('{x:g}')
+        axes.set_xlabel('[ms]; bar: 5th to 95th percentile, line: median, dot: 99th percentile')
+        axes.grid(alpha=0.3, axis='x')
+
+    return _svg(draw, (7.2, 0.9 + 0.35 * len(spent_ms)))
+
+
 def solver_chart(played: Replay) -> str:
     """Draw how many steps the solver took, from a person's last solution and from nothing."""
     people = [person for _, scene in played.scenes for person in scene.people]

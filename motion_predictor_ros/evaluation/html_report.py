@@ -16,12 +16,15 @@ from motion_predictor_ros.evaluation.charts import (
     MAX_PEOPLE,
     coverage_chart,
     errors_chart,
+    latency_chart,
+    reliability_chart,
     solver_chart,
     timeline_chart,
 )
 from motion_predictor_ros.evaluation.replay import Case, Replay
 from motion_predictor_ros.evaluation.replay_data import pack_replay
-from motion_predictor_ros.evaluation.report import METHODS
+from motion_predictor_ros.evaluation.report import METHODS, VOLUME_HEADS, volumes_line
+from motion_predictor_ros.evaluation.volume_scores import volume_rows
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 
@@ -50,7 +53,7 @@ def write_html(
         sections='\n'.join(_sections(report, played, cases)),
         # No id may end the script element early.
         replay=json.dumps(replay, separators=(',', ':')).replace('<', r'\u003c'),
-        script=_part('replay.js'),
+        script=_part('volumes.js') + _part('replay.js'),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding='utf-8')
@@ -77,7 +80,10 @@ def _sections(report: Mapping[str, Any], played: Replay, cases: list[Case]) -> I
         yield '<h2>Are the covariances right?</h2>'
         yield _note('Above the diagonal: errors are smaller than was said; below: larger.')
         yield coverage_chart(report['coverage'])
+    if 'volumes' in report:
+        yield from _volumes(report['volumes'])
     yield '<h2>Latency</h2>'
+    yield latency_chart(played)
     yield _latency_table(report)
     yield '<h2>Solver steps, warm and cold</h2>'
     yield solver_chart(played)
@@ -91,6 +97,19 @@ def _sections(report: Mapping[str, Any], played: Replay, cases: list[Case]) -> I
     yield _breakdown_table('person', {name: own['mpjpe_mm'] for name, own in people.items()})
     yield '<h2>Error by joint</h2>'
     yield _breakdown_table('joint', report['joints'])
+
+
+def _volumes(volumes: Mapping[str, Any]) -> Iterable[str]:
+    yield '<h2>Do people stay in the space to keep free?</h2>'
+    if volumes['times']:
+        aim = f'{100 * volumes["level"]:.0f} % was aimed at, jointly until'
+        yield _note(f'{aim} {volumes["horizon_s"]:g} s, for people like those of the calibration.')
+        yield _table(VOLUME_HEADS, volume_rows(volumes))
+    yield _note(volumes_line(volumes))
+    if volumes['voxels']:
+        yield '<h2>Are the probabilities of voxels right?</h2>'
+        yield _note('Above the diagonal: bodies were there more often than was said.')
+        yield reliability_chart(volumes['voxels'])
 
 
 def _note(text: str) -> str:
@@ -138,7 +157,8 @@ def _breakdown_table(what: str, parts: Mapping[str, Mapping[str, Mapping[str, fl
 
 
 def _latency_table(report: Mapping[str, Any]) -> str:
-    timed = {'whole step, in the replay': report['latency_ms']}
+    timed = {f'{stage}, when due': ms for stage, ms in report['stages_ms'].items()}
+    timed['whole step, in the replay'] = report['latency_ms']
     if 'live' in report:
         timed['observation to published answer, live node'] = report['live']['age_ms']
     rows = [[name, f'{ms["p50"]:.1f}', f'{ms["p99"]:.1f}'] for name, ms in timed.items()]

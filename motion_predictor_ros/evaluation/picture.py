@@ -2,9 +2,11 @@
 """Draw people, their predicted ghosts and the truth, with the error curves below.
 
 Each person is shown at the moment whose error at the last horizon is that person's median: neither
-the best nor the worst.
+the best nor the worst; of the moments with a calibrated volume where there are any. Then likely
+voxels stand around the ghosts, and the space to keep free is shown from above.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,19 @@ import matplotlib
 import numpy as np
 from jaxtyping import Float64
 
+from motion_predictor_ros.evaluation.kept_volumes import KeptVolume
 from motion_predictor_ros.evaluation.replay import Case
 from motion_predictor_ros.evaluation.report import METHODS
+from motion_predictor_ros.evaluation.volume_picture import (
+    LEAST_P,
+    draw_footprints,
+    draw_voxels,
+)
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 matplotlib.use('Agg')
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
@@ -25,6 +34,11 @@ _GHOSTS_S = (0.2, 0.4, 0.6, 0.8, 1.0)
 _CAPTION = (
     'above, black: seen now; orange to purple: predicted 0.2 to 1.0 s ahead; '
     'dashed: where the person really was after 1.0 s'
+)
+_VOLUMES = (
+    'green: a body part is there {from_s:g} to {to_s:g} s ahead with at least '
+    f'{100 * LEAST_P:.0f} %; '
+    'from above, dark to light: to be kept free within {ends} s ({level:.0f} %)'
 )
 _COLOURS = {'motion_deq': '#d1495b', 'constant_velocity': '#5b8e7d', 'repeat_last': '#8d8d8d'}
 
@@ -34,34 +48,80 @@ def draw_scene(
     horizons_s: Float64[np.ndarray, ' horizon'],
     layout: SkeletonLayout,
     path: Path,
+    volumes: Mapping[tuple[int, str], KeptVolume] | None = None,
     columns: int = 4,
 ) -> None:
-    """Write a PNG of the first `columns` people and the errors by horizon."""
+    """Write a PNG of the first `columns` people and the errors by horizon.
+
+    Args:
+        volumes: Those that are calibrated, by stamp and person.
+    """
     people: dict[str, list[Case]] = {}
     for case in cases:
         people.setdefault(case.prediction.person_id, []).append(case)
-    chosen = list(people)[:columns]
-    figure = Figure(figsize=(3.4 * max(len(chosen), 2), 6.0), facecolor='white')
-    grid = figure.add_gridspec(2, len(chosen), height_ratios=[1.9, 1.0], hspace=0.04)
-    for place, name in enumerate(chosen):
+    told = volumes or {}
+    shown = [_median_case(own, told) for own in list(people.values())[:columns]]
+    around = [told.get(_key(case)) for case in shown]
+    with_volumes = any(around)
+    figure = Figure(
+        figsize=(3.4 * max(len(shown), 2), 8.9 if with_volumes else 6.0), facecolor='white'
+    )
+    ratios = [1.9, 1.6, 1.0] if with_volumes else [1.9, 1.0]
+    grid = figure.add_gridspec(len(ratios), len(shown), height_ratios=ratios, hspace=0.08)
+    for place, (case, volume) in enumerate(zip(shown, around, strict=True)):
         axes = figure.add_subplot(grid[0, place], projection='3d')
-        _draw_person(axes, _median_case(people[name]), horizons_s, layout)
-        axes.set_title(name, fontsize=11)
-    below = figure.add_subplot(grid[1, :])
+        quads = np.zeros((0, 4, 3))
+        if volume is not None:
+            quads = draw_voxels(axes, volume)
+            _draw_from_above(figure.add_subplot(grid[1, place]), case, volume, layout)
+        points = _draw_person(axes, case, horizons_s, layout)
+        _frame_view(axes, np.concatenate([points, quads.reshape(-1, 3)]))
+        axes.set_title(case.prediction.person_id, fontsize=11)
+    below = figure.add_subplot(grid[-1, :])
     draw_errors(below, cases, horizons_s)
-    below.set_title(_CAPTION, fontsize=9, loc='left')
+    below.set_title(_caption(around), fontsize=9, loc='left')
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, bbox_inches='tight', metadata={'Software': None})
 
 
-def _median_case(cases: list[Case]) -> Case:
-    ranked = sorted(cases, key=lambda case: float(case.errors['motion_deq'][-1]))
+def _caption(around: list[KeptVolume | None]) -> str:
+    volume = next(filter(None, around), None)
+    if volume is None:
+        return _CAPTION
+    last, ends = volume.windows[-1], ', '.join(f'{each.end_s:g}' for each in volume.windows)
+    told = _VOLUMES.format(
+        from_s=last.start_s, to_s=last.end_s, ends=ends, level=100 * volume.level
+    )
+    return f'{_CAPTION}\n{told}'
+
+
+def _draw_from_above(axes: Axes, case: Case, volume: KeptVolume, layout: SkeletonLayout) -> None:
+    window = case.prediction.window
+    assert window is not None
+    draw_footprints(axes, volume)
+    bones = np.array(layout.bones)
+    for first, second in bones:
+        axes.plot(*case.truth[-1][[first, second], :2].T, color='#444444', lw=1.0, ls='--')
+        axes.plot(*window.positions[-1][[first, second], :2].T, color='black', lw=1.6)
+    axes.set_aspect('equal')
+    axes.tick_params(labelsize=7)
+    axes.set_xlabel('[m]', fontsize=7)
+
+
+def _key(case: Case) -> tuple[int, str]:
+    return case.prediction.stamp_ns, case.prediction.person_id
+
+
+def _median_case(cases: list[Case], volumes: Mapping[tuple[int, str], KeptVolume]) -> Case:
+    preferred = [case for case in cases if _key(case) in volumes] or cases
+    ranked = sorted(preferred, key=lambda case: float(case.errors['motion_deq'][-1]))
     return ranked[len(ranked) // 2]
 
 
 def _draw_person(
     axes: Any, case: Case, horizons_s: Float64[np.ndarray, ' horizon'], layout: SkeletonLayout
-) -> None:
+) -> Float64[np.ndarray, 'point xyz=3']:
+    """Draw what was seen, predicted and true; return the points that the view must hold."""
     window, future = case.prediction.window, case.prediction.positions
     assert window is not None and future is not None
     bones = np.array(layout.bones)
@@ -78,9 +138,7 @@ def _draw_person(
     axes.add_collection3d(
         Line3DCollection(window.positions[-1][bones], colors='black', linewidths=2.4)
     )
-    _frame_view(
-        axes, np.concatenate([future.reshape(-1, 3), case.truth[-1], window.positions[-1]])
-    )
+    return np.concatenate([future.reshape(-1, 3), case.truth[-1], window.positions[-1]])
 
 
 def _frame_view(axes: Any, points: Float64[np.ndarray, 'point xyz=3']) -> None:

@@ -18,10 +18,12 @@ from jaxtyping import Float64
 from motion_predictor_ros.density.futures import Futures
 from motion_predictor_ros.evaluation.bags import BagMessage
 from motion_predictor_ros.evaluation.baselines import BASELINES
+from motion_predictor_ros.evaluation.kept_volumes import KeptVolume, VolumeKeeper
 from motion_predictor_ros.evaluation.metrics import mean_joint_error
 from motion_predictor_ros.evaluation.track import Track
 from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
+from motion_predictor_ros.stage_times import STAGES
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,10 @@ class Replay:
     Attributes:
         tracks: By how often time had jumped back before, and person id.
         futures: What else people may do, thinned as it is published, by resets and stamp.
-        step_ms: Time each `Pipeline.step` took; all that differs between two replays.
+        step_ms: Time each `Pipeline.step` took; with `stages_ms` all that differs between two
+            replays.
+        volumes: The space to keep free, by resets and stamp.
+        stages_ms: Time each stage took, whenever it was due.
     """
 
     scenes: tuple[tuple[int, ScenePrediction], ...]
@@ -40,6 +45,8 @@ class Replay:
     frames: int
     drops: Counter[str]
     futures: dict[tuple[int, int], Futures] = field(default_factory=dict)
+    volumes: dict[tuple[int, int], tuple[KeptVolume, ...]] = field(default_factory=dict)
+    stages_ms: dict[str, Float64[np.ndarray, ' step']] = field(default_factory=dict)
 
 
 def replay(messages: Iterable[Any], pipeline: Pipeline) -> Replay:
@@ -48,6 +55,8 @@ def replay(messages: Iterable[Any], pipeline: Pipeline) -> Replay:
     tracks: dict[tuple[int, str], Track] = {}
     futures: dict[tuple[int, int], Futures] = {}
     step_ms: list[float] = []
+    stages_ms: dict[str, list[float]] = {}
+    keeper = VolumeKeeper()
     for each in messages:
         recorded = isinstance(each, BagMessage)
         message, received_ns = (each.message, each.stamp_ns) if recorded else (each, 0)
@@ -60,11 +69,21 @@ def replay(messages: Iterable[Any], pipeline: Pipeline) -> Replay:
         if scene is None:
             continue
         scenes.append((pipeline.resets, scene.prediction))
+        for stage, spent_ms in pipeline.times.last_ms.items():
+            stages_ms.setdefault(stage, []).append(spent_ms)
+        keeper.take(pipeline.resets, scene.volumes or ())
         if scene.futures is not None:
             futures[pipeline.resets, scene.prediction.stamp_ns] = scene.futures.thinned()
-    times = np.array(step_ms, dtype=np.float64)
-    drops = Counter(pipeline.drops)
-    return Replay(tuple(scenes), tracks, times, len(step_ms), drops, futures)
+    return Replay(
+        tuple(scenes),
+        tracks,
+        np.array(step_ms, dtype=np.float64),
+        len(step_ms),
+        Counter(pipeline.drops),
+        futures,
+        keeper.kept,
+        {stage: np.array(stages_ms[stage]) for stage in STAGES if stage in stages_ms},
+    )
 
 
 @dataclass(frozen=True)

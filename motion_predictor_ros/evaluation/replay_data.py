@@ -4,9 +4,8 @@
 Everything is one JSON object. Long arrays are base64 of little-endian integers: positions are
 int16 multiples of `step_m` (a millimetre unless people walk further than 65 m) around `origin_m`,
 with `UNKNOWN` where a joint was not seen or nothing was predicted. Arrays of a person have one row
-per scene the person is in (`scenes`, places in `times_ms`): what else is said of people goes
-beside `ghosts`, with the same rows; what is said of the whole scene beside `times_ms`.
-page/replay.js reads it.
+per scene the person is in (`scenes`, places in `times_ms`). What comes less often has scenes of
+its own: `futures` of a person, and `volumes` (volume_data.py). page/replay.js reads it.
 """
 
 import base64
@@ -21,6 +20,14 @@ from matplotlib.colors import to_hex
 
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.evaluation.replay import Replay
+from motion_predictor_ros.evaluation.volume_data import (
+    FUTURES,
+    FUTURES_S,
+    ShownFutures,
+    future_colours,
+    pack_volumes,
+    shown_futures,
+)
 from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
 from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
@@ -49,14 +56,15 @@ def pack_replay(played: Replay, layout: SkeletonLayout, up: str) -> dict[str, An
     horizons_s = played.scenes[0][1].horizons_s
     frames = _ghost_frames(horizons_s)
     every = _thinning(played, times_ms, len(layout.joint_names) * (1 + len(frames)))
-    people = _rows(played, every)
-    origin, step_m = _grid(people, frames)
+    people, futures = _rows(played, every), shown_futures(played, every)
+    origin, step_m = _grid(people, frames, futures)
+    upwards = UPWARDS.get(up, UPWARDS['z'])
     ramp = colormaps['plasma_r'](0.25 + 0.5 * np.arange(1, len(frames) + 1) / len(frames))
     kept = times_ms[::every]
     return {
         'joints': list(layout.joint_names),
         'bones': [list(bone) for bone in layout.bones],
-        'up': UPWARDS.get(up, UPWARDS['z']).tolist(),
+        'up': upwards.tolist(),
         'validities': [validity.name for validity in Validity],
         'ghosts_s': [round(float(horizons_s[frame]), 6) for frame in frames],
         'ghost_colours': [to_hex(colour) for colour in ramp],
@@ -66,9 +74,12 @@ def pack_replay(played: Replay, layout: SkeletonLayout, up: str) -> dict[str, An
         'interval_ms': float(np.median(np.diff(kept))) if len(kept) > 1 else 0.0,
         'times_ms': _text(kept, '<i4'),
         'people': [
-            _pack_person(person, rows, frames, origin, step_m)
-            for (_, person), rows in people.items()
+            _pack_person(key, rows, frames, origin, step_m, futures.get(key))
+            for key, rows in people.items()
         ],
+        'futures_s': FUTURES_S,
+        'future_colours': future_colours(FUTURES) if futures else [],
+        'volumes': pack_volumes(played, times_ms, every, upwards),
     }
 
 
@@ -120,7 +131,9 @@ def _ghosts(row: _Row, frames: list[int]) -> Float64[np.ndarray, 'ghost joint xy
 
 
 def _grid(
-    people: dict[tuple[int, str], list[_Row]], frames: list[int]
+    people: dict[tuple[int, str], list[_Row]],
+    frames: list[int],
+    futures: dict[tuple[int, str], ShownFutures],
 ) -> tuple[Float64[np.ndarray, ' xyz=3'], float]:
     """Return the middle of everything and the step that reaches its ends [m]."""
     extremes = [
@@ -129,28 +142,34 @@ def _grid(
         for row in rows
         for points in (row[1], _ghosts(row, frames).reshape(-1, 3))
     ]
+    extremes += [each.positions.reshape(-1, 3) for each in futures.values()]
     everything = np.concatenate(extremes)
     low, high = np.nanmin(everything, axis=0), np.nanmax(everything, axis=0)
     return (low + high) / 2, max(0.001, float((high - low).max()) / 2 / 32767)
 
 
 def _pack_person(
-    person: str,
+    key: tuple[int, str],
     rows: list[_Row],
     frames: list[int],
     origin: Float64[np.ndarray, ' xyz=3'],
     step_m: float,
+    futures: ShownFutures | None,
 ) -> dict[str, Any]:
-    def quantised(points: list[np.ndarray]) -> str:
-        steps = np.round((np.array(points) - origin) / step_m)
+    def quantised(points: np.ndarray) -> str:
+        steps = np.round((points - origin) / step_m)
         return _text(np.where(np.isnan(steps), UNKNOWN, steps), '<i2')
 
+    own = futures or ShownFutures([], np.zeros((0, 0, len(rows[0][1]), 3)))
     return {
-        'id': person,
+        'id': key[1],
+        'key': f'{key[0]}/{key[1]}',
         'scenes': _text(np.array([place for place, _, _ in rows]), '<i4'),
         'validity': _text(np.array([each.validity for _, _, each in rows]), 'u1'),
-        'observed': quantised([observed for _, observed, _ in rows]),
-        'ghosts': quantised([_ghosts(row, frames) for row in rows]),
+        'observed': quantised(np.array([observed for _, observed, _ in rows])),
+        'ghosts': quantised(np.array([_ghosts(row, frames) for row in rows])),
+        'future_scenes': _text(np.array(own.scenes), '<i4'),
+        'futures': quantised(own.positions),
     }
 
 

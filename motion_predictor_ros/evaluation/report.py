@@ -16,7 +16,9 @@ from motion_predictor_ros.errors import BagError
 from motion_predictor_ros.evaluation.breakdown import coverage, joint_errors_mm
 from motion_predictor_ros.evaluation.metrics import mpjpe_mm
 from motion_predictor_ros.evaluation.replay import Case, Replay
+from motion_predictor_ros.evaluation.volume_scores import volume_report, volume_rows
 from motion_predictor_ros.skeleton.frame import Validity
+from motion_predictor_ros.volume.body import BodyShape
 
 METHODS = {
     'motion_deq': 'MotionDEQ',
@@ -26,8 +28,17 @@ METHODS = {
 """Keys in reports, and what people call them."""
 
 
-def bag_report(played: Replay, cases: list[Case]) -> dict[str, Any]:
+VOLUME_HEADS = ('until [s]', 'stayed inside', 'mean size [m^3]', 'Brier score of voxels')
+"""What `volume_rows` holds."""
+
+
+def bag_report(
+    played: Replay, cases: list[Case], body: tuple[BodyShape, int] | None = None
+) -> dict[str, Any]:
     """Collect the figures of one bag.
+
+    Args:
+        body: Shape of the people and `VolumeConfig.every`; needed where volumes were told.
 
     Raises:
         BagError: Nothing in the bag could be predicted and scored.
@@ -51,6 +62,7 @@ def bag_report(played: Replay, cases: list[Case]) -> dict[str, Any]:
         'coverage': coverage(cases, horizons_s),
         'solver': _solver(played),
         'latency_ms': latency_ms(played.step_ms),
+        'stages_ms': {stage: latency_ms(spent) for stage, spent in played.stages_ms.items()},
         'frames': played.frames,
         'scored': len(cases),
         'drops': dict(sorted(played.drops.items())),
@@ -58,6 +70,8 @@ def bag_report(played: Replay, cases: list[Case]) -> dict[str, Any]:
     }
     if played.futures:
         report['futures'] = _futures(list(played.futures.values()))
+    if played.volumes and body is not None:
+        report['volumes'] = volume_report(played, *body)
     return report
 
 
@@ -160,7 +174,12 @@ def print_bag_report(report: Mapping[str, Any], console: Console) -> None:
     )
     if 'futures' in report:
         _print_futures(report['futures'], console)
-    console.print(f'step: {latency["p50"]:.1f} ms median, {latency["p99"]:.1f} ms 99th percentile')
+    if 'volumes' in report:
+        print_volumes(report['volumes'], console)
+    console.print(
+        f'step: {latency["p50"]:.1f} ms median, {latency["p99"]:.1f} ms 99th percentile'
+        f' ({stages_line(report)})'
+    )
     drops = ', '.join(f'{count} {reason}' for reason, count in report['drops'].items()) or 'none'
     console.print(f'frames: {report["frames"]}, scored: {report["scored"]}, drops: {drops}')
 
@@ -170,4 +189,36 @@ def _print_futures(futures: Mapping[str, Any], console: Console) -> None:
         f'futures: weighed {futures["times"]} times by {futures["model"]}, '
         f'{100 * futures["out_of_distribution_share"]:.1f} % unlike anything recorded, '
         f'effective sample size {futures["effective_sample_size_median"]:.0f} in the median'
+    )
+
+
+def stages_line(report: Mapping[str, Any]) -> str:
+    """Return the median of each stage when it is due, as text."""
+    stages = report['stages_ms'].items()
+    return 'medians by stage: ' + ', '.join(f'{name} {ms["p50"]:.1f}' for name, ms in stages)
+
+
+def print_volumes(volumes: Mapping[str, Any], console: Console) -> None:
+    """Print how large volumes were and how often they held."""
+    if volumes['times']:
+        aim = f'{100 * volumes["level"]:.0f} % aimed at jointly until {volumes["horizon_s"]:g} s'
+        table = Table(title=f'Space to keep free, {aim}', title_justify='left')
+        for head in VOLUME_HEADS:
+            table.add_column(head.replace('[', r'\['), justify='right')
+        for row in volume_rows(volumes):
+            table.add_row(*row)
+        console.print(table)
+    console.print(volumes_line(volumes))
+
+
+def volumes_line(volumes: Mapping[str, Any]) -> str:
+    """Say on what the figures of volumes rest."""
+    fallbacks = ', '.join(f'{count} {cause}' for cause, count in volumes['fallbacks'].items())
+    held = volumes['reachable_held'].items()
+    shares = ', '.join(f'{100 * share:.0f} % until {end} s' for end, share in held)
+    told = f' (held in {shares}, of {volumes["reachable_scored"]} scored)' if shares else ''
+    return (
+        f'volumes: {volumes["times"]} by {volumes["calibration"] or "no calibration"}, '
+        f'{volumes["scored"]} of them scored against what was seen later; '
+        f'reachable set instead: {fallbacks or "never"}{told}'
     )

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from motion_predictor_ros.volume.grid import VoxelGrid
 from motion_predictor_ros.volume.safety_volume import SafetyVolume
 
-Dense = tuple[Bool[np.ndarray, '_ _ _'], Float32[np.ndarray, '_ _ _']]
+Dense = tuple[Bool[np.ndarray, '_ _ _'], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def sparse(
         kept = [_kept(covered, probability, least, shell) for covered, probability in dense]
         if sum(int(each.sum()) for each in kept) <= max(most, len(dense)) or max(grid.shape) <= 2:
             break
-        dense, grid = _joined(dense, grid)
+        dense, grid = joined(dense, grid)
     windows = tuple(
         SparseWindow(
             window.start_s,
@@ -98,19 +98,19 @@ def _inner(covered: Bool[np.ndarray, 'x y z']) -> Bool[np.ndarray, 'x y z']:
     return inner
 
 
-def _joined(dense: list[Dense], grid: VoxelGrid) -> tuple[list[Dense], VoxelGrid]:
-    """Join 2 x 2 x 2 voxels; larger ones lie at multiples of their size too."""
+def joined(dense: list[Dense], grid: VoxelGrid) -> tuple[list[Dense], VoxelGrid]:
+    """Join 2 x 2 x 2 voxels of every window; larger ones lie at multiples of their size too."""
     first = np.round(np.array(grid.origin) / grid.size_m).astype(np.int64)
     before = first % 2
     after = (before + np.array(grid.shape)) % 2
     margins = [(int(low), int(high)) for low, high in zip(before, after, strict=True)]
-    joined: list[Dense] = [
+    larger: list[Dense] = [
         (_largest(covered, margins), _largest(probability, margins))
         for covered, probability in dense
     ]
     x, y, z = (float(each) * grid.size_m for each in first - before)
-    shape = joined[0][0].shape
-    return joined, VoxelGrid((x, y, z), 2.0 * grid.size_m, (shape[0], shape[1], shape[2]))
+    shape = larger[0][0].shape
+    return larger, VoxelGrid((x, y, z), 2.0 * grid.size_m, (shape[0], shape[1], shape[2]))
 
 
 def _largest(values: np.ndarray, margins: list[tuple[int, int]]) -> np.ndarray:

@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The replay in a real browser: no complaint, no request, and it does what hands ask for."""
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from chromium import CHROMIUM, Page, browser
 from evaluation.test_html_report import HOSTILE, LAYOUT
+from evaluation.volume_replays import told
 from models import write_weights
 from scenes import stream
+from volume_scenes import SHAPE
 
 from motion_predictor_ros.config import PipelineConfig, PredictionConfig
 from motion_predictor_ros.evaluation.html_report import write_html
-from motion_predictor_ros.evaluation.replay import replay, score
+from motion_predictor_ros.evaluation.replay import Replay, replay, score
 from motion_predictor_ros.evaluation.report import bag_report
 from motion_predictor_ros.pipeline import Pipeline
 
@@ -22,17 +25,26 @@ FRAMES = 50
 
 
 @pytest.fixture(scope='module')
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp('page')
-    weights = write_weights(folder / 'tiny.safetensors')
+def played(tmp_path_factory: pytest.TempPathFactory) -> Replay:
+    weights = write_weights(tmp_path_factory.mktemp('weights') / 'tiny.safetensors')
     prediction = PredictionConfig(weights=str(weights), device='cpu')
     pipeline = Pipeline.load(PipelineConfig(prediction=prediction))
-    played = replay(stream(0.0, 2.5, 'ann', HOSTILE, rate_hz=20.0), pipeline)
-    cases = score(played)
-    write_html(
-        bag_report(played, cases), played, cases, LAYOUT, 'z', 'walk', folder / 'report.html'
+    return replay(stream(0.0, 2.5, 'ann', HOSTILE, rate_hz=20.0), pipeline)
+
+
+@pytest.fixture(scope='module')
+def path(played: Replay, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(
+        dataclasses.replace(played, volumes=told(played, every=4, wander_m=0.05)),
+        tmp_path_factory.mktemp('page') / 'report.html',
     )
-    return folder / 'report.html'
+
+
+def write(played: Replay, path: Path) -> Path:
+    cases = score(played)
+    report = bag_report(played, cases, (SHAPE, 3))
+    write_html(report, played, cases, LAYOUT, 'z', 'walk', path)
+    return path
 
 
 @pytest.fixture(scope='module')
@@ -103,7 +115,7 @@ def test_a_fault_is_noticed_and_a_request_forbidden(
     fault: str, started: Page, path: Path, tmp_path: Path
 ) -> None:
     broken = tmp_path / 'broken.html'
-    broken.write_text(path.read_text().replace("'use strict';", f"'use strict'; {fault};"))
+    broken.write_text(path.read_text().replace("'use strict';", f"'use strict'; {fault};", 1))
     started.open(broken.as_uri())
     assert len(started.said) == 1
     started.said.clear()
@@ -135,6 +147,7 @@ def test_dragging_orbits_the_wheel_zooms_and_a_double_click_goes_back(page: Page
 
 
 def test_ghosts_go_from_orange_to_purple_and_can_be_hidden(page: Page) -> None:
+    show_only(page, 'ghosts')
     scrub_to(page, 0.8)
     near, *_, far = ghost_colours(page)
     assert min(pixels(page, near), pixels(page, far)) > 5
@@ -143,9 +156,86 @@ def test_ghosts_go_from_orange_to_purple_and_can_be_hidden(page: Page) -> None:
     assert pixels(page, '#111111') > 5
 
 
+def show_only(page: Page, *wanted: str) -> None:
+    for name in ('ghosts', 'truth', 'futures', 'voxels', 'keep'):
+        switch = name_of(f'show-{name}')
+        if page.run(f'{switch}.checked') != (name in wanted):
+            page.run(f'{switch}.click()')
+
+
+def set_threshold(page: Page, level: int) -> str:
+    """Move the slider; return what the page says of it."""
+    page.run(
+        f"{name_of('threshold')}.value = '{level}', "
+        f"{name_of('threshold')}.dispatchEvent(new Event('input'))"
+    )
+    return page.run(f'{name_of("least")}.textContent')
+
+
+def coloured(page: Page) -> int:
+    """Count pixels that are greener than they are red and blue."""
+    return page.run(f"""(() => {{
+        const canvas = {name_of('replay')};
+        const seen = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+        let count = 0;
+        for (let at = 0; at < seen.length; at += 4) {{
+            count += seen[at + 1] > seen[at] + 8 && seen[at + 1] > seen[at + 2] + 8;
+        }}
+        return count;
+    }})()""")
+
+
+def test_a_higher_threshold_leaves_fewer_voxels(page: Page) -> None:
+    show_only(page, 'voxels')
+    counts = []
+    for level, said in ((0, '1 %'), (5, '20 %'), (10, '70 %')):
+        assert set_threshold(page, level) == said
+        counts.append(coloured(page))
+    assert counts[0] > counts[1] > counts[2] > 50
+    set_threshold(page, 0)
+    assert coloured(page) == counts[0]
+    show_only(page)
+    assert coloured(page) == 0
+
+
+def test_windows_of_time_have_voxels_of_their_own(page: Page) -> None:
+    show_only(page, 'voxels')
+    options = page.run(f'Array.from({name_of("window")}.options, (each) => each.text)')
+    assert options == ['0 to 0.25 s', '0.25 to 0.5 s', '0.5 to 1 s']
+    set_threshold(page, 0)
+    pictures = []
+    for at in range(3):
+        page.run(
+            f"{name_of('window')}.value = '{at}', "
+            f"{name_of('window')}.dispatchEvent(new Event('change'))"
+        )
+        pictures.append(picture(page))
+    assert len(set(pictures)) == 3
+
+
+def test_the_space_to_keep_free_has_an_outline_and_voxels_move_with_it(page: Page) -> None:
+    show_only(page, 'keep')
+    assert pixels(page, '#00798c') > 50
+    show_only(page, 'voxels')
+    page.run(f'{name_of("follow")}.click()')
+    scrub_to(page, 0.2)
+    first = picture(page)
+    scrub_to(page, 0.9)
+    assert picture(page) != first
+
+
+def test_without_volumes_there_is_nothing_to_set(
+    started: Page, played: Replay, tmp_path: Path
+) -> None:
+    started.open(write(played, tmp_path / 'plain.html').as_uri())
+    assert started.said == []
+    assert box(started, 'volumes')[2:] == (0, 0)
+    assert coloured(started) == 0
+
+
 def test_the_truth_is_drawn_where_it_was_seen_later(page: Page) -> None:
     near, *_, far = ghost_colours(page)
-    page.run(f'{name_of("show-ghosts")}.click(), {name_of("show-truth")}.click()')
+    show_only(page, 'truth')
     assert pixels(page, far) > 5
     scrub_to(page, 0.8)  # a second later the bag has ended
     assert pixels(page, far) == 0 and pixels(page, near) > 5

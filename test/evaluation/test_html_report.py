@@ -2,6 +2,7 @@
 """The page of a scored bag: complete in itself, true to what was replayed, safe with any id."""
 
 import base64
+import dataclasses
 import re
 from collections import Counter
 from html.parser import HTMLParser
@@ -10,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from evaluation.volume_replays import told
 from models import write_weights
 from scenes import stream
+from volume_scenes import SHAPE
 
 from motion_predictor_ros.config import PipelineConfig, PredictionConfig
 from motion_predictor_ros.evaluation import replay_data
@@ -45,7 +48,8 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Replay:
 
 def page_of(played: Replay, path: Path) -> str:
     cases = score(played)
-    write_html(bag_report(played, cases), played, cases, LAYOUT, 'z', '<walk>', path)
+    report = bag_report(played, cases, (SHAPE, 3))
+    write_html(report, played, cases, LAYOUT, 'z', '<walk>', path)
     return path.read_text(encoding='utf-8')
 
 
@@ -113,10 +117,23 @@ def test_the_page_holds_replay_charts_and_tables(played: Replay, tmp_path: Path)
     page = page_of(played, tmp_path / 'report.html')
     tags = Tags()
     tags.feed(page)
-    assert tags.seen['canvas'] == 1 and tags.seen['svg'] == 4 and tags.seen['table'] == 4
+    assert tags.seen['canvas'] == 1 and tags.seen['svg'] == 5 and tags.seen['table'] == 4
+    assert re.search('<td>prediction, when due</td><td>[0-9.]+</td>', page)
     for heading in ('Replay', 'Error by horizon', 'covariances', 'Latency', 'Solver', 'joint'):
         assert re.search(f'<h2>[^<]*{heading}', page), heading
     assert page.count('<td>l_wrist</td>') == 1
+
+
+def test_volumes_add_their_table_and_their_calibration_curve(
+    played: Replay, tmp_path: Path
+) -> None:
+    volumes = dataclasses.replace(played, volumes=told(played))
+    tags = Tags()
+    page = page_of(volumes, tmp_path / 'report.html')
+    tags.feed(page)
+    assert tags.seen['svg'] == 6 and tags.seen['table'] == 5
+    assert '<th>stayed inside</th>' in page and 'probabilities of voxels right?' in page
+    assert LOADS.findall(page) == []
 
 
 def test_an_id_from_outside_stays_text(played: Replay, tmp_path: Path) -> None:

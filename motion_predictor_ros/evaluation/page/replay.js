@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Replays a bag on a 2-D canvas: one can orbit, zoom, scrub and play.
 //
-// Reads the JSON that evaluation/replay_data.py packed. Positions are int16 multiples of `step_m`
+// Reads the JSON that evaluation/replay_data.py packed; volumes.js draws voxels. Positions are int16 multiples of `step_m`
 // around `origin_m`; -32768 means that a joint is not known. Lines are drawn far ones first.
 'use strict';
 (() => {
@@ -17,6 +17,7 @@
   const OBSERVED = '#111111';
   const OBSERVED_WIDTH_M = 0.035;
   const GHOST_WIDTH_M = 0.018;
+  const FUTURE_WIDTH_M = 0.009;
 
   // ---- what was packed --------------------------------------------------------------------
 
@@ -35,8 +36,21 @@
       observed: unpack(packed.observed, Int16Array),
       ghosts: unpack(packed.ghosts, Int16Array),
       validity: unpack(packed.validity, Uint8Array),
+      futureScenes: unpack(packed.future_scenes, Int32Array),
+      futures: unpack(packed.futures, Int16Array),
+      volumes: data.volumes ? data.volumes.people[packed.key] : null,
     };
   });
+  const volumes = data.volumes && makeVolumes(data.volumes, data.origin_m, unpack);
+  const futures = data.future_colours.length;
+  const HOLD_MS = data.volumes ? data.volumes.hold_ms : 300;
+
+  // The last of some scenes that is not later than this one, if it is not too old; else -1.
+  function held(scenes, scene) {
+    let found = -1;
+    while (found + 1 < scenes.length && scenes[found + 1] <= scene) found += 1;
+    return found >= 0 && times[scene] - times[scenes[found]] <= HOLD_MS ? found : -1;
+  }
 
   // One pose as [x, y, z] in metres by joint, null where it is not known.
   function pose(values, index) {
@@ -85,13 +99,18 @@
   const aside = cross(up, ahead);
   const camera = { turn: -1.05, tilt: 0.25, distance: 4, target: [0, 0, 0] };
 
-  function makeProjection() {
+  function makeView() {
     const { turn, tilt, distance, target } = camera;
     const flat = sum([Math.cos(turn), ahead], [Math.sin(turn), aside]);
     const toEye = sum([Math.cos(tilt), flat], [Math.sin(tilt), up]);
     const right = cross(up, flat);
     const above = cross(toEye, right);
-    const focal = 1.1 * Math.min(canvas.width, canvas.height);
+    const { width, height } = canvas;
+    const focal = 1.1 * Math.min(width, height);
+    return { toEye, right, above, focal, distance, target, width, height };
+  }
+
+  function makeProjection({ toEye, right, above, focal, distance, target }) {
     return (point) => {
       const from = sum([1, point], [-1, target]);
       const depth = distance - dot(from, toEye);
@@ -156,7 +175,31 @@
     pen.fillText(validity === 'OK' ? person.id : `${person.id}: ${validity}`, at.x, at.y);
   }
 
+  function addFutures(lines, project, person) {
+    const slot = held(person.futureScenes, scene);
+    for (let future = 0; slot >= 0 && future < futures; future += 1) {
+      const points = pose(person.futures, slot * futures + future);
+      addBones(lines, project, points, data.future_colours[future], FUTURE_WIDTH_M, false);
+    }
+  }
+
+  function drawVolumes(view, present) {
+    const shown = present
+      .map(([person]) => person.volumes)
+      .filter(Boolean)
+      .map((own) => [own, held(own.scenes, scene)])
+      .filter(([, slot]) => slot >= 0);
+    const at = Number(byId('window').value);
+    const of = (name) => shown.map(([own, slot]) => own[name][slot][at]);
+    const up_axis = data.volumes.up_axis;
+    if (byId('show-keep').checked) volumes.drawKeep(pen, view, of('keep'), floorLevel * up[up_axis]);
+    const least = Number(byId('threshold').value) + 1;
+    if (byId('show-voxels').checked) volumes.drawVoxels(pen, view, of('voxels'), least);
+    byId('least').textContent = `${Math.round(100 * data.volumes.levels[least - 1])} %`;
+  }
+
   function addPerson(lines, project, person, row) {
+    if (byId('show-futures').checked) addFutures(lines, project, person);
     const points = observedPose(person, row);
     addBones(lines, project, points, OBSERVED, OBSERVED_WIDTH_M, false);
     for (let ghost = 0; ghost < ghosts; ghost += 1) {
@@ -181,8 +224,10 @@
     pen.fillStyle = '#ffffff';
     pen.fillRect(0, 0, canvas.width, canvas.height);
     pen.lineCap = 'round';
-    const project = makeProjection();
+    const view = makeView();
+    const project = makeProjection(view);
     drawFloor(project);
+    if (volumes) drawVolumes(view, present);
     const lines = [];
     const poses = present.map(([person, row]) => addPerson(lines, project, person, row));
     lines.sort((a, b) => b.depth - a.depth).forEach(drawLine);
@@ -221,7 +266,7 @@
   }
 
   const floorLevel = quantile(everyTenth(lowest), 0.5) || 0;
-  camera.distance = Math.max(2.6, 1.4 * (quantile(everyTenth(radius), 0.95) || 1));
+  camera.distance = Math.max(volumes ? 3.4 : 2.6, 1.4 * (quantile(everyTenth(radius), 0.95) || 1));
   const begin = { ...camera };
 
   // ---- what a person does -----------------------------------------------------------------
@@ -299,7 +344,9 @@
     show(Number(slider.value));
   });
   byId('play').addEventListener('click', () => setPlaying(!playing));
-  for (const id of ['show-ghosts', 'show-truth', 'follow']) byId(id).addEventListener('change', draw);
+  const SWITCHES = ['ghosts', 'truth', 'futures', 'voxels', 'keep'].map((name) => `show-${name}`);
+  for (const id of [...SWITCHES, 'follow', 'window']) byId(id).addEventListener('change', draw);
+  byId('threshold').addEventListener('input', draw);
   canvas.addEventListener('pointerdown', (event) => canvas.setPointerCapture(event.pointerId));
   canvas.addEventListener('pointermove', orbit);
   canvas.addEventListener('wheel', zoom, { passive: false });
@@ -316,6 +363,15 @@
     mark.textContent = `+${horizon.toFixed(2)} s`;
     byId('legend').append(mark);
   });
+  byId('futures').hidden = !futures;
+  byId('futures-mark').style.borderColor = data.future_colours[0];
+  byId('futures-text').textContent = `may be, +${data.futures_s.toFixed(2)} s (dark: likely)`;
+  byId('volumes').hidden = !volumes;
+  for (const [at, [from, to]] of (volumes ? data.volumes.windows_s : []).entries()) {
+    byId('window').add(new Option(`${from} to ${to} s`, at, true, true));
+  }
+  byId('threshold').max = volumes ? data.volumes.levels.length - 1 : 0;
+  byId('threshold').value = 5;
   const goToAddress = () => show(sceneAt(1000 * Number(location.hash.slice(1)) || 0));
   window.addEventListener('hashchange', goToAddress);
   resize();
