@@ -20,7 +20,7 @@ env: ## make or update .venv: ROS 2, torch and tools from PyPI, our messages gen
 	@.ci/env.sh
 
 demo: env ## predict the shipped recording: demo/report.json and a picture beside it
-	$(BIN)/motion-predictor demo --bag demo/demo.mcap --out demo
+	$(BIN)/motion-predictor demo --bag demo/demo.mcap --params config/demo.yaml --out demo
 
 test: env ## run the tests; ARGS='-k buffer -x' goes to pytest
 	@logs=$$(mktemp -d) && trap 'rm -rf "$$logs"' EXIT && \

@@ -9,7 +9,8 @@ from setuptools import find_packages, setup
 PACKAGE = 'motion_predictor_ros'
 SHARE = f'share/{PACKAGE}'
 SHIPPED = ('config', 'demo', 'launch', 'msg', 'srv', 'weights')
-MADE = ('report.json', 'scene.png', 'live.mcap')  # what the demo leaves beside its bag
+# What the demo leaves beside its bag.
+MADE = ('report.html', 'report.json', 'scene.png', 'density.png', 'live.mcap')
 
 
 def version() -> str:

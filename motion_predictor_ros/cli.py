@@ -26,6 +26,7 @@ from motion_predictor_ros.density_commands import (
 )
 from motion_predictor_ros.errors import MotionPredictorError
 from motion_predictor_ros.mocap_commands import add_mocap_evaluations
+from motion_predictor_ros.result_options import EXIT_CODES, add_result_options, keep_results
 from motion_predictor_ros.source_commands import add_source_evaluations, add_train_proportions
 from motion_predictor_ros.trial_commands import add_trials
 from motion_predictor_ros.volume_commands import (
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        'motion-predictor', description=(__doc__ or '').split('\n')[0]
+        'motion-predictor', description=(__doc__ or '').split('\n')[0], epilog=EXIT_CODES
     )
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
     _add_demo(commands)
@@ -119,27 +120,33 @@ def _add_evaluate_bag(commands: 'Commands[argparse.ArgumentParser]') -> None:
         '--source', default='', choices=SOURCE_NAMES, help="default: by the topic's type"
     )
     parser.add_argument('--out', type=Path, help='write report.json and scene.png here')
-    parser.add_argument('--archive', type=Path, help='write a zip for `evaluate compare` here')
     parser.add_argument('--report-html', type=Path, help='write a page with the replay here')
-    parser.add_argument('--json', action='store_true', help='print the report as JSON')
+    add_result_options(parser)
+    parser.add_argument(
+        '--no-volumes', action='store_true', help='leave out the space to keep free; faster'
+    )
     _add_model_options(parser)
     parser.set_defaults(run=_evaluate_bag)
 
 
 def _evaluate_bag(options: argparse.Namespace) -> None:
-    from motion_predictor_ros.evaluation.bag_evaluation import evaluate_bag
+    from motion_predictor_ros.evaluation.bag_evaluation import evaluate_bag, with_volumes
 
+    config, why_not = _pipeline_config(options), ''
+    if not options.no_volumes:
+        config, why_not = with_volumes(config)
     evaluation = evaluate_bag(
         options.bag,
         options.topic,
-        _pipeline_config(options),
+        config,
         options.source,
         progress=not options.json,
     )
+    if why_not:
+        _ERRORS.print(why_not, markup=False)
     if options.out:
         evaluation.save(options.out)
-    if options.archive:
-        evaluation.save_archive(options.archive)
+    keep_results(options, evaluation.archive())
     if options.report_html:
         evaluation.save_html(options.report_html)
     if options.json:

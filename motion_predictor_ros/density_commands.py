@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from motion_predictor_ros.result_options import add_result_options, keep_results
+
 if TYPE_CHECKING:
     from motion_predictor_ros.training.future_data import FutureData
 
@@ -160,7 +162,7 @@ def add_evaluate_stochastic(kinds: 'Commands[argparse.ArgumentParser]') -> None:
     parser = kinds.add_parser('stochastic', help='score many futures and their density')
     parser.add_argument('--data', type=Path, required=True, help='npz of clips, or a data set')
     parser.add_argument('--split', default='test', help='clips that are judged')
-    parser.add_argument('--json', action='store_true', help='print the report as JSON')
+    add_result_options(parser)
     parser.add_argument('--checkpoint', default='body_2s', help='CacheFlow, name or path')
     parser.add_argument('--cache', default='body_2s_cache', help='its cache, name or path')
     parser.add_argument('--latent-mixture', type=Path, help='from `train latent-mixture`')
@@ -180,6 +182,7 @@ def add_evaluate_stochastic(kinds: 'Commands[argparse.ArgumentParser]') -> None:
 
 def _evaluate_stochastic(options: argparse.Namespace) -> None:
     from motion_predictor_ros.config import DensityConfig
+    from motion_predictor_ros.evaluation.archive import Figures
     from motion_predictor_ros.evaluation.field import Rivals, field_of
     from motion_predictor_ros.evaluation.stochastic import (
         evaluate_stochastic,
@@ -201,7 +204,11 @@ def _evaluate_stochastic(options: argparse.Namespace) -> None:
     trained, contenders = field_of(config, rivals, recordings)
     judged = recordings.select(lambda clip: clip.split == options.split)
     case = make_case(trained, judged, options.similar)
-    report = evaluate_stochastic(case, trained, contenders, progress=not options.json)
+    figures = Figures()
+    report = evaluate_stochastic(
+        case, trained, contenders, progress=not options.json, figures=figures
+    )
+    keep_results(options, figures.archive('stochastic', report))
     if options.json:
         print(json.dumps(report))
     else:

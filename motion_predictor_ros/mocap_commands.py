@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from motion_predictor_ros.result_options import add_result_options, keep_results
+
 if TYPE_CHECKING:
     from motion_predictor_ros.prediction.model_file import TrainedMotionDEQ
     from motion_predictor_ros.training.recordings import Recordings
@@ -29,16 +31,19 @@ def add_mocap_evaluations(commands: 'Commands[argparse.ArgumentParser]') -> None
 
 def _add_evaluate_mocap(commands: 'Commands[argparse.ArgumentParser]') -> None:
     parser = commands.add_parser('mocap', help='score a model on motion capture clips')
-    _add_clip_options(parser)
+    _add_clip_options(parser, results=True)
     parser.set_defaults(run=_evaluate_mocap)
 
 
 def _evaluate_mocap(options: argparse.Namespace) -> None:
+    from motion_predictor_ros.evaluation.archive import Figures
     from motion_predictor_ros.evaluation.protocols import evaluate_mocap
     from motion_predictor_ros.evaluation.report import METHODS, print_errors
 
     recordings, trained = _clips_and_model(options)
-    report = evaluate_mocap(recordings, trained, progress=not options.json)
+    figures = Figures()
+    report = evaluate_mocap(recordings, trained, progress=not options.json, figures=figures)
+    keep_results(options, figures.archive('mocap', report))
     if options.json:
         print(json.dumps(report))
         return
@@ -65,10 +70,13 @@ def _evaluate_robustness(options: argparse.Namespace) -> None:
         print_robustness(report, Console())
 
 
-def _add_clip_options(parser: argparse.ArgumentParser) -> None:
+def _add_clip_options(parser: argparse.ArgumentParser, *, results: bool = False) -> None:
     parser.add_argument('--data', type=Path, required=True, help='npz of clips')
     parser.add_argument('--split', default='', help='only clips of this split; default: all')
-    parser.add_argument('--json', action='store_true', help='print the report as JSON')
+    if results:
+        add_result_options(parser)
+    else:
+        parser.add_argument('--json', action='store_true', help='print the report as JSON')
     parser.add_argument('--checkpoint', default='body_1s', help='shipped model name or path')
     parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
     parser.add_argument('--threads', type=int, default=1, help='CPU threads; 0: all')
@@ -92,7 +100,7 @@ def _clips_and_model(options: argparse.Namespace) -> 'tuple[Recordings, TrainedM
 def _add_evaluate_cmu(commands: 'Commands[argparse.ArgumentParser]') -> None:
     parser = commands.add_parser('cmu', help="score a model by the literature's CMU protocol")
     parser.add_argument('--data', type=Path, required=True, help='npz of the CMU benchmark')
-    parser.add_argument('--json', action='store_true', help='print the report as JSON')
+    add_result_options(parser)
     parser.add_argument(
         '--checkpoint',
         '--weights',
@@ -109,6 +117,7 @@ def _evaluate_cmu(options: argparse.Namespace) -> None:
     import torch
 
     from motion_predictor_ros.evaluation import cmu
+    from motion_predictor_ros.evaluation.archive import Figures
     from motion_predictor_ros.evaluation.unrolled import load_unrolled
     from motion_predictor_ros.prediction.model_file import choose_device, load_motion_deq
     from motion_predictor_ros.training.cmu_benchmark import load_cmu_sequences
@@ -122,8 +131,9 @@ def _evaluate_cmu(options: argparse.Namespace) -> None:
     if options.weights:
         trained = load_motion_deq(options.weights, device)
         models = {'motion_deq': cmu.motion_deq_predictor(trained), **models}
-    sequences = load_cmu_sequences(options.data)
-    report = cmu.evaluate_cmu(sequences, models, progress=not options.json)
+    sequences, figures = load_cmu_sequences(options.data), Figures()
+    report = cmu.evaluate_cmu(sequences, models, progress=not options.json, figures=figures)
+    keep_results(options, figures.archive('cmu', report))
     if options.json:
         print(json.dumps(report))
     else:

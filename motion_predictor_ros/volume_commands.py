@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from motion_predictor_ros.result_options import add_result_options, keep_results
+
 if TYPE_CHECKING:
     from motion_predictor_ros.evaluation.volume_cases import Models
     from motion_predictor_ros.volume.calibration import Calibration
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 Commands = argparse._SubParsersAction  # the type argparse itself returns
 
 
-def _add_models(parser: argparse.ArgumentParser) -> None:
+def _add_models(parser: argparse.ArgumentParser, *, results: bool = False) -> None:
     parser.add_argument('--data', type=Path, required=True, help='npz of clips with splits')
     parser.add_argument('--checkpoint', default='body_2s', help='CacheFlow, name or path')
     parser.add_argument('--cache', default='body_2s_cache', help='its cache, name or path')
@@ -23,7 +25,10 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--samples', type=int, default=50, help='futures per person')
     parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
     parser.add_argument('--threads', type=int, default=1, help='CPU threads; 0: all')
-    parser.add_argument('--json', action='store_true', help='print the report as JSON')
+    if results:
+        add_result_options(parser)
+    else:
+        parser.add_argument('--json', action='store_true', help='print the report as JSON')
 
 
 def _models(options: argparse.Namespace) -> 'Models':
@@ -127,7 +132,7 @@ def _refuse_without(found: 'Calibration', asked: list[float]) -> None:
 def add_evaluate_volume(kinds: 'Commands[argparse.ArgumentParser]') -> None:
     """Add `evaluate volume`."""
     parser = kinds.add_parser('volume', help='coverage and size of volumes to keep free')
-    _add_models(parser)
+    _add_models(parser, results=True)
     parser.add_argument('--calibration', help='default: CHECKPOINT_calibration')
     parser.add_argument('--split', default='test', help='clips that are judged')
     parser.add_argument('--out', type=Path, help='write plots here')
@@ -135,6 +140,7 @@ def add_evaluate_volume(kinds: 'Commands[argparse.ArgumentParser]') -> None:
 
 
 def _evaluate_volume(options: argparse.Namespace) -> None:
+    from motion_predictor_ros.evaluation.archive import Figures
     from motion_predictor_ros.evaluation.volume import evaluate_volume, print_volume
     from motion_predictor_ros.evaluation.volume_plots import plot_volume
     from motion_predictor_ros.training.datasets import load_training_data
@@ -146,13 +152,16 @@ def _evaluate_volume(options: argparse.Namespace) -> None:
         + ('.safetensors' if options.checkpoint.endswith('.safetensors') else '')
     )
     calibration = load_calibration(name, models.bound)
+    figures = Figures()
     report = evaluate_volume(
         models,
         load_training_data(options.data),
         calibration,
         options.split,
         progress=not options.json,
+        figures=figures,
     )
+    keep_results(options, figures.archive('volume', report))
     if options.out:
         plot_volume(report, options.out)
     if options.json:

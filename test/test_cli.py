@@ -94,3 +94,25 @@ def test_the_demo_without_ros_says_what_works(
     monkeypatch.delitem(sys.modules, 'motion_predictor_ros.ros.demo', raising=False)
     assert main(['demo', '--bag', str(bag), '--out', str(tmp_path)]) == 2
     assert '`evaluate bag` works without' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('command', [[], ['evaluate', 'bag'], ['evaluate', 'compare']])
+def test_help_tells_exit_codes(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command, '--help'])
+    assert ended.value.code == 0
+    assert 'exit codes: 0 done; 1 interrupted; 2' in ' '.join(capsys.readouterr().out.split())
+
+
+def test_a_wrong_option_is_exit_code_2_and_an_interrupt_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(['evaluate', 'bag', '--no-such-option'])
+    assert ended.value.code == 2
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr('motion_predictor_ros.evaluation.bag_evaluation.evaluate_bag', interrupted)
+    assert main(['evaluate', 'bag', 'a.mcap', '--no-volumes']) == 1

@@ -1,69 +1,61 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keep the result of an evaluation: report and every error, in one zip that `compare` reads."""
+"""Keep the result of an evaluation: report and every figure, in one zip that `compare` reads.
+
+The zip holds report.json (kind, report) and arrays.npz (what was measured, of which case, and how
+much by each method). No motion is in it.
+"""
 
 import io
 import json
 import zipfile
+import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.evaluation.replay import Case
 
-_REPORT, _ARRAYS = 'report.json', 'errors.npz'
+KINDS = ('bag', 'mocap', 'cmu', 'stochastic', 'volume')
+"""Evaluations that have archives."""
+
+_REPORT, _ARRAYS = 'report.json', 'arrays.npz'
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A scored bag, without its motion.
+    """What one evaluation found.
 
     Attributes:
-        errors: [m] mean over joints, by method.
-        stamps_ns: Of the observation that each case answers.
-        people: Person id of each case.
+        kind: Which evaluation: one of `KINDS`.
+        cases: Names what was judged; the same in every evaluation of the same observations.
+        measures: What was measured; errors by horizon bear the horizon [ms].
+        units: Of each measure.
+        values: By method; NaN where a case was not measured.
     """
 
+    kind: str
     report: dict[str, Any]
-    horizons_s: Float64[np.ndarray, ' horizon']
-    stamps_ns: Int64[np.ndarray, ' case']
-    people: tuple[str, ...]
-    errors: dict[str, Float64[np.ndarray, 'case horizon']]
-
-    @classmethod
-    def of(
-        cls,
-        report: dict[str, Any],
-        cases: list[Case],
-        horizons_s: Float64[np.ndarray, ' horizon'],
-    ) -> 'Archive':
-        """Collect the errors of scored cases."""
-        return cls(
-            report,
-            horizons_s,
-            np.array([case.prediction.stamp_ns for case in cases], dtype=np.int64),
-            tuple(case.prediction.person_id for case in cases),
-            {name: np.array([case.errors[name] for case in cases]) for name in cases[0].errors},
-        )
+    cases: tuple[str, ...]
+    measures: tuple[str, ...]
+    units: tuple[str, ...]
+    values: dict[str, Float64[np.ndarray, 'case measure']]
 
     def save(self, path: Path) -> None:
         """Write the zip."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        named = {f'values.{name}': values for name, values in self.values.items()}
+        for name in ('cases', 'measures', 'units'):
+            named[name] = np.array(getattr(self, name), dtype=np.str_)
         arrays = io.BytesIO()
-        people = np.array(self.people, dtype=np.str_)
-        named = {f'errors.{name}': values for name, values in self.errors.items()}
-        np.savez_compressed(
-            arrays,
-            horizons_s=self.horizons_s,
-            stamps_ns=self.stamps_ns,
-            people=people,
-            **named,  # type: ignore[arg-type]
-        )
+        np.savez_compressed(arrays, **named)  # type: ignore[arg-type]
+        head = {'kind': self.kind, 'report': self.report}
         with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(_REPORT, json.dumps(self.report, indent=2) + '\n')
+            archive.writestr(_REPORT, json.dumps(head, indent=2) + '\n')
             archive.writestr(_ARRAYS, arrays.getvalue())
 
     @classmethod
@@ -75,21 +67,96 @@ class Archive:
         """
         try:
             with zipfile.ZipFile(path) as archive:
-                report = json.loads(archive.read(_REPORT))
+                head = json.loads(archive.read(_REPORT))
                 arrays = np.load(io.BytesIO(archive.read(_ARRAYS)), allow_pickle=False)
-            return cls(
-                report,
-                arrays['horizons_s'],
-                arrays['stamps_ns'],
-                tuple(arrays['people'].tolist()),
-                {
-                    name.removeprefix('errors.'): arrays[name]
-                    for name in arrays.files
-                    if name.startswith('errors.')
-                },
-            )
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            texts = [tuple(arrays[name].tolist()) for name in ('cases', 'measures', 'units')]
+            values = {
+                name.removeprefix('values.'): arrays[name].astype(np.float64)
+                for name in arrays.files
+                if name.startswith('values.')
+            }
+            if any(each.shape != (len(texts[0]), len(texts[1])) for each in values.values()):
+                raise ValueError('arrays do not fit each other')
+            return cls(head['kind'], head['report'], texts[0], texts[1], texts[2], values)
+        except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise DataError(
-                f'{path}: {error}; expected an archive that `motion-predictor evaluate bag ... '
+                f'{path}: {error}; expected an archive that `motion-predictor evaluate ... '
                 '--archive FILE` wrote'
             ) from error
+
+
+class Figures:
+    """Collects the figures of single cases while an evaluation goes on."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, dict[str, dict[str, float]]] = {}
+        self._units: dict[str, str] = {}
+        self._cases: dict[str, None] = {}
+
+    def add(
+        self,
+        method: str,
+        measure: str,
+        unit: str,
+        cases: Iterable[str],
+        values: Iterable[float] | Float64[np.ndarray, ' case'],
+    ) -> None:
+        """Add one measure of some cases; cases that bear the same name are one."""
+        self._units[measure] = unit
+        named = dict(zip(cases, map(float, values), strict=True))
+        self._cases |= dict.fromkeys(named)
+        self._found.setdefault(method, {}).setdefault(measure, {}).update(named)
+
+    def archive(self, kind: str, report: dict[str, Any]) -> Archive:
+        """Return everything that was added, with the report."""
+        assert kind in KINDS, kind
+        nothing: dict[str, float] = {}
+        values = {
+            method: np.array(
+                [
+                    [measured.get(name, nothing).get(case, np.nan) for name in self._units]
+                    for case in self._cases
+                ]
+            ).reshape(len(self._cases), len(self._units))
+            for method, measured in self._found.items()
+        }
+        names = tuple(self._cases), tuple(self._units), tuple(self._units.values())
+        return Archive(kind, report, *names, values)
+
+
+def name_cases(observed: Iterable[np.ndarray]) -> list[str]:
+    """Name windows by what was observed, so that other evaluations of them bear the same names.
+
+    A window that comes again gets a number, since it is another case.
+    """
+    seen: dict[str, int] = {}
+    names = []
+    for window in observed:
+        digest = f'{zlib.crc32(np.ascontiguousarray(window, dtype=np.float32).tobytes()):08x}'
+        seen[digest] = seen.get(digest, 0) + 1
+        names.append(digest if seen[digest] == 1 else f'{digest}-{seen[digest]}')
+    return names
+
+
+def bag_archive(
+    report: dict[str, Any], cases: list[Case], horizons_s: Float64[np.ndarray, ' horizon']
+) -> Archive:
+    """Collect the errors of a bag's scored cases [mm], at every horizon."""
+    figures = Figures()
+    names = [f'{case.prediction.person_id}@{case.prediction.stamp_ns}' for case in cases]
+    for method in cases[0].errors:
+        errors_mm = 1000.0 * np.array([case.errors[method] for case in cases])
+        add_horizons(figures, method, names, errors_mm, horizons_s)
+    return figures.archive('bag', report)
+
+
+def add_horizons(
+    figures: Figures,
+    method: str,
+    cases: list[str],
+    errors_mm: Float64[np.ndarray, 'case horizon'],
+    horizons_s: Float64[np.ndarray, ' horizon'],
+) -> None:
+    """Add errors by horizon."""
+    for frame, horizon_s in enumerate(horizons_s):
+        figures.add(method, f'{round(1000.0 * horizon_s)}', 'mm', cases, errors_mm[:, frame])

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.density.predictor import CacheFlowPredictor
 from motion_predictor_ros.errors import MotionPredictorError
-from motion_predictor_ros.evaluation.archive import Archive
+from motion_predictor_ros.evaluation.archive import Archive, bag_archive
 from motion_predictor_ros.evaluation.bag_sources import open_source
 from motion_predictor_ros.evaluation.density_picture import draw_density
 from motion_predictor_ros.evaluation.html_report import write_html
@@ -67,10 +67,9 @@ class BagEvaluation:
         """Write the page with the replay."""
         write_html(self.report, self.played, self.cases, self.layout, self.up, self.bag.name, path)
 
-    def save_archive(self, path: Path) -> None:
-        """Write the report and every error, for `evaluate compare`."""
-        horizons_s = self.played.scenes[0][1].horizons_s
-        Archive.of(self.report, self.cases, horizons_s).save(path)
+    def archive(self) -> Archive:
+        """Return the report and every error, for `evaluate compare`."""
+        return bag_archive(self.report, self.cases, self.played.scenes[0][1].horizons_s)
 
     def show(self, console: Console) -> None:
         """Print the tables."""
@@ -114,7 +113,9 @@ def evaluate_bag(
     played = replay(bar, pipeline)
     cases = score(played)
     layout = SkeletonLayout.load(config.skeleton.layout)
-    shape = BodyShape.load(config.skeleton.layout) if played.volumes else None
-    report = bag_report(played, cases, shape and (shape, config.volume.every))
+    body = None
+    if played.volumes:
+        body = BodyShape.load(config.skeleton.layout), config.volume.every
+    report = bag_report(played, cases, body)
     up = config.skeleton.up
     return BagEvaluation(played, cases, layout, pipeline.density, report, bag, up)

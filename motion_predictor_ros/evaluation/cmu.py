@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from motion_predictor_ros.evaluation import pose_benchmark
+from motion_predictor_ros.evaluation.archive import Figures
 from motion_predictor_ros.evaluation.pose_benchmark import (
     Errors,
     Predict,
@@ -50,11 +51,18 @@ _MEAN5 = tuple(ms for ms in _MEAN6 if ms != '560')
 
 
 def evaluate_cmu(
-    sequences: Iterable[CmuSequence], models: Mapping[str, Predict], *, progress: bool = False
+    sequences: Iterable[CmuSequence],
+    models: Mapping[str, Predict],
+    *,
+    progress: bool = False,
+    figures: Figures | None = None,
 ) -> dict[str, Any]:
     """Return the errors of every model [nominal mm] by action and horizon, and the usual means.
 
     `five_actions` is given only where the test clips have all five.
+
+    Args:
+        figures: Gets the errors of every window.
 
     Raises:
         DataError: No test clip is as long as a window.
@@ -63,7 +71,9 @@ def evaluate_cmu(
     for clip in sequences:
         if clip.split == 'test':
             clips.setdefault(clip.action, []).append(clip.positions_mm)
-    errors = evaluate_poses(clips, PROTOCOL, (PAST, FUTURE), models, progress=progress)
+    errors = evaluate_poses(
+        clips, PROTOCOL, (PAST, FUTURE), models, progress=progress, figures=figures
+    )
     return {name: _summary(actions) for name, actions in errors.items()}
 
 

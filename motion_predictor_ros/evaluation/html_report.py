@@ -157,7 +157,7 @@ def _breakdown_table(what: str, parts: Mapping[str, Mapping[str, Mapping[str, fl
 
 
 def _latency_table(report: Mapping[str, Any]) -> str:
-    timed = {f'{stage}, when due': ms for stage, ms in report['stages_ms'].items()}
+    timed = {f'{stage}, when due': ms for stage, ms in report['latency_ms']['stages'].items()}
     timed['whole step, in the replay'] = report['latency_ms']
     if 'live' in report:
         timed['observation to published answer, live node'] = report['live']['age_ms']

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from motion_predictor_ros.errors import CheckpointError, DataError
+from motion_predictor_ros.evaluation.archive import Figures, name_cases
 from motion_predictor_ros.evaluation.baselines import BASELINES
 from motion_predictor_ros.evaluation.metrics import mean_joint_error
 from motion_predictor_ros.evaluation.report import METHODS
@@ -94,11 +95,13 @@ def evaluate_poses(
     models: Mapping[str, Predict],
     *,
     progress: bool = False,
+    figures: Figures | None = None,
 ) -> dict[str, Errors]:
     """Return the errors of every model.
 
     Args:
         lengths: Observed and predicted frames of a window.
+        figures: Gets the errors of every window.
 
     Raises:
         DataError: No test clip is as long as a window.
@@ -112,16 +115,22 @@ def evaluate_poses(
         raise DataError(
             f'no test clip of {protocol.name} is as long as a window ({sum(lengths)} frames)'
         )
+    kept = Figures() if figures is None else figures
+    cases = {
+        action: [f'{action} {name}' for name in name_cases(w for each in own for w in each)]
+        for action, own in windows.items()
+    }
     total = len(models) * sum(len(each) for own in windows.values() for each in own)
     quiet = None if progress else True
     with tqdm(total=total, unit='window', leave=False, disable=quiet) as bar:
-        return {
-            name: {
-                action: _action_errors(own, protocol, lengths, predict, bar)
-                for action, own in windows.items()
-            }
-            for name, predict in models.items()
-        }
+        found: dict[str, Errors] = {name: {} for name in models}
+        for name, predict in models.items():
+            for action, own in windows.items():
+                errors = _action_errors(own, protocol, lengths, predict, bar)
+                found[name][action] = {ms: float(each.mean()) for ms, each in errors.items()}
+                for ms, each in errors.items():
+                    kept.add(name, ms, 'mm', cases[action], each)
+    return found
 
 
 def _windows(
@@ -138,7 +147,7 @@ def _action_errors(
     lengths: tuple[int, int],
     predict: Predict,
     bar: 'tqdm[Any]',
-) -> dict[str, float]:
+) -> dict[str, Float[np.ndarray, ' window']]:
     past, future = lengths
     errors = []
     for view in (own[at : at + _CHUNK] for own in windows for at in range(0, len(own), _CHUNK)):
@@ -147,8 +156,8 @@ def _action_errors(
         assert predicted.shape == (len(chunk), future, len(protocol.fed), 3)
         errors.append(mean_joint_error(protocol.all_joints(predicted, truth), truth))
         bar.update(len(chunk))
-    mean = np.concatenate(errors).mean(axis=0)
-    return {ms: float(mean[frame]) for ms, frame in protocol.horizons(future).items()}
+    every = np.concatenate(errors)
+    return {ms: every[:, frame] for ms, frame in protocol.horizons(future).items()}
 
 
 def mean_error(rows: Iterable[Mapping[str, float]], horizons: Sequence[str]) -> float:

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from motion_predictor_ros.errors import DataError
+from motion_predictor_ros.evaluation.archive import Figures, add_horizons, name_cases
 from motion_predictor_ros.evaluation.baselines import BASELINES
 from motion_predictor_ros.evaluation.metrics import mean_joint_error, mpjpe_mm
 from motion_predictor_ros.prediction.fixed_point import FixedPoint, SolverSettings
@@ -33,8 +34,12 @@ def evaluate_mocap(
     trained: TrainedMotionDEQ,
     *,
     progress: bool = False,
+    figures: Figures | None = None,
 ) -> dict[str, Any]:
     """Return errors [mm] by method and horizon, and how the solver fared.
+
+    Args:
+        figures: Gets the errors of every window.
 
     Raises:
         DataError: The recordings have other joints than the model, or are too short.
@@ -51,10 +56,15 @@ def evaluate_mocap(
         for chunk in tqdm(chunks, unit='batch', leave=False, disable=None if progress else True)
     ]
     horizons_s = shape.period_s * np.arange(1, shape.future + 1)
+    methods = ('motion_deq', *BASELINES)
+    errors = {name: np.concatenate([each[name] for each, _ in solved]) for name in methods}
     report: dict[str, Any] = {
-        name: {'mpjpe_mm': mpjpe_mm(np.concatenate([e[name] for e, _ in solved]), horizons_s)}
-        for name in ('motion_deq', *BASELINES)
+        name: {'mpjpe_mm': mpjpe_mm(own, horizons_s)} for name, own in errors.items()
     }
+    if figures is not None:
+        cases = name_cases(windows.numpy())
+        for name, own in errors.items():
+            add_horizons(figures, name, cases, 1000.0 * own, horizons_s)
     steps = torch.cat([found.steps for _, found in solved]).double().cpu().numpy()
     residuals = torch.cat([found.residual for _, found in solved]).double().cpu().numpy()
     report['windows'], report['clips'] = len(windows), len(recordings.clips)

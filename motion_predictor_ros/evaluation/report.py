@@ -28,7 +28,12 @@ METHODS = {
 """Keys in reports, and what people call them."""
 
 
-VOLUME_HEADS = ('until [s]', 'stayed inside', 'mean size [m^3]', 'Brier score of voxels')
+VOLUME_HEADS = (
+    'until [s]',
+    'stayed inside',
+    'mean size [m^3]',
+    'Brier score of voxels (of a constant)',
+)
 """What `volume_rows` holds."""
 
 
@@ -61,8 +66,10 @@ def bag_report(
         'joints': joint_errors_mm(cases, horizons_s, played.scenes[0][1].joint_names),
         'coverage': coverage(cases, horizons_s),
         'solver': _solver(played),
-        'latency_ms': latency_ms(played.step_ms),
-        'stages_ms': {stage: latency_ms(spent) for stage, spent in played.stages_ms.items()},
+        'latency_ms': {
+            **latency_ms(played.step_ms),
+            'stages': {stage: latency_ms(spent) for stage, spent in played.stages_ms.items()},
+        },
         'frames': played.frames,
         'scored': len(cases),
         'drops': dict(sorted(played.drops.items())),
@@ -194,7 +201,7 @@ def _print_futures(futures: Mapping[str, Any], console: Console) -> None:
 
 def stages_line(report: Mapping[str, Any]) -> str:
     """Return the median of each stage when it is due, as text."""
-    stages = report['stages_ms'].items()
+    stages = report['latency_ms']['stages'].items()
     return 'medians by stage: ' + ', '.join(f'{name} {ms["p50"]:.1f}' for name, ms in stages)
 
 

@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from motion_predictor_ros.density.model_file import TrainedCacheFlow
 from motion_predictor_ros.errors import DataError
+from motion_predictor_ros.evaluation.archive import Figures, name_cases
 from motion_predictor_ros.evaluation.contenders import Answer, Contender
 from motion_predictor_ros.evaluation.stochastic_metrics import (
     cumulative_motion_distance,
@@ -145,8 +146,13 @@ def evaluate_stochastic(
     contenders: Mapping[str, Contender],
     *,
     progress: bool = False,
+    figures: Figures | None = None,
 ) -> dict[str, Any]:
-    """Return the figures of every contender, under its name."""
+    """Return the figures of every contender, under its name.
+
+    Args:
+        figures: Gets those of every window.
+    """
     report: dict[str, Any] = {
         'windows': len(case.windows),
         'multimodal_windows': int((case.similar.sum(1) > 1).sum()),
@@ -162,6 +168,8 @@ def evaluate_stochastic(
         for start in range(0, len(case.windows), _CHUNK):
             observed = case.windows[start : start + _CHUNK, : trained.module.config.past]
             tally.count(contender.answer(observed), start)
+        if figures is not None:
+            tally.keep(name, name_cases(case.windows), figures)
         report[name] = tally.figures() | {'inference_ms': _inference_ms(contender, case, trained)}
         if name == 'cache_flow':
             report['kde_latent'] = {'log_prob_per_dim': tally.mean('kde_latent')}
@@ -262,6 +270,13 @@ class _Tally:
     def mean(self, name: str) -> float:
         """Return the mean over windows."""
         return float(np.mean(self._rows[name]))
+
+    def keep(self, contender: str, cases: list[str], figures: Figures) -> None:
+        """Hand on what was found of every window."""
+        for name, values in self._rows.items():
+            unit = 'm' if name.endswith('_m') or name.endswith('apd') else ''
+            unit = 'nat' if 'log_prob' in name or name.startswith('kde') else unit
+            figures.add(contender, name, unit, cases, values)
 
     def figures(self) -> dict[str, Any]:
         """Return means over windows; root-included ones apart."""

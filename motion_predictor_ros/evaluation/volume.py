@@ -23,6 +23,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from motion_predictor_ros.config import VolumeConfig
+from motion_predictor_ros.evaluation.archive import Figures, name_cases
 from motion_predictor_ros.evaluation.baselines import constant_velocity
 from motion_predictor_ros.evaluation.calibration import scores_of
 from motion_predictor_ros.evaluation.volume_cases import Case, Models, cases_of, fit_for_use
@@ -76,8 +77,12 @@ def evaluate_volume(
     split: str = 'test',
     *,
     progress: bool = False,
+    figures: Figures | None = None,
 ) -> dict[str, Any]:
     """Return coverage, volumes, reliability and fall-backs.
+
+    Args:
+        figures: Gets what is known of every window.
 
     Raises:
         DataError: The recordings do not fit the models.
@@ -91,7 +96,8 @@ def evaluate_volume(
         against = cases_of(
             models, held_out, until.horizon_s, several=calibration.approximate, progress=progress
         )
-        for name, found in _judge(models, used, against, until, progress).items():
+        found_here = _judge(models, used, against, until, progress, figures)
+        for name, found in found_here.items():
             report[name][f'{until.horizon_s}'] = found
     # Of the longest horizon from here on.
     report['coverage'] = {
@@ -115,8 +121,11 @@ def _judge(
     held_out: Sequence[Case],
     until: HorizonCalibration,
     progress: bool,
+    figures: Figures | None,
 ) -> dict[str, Any]:
     """Return what is known of one horizon."""
+    if figures is not None:
+        _keep(figures, cases, until)
     found: dict[str, Any] = {
         'coverage_by_horizon': coverage(cases, until),
         'coverage_by_action': by_group(cases, until, _action),
@@ -125,8 +134,21 @@ def _judge(
     }
     if until.horizon_s in VOLUME_HORIZONS_S and VOLUME_LEVEL in until.levels:
         against = fit_for_use(held_out, round(until.horizon_s / models.period_s))
-        found['volume_m3'] = volumes(models, cases, against, until, progress=progress)
+        found['volume_m3'] = volumes(
+            models, cases, against, until, progress=progress, figures=figures
+        )
     return found
+
+
+def _keep(figures: Figures, cases: Sequence[Case], until: HorizonCalibration) -> None:
+    """Hand on, of every window, whether it was covered and what it would have needed."""
+    names = name_cases(case.observed for case in cases)
+    for level in until.levels:
+        scores = np.array(scores_of(cases, until.spread, level, until.choice))
+        parts = scores / until.radius(level)
+        at = f'{100 * level:.0f} % until {until.horizon_s:g} s'
+        figures.add('ours', f'covered, {at}', '', names, (parts <= 1.0).astype(np.float64))
+        figures.add('ours', f'needed part of the radius, {at}', '', names, parts)
 
 
 def coverage(cases: Sequence[Case], until: HorizonCalibration) -> dict[str, float]:
@@ -205,6 +227,7 @@ def volumes(
     until: HorizonCalibration,
     *,
     progress: bool = False,
+    figures: Figures | None = None,
 ) -> dict[str, float]:
     """Return mean volumes until the horizon at `VOLUME_LEVEL` [m^3]."""
     radius, factor = until.radius(VOLUME_LEVEL), until.factor(VOLUME_LEVEL)
@@ -225,6 +248,10 @@ def volumes(
         for name, rival in contenders.items():
             around = _around(models, case, rival, needed[name])
             found[name].append(volume_m3(around))
+    measure, named = f'volume until {until.horizon_s:g} s', name_cases(c.observed for c in some)
+    told = Figures() if figures is None else figures
+    for name, sizes in found.items():
+        told.add(name, measure, 'm^3', named, sizes)
     return {name: float(np.mean(sizes)) for name, sizes in found.items()}
 
 

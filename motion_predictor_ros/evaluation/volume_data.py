@@ -119,15 +119,15 @@ def _voxels(volume: KeptVolume, window: KeptWindow, size_m: float) -> Grid | Non
     if volume.validity is not Validity.OK:
         return None
     reached = np.arange(256)[:, None] + 0.5 >= 255.0 * np.array(LEVELS_P)
-    levels = reached.sum(axis=1).astype(np.uint8)[window.parts_of_255]
-    return _grid(levels, volume.grid, size_m)
+    level_of = reached.sum(axis=1).astype(np.uint8)
+    return _grid(level_of[window.parts_of_255], volume.grid, size_m)
 
 
 def _footprint(grid: VoxelGrid, window: KeptWindow, axis: int) -> Grid | None:
     """Return where the space to keep free is, seen along `up`."""
     low = [round(each / grid.size_m) * grid.size_m for each in grid.origin]
     low[axis] = 0.0
-    flat = window.covered.any(axis=axis, keepdims=True).astype(np.uint8)
+    flat = np.expand_dims(window.covered.max(axis=axis), axis).astype(np.uint8)
     shape = (flat.shape[0], flat.shape[1], flat.shape[2])
     plane = VoxelGrid((low[0], low[1], low[2]), grid.size_m, shape)
     return _grid(flat, plane, _VOXEL_M)

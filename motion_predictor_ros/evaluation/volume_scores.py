@@ -174,7 +174,11 @@ def volume_rows(report: Mapping[str, Any]) -> list[list[str]]:
             end,
             f'{100.0 * report["coverage"][end]:.1f} %' if report['coverage'] else 'not scored',
             f'{size:.2f}',
-            f'{report["voxels"][end]["brier"]:.4f}' if end in report['voxels'] else '',
+            _brier(report['voxels'][end]) if end in report['voxels'] else '',
         ]
         for end, size in report['volume_m3'].items()
     ]
+
+
+def _brier(voxels: Mapping[str, Any]) -> str:
+    return f'{voxels["brier"]:.3f} ({voxels["brier_of_constant_rate"]:.3f})'

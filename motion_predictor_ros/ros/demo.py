@@ -3,7 +3,8 @@
 
 Three processes talk over DDS on this machine alone: the predictor, a recorder of what it
 publishes, and the player. The same bag is also replayed through the same pipeline without ROS,
-scored against what the person really did, and held against the live run.
+scored against what the person really did, and held against the live run. The replay also tells the
+space to keep free; the live node does not, so that it has the machine for its predictions.
 """
 
 import dataclasses
@@ -18,7 +19,11 @@ from rich.console import Console
 
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.errors import MotionPredictorError
-from motion_predictor_ros.evaluation.bag_evaluation import BagEvaluation, evaluate_bag
+from motion_predictor_ros.evaluation.bag_evaluation import (
+    BagEvaluation,
+    evaluate_bag,
+    with_volumes,
+)
 from motion_predictor_ros.evaluation.live import LiveComparison, compare_live
 from motion_predictor_ros.ros.children import (
     PATIENCE_S,
@@ -45,7 +50,10 @@ def run_demo(bag: Path, out: Path, rate: float, config: PipelineConfig, console:
     recording.unlink(missing_ok=True)
     # First, because it finds out at once whether bag and weights can be used.
     console.print(f'replaying {bag} through the pipeline')
-    evaluation = evaluate_bag(bag, '', config, progress=console.is_terminal)
+    replayed, why_not = with_volumes(config)
+    if why_not:
+        console.print(why_not, markup=False)
+    evaluation = evaluate_bag(bag, '', replayed, progress=console.is_terminal)
     console.print(f'playing {bag} into a live node at {rate:g} x recorded speed')
     run_live(bag, recording, rate, config)
     live = compare_live(recording, evaluation.played)

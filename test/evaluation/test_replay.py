@@ -126,7 +126,8 @@ def test_report_has_the_promised_form(played: Replay) -> None:
     assert set(report['people']) == {'ann', 'bob'}
     assert set(report['people']['ann']['mpjpe_mm']) == methods
     assert report['solver'].keys() >= {'steps_mean', 'residual_median', 'converged_share'}
-    assert set(report['latency_ms']) == {'p50', 'p99'}
+    assert set(report['latency_ms']) == {'p50', 'p99', 'stages'}
+    assert set(report['latency_ms']['stages']) == {'skeleton', 'prediction'}
     assert report['frames'] == 120 and report['drops'] == {}
 
 

@@ -18,6 +18,7 @@ from motion_predictor_ros.cli import main
 from motion_predictor_ros.config import DensityConfig
 from motion_predictor_ros.density.model_file import load_cache_flow
 from motion_predictor_ros.errors import CheckpointError
+from motion_predictor_ros.evaluation.archive import Archive
 from motion_predictor_ros.evaluation.conditional_vae import ConditionalVAETask
 from motion_predictor_ros.evaluation.contenders import Answer, GaussianContender
 from motion_predictor_ros.evaluation.field import Rivals, field_of
@@ -168,15 +169,22 @@ def test_who_knows_the_future_has_no_error(files: dict[str, Path]) -> None:
 
 
 def test_the_table_holds_everybody_and_json_is_alone_on_stdout(
-    files: dict[str, Path], capsys: pytest.CaptureFixture[str]
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.set_default_dtype(torch.float32)
     options = ['--checkpoint', 'weights', '--cache', 'cache', '--latent-mixture', 'mixture']
     options += ['--conditional-vae', 'cvae', '--data', 'data']
     options = [str(files.get(each, each)) for each in options]
     small = ['--split', 'val', '--samples', '10', '--device', 'cpu', '--motion-deq', '']
-    assert main(['evaluate', 'stochastic', *options, *small, '--json']) == 0
+    kept = ['--archive', str(tmp_path / 'a.zip')]
+    assert main(['evaluate', 'stochastic', *options, *small, *kept, '--json']) == 0
     report = json.loads(capsys.readouterr().out)
+    archive = Archive.load(tmp_path / 'a.zip')
+    assert archive.kind == 'stochastic' and len(archive.cases) == report['windows']
+    means = archive.values['cvae'].mean(axis=0)
+    of_cvae = dict(zip(archive.measures, means, strict=True))
+    for name in ('apd', 'ade_m', 'fde_m', 'mmade_m', 'log_prob_per_dim'):
+        assert of_cvae[name] == pytest.approx(report['cvae'][name])
     names = ('cache_flow', 'cache_flow_without_precompute', 'latent_gmm', 'cvae')
     for name in (*names, 'constant_velocity_gaussian'):
         figures = report[name]

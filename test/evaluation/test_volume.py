@@ -17,7 +17,9 @@ from motion_predictor_ros.config import DensityConfig
 from motion_predictor_ros.density.model_file import load_cache_flow
 from motion_predictor_ros.errors import ConfigError, DataError
 from motion_predictor_ros.evaluation import volume as judge
+from motion_predictor_ros.evaluation.archive import Archive
 from motion_predictor_ros.evaluation.calibration import CalibrationRecipe, calibrate, fit_spread
+from motion_predictor_ros.evaluation.compare import compare
 from motion_predictor_ros.evaluation.volume_cases import Models, cases_of, fit_for_use, windows_of
 from motion_predictor_ros.evaluation.volume_plots import plot_volume
 from motion_predictor_ros.training.cache_build import build_cache
@@ -167,8 +169,18 @@ def test_commands_print_the_promised_keys(
     found = json.loads(capsys.readouterr().out)
     assert found['horizons']['0.5']['refused']['0.99'] == 'needs 99 scores, there are 24'
     assert Path(found['file']).name == 'tiny_calibration.safetensors'
-    assert cli.main(['evaluate', 'volume', *common, '--out', files['folder']]) == 0
+    kept = Path(files['folder'], 'a.zip')
+    more = ['--out', files['folder'], '--archive', str(kept)]
+    assert cli.main(['evaluate', 'volume', *common, *more]) == 0
     report = json.loads(capsys.readouterr().out)
+    found = compare({'a': Archive.load(kept)})['a']
+    for horizon in ('0.5', '1'):
+        covered = found['ours'][f'covered, 80 % until {horizon} s']['mean']
+        longer = f'{float(horizon)}'
+        assert covered == pytest.approx(report['coverage_by_horizon'][longer]['0.80'])
+        for name, size_m3 in report['volume_m3'][longer].items():
+            mean = found[name][f'volume until {horizon} s']['mean']
+            assert mean == pytest.approx(size_m3)
     assert set(report['coverage']) == {'0.80', '0.90', '0.95', '0.99'}
     assert report['coverage']['0.99'] is None and 0.5 < report['coverage']['0.80'] <= 1.0
     for horizon in ('0.5', '1.0'):

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all evaluations offer: where results go, and what exit codes mean."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from motion_predictor_ros.evaluation.archive import Archive
+
+EXIT_CODES = (
+    'exit codes: 0 done; 1 interrupted; 2 something from outside was wrong (arguments, files, '
+    'data), one line on stderr says what'
+)
+
+
+def add_result_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--archive`, `--csv` and `--json`."""
+    parser.add_argument('--archive', type=Path, help='write a zip for `evaluate compare` here')
+    parser.add_argument('--csv', type=Path, help='write rmse, mean, median, ... here')
+    parser.add_argument('--json', action='store_true', help='print the report as JSON')
+    parser.epilog = EXIT_CODES
+
+
+def keep_results(options: argparse.Namespace, archive: 'Archive') -> None:
+    """Write what `--archive` and `--csv` ask for."""
+    from motion_predictor_ros.evaluation.compare import compare, write_csv
+
+    if options.archive:
+        archive.save(options.archive)
+    if options.csv:
+        name = options.archive or f'evaluate {archive.kind}'
+        write_csv(compare({str(name): archive}), options.csv)
