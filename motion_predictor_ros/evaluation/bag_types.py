@@ -37,10 +37,16 @@ def recorded_types(connection: Connection, ours_only: bool) -> Typestore:
         ours_only: Whether to refuse a type that is not as we know it.
 
     Raises:
-        BagError: The type differs though it must not.
+        BagError: The type differs though it must not, or nobody knows it.
     """
     ours = typestore()
     recorded = _embedded_types(connection)
+    if not recorded and connection.msgtype not in ours.fielddefs:
+        raise BagError(
+            f'{connection.topic!r} is of type {connection.msgtype}, whose definition the bag does '
+            'not hold, as sqlite3 bags of ROS 2 Humble and older; convert it where the type is '
+            'installed: `ros2 bag convert`, to mcap'
+        )
     if all(name in ours.fielddefs and _same_fields(recorded, ours, name) for name in recorded):
         return ours
     if ours_only:

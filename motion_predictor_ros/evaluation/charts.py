@@ -104,6 +104,7 @@ def latency_chart(played: Replay) -> str:
             axes.plot(slow, place, 'o', color='#d1495b', markersize=4)
         axes.set_yticks(places, list(spent_ms))
         axes.set_xscale('log')
+        axes.set_xlim(left=0.1)
         axes.xaxis.set_major_formatter('{x:g}')
         axes.set_xlabel('[ms]; bar: 5th to 95th percentile, line: median, dot: 99th percentile')
         axes.grid(alpha=0.3, axis='x')

@@ -63,11 +63,10 @@ def draw_scene(
     shown = [_median_case(own, told) for own in list(people.values())[:columns]]
     around = [told.get(_key(case)) for case in shown]
     with_volumes = any(around)
-    figure = Figure(
-        figsize=(3.4 * max(len(shown), 2), 8.9 if with_volumes else 6.0), facecolor='white'
-    )
-    ratios = [1.9, 1.6, 1.0] if with_volumes else [1.9, 1.0]
-    grid = figure.add_gridspec(len(ratios), len(shown), height_ratios=ratios, hspace=0.08)
+    inches = (3.4 * max(len(shown), 2), 9.6 if with_volumes else 6.0)
+    figure = Figure(figsize=inches, facecolor='white')
+    ratios, gap = ([1.9, 1.5, 1.0], 0.3) if with_volumes else ([1.9, 1.0], 0.04)
+    grid = figure.add_gridspec(len(ratios), len(shown), height_ratios=ratios, hspace=gap)
     for place, (case, volume) in enumerate(zip(shown, around, strict=True)):
         axes = figure.add_subplot(grid[0, place], projection='3d')
         quads = np.zeros((0, 4, 3))
