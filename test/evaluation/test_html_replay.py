@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from chromium import CHROMIUM, Page, browser
 from evaluation.test_html_report import HOSTILE, LAYOUT
-from evaluation.volume_replays import told
+from evaluation.volume_replays import told, weighed
 from models import write_weights
 from scenes import stream
 from volume_scenes import SHAPE
@@ -34,10 +34,9 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Replay:
 
 @pytest.fixture(scope='module')
 def path(played: Replay, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(
-        dataclasses.replace(played, volumes=told(played, every=4, wander_m=0.05)),
-        tmp_path_factory.mktemp('page') / 'report.html',
-    )
+    volumes = told(played, every=4, wander_m=0.05)
+    whole = dataclasses.replace(played, volumes=volumes, futures=weighed(played, every=4))
+    return write(whole, tmp_path_factory.mktemp('page') / 'report.html')
 
 
 def write(played: Replay, path: Path) -> Path:
@@ -224,12 +223,22 @@ def test_the_space_to_keep_free_has_an_outline_and_voxels_move_with_it(page: Pag
     assert picture(page) != first
 
 
+def test_futures_go_from_likely_to_unlikely_in_opaque_colours(page: Page) -> None:
+    show_only(page, 'futures')
+    scrub_to(page, 0.5)
+    data = "JSON.parse(document.getElementById('replay-data').textContent)"
+    likely, *_, unlikely = page.run(f'{data}.future_colours')
+    assert min(pixels(page, likely), pixels(page, unlikely)) > 5
+    show_only(page)
+    assert pixels(page, likely) == pixels(page, unlikely) == 0
+
+
 def test_without_volumes_there_is_nothing_to_set(
     started: Page, played: Replay, tmp_path: Path
 ) -> None:
     started.open(write(played, tmp_path / 'plain.html').as_uri())
     assert started.said == []
-    assert box(started, 'volumes')[2:] == (0, 0)
+    assert box(started, 'volumes')[2:] == box(started, 'futures')[2:] == (0, 0)
     assert coloured(started) == 0
 
 

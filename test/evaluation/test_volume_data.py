@@ -8,12 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluation.volume_replays import KEPT, goes, stands, told, walks
+from evaluation.volume_replays import KEPT, goes, stands, told, walks, weighed
 
 from motion_predictor_ros.evaluation import volume_data
 from motion_predictor_ros.evaluation.replay import Replay
 from motion_predictor_ros.evaluation.replay_data import scene_times_ms
-from motion_predictor_ros.evaluation.volume_data import LEVELS_P, pack_volumes, runs
+from motion_predictor_ros.evaluation.volume_data import (
+    LEVELS_P,
+    pack_volumes,
+    runs,
+    shown_futures,
+)
 from motion_predictor_ros.skeleton.frame import Validity
 
 UP = np.array([0.0, 0.0, 1.0])
@@ -113,3 +118,12 @@ def test_rarer_volumes_are_held_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(volume_data, '_PER_S', 0)
     packed = pack(whole)
     assert len(packed['people']['0/0']['scenes']) < 10 and packed['hold_ms'] >= 600.0
+
+
+def test_the_likeliest_futures_are_shown_where_they_are_after_a_second() -> None:
+    played = goes(stands, 1.0)
+    shown = shown_futures(dataclasses.replace(played, futures=weighed(played)), 1)[0, '0']
+    assert shown.scenes == [0, 6, 12, 18, 24] and shown.positions.shape == (5, 10, 18, 3)
+    start = played.tracks[0, '0'].frames[0].positions
+    for rank in range(10):  # the last of twelve is the likeliest
+        np.testing.assert_allclose(shown.positions[0, rank], start + 0.1 * (11 - rank))

@@ -9,8 +9,10 @@ import numpy as np
 from safety_volumes import volume
 from volume_scenes import STANDING
 
+from motion_predictor_ros.density.futures import Futures
 from motion_predictor_ros.evaluation.kept_volumes import KeptVolume
-from motion_predictor_ros.evaluation.replay import Replay, Track
+from motion_predictor_ros.evaluation.replay import Replay
+from motion_predictor_ros.evaluation.track import Track
 from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
 from motion_predictor_ros.skeleton.frame import SkeletonFrame, Validity
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
@@ -39,6 +41,30 @@ def told(
         )
         found[epoch, scene.stamp_ns] = tuple(
             dataclasses.replace(own, person_id=each.person_id) for each in scene.people
+        )
+    return found
+
+
+def weighed(played: Replay, every: int = 6) -> dict[tuple[int, int], Futures]:
+    """Return twelve futures of everybody in every `every`-th scene, likelier the later."""
+    found = {}
+    for epoch, scene in played.scenes[::every]:
+        people = tuple(each.person_id for each in scene.people)
+        poses = [played.tracks[epoch, each].frames[0].positions for each in people]
+        times_s = 0.2 * np.arange(1, 11)
+        apart = 0.1 * np.arange(12)[:, None, None, None] * times_s[:, None, None]
+        shape = (len(people), 12)
+        found[epoch, scene.stamp_ns] = Futures(
+            person_ids=people,
+            stamp_ns=np.full(len(people), scene.stamp_ns),
+            horizons_s=times_s,
+            positions=np.array(poses)[:, None, None] + apart,
+            weights=np.full(shape, 1 / 12),
+            log_density=np.tile(np.arange(12.0), (len(people), 1)),
+            cached=np.zeros(shape, dtype=np.int64),
+            effective_sample_size=np.full(len(people), 9.0),
+            weighed=12,
+            novelty=np.full(len(people), 0.5),
         )
     return found
 

@@ -370,6 +370,7 @@
   for (const [at, [from, to]] of (volumes ? data.volumes.windows_s : []).entries()) {
     byId('window').add(new Option(`${from} to ${to} s`, at, true, true));
   }
+  if (volumes) byId('voxel-size').textContent = `(${data.volumes.voxel_m} m)`;
   byId('threshold').max = volumes ? data.volumes.levels.length - 1 : 0;
   byId('threshold').value = 5;
   const goToAddress = () => show(sceneAt(1000 * Number(location.hash.slice(1)) || 0));
