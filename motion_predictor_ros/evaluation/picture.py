@@ -104,7 +104,7 @@ def _draw_from_above(axes: Axes, case: Case, volume: KeptVolume, layout: Skeleto
         axes.plot(*window.positions[-1][[first, second], :2].T, color='black', lw=1.6)
     axes.set_aspect('equal')
     axes.tick_params(labelsize=7)
-    axes.set_xlabel('[m]', fontsize=7)
+    axes.set_ylabel('[m]', fontsize=7, labelpad=0)
 
 
 def _key(case: Case) -> tuple[int, str]:

@@ -32,7 +32,7 @@ VOLUME_HEADS = (
     'until [s]',
     'stayed inside',
     'mean size [m^3]',
-    'Brier score of voxels (of a constant)',
+    'Brier score (of a constant)',
 )
 """What `volume_rows` holds."""
 
