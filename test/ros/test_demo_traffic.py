@@ -26,6 +26,8 @@ from motion_predictor_ros.evaluation.bag_types import typestore
 from motion_predictor_ros.evaluation.bags import BagMessage, BagWriter, read_messages
 from motion_predictor_ros.share import share_file
 
+pytestmark = pytest.mark.slow
+
 BEGIN_S, LENGTH_S = 38.2, 3.0  # two people
 PEOPLE = {'dancer', 'passer_by'}
 OUTPUTS = (
