@@ -266,7 +266,8 @@ class LiveScorer:
     def _give_up(self, reason: str, person_id: str | None = None) -> None:
         """Judge nothing of what was said of a person, or of anybody."""
         kept = [each for each in self._pending if person_id not in (None, each.person_id)]
-        self.unscored[reason] += len(self._pending) - len(kept)
+        if len(kept) < len(self._pending):
+            self.unscored[reason] += len(self._pending) - len(kept)
         self._pending = kept
 
     def _prune(self) -> None:
