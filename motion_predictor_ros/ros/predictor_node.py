@@ -51,13 +51,17 @@ Arrival = tuple[Callable[[Pipeline], bool], float]
 class PredictorNode(LifecycleNode):  # type: ignore[misc]
     """Answers skeletons of any source with PredictedMotionArray and WeightedFuturesArray."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
         """Declare parameters and begin to publish diagnostics.
+
+        Args:
+            options: Of rclpy's nodes, such as `namespace` and `parameter_overrides`, for several
+                in one process.
 
         Raises:
             ConfigError: A parameter given at start cannot be used.
         """
-        super().__init__(NAME)
+        super().__init__(NAME, **options)
         declare(self, PipelineConfig())
         declare(self, NodeConfig())
         read(self, PipelineConfig)

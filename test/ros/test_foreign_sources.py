@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every source over Fast DDS: a real node reads what another process says, and predicts."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from motion_predictor_ros.msg import PredictedMotion, PredictedMotionArray
+from ros import foreign_packages
+from ros.foreign_cases import CASES, FRAME
+from ros.graph import LAYOUT, Graph, Process
+from skeleton.test_sources import INDEX, POSE
+
+from motion_predictor_ros.skeleton.joint_map import load_joint_map
+
+EXACT_M = 1e-4  # float32 on the wire
+
+
+@pytest.fixture(scope='module')
+def heard(
+    pytestconfig: pytest.Config, graph: Graph, processes: Callable[..., Process], model: Path
+) -> dict[str, Any]:
+    """A prediction of each node, of somebody who stands still for a while."""
+    said = foreign_packages.build(pytestconfig.cache.mkdir('foreign_messages'))  # type: ignore
+    found = {
+        source: graph.collect(PredictedMotionArray, f'/{source}/predicted_motion')
+        for source in CASES
+    }
+    nodes = processes([sys.executable, '-m', 'ros.foreign_nodes', str(model)], said)
+    processes([sys.executable, '-m', 'ros.foreign_publisher'], said)
+
+    def predicted() -> dict[str, Any]:
+        assert nodes.alive, nodes.output
+        good = {
+            source: message
+            for source, messages in found.items()
+            for message in messages
+            if any(each.positions for each in message.persons)
+        }
+        return good if good.keys() == CASES.keys() else {}
+
+    try:
+        return graph.until(predicted, timeout_s=120.0)
+    except AssertionError as error:
+        heard = {source: len(messages) for source, messages in found.items()}
+        raise AssertionError(f'{error}; messages: {heard}; {nodes.output[-4000:]}') from error
+
+
+@pytest.mark.parametrize('source', CASES)
+def test_what_another_process_says_is_seen_and_predicted(
+    source: str, heard: dict[str, Any]
+) -> None:
+    message = heard[source]
+    (person,) = message.persons
+    assert message.header.frame_id == FRAME
+    assert person.person_id == ('person' if source == 'pose_array' else '7')
+    assert person.validity == PredictedMotion.OK, person.reason
+    observed = np.array(person.observed).reshape(-1, 3)
+    given = load_joint_map(CASES[source], LAYOUT).given
+    assert given.sum() >= 12
+    np.testing.assert_allclose(observed[given], POSE[given], atol=EXACT_M)
+    assert np.isfinite(np.array(person.positions)).all()
+
+
+@pytest.mark.parametrize('source', CASES)
+def test_left_is_left(source: str, heard: dict[str, Any]) -> None:
+    observed = np.array(heard[source].persons[0].observed).reshape(-1, 3)
+    left, right = observed[INDEX['l_wrist']], observed[INDEX['r_wrist']]
+    assert left[2] - right[2] > 0.8 and left[1] > 0 > right[1]  # only the left arm is raised
+    mirrored = POSE[list(LAYOUT.mirror)]
+    assert np.abs(observed - mirrored).max() > 0.8
