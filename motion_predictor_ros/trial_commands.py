@@ -12,6 +12,9 @@ from typing import Any
 from motion_predictor_ros.config import PipelineConfig, PredictionConfig
 from motion_predictor_ros.errors import MotionPredictorError
 
+_WHOLE = 0.1
+"""Share of the fuzzer's messages that go through the shipped models, all of them."""
+
 Commands = argparse._SubParsersAction  # the type argparse itself returns
 
 
@@ -36,13 +39,16 @@ def _add_fuzz(kinds: 'Commands[argparse.ArgumentParser]') -> None:
 def _fuzz(options: argparse.Namespace) -> None:
     import torch
 
-    from motion_predictor_ros.evaluation.fuzz import fuzz
+    from motion_predictor_ros.evaluation.fuzz import WholePipelines, fuzz
 
     torch.set_num_threads(1)
-    report = fuzz(options.messages, options.seed)
+    whole = round(_WHOLE * options.messages)
+    report = fuzz(options.messages - whole, options.seed)
+    fuzz(whole, options.seed + 1, WholePipelines(), report)
     for line in report.told:
         print(line)
     print(f'answered {report.answered}, dropped {report.drops} in {report.reasons} ways')
+    print(f'{whole} with futures and volumes: {report.futures} times, {report.volumes} volumes')
     counts = ('messages', 'crashes', 'uncounted_drops', 'non_finite_outputs')
     print(json.dumps({key: getattr(report, key) for key in counts}))
     _insist(not report.told, 'the pipeline broke its promise; each line above is one case')

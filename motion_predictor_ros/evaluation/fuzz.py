@@ -4,12 +4,13 @@
 Stands beside the line. Three promises are held against every message: nothing is raised, whoever
 is not in the answer is among the drops that were counted and told, and whatever is in the answer
 is finite, on the wire too. And one against every calm stretch: what came before leaves no trace,
-everybody is predicted again. The model is small and untrained, for what it says does not matter.
+everybody is predicted again. The model is small and untrained, for what it says does not matter;
+some of the messages go through the whole line with the shipped models, futures and volumes.
 """
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -18,11 +19,18 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
-from motion_predictor_ros.config import PipelineConfig, PredictionConfig, SkeletonConfig
+from motion_predictor_ros.config import (
+    DensityConfig,
+    PipelineConfig,
+    PredictionConfig,
+    SkeletonConfig,
+    VolumeConfig,
+)
 from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.evaluation.fuzz_checks import non_finite, without_volume
 from motion_predictor_ros.evaluation.fuzz_messages import LAYOUTS, MAKERS, Joints, spoil
 from motion_predictor_ros.evaluation.made_up_people import JOINT_NAMES, Walker
-from motion_predictor_ros.pipeline import Pipeline
+from motion_predictor_ros.pipeline import Pipeline, Scene
 from motion_predictor_ros.prediction.model_file import TrainedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq import MotionDEQ, MotionDEQConfig
 from motion_predictor_ros.prediction.prediction import ScenePrediction
@@ -53,9 +61,12 @@ class FuzzReport:
     Attributes:
         crashes: Messages at which something was raised.
         uncounted_drops: Messages of which somebody is neither answered nor counted.
-        non_finite_outputs: Messages whose answer holds NaN or infinity.
+        non_finite_outputs: Messages whose answer holds NaN, infinity or no probability where there
+            should be one.
         unrecovered: Calm stretches at whose end somebody was not predicted.
         answered: Messages that were answered.
+        futures: Answers with futures.
+        volumes: Volumes in answers.
         drops: Rejections, of messages and of people.
         reasons: Distinct reasons among them.
         told: One line per case, the first few.
@@ -67,6 +78,8 @@ class FuzzReport:
     non_finite_outputs: int = 0
     unrecovered: int = 0
     answered: int = 0
+    futures: int = 0
+    volumes: int = 0
     drops: int = 0
     reasons: int = 0
     told: list[str] = field(default_factory=list)
@@ -94,17 +107,50 @@ def untrained_pipeline(
     return Pipeline(config, StreamingPredictor(trained, config.prediction), on_drop)
 
 
-def fuzz(messages: int, seed: int, load: Load = untrained_pipeline) -> FuzzReport:
-    """Step a pipeline of every source through its share of the messages."""
-    report, reasons = FuzzReport(), Counter[str]()
-    for place, source in enumerate(LAYOUTS):
-        count = messages * (place + 1) // len(LAYOUTS) - messages * place // len(LAYOUTS)
+class WholePipelines:
+    """Makes pipelines with the shipped models, which are loaded once."""
+
+    def __init__(self) -> None:
+        config = PipelineConfig(
+            prediction=PredictionConfig(device='cpu'),
+            density=DensityConfig(enabled='always', device='cpu'),
+            volume=VolumeConfig(enabled=True, voxel_m=0.1),
+        )
+        self._models = Pipeline.load(config)
+
+    def __call__(
+        self, config: PipelineConfig, on_drop: Callable[[Rejection], None] = lambda rejection: None
+    ) -> Pipeline:
+        """Build a pipeline for this input; one at a time may be in use."""
+        models = self._models
+        models.predictor.reset()
+        return Pipeline(
+            config, models.predictor, on_drop, density=models.density, volume=models.volume
+        )
+
+
+def fuzz(
+    messages: int,
+    seed: int,
+    load: Load = untrained_pipeline,
+    report: FuzzReport | None = None,
+    sources: Sequence[str] = tuple(LAYOUTS),
+) -> FuzzReport:
+    """Step a pipeline of every source through its share of the messages.
+
+    Args:
+        report: What was found before, to be added to.
+    """
+    report, reasons = report or FuzzReport(), Counter[str]()
+    for place, source in enumerate(sources):
+        count = messages * (place + 1) // len(sources) - messages * place // len(sources)
         trial = _Trial(source, load, report)
         stream = Stream(source, seed)
         for message, calm in stream.messages(count):
             trial.step(message, stream.now_ns, calm)
         reasons.update(trial.pipeline.drops)
-    report.drops, report.reasons = reasons.total(), len(reasons)
+    report.drops += reasons.total()
+    report.reasons = max(report.reasons, len(reasons))
     return report
 
 
@@ -212,18 +258,26 @@ class _Trial:
             self.pipeline.reset()
             return
         scene = None if answer is None else answer.prediction
-        self._report.answered += scene is not None
         missing = self._missing(message, scene, calm)
         if missing or self.pipeline.drops.total() - before != len(self._rejected):
             said = [f'{each.person_id}: {each.reason}' for each in self._rejected]
             self._report.tell('uncounted_drops', f'{self._source}: {missing}; told {said}')
-        if scene is None:
-            return
-        if not _finite(scene):
-            self._report.tell('non_finite_outputs', f'{self._source}: {scene.people}')
-        if calm == _RECOVERED and any(each.positions is None for each in scene.people):
-            why = [(each.person_id, each.validity.name, each.reason) for each in scene.people]
-            self._report.tell('unrecovered', f'{self._source}: {why}')
+        if answer is not None:
+            self._hold(answer, calm)
+
+    def _hold(self, answer: Scene, calm: int) -> None:
+        """Hold what is in an answer against the promises."""
+        report, people = self._report, answer.prediction.people
+        report.answered += 1
+        report.futures += answer.futures is not None
+        report.volumes += len(answer.volumes or ())
+        if found := non_finite(answer):
+            report.tell('non_finite_outputs', f'{self._source}: {", ".join(found)}')
+        if lost := without_volume(answer):
+            report.tell('uncounted_drops', f'{self._source}: no volume of {lost}')
+        if calm == _RECOVERED and any(each.positions is None for each in people):
+            why = [(each.person_id, each.validity.name, each.reason) for each in people]
+            report.tell('unrecovered', f'{self._source}: {why}')
 
     def _missing(
         self, message: SimpleNamespace, scene: ScenePrediction | None, calm: int
@@ -275,17 +329,3 @@ def _rename_frames(message: Any, name: str) -> None:
                 message.frame_id = name
             else:
                 _rename_frames(value, name)
-
-
-def _finite(scene: ScenePrediction) -> bool:
-    """Tell whether all that is published of a scene is finite as float32, too."""
-    values = []
-    for person in scene.people:
-        values += [person.positions, person.covariances]
-        values += [] if person.window is None else [person.window.positions]
-        if person.positions is not None and not np.isfinite(person.solver.residual):
-            return False
-    with np.errstate(over='ignore'):
-        return all(
-            np.isfinite(each.astype(np.float32)).all() for each in values if each is not None
-        )

@@ -11,7 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motion_predictor_ros.evaluation.fuzz import FuzzReport, Stream, fuzz, untrained_pipeline
+from motion_predictor_ros.evaluation.fuzz import (
+    FuzzReport,
+    Stream,
+    WholePipelines,
+    fuzz,
+    untrained_pipeline,
+)
 from motion_predictor_ros.evaluation.fuzz_messages import LAYOUTS, spoil
 from motion_predictor_ros.pipeline import Pipeline
 
@@ -84,3 +90,38 @@ def test_spoiling_gives_another_message_and_leaves_the_first_as_it_was(source: s
     spoilt = [str(spoil(message, random.Random(seed))) for seed in range(10)]
     assert str(message) == before
     assert len(set(spoilt) - {before}) > 5
+
+
+@pytest.fixture(scope='module')
+def whole() -> WholePipelines:
+    return WholePipelines()
+
+
+def test_nothing_is_found_in_the_whole_line(whole: WholePipelines) -> None:
+    report = fuzz(160, 7, whole, sources=('native',))
+    assert report.told == []
+    assert report.futures > 3 and report.volumes > 20
+
+
+def test_futures_that_are_not_finite_are_found(
+    whole: WholePipelines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    density = whole._models.density
+    assert density is not None
+    predict = density.predict
+
+    def careless(*args: Any) -> Any:
+        futures = predict(*args)
+        return futures and dataclasses.replace(futures, novelty=futures.novelty * np.nan)
+
+    monkeypatch.setattr(density, 'predict', careless)
+    report = fuzz(100, 7, whole, sources=('native',))
+    assert any('novelty of futures' in line for line in report.told)
+
+
+def test_somebody_without_a_volume_is_found(
+    whole: WholePipelines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pipeline, '_assess', lambda *args: ())
+    report = fuzz(40, 7, whole, sources=('native',))
+    assert any('no volume of' in line for line in report.told)

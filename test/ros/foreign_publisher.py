@@ -9,13 +9,25 @@ import time
 
 import rclpy
 from foreign_messages import MAKERS, types
-from ros.foreign_cases import CASES, FRAME, person, topic
+from ros.foreign_cases import (
+    BASE,
+    CASES,
+    DEPTH,
+    FIXED,
+    FRAME,
+    MOUNTED,
+    base_at,
+    person,
+    topic,
+    transforms,
+)
 
-from motion_predictor_ros.ros.sources import message_class
+from motion_predictor_ros.ros.sources import message_class, static_qos
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.sources import SOURCES
 
 PERIOD_NS, PAUSE_S = 40_000_000, 0.08  # stamps are even, however slow this machine is now
+AHEAD = 12  # transforms come half a second before what is seen, so that none is missing
 
 
 def main() -> None:
@@ -24,13 +36,24 @@ def main() -> None:
     publishers, names, people = {}, {}, {}
     for source, layout in CASES.items():
         kind = message_class(SOURCES[source].msgtype, source)
-        publishers[source] = node.create_publisher(kind, topic(source), 10)
+        publishers[source] = node.create_publisher(kind, topic(source), DEPTH)
         names[source] = list(SkeletonLayout.load(layout).joint_names)
         people[source] = person(layout)
-    stamp_ns = time.time_ns()
+    stamp_ns, tf_type = time.time_ns(), SOURCES['tf'].msgtype
+    latched = node.create_publisher(message_class(tf_type, 'TF'), '/tf_static', static_qos())
+    mounted = transforms(BASE, FRAME, MOUNTED, stamp_ns)
+    latched.publish(bytes(types().serialize_cdr(mounted, tf_type)))
+
+    def drive(at_ns: int) -> None:
+        driven = transforms(FIXED, BASE, base_at(at_ns), at_ns)
+        publishers['tf'].publish(bytes(types().serialize_cdr(driven, tf_type)))
+
+    for step in range(AHEAD + 1):
+        drive(stamp_ns + step * PERIOD_NS)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     while rclpy.ok():
         stamp_ns += PERIOD_NS
+        drive(stamp_ns + AHEAD * PERIOD_NS)
         for source, publisher in publishers.items():
             message = MAKERS[source](stamp_ns, FRAME, people[source], names[source])
             publisher.publish(bytes(types().serialize_cdr(message, SOURCES[source].msgtype)))
