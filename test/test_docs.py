@@ -51,6 +51,7 @@ RUN = {
     'build-cache': 'evaluation/test_stochastic.py',
     'evaluate bag': 'test_cli.py',
     'evaluate compare': 'evaluation/test_compare.py',
+    'evaluate mocap': 'evaluation/test_compare.py',
     'evaluate cmu': 'evaluation/test_cmu.py',
     'evaluate h36m': 'evaluation/test_licensed.py',
     'evaluate 3dpw': 'evaluation/test_licensed.py',
@@ -75,7 +76,10 @@ _SPAN = re.compile(r'`([^`\n]+)`')
 _FENCE = re.compile(r'^ *```(\w*)\n(.*?)^ *```', re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r'\]\(([^)\s]+)\)')
 _FILE = re.compile(r'^[\w./-]+/[\w.-]+\.(?:md|py|yaml|png|mcap|msg|srv|npz|safetensors|html|js)$')
-_MADE_BY_COMMANDS = ('demo/report.html', 'demo/report.json', 'demo/scene.png', 'demo/live.mcap')
+_MADE_BY_COMMANDS = tuple(
+    f'demo/{name}'
+    for name in ('report.html', 'report.json', 'scene.png', 'density.png', 'live.mcap')
+)
 _YOUR_OWN = ('smplh/', 'sequenceFiles/')
 _PLACES = ('', 'motion_predictor_ros', 'docs', 'weights', 'test')
 
