@@ -16,6 +16,7 @@ from rich.console import Console
 
 from motion_predictor_ros.ablation_command import add_ablate
 from motion_predictor_ros.adapt_command import add_adapt
+from motion_predictor_ros.bench_commands import add_bench_speed
 from motion_predictor_ros.compare_command import add_evaluate_compare
 from motion_predictor_ros.config import SOURCE_NAMES, PipelineConfig, read_parameter_file
 from motion_predictor_ros.density_commands import (
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_bench_memory(costs)
     add_bench_density(costs)
     add_bench_volume(costs)
+    add_bench_speed(costs)
     convert = commands.add_parser('convert', help='make bags from motion files')
     _add_convert_deepmimic(convert.add_subparsers(required=True, metavar='FORMAT'))
     return parser

@@ -56,7 +56,7 @@ def untrained_predictor(
     module = CacheFlow(shape).to(device).eval().requires_grad_(False)
     frame = body_frame(shape.frame, names)
     trained = TrainedCacheFlow(UNTRAINED, UNTRAINED, module, frame, names, {})
-    people = torch.from_numpy(_people(shape, 64)).to(next(module.parameters()))
+    people = torch.from_numpy(people_who_wander(shape, 64)).to(next(module.parameters()))
     with torch.inference_mode():
         q = module.observe(frame.enter(people, frame.place(people[:, -1])))
         z = q.sample(-(-cached // 64)).flatten(0, 1)[:cached]
@@ -75,7 +75,9 @@ def untrained_predictor(
     return CacheFlowPredictor(trained, cache, config)
 
 
-def _people(shape: CacheFlowConfig, count: int) -> Float64[np.ndarray, 'batch time joint xyz=3']:
+def people_who_wander(
+    shape: CacheFlowConfig, count: int
+) -> Float64[np.ndarray, 'batch time joint xyz=3']:
     """Return people who wander [m]."""
     random = np.random.default_rng(_SEED)
     still = random.normal(size=(count, 1, shape.joints, 3))
@@ -166,7 +168,7 @@ def bench_density(predictor: CacheFlowPredictor) -> dict[str, Any]:
             "the yardstick knows rule 'nearest', root 'decoded' and body frame 'heading', not "
             f'{config.rule!r}, {config.root!r} and {shape.frame!r}'
         )
-    plain, observed = PlainTorch(predictor), _people(shape, 1)
+    plain, observed = PlainTorch(predictor), people_who_wander(shape, 1)
     count = min(_DENSITIES, len(predictor.cache))
     device = predictor.cache.z.device
     generator = torch.Generator(device).manual_seed(_SEED)

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Time the whole line, message in to volume out, on a stream of people; by stage, by thread count.
+
+Every message is answered in full: futures and volumes each time, where a robot would draw them a
+few times a second. The yardstick in the same run is a forward pass of four unshared EqMotion
+layers of MotionDEQ's size, for as many people as are in the stream.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from motion_predictor_ros.config import PipelineConfig
+from motion_predictor_ros.errors import ConfigError
+from motion_predictor_ros.evaluation.bench_stream import Crowd
+from motion_predictor_ros.evaluation.stopwatch import Spent, Stopwatch, machine, rounds, spread
+from motion_predictor_ros.evaluation.unrolled import EqMotionStyle
+from motion_predictor_ros.pipeline import Pipeline
+from motion_predictor_ros.prediction.model_file import load_motion_deq
+from motion_predictor_ros.prediction.motion_deq import MotionDEQConfig
+from motion_predictor_ros.prediction.streaming import StreamingPredictor
+from motion_predictor_ros.skeleton.frame import Window
+
+STAGES = ('skeleton', 'motion_deq', 'density', 'volume')
+KINDS = ('p50', 'p99', 'processor')
+_RATE_HZ = 30.0
+_FILLING = 40
+"""Messages until everybody's window is full and caches are warm; they do not count."""
+
+_COLD = 50
+
+_START = """
+import json, sys
+from motion_predictor_ros.config import PipelineConfig, from_mapping
+from motion_predictor_ros.pipeline import Pipeline
+Pipeline.load(from_mapping(PipelineConfig, json.loads(sys.argv[1])))
+"""
+
+
+class TimedStream:
+    """A pipeline whose stages are timed while a crowd walks by.
+
+    Attributes:
+        windows: Those of the last messages, as MotionDEQ was given them.
+        reached: How many volumes were the reachable set, for want of futures.
+        steps: Of the solver, for each person that counted.
+    """
+
+    def __init__(self, config: PipelineConfig, crowd: Crowd) -> None:
+        self._crowd = crowd
+        self.pipeline = pipeline = Pipeline.load(config)
+        self.watch = watch = Stopwatch(pipeline.predictor.device)
+        self.windows: list[list[Window]] = []
+        self.steps: list[int] = []
+        self.reached = 0
+        pipeline.observe = watch.timed('skeleton', pipeline.observe)  # type: ignore[method-assign]
+        predictor, density, volume = pipeline.predictor, pipeline.density, pipeline.volume
+        predictor.predict = watch.timed('motion_deq', predictor.predict)  # type: ignore[method-assign]
+        if density is not None:
+            density.predict = watch.timed('density', density.predict)  # type: ignore[method-assign]
+        if volume is not None:
+            volume.assess = watch.timed('volume', volume.assess)  # type: ignore[method-assign]
+        self._step = watch.timed('step', pipeline.step)
+
+    def run(self, people: int, count: int) -> dict[str, dict[str, float]]:
+        """Answer `count` messages of so many people; return the spread of each stage [ms]."""
+        self.pipeline.reset()
+        spent: dict[str, list[Spent]] = {name: [] for name in ('step', *STAGES)}
+        self.windows.clear()
+        self.steps.clear()
+        self.reached = 0
+        for number, message in enumerate(self._crowd.messages(people, _FILLING + count)):
+            self.watch.spent.clear()
+            scene = self._step(message)
+            if number < _FILLING:
+                continue
+            assert scene is not None, self.pipeline.drops
+            for name in spent:
+                calls = self.watch.spent[name]
+                spent[name].append(Spent(*np.sum(calls, axis=0)) if calls else Spent(0.0, 0.0))
+            answers = scene.prediction.people
+            self.windows.append([one.window for one in answers if one.window is not None])
+            self.steps.extend(one.solver.steps for one in answers if one.solver is not None)
+            self.reached += sum(one.level == 0.0 for one in scene.volumes or ())
+        return {name: spread(each) for name, each in spent.items()}
+
+
+def in_full(config: PipelineConfig) -> PipelineConfig:
+    """Return the configuration that answers every message with futures and volumes."""
+    density = replace(config.density, enabled='always', rate_hz=100.0)
+    return replace(config, density=density, volume=replace(config.volume, enabled=True))
+
+
+def bench_pipeline(
+    bag: Path, config: PipelineConfig, frames: int, threads: Sequence[int]
+) -> dict[str, Any]:
+    """Return how long a step for one person takes, by stage and number of CPU threads [ms].
+
+    Args:
+        threads: The first one's figures stand at the top of the report too.
+
+    Raises:
+        BagError: The bag cannot be read, or shows nobody for long enough.
+        ConfigError: There is nothing to time.
+        MotionPredictorError: The models cannot be used, or not together.
+    """
+    if frames < 1 or not threads or min(threads) < 1:
+        raise ConfigError(f'expected frames and threads, got {frames} and {list(threads)}')
+    startup_s = start_up_s(config)
+    crowd = Crowd(bag, _RATE_HZ)
+    each = {str(count): _with_threads(crowd, config, frames, count) for count in threads}
+    return {
+        **each[str(threads[0])],
+        'startup_s': startup_s,
+        'by_threads': each,
+        'frames': frames,
+        'rate_hz': _RATE_HZ,
+    }
+
+
+def _with_threads(
+    crowd: Crowd, config: PipelineConfig, frames: int, threads: int
+) -> dict[str, Any]:
+    stream = TimedStream(_threaded(config, threads), crowd)
+    stages = stream.run(1, frames)
+    predictor = stream.pipeline.predictor
+    cold = replace(config.prediction, warm_start=False, threads=threads)
+    trained = load_motion_deq(cold.weights, predictor.device)
+    alone = StreamingPredictor(trained, cold)
+    watch = Stopwatch(predictor.device)
+    predict = watch.timed('cold', alone.predict)
+    steps = [predict(windows)[0].solver for windows in stream.windows[-_COLD:]]
+    return {
+        'step_ms': stages.pop('step'),
+        'stages_ms': stages,
+        'motion_deq_warm_ms': stages['motion_deq']['p50'],
+        'motion_deq_cold_ms': spread(watch.spent['cold'])['p50'],
+        'eqmotion_style_forward_ms': _yardstick_ms(stream, trained.module.config),
+        'solver_steps': {
+            'warm': float(np.median(stream.steps)),
+            'cold': float(np.median([one.steps for one in steps if one is not None])),
+        },
+        'reachable_instead': stream.reached,
+        'model': predictor.model,
+        'device': machine(predictor.device),
+        'threads': torch.get_num_threads(),
+    }
+
+
+def _threaded(config: PipelineConfig, threads: int) -> PipelineConfig:
+    return replace(config, prediction=replace(config.prediction, threads=threads))
+
+
+def _yardstick_ms(stream: TimedStream, shape: MotionDEQConfig) -> float:
+    """Return the median time of EqMotion's layers, untrained, for the people in the stream."""
+    device = stream.pipeline.predictor.device
+    network = EqMotionStyle(shape).float().to(device).eval().requires_grad_(False)
+    positions = np.stack([each.positions for each in stream.windows[-1]])
+    observed = torch.from_numpy(positions - positions[:, -1:, :1]).float()
+
+    def answer() -> np.ndarray:
+        with torch.inference_mode():
+            return network(observed.to(device)).cpu().numpy()
+
+    return spread(rounds(answer, _COLD, device))['p50']
+
+
+def start_up_s(config: PipelineConfig) -> float:
+    """Return how long a new process takes from its start to its first prediction [s].
+
+    Loading ends with a prediction for somebody made up, so that the first real one does not wait.
+    """
+    begin = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, '-c', _START, json.dumps(asdict(config))],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    spent_s = time.perf_counter() - begin
+    if done.returncode:
+        raise ConfigError(f'the pipeline did not start: {done.stderr.strip()[-500:]}')
+    return spent_s
+
+
+def print_pipeline(report: dict[str, Any], console: Console) -> None:
+    """Print a table of stages by number of threads."""
+    title = f'{report["model"]} on {report["device"]}: one person, every message in full [ms]'
+    table = Table(title=title, title_justify='left')
+    table.add_column('')
+    for count in report['by_threads']:
+        for kind in KINDS:
+            table.add_column(f'{kind}, {count} threads', justify='right')
+    each = list(report['by_threads'].values())
+    rows = {name: [one['stages_ms'][name] for one in each] for name in STAGES}
+    for name, cells in {**rows, 'whole step': [one['step_ms'] for one in each]}.items():
+        table.add_row(name, *(f'{cell[kind]:.2f}' for cell in cells for kind in KINDS))
+    console.print(table)
+    for count, one in report['by_threads'].items():
+        steps, yardstick_ms = one['solver_steps'], one['eqmotion_style_forward_ms']
+        console.print(
+            f'{count} threads: MotionDEQ warm {one["motion_deq_warm_ms"]:.2f} ms in '
+            f'{steps["warm"]:.0f} steps, cold {one["motion_deq_cold_ms"]:.2f} ms in '
+            f'{steps["cold"]:.0f}; four EqMotion layers {yardstick_ms:.2f} ms: the whole step '
+            f'costs {one["step_ms"]["p50"] / yardstick_ms:.2f} of them'
+        )
+    console.print(f'start of the process to first prediction: {report["startup_s"]:.1f} s')
