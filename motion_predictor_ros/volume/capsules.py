@@ -8,9 +8,10 @@ ends move until the next one takes over, so that no volume misses what a body sw
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from motion_predictor_ros.volume.body import BodyShape
+from motion_predictor_ros.volume.compiled import compiled
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def bodies(
         every: How many times share one set of capsules, made thicker by what points move around
             the middle one. One keeps them all.
     """
-    middles, reach = _shared(points, every)
+    middles = _middles(points.shape[1], every)
+    reach = _reach(np.ascontiguousarray(points), middles, every)
     centres = points[:, middles]
     if inflation is not None:
         reach = reach + _largest(inflation, every)
@@ -83,31 +85,39 @@ def bodies(
     )
 
 
-def _middles(times: int, every: int) -> np.ndarray:
+def _middles(times: int, every: int) -> Int64[np.ndarray, ' pose']:
     """Return the middle one of each group of `every` consecutive times."""
     firsts = np.arange(0, times, every)
     return (firsts + np.minimum(firsts + every, times) - 1) // 2
 
 
-def _shared(
-    points: Float64[np.ndarray, 'future time point xyz=3'], every: int
-) -> tuple[np.ndarray, Float64[np.ndarray, 'future pose point']]:
-    """Return the middle times, and how far points go from there until half way to the next group.
+@compiled
+def _reach(
+    points: Float64[np.ndarray, 'future time point xyz=3'],
+    middles: Int64[np.ndarray, ' pose'],
+    every: int,
+) -> Float64[np.ndarray, 'future pose point']:
+    """Return how far points go from the middle times until half way to the next group [m].
 
     Lines are straight, so the farthest places are given times or the half-way points.
     """
-    times = points.shape[1]
-    middles = _middles(times, every)
-    half = 0.5 * (points[:, 1:] + points[:, :-1])
-    reach = np.zeros((len(points), len(middles), points.shape[2]))
-    for group, middle in enumerate(middles):
-        first, last = group * every, min((group + 1) * every, times)
-        places = np.concatenate(
-            [points[:, first:last], half[:, max(first - 1, 0) : min(last, times - 1)]], axis=1
-        )
-        away = np.linalg.norm(places - points[:, middle : middle + 1], axis=-1)
-        reach[:, group] = away.max(axis=1)
-    return middles, reach
+    futures, times, count, _ = points.shape
+    reach = np.zeros((futures, len(middles), count))
+    for future in range(futures):
+        for group, middle in enumerate(middles):
+            first, last = group * every, min((group + 1) * every, times)
+            for half in range(max(2 * first - 1, 0), min(2 * last, 2 * times - 1)):
+                low, high = half // 2, (half + 1) // 2
+                for point in range(count):
+                    away2 = 0.0
+                    for axis in range(3):
+                        place = 0.5 * (
+                            points[future, low, point, axis] + points[future, high, point, axis]
+                        )
+                        away2 += (place - points[future, middle, point, axis]) ** 2
+                    if away2 > reach[future, group, point]:
+                        reach[future, group, point] = away2
+    return np.sqrt(reach)
 
 
 def _largest(

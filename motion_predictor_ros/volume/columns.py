@@ -12,7 +12,7 @@ no rounding ever loses a voxel. `rasteriser.py` does the same in torch, operatio
 """
 
 import numpy as np
-from jaxtyping import Float32, UInt64
+from jaxtyping import Bool, Float32, UInt64
 
 from motion_predictor_ros.volume.compiled import compiled
 
@@ -41,11 +41,10 @@ def add_futures(
 
     Args:
         starts, ends, radii: In voxels from the first one's centre, radii padded.
-        masks: Room to work in, along y `LANES` longer than the grid.
+        masks: Room to work in, zero, along y `LANES` longer than the grid.
         probability: Added to.
     """
     for future in range(len(weights)):
-        masks[:] = 0
         low_x, high_x = masks.shape[1], -1
         low_y, high_y = masks.shape[2], -1
         for pose in range(starts.shape[1]):
@@ -59,6 +58,28 @@ def add_futures(
                 low_x, high_x = min(low_x, box[0]), max(high_x, box[1])
                 low_y, high_y = min(low_y, box[2]), max(high_y, box[3])
         _add(weights[future], masks, probability, low_x, high_x + 1, low_y, high_y + 1)
+        masks[:, low_x : high_x + 1, low_y : high_y + 1 + LANES] = 0
+
+
+@compiled
+def cover(
+    starts: Float32[np.ndarray, 'capsule 3'],
+    ends: Float32[np.ndarray, 'capsule 3'],
+    radii: Float32[np.ndarray, ' capsule'],
+    masks: UInt64[np.ndarray, 'word x y'],
+    inside: Bool[np.ndarray, 'x y z'],
+) -> None:
+    """Set every voxel that any of the capsules touches; arguments as in `add_futures`."""
+    for capsule in range(len(radii)):
+        _mark(starts[capsule], ends[capsule], radii[capsule], masks)
+    for x in range(inside.shape[0]):
+        for y in range(inside.shape[1]):
+            for word in range(masks.shape[0]):
+                bits = masks[word, x, y]
+                if bits != 0:
+                    base = 64 * word
+                    for z in range(min(64, inside.shape[2] - base)):
+                        inside[x, y, base + z] = (bits >> np.uint64(z)) & np.uint64(1) != 0
 
 
 @compiled
@@ -79,9 +100,11 @@ def _mark(start, end, radius, masks):  # type: ignore[no-untyped-def]
     if x1 < x0 or y1 < y0:
         return masks.shape[1], -1, masks.shape[2], -1
     width = (y1 - y0 + LANES) // LANES * LANES
+    first_word = max(int(np.floor((min(az, end[2]) - reach) / 64)), 0)
+    last_word = min(int(np.floor((max(az, end[2]) + reach) / 64)), masks.shape[0] - 1)
     for x in range(x0, x1 + 1):
         px = np.float32(x) - ax
-        for word in range(masks.shape[0]):
+        for word in range(first_word, last_word + 1):
             lowest = np.float32(64 * word)
             row = masks[word, x, y0 : y0 + width]
             for lane in range(len(row)):

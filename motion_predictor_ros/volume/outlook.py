@@ -68,8 +68,8 @@ def outlook(
     scale = shape.scale(observed[-1])
     past = shape.points(observed, scale)
     points = shape.points(futures, scale)
-    mean = np.einsum('f,ftpx->tpx', weights, points)
-    around = np.einsum('f,ftpx->tp', weights, (points - mean) ** 2)
+    mean = np.tensordot(weights, points, 1)
+    around = np.tensordot(weights, (points - mean) ** 2, 1).sum(axis=-1)
     shift = np.zeros_like(mean)
     if likeliest is not None:
         seen = min(len(likeliest), len(mean))

@@ -6,6 +6,7 @@ incomplete or like nothing recorded, the reachable set is given instead, and why
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,8 +98,10 @@ class VolumePredictor:
     def warm_up(self) -> None:
         """Compile, so that the first person does not have to wait."""
         still = np.zeros((1, 1, 1, 3))
-        one = Bodies(still, still, np.ones((1, 1, 1)), np.ones(1), np.zeros(1))
-        covered(one, _grid([one], 1.0), device=self._device)
+        points = np.zeros((1, 2, len(self._shape.point_names), 3))
+        one = bodies(self._shape, points, np.ones(1), np.zeros(2))
+        grid = _grid([one], 1.0)
+        self._covered(one, grid), self._probability(one, grid)
         collision_probability(one, RobotMotion(still, still, np.ones((1, 1, 1))))
 
     def assess(
@@ -176,8 +179,9 @@ class VolumePredictor:
             futures.horizons_s,
             prediction.positions,
         )
-        regions = [self._region(look, window) for window in self._windows]
-        drawn = [self._drawn(look, window) for window in self._windows]
+        regions = self._regions(look)
+        whole = (0.0, self.config.horizon_s)
+        *drawn, all_drawn = self._drawn(look, (*self._windows, whole))
         grid = _grid([*regions, *drawn], size_m)
         windows = tuple(
             WindowVolume(*window, self._covered(kept, grid), self._probability(all_, grid), kept)
@@ -198,29 +202,30 @@ class VolumePredictor:
             self.calibration.name,
             grid,
             windows,
-            self._drawn(look, (0.0, self.config.horizon_s)),
+            all_drawn,
             float(futures.effective_sample_size[row]),
         )
 
-    def _region(self, look: Outlook, window_s: tuple[float, float]) -> Bodies:
-        until = self._until
+    def _regions(self, look: Outlook) -> list[Bodies]:
+        """Return the coverage volume within each window."""
+        until, config = self._until, self.config
         times = window_frames(look.times_s, (0.0, until.horizon_s))[1]
-        kept = kept_futures(look, self.config.level, until.choice, times)
+        kept = kept_futures(look, config.level, until.choice, times)
         spread = until.spread.of(look)[:times]
-        return region(self._shape, look, kept, spread, self._radius, window_s, self.config.every)
+        return [
+            region(self._shape, look, kept, spread, self._radius, window, config.every)
+            for window in self._windows
+        ]
 
-    def _drawn(self, look: Outlook, window_s: tuple[float, float]) -> Bodies:
-        """Return all futures as they were drawn, around the likeliest one."""
+    def _drawn(self, look: Outlook, windows: Sequence[tuple[float, float]]) -> list[Bodies]:
+        """Return all futures as they were drawn, around the likeliest one, in each window."""
         points, times_s = with_now(look, look.futures)
-        first, last = window_frames(times_s, window_s)
-        return bodies(
-            self._shape,
-            points[:, first:last],
-            look.weights,
-            times_s[first:last],
-            look.scale,
-            every=self.config.every,
-        )
+        parts = [window_frames(times_s, window) for window in windows]
+        shape, weights, scale, every = self._shape, look.weights, look.scale, self.config.every
+        return [
+            bodies(shape, points[:, a:b], weights, times_s[a:b], scale, every=every)
+            for a, b in parts
+        ]
 
     def _is_too_large(self, look: Outlook, window: WindowVolume, grid: VoxelGrid) -> bool:
         """Compare with what can be reached until the end of the last window, at this level."""

@@ -85,7 +85,7 @@ def _placed(
     if not np.isfinite(away).any():
         raise DataError('no joint was seen: there is no place from which to reach')
     placed = pose.copy()
-    for _ in range(joints):
+    for _ in range(joints if away.any() else 0):
         for (parent, child), length in zip(shape.layout.bones, scale * shape.lengths, strict=True):
             for known, other in ((parent, child), (child, parent)):
                 if away[known] + length < away[other]:

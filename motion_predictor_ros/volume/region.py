@@ -54,13 +54,23 @@ def kept_futures(
     if choice.breadth == 0.0 or choice.most == 1:
         return mean
     dense = densest(outlook.weights, outlook.log_density, level)
-    around = mean + choice.breadth * (outlook.futures[dense, :times] - mean)
-    kept = [mean[0]]
-    away = np.full(len(around), np.inf)
-    for _ in range(min(choice.most - 1, len(around))):
-        away = np.minimum(away, ((around - kept[-1]) ** 2).sum(axis=(1, 2, 3)))
-        kept.append(around[int(away.argmax())])
-    return np.stack(kept)
+    away = choice.breadth * (outlook.futures[dense, :times] - mean)
+    kept = _apart(away, min(choice.most - 1, len(away)))
+    return np.concatenate([mean, mean + away[kept]])
+
+
+def _apart(
+    places: Float64[np.ndarray, 'some time point xyz=3'], count: int
+) -> Int64[np.ndarray, ' count']:
+    """Choose, one after the other, the farthest from zero and from all that were chosen."""
+    flat = places.reshape(len(places), -1)
+    inner = flat @ flat.T
+    own = inner.diagonal()
+    least2, chosen = own.copy(), np.empty(count, dtype=np.int64)
+    for place in range(count):
+        chosen[place] = farthest = int(least2.argmax())
+        least2 = np.minimum(least2, own + own[farthest] - 2.0 * inner[farthest])
+    return chosen
 
 
 def score(

@@ -9,12 +9,16 @@ that a voxel that a capsule touches anywhere is never missed. The CPU has a comp
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, UInt64
 
 from motion_predictor_ros.volume.capsules import Bodies
-from motion_predictor_ros.volume.columns import LANES, add_futures
+from motion_predictor_ros.volume.columns import LANES, add_futures, cover
 from motion_predictor_ros.volume.grid import VoxelGrid
+from motion_predictor_ros.volume.nested import outermost
 from motion_predictor_ros.volume.rasteriser import rasterise
+
+_MARGIN = 1e-2
+"""In voxels; above float32's rounding, so that leaving capsules out changes no voxel."""
 
 
 def voxel_probability(
@@ -31,17 +35,13 @@ def voxel_probability(
             centre is inside, which measures volumes without bias and misses touched voxels.
         device: Where to compute; None: the CPU.
     """
-    padding = grid.padding_m if padding_m is None else padding_m
-    starts, ends = (_in_voxels(each, grid) for each in (bodies.starts, bodies.ends))
-    radii = ((bodies.radii + padding) / grid.size_m).astype(np.float32)
+    starts, ends, radii = _in_voxels(bodies, grid, padding_m)
     weights = bodies.weights.astype(np.float32)
     if device is not None and device.type != 'cpu':
         a, b, r, w = (torch.from_numpy(each).to(device) for each in (starts, ends, radii, weights))
         return rasterise(a, b, r, w, grid.shape).cpu().numpy()
-    nx, ny, nz = grid.shape
     probability = np.zeros(grid.shape, dtype=np.float32)
-    masks = np.zeros((-(-nz // 64), nx, ny + LANES), dtype=np.uint64)
-    add_futures(starts, ends, radii, weights, masks, probability)
+    add_futures(starts, ends, radii, weights, _masks(grid), probability)
     return probability
 
 
@@ -53,18 +53,39 @@ def covered(
     device: torch.device | None = None,
 ) -> Bool[np.ndarray, 'x y z']:
     """Return which voxels any of the capsules touches, whatever the futures weigh."""
-    single = Bodies(
-        bodies.starts.reshape(1, 1, -1, 3),
-        bodies.ends.reshape(1, 1, -1, 3),
-        bodies.radii.reshape(1, 1, -1),
-        np.ones(1),
-        bodies.times_s[:1],
-    )
-    return voxel_probability(single, grid, padding_m=padding_m, device=device) > 0.0
+    if device is not None and device.type != 'cpu':
+        single = Bodies(
+            bodies.starts.reshape(1, 1, -1, 3),
+            bodies.ends.reshape(1, 1, -1, 3),
+            bodies.radii.reshape(1, 1, -1),
+            np.ones(1),
+            bodies.times_s[:1],
+        )
+        return voxel_probability(single, grid, padding_m=padding_m, device=device) > 0.0
+    starts, ends, radii = _in_voxels(bodies, grid, padding_m)
+    starts, ends, radii = starts.reshape(-1, 3), ends.reshape(-1, 3), radii.ravel()
+    outer = outermost(starts, ends, radii, _MARGIN)
+    inside = np.zeros(grid.shape, dtype=np.bool_)
+    cover(starts[outer], ends[outer], radii[outer], _masks(grid), inside)
+    return inside
+
+
+def _masks(grid: VoxelGrid) -> UInt64[np.ndarray, 'word x y']:
+    nx, ny, nz = grid.shape
+    return np.zeros((-(-nz // 64), nx, ny + LANES), dtype=np.uint64)
 
 
 def _in_voxels(
-    places: np.ndarray, grid: VoxelGrid
-) -> Float32[np.ndarray, 'future pose capsule xyz=3']:
-    """Return places in voxels from the centre of the first one."""
-    return ((places - np.array(grid.origin)) / grid.size_m - 0.5).astype(np.float32)
+    bodies: Bodies, grid: VoxelGrid, padding_m: float | None
+) -> tuple[
+    Float32[np.ndarray, 'future pose capsule xyz=3'],
+    Float32[np.ndarray, 'future pose capsule xyz=3'],
+    Float32[np.ndarray, 'future pose capsule'],
+]:
+    """Return starts, ends and padded radii in voxels, from the centre of the first one."""
+    padding = grid.padding_m if padding_m is None else padding_m
+    first = np.array(grid.origin) + 0.5 * grid.size_m
+    starts, ends = (
+        ((each - first) / grid.size_m).astype(np.float32) for each in (bodies.starts, bodies.ends)
+    )
+    return starts, ends, ((bodies.radii + padding) / grid.size_m).astype(np.float32)
