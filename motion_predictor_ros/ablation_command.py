@@ -41,11 +41,11 @@ def add_ablate(commands: 'Commands[argparse.ArgumentParser]') -> None:
 def _ablate(options: argparse.Namespace) -> None:
     import torch
 
+    from motion_predictor_ros.allocation import keep_freed_memory
     from motion_predictor_ros.errors import ConfigError
     from motion_predictor_ros.evaluation import ablation
     from motion_predictor_ros.evaluation.ablation_parts import VARIANTS
     from motion_predictor_ros.prediction.model_file import choose_device
-    from motion_predictor_ros.training.precision import keep_freed_memory
     from motion_predictor_ros.training.recipe import load_recipe
 
     keep_freed_memory()
@@ -104,12 +104,12 @@ def _add_cache_flow(models: 'Commands[argparse.ArgumentParser]') -> None:
 def _ablate_cache_flow(options: argparse.Namespace) -> None:
     import torch
 
+    from motion_predictor_ros.allocation import keep_freed_memory
     from motion_predictor_ros.errors import ConfigError
     from motion_predictor_ros.evaluation import ablation_cache_flow
     from motion_predictor_ros.prediction.model_file import choose_device
     from motion_predictor_ros.training.cache_flow_recipe import load_cache_flow_recipe
     from motion_predictor_ros.training.datasets import load_training_data
-    from motion_predictor_ros.training.precision import keep_freed_memory
 
     keep_freed_memory()
     if options.threads:

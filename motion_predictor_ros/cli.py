@@ -177,12 +177,12 @@ def _add_train(
 def _train(options: argparse.Namespace) -> None:
     import torch
 
+    from motion_predictor_ros.allocation import keep_freed_memory
     from motion_predictor_ros.evaluation.unrolled import UNROLLED, UnrolledTask
     from motion_predictor_ros.training import parallel
     from motion_predictor_ros.training.datasets import load_training_data
     from motion_predictor_ros.training.loop import train
     from motion_predictor_ros.training.motion_deq import MotionDEQTask, MotionTask
-    from motion_predictor_ros.training.precision import keep_freed_memory
     from motion_predictor_ros.training.recipe import in_steps, load_recipe
     from motion_predictor_ros.training.residuals import keep_residuals
 

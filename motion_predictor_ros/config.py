@@ -173,6 +173,7 @@ class VolumeConfig:
     )
     voxel_m: float = param(0.05, 'edge of a voxel [m]', low=0.01, high=0.5)
     every: int = param(3, 'predicted frames that share one set of capsules [-]', low=1, high=25)
+    threads: int = param(2, 'CPU threads that mark voxels [-]', low=1, high=64)
     stale_after_s: float = param(
         0.5, 'older observations give the reachable set [s]', low=0.02, high=10.0
     )

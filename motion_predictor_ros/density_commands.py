@@ -144,7 +144,7 @@ def _build_cache(options: argparse.Namespace) -> None:
 
 
 def _prepare_training(options: argparse.Namespace) -> None:
-    from motion_predictor_ros.training.precision import keep_freed_memory
+    from motion_predictor_ros.allocation import keep_freed_memory
 
     keep_freed_memory()
     _set_threads(options)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from motion_predictor_ros.allocation import keep_freed_memory
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.degradation import FULL
@@ -132,6 +133,7 @@ class Pipeline:
             CheckpointError: The weights or the cache cannot be used.
             ConfigError: The layout, the source, a frame or the device does not fit.
         """
+        keep_freed_memory()
         predictor = StreamingPredictor.load(config.prediction)
         density = CacheFlowPredictor.load_if_wanted(config.density)
         volume = _load_volume(config, predictor.period_s, density)

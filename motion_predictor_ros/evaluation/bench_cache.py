@@ -16,7 +16,7 @@ from motion_predictor_ros.config import DensityConfig
 from motion_predictor_ros.density.neighbours import BruteForce
 from motion_predictor_ros.density.predictor import CacheFlowPredictor
 from motion_predictor_ros.evaluation.bench_density import people_who_wander, untrained_predictor
-from motion_predictor_ros.evaluation.stopwatch import machine, rounds, spread
+from motion_predictor_ros.evaluation.stopwatch import machine, rounds_ms, spread
 from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
@@ -65,14 +65,14 @@ def _costs(predictor: CacheFlowPredictor) -> dict[str, dict[str, float]]:
         'yardstick_nearest_50_ms': lambda: brute.nearest(points),
     }
     device = cache.z.device
-    return {name: spread(rounds(each, _ROUNDS, device)) for name, each in answers.items()}
+    return {name: spread(rounds_ms(each, _ROUNDS, device)) for name, each in answers.items()}
 
 
 def _drawn_ms(predictor: CacheFlowPredictor, count: int) -> dict[str, float]:
     config = replace(predictor.config, futures=count)
     other = CacheFlowPredictor(predictor.trained, predictor.cache, config)
     observed = people_who_wander(predictor.trained.module.config, 1)
-    return spread(rounds(lambda: other.draw(observed), _ROUNDS, predictor.cache.z.device))
+    return spread(rounds_ms(lambda: other.draw(observed), _ROUNDS, predictor.cache.z.device))
 
 
 def print_cache(report: dict[str, Any], console: Console) -> None:

@@ -10,9 +10,10 @@ from rich.table import Table
 
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.evaluation.bench_pipeline import STAGES, TimedStream
+from motion_predictor_ros.evaluation.bench_pipeline import TimedStream
 from motion_predictor_ros.evaluation.bench_stream import Crowd
 from motion_predictor_ros.evaluation.stopwatch import machine
+from motion_predictor_ros.stage_times import STAGES
 
 COUNTS = (1, 2, 4, 8, 16)
 

@@ -23,16 +23,16 @@ from rich.table import Table
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.evaluation.bench_stream import Crowd
-from motion_predictor_ros.evaluation.stopwatch import Spent, Stopwatch, machine, rounds, spread
+from motion_predictor_ros.evaluation.stopwatch import machine, rounds_ms, spread
 from motion_predictor_ros.evaluation.unrolled import EqMotionStyle
-from motion_predictor_ros.pipeline import Pipeline
+from motion_predictor_ros.pipeline import Pipeline, Scene
 from motion_predictor_ros.prediction.model_file import load_motion_deq
 from motion_predictor_ros.prediction.motion_deq import MotionDEQConfig
 from motion_predictor_ros.prediction.streaming import StreamingPredictor
 from motion_predictor_ros.skeleton.frame import Window
+from motion_predictor_ros.stage_times import STAGES
 
-STAGES = ('skeleton', 'motion_deq', 'density', 'volume')
-KINDS = ('p50', 'p99', 'processor')
+KINDS = ('p50', 'p99')
 _RATE_HZ = 30.0
 _FILLING = 40
 """Messages until everybody's window is full and caches are warm; they do not count."""
@@ -42,57 +42,52 @@ _COLD = 50
 _START = """
 import json, sys
 from motion_predictor_ros.config import PipelineConfig, from_mapping
-from motion_predictor_ros.pipeline import Pipeline
+from motion_predictor_ros.pipeline import Pipeline, Scene
 Pipeline.load(from_mapping(PipelineConfig, json.loads(sys.argv[1])))
 """
 
 
 class TimedStream:
-    """A pipeline whose stages are timed while a crowd walks by.
+    """A pipeline whose steps are timed while a crowd walks by.
 
     Attributes:
         windows: Those of the last messages, as MotionDEQ was given them.
-        reached: How many volumes were the reachable set, for want of futures.
         steps: Of the solver, for each person that counted.
+        reached: How many volumes were the reachable set, for want of futures.
+        processor_ms: What each step took of all processors [ms], whatever else the machine did.
     """
 
     def __init__(self, config: PipelineConfig, crowd: Crowd) -> None:
-        self._crowd = crowd
-        self.pipeline = pipeline = Pipeline.load(config)
-        self.watch = watch = Stopwatch(pipeline.predictor.device)
+        self._crowd, self.pipeline = crowd, Pipeline.load(config)
         self.windows: list[list[Window]] = []
         self.steps: list[int] = []
+        self.processor_ms: list[float] = []
         self.reached = 0
-        pipeline.observe = watch.timed('skeleton', pipeline.observe)  # type: ignore[method-assign]
-        predictor, density, volume = pipeline.predictor, pipeline.density, pipeline.volume
-        predictor.predict = watch.timed('motion_deq', predictor.predict)  # type: ignore[method-assign]
-        if density is not None:
-            density.predict = watch.timed('density', density.predict)  # type: ignore[method-assign]
-        if volume is not None:
-            volume.assess = watch.timed('volume', volume.assess)  # type: ignore[method-assign]
-        self._step = watch.timed('step', pipeline.step)
 
     def run(self, people: int, count: int) -> dict[str, dict[str, float]]:
         """Answer `count` messages of so many people; return the spread of each stage [ms]."""
         self.pipeline.reset()
-        spent: dict[str, list[Spent]] = {name: [] for name in ('step', *STAGES)}
-        self.windows.clear()
-        self.steps.clear()
+        for kept in (self.windows, self.steps, self.processor_ms):
+            kept.clear()
         self.reached = 0
+        spent: dict[str, list[float]] = {name: [] for name in ('step', *STAGES)}
         for number, message in enumerate(self._crowd.messages(people, _FILLING + count)):
-            self.watch.spent.clear()
-            scene = self._step(message)
-            if number < _FILLING:
-                continue
+            begin, processor = time.perf_counter(), time.process_time()
+            scene = self.pipeline.step(message)
+            step_ms = 1e3 * (time.perf_counter() - begin)
             assert scene is not None, self.pipeline.drops
-            for name in spent:
-                calls = self.watch.spent[name]
-                spent[name].append(Spent(*np.sum(calls, axis=0)) if calls else Spent(0.0, 0.0))
-            answers = scene.prediction.people
-            self.windows.append([one.window for one in answers if one.window is not None])
-            self.steps.extend(one.solver.steps for one in answers if one.solver is not None)
-            self.reached += sum(one.level == 0.0 for one in scene.volumes or ())
-        return {name: spread(each) for name, each in spent.items()}
+            if number >= _FILLING:
+                self.processor_ms.append(1e3 * (time.process_time() - processor))
+                for name, each in {**self.pipeline.times.last_ms, 'step': step_ms}.items():
+                    spent[name].append(each)
+                self._note(scene)
+        return {name: spread(each or [0.0]) for name, each in spent.items()}
+
+    def _note(self, scene: Scene) -> None:
+        people, volumes = scene.prediction.people, scene.volumes or ()
+        self.windows.append([one.window for one in people if one.window is not None])
+        self.steps.extend(one.solver.steps for one in people if one.solver is not None)
+        self.reached += sum(one.level == 0.0 for one in volumes)
 
 
 def in_full(config: PipelineConfig) -> PipelineConfig:
@@ -137,18 +132,19 @@ def _with_threads(
     cold = replace(config.prediction, warm_start=False, threads=threads)
     trained = load_motion_deq(cold.weights, predictor.device)
     alone = StreamingPredictor(trained, cold)
-    watch = Stopwatch(predictor.device)
-    predict = watch.timed('cold', alone.predict)
-    steps = [predict(windows)[0].solver for windows in stream.windows[-_COLD:]]
+    windows = stream.windows[-1]
+    spent_ms = rounds_ms(lambda: alone.predict(windows), _COLD, predictor.device)
+    steps = alone.predict(windows)[0].solver
     return {
         'step_ms': stages.pop('step'),
         'stages_ms': stages,
-        'motion_deq_warm_ms': stages['motion_deq']['p50'],
-        'motion_deq_cold_ms': spread(watch.spent['cold'])['p50'],
+        'step_processor_ms': float(np.median(stream.processor_ms)),
+        'motion_deq_warm_ms': stages['prediction']['p50'],
+        'motion_deq_cold_ms': spread(spent_ms)['p50'],
         'eqmotion_style_forward_ms': _yardstick_ms(stream, trained.module.config),
         'solver_steps': {
             'warm': float(np.median(stream.steps)),
-            'cold': float(np.median([one.steps for one in steps if one is not None])),
+            'cold': steps.steps if steps is not None else 0,
         },
         'reachable_instead': stream.reached,
         'model': predictor.model,
@@ -172,7 +168,7 @@ def _yardstick_ms(stream: TimedStream, shape: MotionDEQConfig) -> float:
         with torch.inference_mode():
             return network(observed.to(device)).cpu().numpy()
 
-    return spread(rounds(answer, _COLD, device))['p50']
+    return spread(rounds_ms(answer, _COLD, device))['p50']
 
 
 def start_up_s(config: PipelineConfig) -> float:

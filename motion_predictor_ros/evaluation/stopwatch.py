@@ -1,72 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long calls take, by name, and what machine took that long."""
+"""How long calls take, and what machine took that long."""
 
 import platform
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 
-P = ParamSpec('P')
-R = TypeVar('R')
+
+def spread(spent_ms: Sequence[float]) -> dict[str, float]:
+    """Return median and 99th percentile [ms]."""
+    p50, p99 = np.percentile(np.asarray(spent_ms), (50, 99))
+    return {'p50': float(p50), 'p99': float(p99)}
 
 
-class Spent(NamedTuple):
-    """What one call took [ms].
-
-    Attributes:
-        passed: What a robot waits for.
-        own: The processor's time for this thread, whatever else the machine does.
-    """
-
-    passed: float
-    own: float
-
-
-class Stopwatch:
-    """Collects what calls took.
-
-    Attributes:
-        spent: Of every call, by name.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.spent: dict[str, list[Spent]] = defaultdict(list)
-        self._on_gpu = device.type == 'cuda'
-
-    def timed(self, name: str, function: Callable[P, R]) -> Callable[P, R]:
-        """Return a function that does the same and is counted; a GPU's work is waited for."""
-
-        def counted(*args: P.args, **kwargs: P.kwargs) -> R:
-            begin, own = time.perf_counter(), time.thread_time()
-            result = function(*args, **kwargs)
-            if self._on_gpu:
-                torch.cuda.synchronize()
-            own, passed = time.thread_time() - own, time.perf_counter() - begin
-            self.spent[name].append(Spent(1e3 * passed, 1e3 * own))
-            return result
-
-        return counted
-
-
-def spread(spent: Sequence[Spent]) -> dict[str, float]:
-    """Return median and 99th percentile of the time that passed, and the thread's median [ms]."""
-    passed, own = np.array(spent).T
-    p50, p99 = np.percentile(passed, (50, 99))
-    return {'p50': float(p50), 'p99': float(p99), 'processor': float(np.median(own))}
-
-
-def rounds(answer: Callable[[], object], count: int, device: torch.device) -> list[Spent]:
-    """Return what each of many calls took, after a few that do not count."""
-    watch = Stopwatch(device)
-    counted = watch.timed('', answer)
+def rounds_ms(answer: Callable[[], object], count: int, device: torch.device) -> list[float]:
+    """Return how long each of many calls took, after a few that do not count [ms]."""
+    spent = []
     for _ in range(count + 3):
-        counted()
-    return watch.spent[''][3:]
+        begin = time.perf_counter()
+        answer()
+        if device.type == 'cuda':
+            torch.cuda.synchronize()
+        spent.append(1e3 * (time.perf_counter() - begin))
+    return spent[3:]
 
 
 def machine(device: torch.device) -> str:

@@ -7,6 +7,7 @@ incomplete or like nothing recorded, the reachable set is given instead, and why
 
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +72,7 @@ class VolumePredictor:
         self.config, self.calibration = config, calibration
         self.fallbacks: Counter[str] = Counter()
         self._shape, self._period_s, self._device = shape, period_s, device
+        self._pool = ThreadPoolExecutor(config.threads, 'voxels')
         self._until = calibration.until(config.horizon_s)
         self._radius = self._until.radius(config.level)
         self._factor = self._until.factor(config.level)
@@ -183,10 +185,7 @@ class VolumePredictor:
         whole = (0.0, self.config.horizon_s)
         *drawn, all_drawn = self._drawn(look, (*self._windows, whole))
         grid = _grid([*regions, *drawn], size_m)
-        windows = tuple(
-            WindowVolume(*window, self._covered(kept, grid), self._probability(all_, grid), kept)
-            for window, kept, all_ in zip(self._windows, regions, drawn, strict=True)
-        )
+        windows = self._window_volumes(regions, drawn, grid)
         if self._is_too_large(look, windows[-1], grid):
             return None
         return SafetyVolume(
@@ -226,6 +225,18 @@ class VolumePredictor:
             bodies(shape, points[:, a:b], weights, times_s[a:b], scale, every=every)
             for a, b in parts
         ]
+
+    def _window_volumes(
+        self, regions: list[Bodies], drawn: list[Bodies], grid: VoxelGrid
+    ) -> tuple[WindowVolume, ...]:
+        """Mark the voxels of every window, several at a time: kernels hold no lock."""
+        probabilities = self._pool.map(lambda each: self._probability(each, grid), drawn)
+        inside = self._pool.map(lambda each: self._covered(each, grid), regions)
+        parts = zip(self._windows, inside, probabilities, regions, strict=True)
+        return tuple(
+            WindowVolume(*window, covered, probability, kept)
+            for window, covered, probability, kept in parts
+        )
 
     def _is_too_large(self, look: Outlook, window: WindowVolume, grid: VoxelGrid) -> bool:
         """Compare with what can be reached until the end of the last window, at this level."""

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory that is not given back to the kernel between one step and the next."""
+
+import ctypes
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_TOP_PAD_BYTES = 256 * 2**20
+_NEVER = 2**31 - 1
+
+
+def keep_freed_memory() -> bool:
+    """Ask glibc to keep what this process frees, for the next step; return whether it could.
+
+    Each step frees megabytes (in training, hundreds) and asks for them again. Given back to the
+    kernel, every page comes again as a page fault and zeroed.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: _NEVER, _M_TOP_PAD: _TOP_PAD_BYTES}
+    return all(mallopt(key, value) == 1 for key, value in settings.items())
