@@ -34,11 +34,8 @@ class Bodies:
     @property
     def bounds(self) -> tuple[Float64[np.ndarray, 'xyz=3'], Float64[np.ndarray, 'xyz=3']]:
         """Lowest and highest corner of a box around everything [m]."""
-        reach = self.radii[..., None]
-        axes = (0, 1, 2)
-        low = np.minimum(self.starts, self.ends) - reach
-        high = np.maximum(self.starts, self.ends) + reach
-        return low.min(axis=axes), high.max(axis=axes)
+        low, high = _bounds(self.starts, self.ends, self.radii)
+        return low, high
 
     def at(self, index: int) -> 'Bodies':
         """Return the capsules of one pose."""
@@ -83,6 +80,26 @@ def bodies(
         weights=weights,
         times_s=times_s[middles],
     )
+
+
+@compiled
+def _bounds(
+    starts: Float64[np.ndarray, 'future pose capsule xyz=3'],
+    ends: Float64[np.ndarray, 'future pose capsule xyz=3'],
+    radii: Float64[np.ndarray, 'future pose capsule'],
+) -> Float64[np.ndarray, 'two xyz=3']:
+    corners = np.empty((2, 3))
+    corners[0], corners[1] = np.inf, -np.inf
+    futures, poses, capsules = radii.shape
+    for future in range(futures):
+        for pose in range(poses):
+            for capsule in range(capsules):
+                reach = radii[future, pose, capsule]
+                for axis in range(3):
+                    one, two = starts[future, pose, capsule, axis], ends[future, pose, capsule, axis]
+                    corners[0, axis] = min(corners[0, axis], min(one, two) - reach)
+                    corners[1, axis] = max(corners[1, axis], max(one, two) + reach)
+    return corners
 
 
 def _middles(times: int, every: int) -> Int64[np.ndarray, ' pose']:
