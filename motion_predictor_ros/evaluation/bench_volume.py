@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 from rich.console import Console
 
+from motion_predictor_ros.compiled import compiled
 from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.capsules import Bodies, bodies
 from motion_predictor_ros.volume.collision import RobotMotion, collision_probability
-from motion_predictor_ros.volume.compiled import compiled
 from motion_predictor_ros.volume.grid import VoxelGrid
 from motion_predictor_ros.volume.voxels import voxel_probability
 

@@ -18,6 +18,7 @@ from motion_predictor_ros.config import PredictionConfig
 from motion_predictor_ros.prediction.cell import State
 from motion_predictor_ros.prediction.features import Features
 from motion_predictor_ros.prediction.fixed_point import FixedPoint, SolverSettings
+from motion_predictor_ros.prediction.folded_solver import fold
 from motion_predictor_ros.prediction.memory import Memory, carry_over
 from motion_predictor_ros.prediction.model_file import (
     TrainedMotionDEQ,
@@ -36,6 +37,7 @@ class StreamingPredictor:
         self._trained = trained
         self._module = trained.module
         self._parameter = next(trained.module.parameters())
+        self._folded = fold(trained.module)
         self._memories: dict[str, Memory] = {}
         shape = trained.module.config
         self.horizons_s = shape.period_s * np.arange(1, shape.future + 1)
@@ -135,25 +137,43 @@ class StreamingPredictor:
         in_sight = self._in_sight(windows)
         seen = self._module.observe(observed, in_sight)
         condition = self._module.condition(seen)
-        start = self._module.lift(observed, in_sight)
-        warm = [index for index, memory in enumerate(memories) if memory is not None]
-        if warm:
-            carried = carry_over(
-                self._module,
-                [memory for memory in memories if memory is not None],
-                [windows[index] for index in warm],
-                seen.rows(warm),
-            )
-            start.geometry[warm] = carried.geometry
-            start.pattern[warm] = carried.pattern
+        start = self._start(observed, in_sight, windows, memories, seen)
         settings = SolverSettings(
             self.config.max_steps,
             self.config.tolerance,
             motion_tolerance_m=self.config.motion_tolerance_m,
         )
-        found = self._module.solve(condition, start, settings)
-        state = self._module.unpack(found.state, condition)
+        if self._folded is not None:
+            state, found = self._folded.solve(condition, start, settings)
+        else:
+            found = self._module.solve(condition, start, settings)
+            state = self._module.unpack(found.state, condition)
         return _Solution(self._module.decode(state, observed[:, -1]), state, seen, found)
+
+    def _start(
+        self,
+        observed: Float[Tensor, 'batch time joint xyz=3'],
+        in_sight: Bool[Tensor, 'batch joint'] | None,
+        windows: Sequence[Window],
+        memories: Sequence[Memory | None],
+        seen: Features,
+    ) -> State:
+        """Return where to start solving: where people ended last, or from their last pose."""
+        warm = [index for index, memory in enumerate(memories) if memory is not None]
+        if not warm:
+            return self._module.lift(observed, in_sight)
+        carried = carry_over(
+            self._module,
+            [memory for memory in memories if memory is not None],
+            [windows[index] for index in warm],
+            seen.rows(warm),
+        )
+        if len(warm) == len(windows):
+            return carried
+        start = self._module.lift(observed, in_sight)
+        start.geometry[warm] = carried.geometry
+        start.pattern[warm] = carried.pattern
+        return start
 
     def _in_sight(self, windows: Sequence[Window]) -> Bool[Tensor, 'batch joint'] | None:
         """Return which joints were seen; None if all were."""

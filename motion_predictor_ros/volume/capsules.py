@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from motion_predictor_ros.compiled import compiled
 from motion_predictor_ros.volume.body import BodyShape
-from motion_predictor_ros.volume.compiled import compiled
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,10 @@ def _bounds(
             for capsule in range(capsules):
                 reach = radii[future, pose, capsule]
                 for axis in range(3):
-                    one, two = starts[future, pose, capsule, axis], ends[future, pose, capsule, axis]
+                    one, two = (
+                        starts[future, pose, capsule, axis],
+                        ends[future, pose, capsule, axis],
+                    )
                     corners[0, axis] = min(corners[0, axis], min(one, two) - reach)
                     corners[1, axis] = max(corners[1, axis], max(one, two) + reach)
     return corners

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from motion_predictor_ros.compiled import compiled
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.volume.capsules import Bodies
-from motion_predictor_ros.volume.compiled import compiled
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ no rounding ever loses a voxel. `rasteriser.py` does the same in torch, operatio
 import numpy as np
 from jaxtyping import Bool, Float32, UInt64
 
-from motion_predictor_ros.volume.compiled import compiled
+from motion_predictor_ros.compiled import compiled
 
 LANES = 8
 """Columns at a time; masks have so many more along y than the grid, less one is not enough."""

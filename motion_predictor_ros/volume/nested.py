@@ -9,7 +9,7 @@ is compared with is convex: it lies within if both balls do.
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from motion_predictor_ros.volume.compiled import compiled
+from motion_predictor_ros.compiled import compiled
 
 
 @compiled

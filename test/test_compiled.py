@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from numba import njit
 
-from motion_predictor_ros.volume.compiled import compiled
+from motion_predictor_ros.compiled import compiled
 
 
 def of_no_file() -> Any:

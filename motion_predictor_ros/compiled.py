@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How kernels are compiled: once, kept on disk, without the interpreter's lock.
 
-Stage: volume.
+Any stage may use it.
 """
 
 import inspect
