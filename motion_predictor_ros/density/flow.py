@@ -42,11 +42,14 @@ class MLPVelocity(nn.Module):
         self, y: Float[Tensor, 'batch latent'], time: Float[Tensor, ' batch']
     ) -> Float[Tensor, 'batch latent']:
         """Return the velocity of each row at its own time."""
-        films = self.film(time_embedding(time)).chunk(len(self.layers), dim=1)
-        for layer, film in zip(self.layers, films, strict=True):
+        for layer, film in zip(self.layers, self.films(time), strict=True):
             scale, shift = film.chunk(2, dim=1)
             y = nn.functional.silu(layer(y) * (1.0 + scale) + shift)
         return self.out(y)
+
+    def films(self, time: Float[Tensor, ' batch']) -> tuple[Tensor, ...]:
+        """Return scale and shift of each layer, side by side."""
+        return self.film(time_embedding(time)).chunk(len(self.layers), dim=1)
 
     def with_trace(
         self, y: Float[Tensor, 'batch latent'], time: Float[Tensor, ' batch']
@@ -55,9 +58,8 @@ class MLPVelocity(nn.Module):
 
         What `torch.func` does for any network, without its twenty-fold overhead on a small one.
         """
-        films = self.film(time_embedding(time)).chunk(len(self.layers), dim=1)
         pushed = torch.eye(y.shape[1]).to(y).expand(len(y), -1, -1)
-        for layer, film in zip(self.layers, films, strict=True):
+        for layer, film in zip(self.layers, self.films(time), strict=True):
             assert isinstance(layer, nn.Linear)
             scale, shift = film.chunk(2, dim=1)
             inner = layer(y) * (1.0 + scale) + shift

@@ -12,12 +12,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from motion_predictor_ros.density.cache_flow import CacheFlow, pose_features
+from motion_predictor_ros.density.folded_flow import fold_pull
 from motion_predictor_ros.density.mixture import Mixture, split_head
 from motion_predictor_ros.density.recurrence import Recurrence
 
 
 class FoldedCacheFlow:
-    """A trained CacheFlow whose weights will not change any more."""
+    """A trained CacheFlow whose weights will not change any more.
+
+    Attributes:
+        pull: From x to z and log|det dz/dx|.
+    """
 
     @torch.no_grad()
     def __init__(self, module: CacheFlow, root: int) -> None:
@@ -34,6 +39,7 @@ class FoldedCacheFlow:
         still[3 * root : 3 * root + 3] = 0.0
         self._rootless, self._rootless_bias = self._offset * still, self._offset_bias * still
         self._root = root
+        self.pull = fold_pull(module.flow)
 
     def _fold_mixture(self, module: CacheFlow) -> None:
         gru, head = dict(module.mixture.gru.named_parameters()), module.mixture.head

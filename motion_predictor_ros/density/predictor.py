@@ -6,6 +6,7 @@ Stage: density. Reads `Window`s, returns `Futures`; next stage: volume.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -125,8 +126,9 @@ class CacheFlowPredictor:
             return None
         self._generator.manual_seed(self.config.seed + windows[0].stamp_ns)
         observed = np.stack([window.positions[-self.past :] for window in windows])
+        seen = self._see(observed)
         count = max(1, round(share * self.config.futures))
-        positions, draws, size = self.draw(observed, count)
+        positions, draws, size = self._draw(seen, count)
         typical = float(self.cache.figures['typical_distance'])
         return Futures(
             person_ids=tuple(window.person_id for window in windows),
@@ -141,7 +143,7 @@ class CacheFlowPredictor:
             novelty=draws.distance.double().cpu().numpy() / typical,
             model=self.trained.name,
             out_of_sight=tuple(self._out_of_sight(window) for window in windows),
-            predicted_log_density=self._densities_of(predictions, observed, positions),
+            predicted_log_density=self._densities_of(predictions, seen, positions),
         )
 
     def _out_of_sight(self, window: Window) -> str:
@@ -150,7 +152,7 @@ class CacheFlowPredictor:
     def _densities_of(
         self,
         predictions: Sequence[Prediction],
-        observed: Float[np.ndarray, 'batch time joint xyz=3'],
+        seen: '_Seen',
         futures: Float[np.ndarray, 'batch future horizon joint xyz=3'],
     ) -> Float[np.ndarray, ' batch'] | None:
         """Return log p(x | c) of predictions; NaN of those without positions."""
@@ -164,7 +166,7 @@ class CacheFlowPredictor:
         }
         if whole:
             rows = list(whole)
-            densities[rows] = self.log_density(observed[rows], np.stack(list(whole.values())))
+            densities[rows] = self._log_density(seen.rows(rows), np.stack(list(whole.values())))
         return densities
 
     @torch.inference_mode()
@@ -179,15 +181,22 @@ class CacheFlowPredictor:
             observed: [m], any frame with z up.
             count: How many per person; None: as configured.
         """
-        past, placement = self._enter(observed)
-        q = self._folded.observe(past)
+        return self._draw(self._see(observed), count or self.config.futures)
+
+    @torch.inference_mode()
+    def _draw(
+        self, seen: '_Seen', count: int
+    ) -> tuple[
+        Float[np.ndarray, 'batch future horizon joint xyz=3'], Draws, Float[Tensor, ' batch']
+    ]:
+        past, placement, q = seen.past, seen.placement, seen.q
         weights, size = cache_weights(q, self.cache, self.config.weighed)
         draws = draw(
             self.config.rule,
             q,
             self.cache,
             self._module.flow,
-            self.config.futures if count is None else count,
+            count,
             weights,
             self._generator,
         )
@@ -196,7 +205,7 @@ class CacheFlowPredictor:
         places = self._folded.play(draws.x, past, leaving, ways)
         positions = torch.empty(places.shape, dtype=torch.float64).copy_(places).numpy()
         # In float64: in float32, 100 km away is a staircase.
-        positions += np.tile(placement.origin, observed.shape[2])[:, None, None]
+        positions += np.tile(placement.origin, len(self.joint_names))[:, None, None]
         return positions.reshape(*positions.shape[:3], -1, 3), draws, size
 
     @torch.inference_mode()
@@ -217,8 +226,16 @@ class CacheFlowPredictor:
         future: Float[np.ndarray, 'batch horizon joint xyz=3'],
     ) -> Float[np.ndarray, ' batch']:
         """Return log p(x | c) of arbitrary futures [m], by the inverse flow [nat]."""
-        _, q = self.observe(observed)
-        return self._module.log_prob(q, self.latent(observed, future)).double().cpu().numpy()
+        return self._log_density(self._see(observed), future)
+
+    @torch.inference_mode()
+    def _log_density(
+        self, seen: '_Seen', future: Float[np.ndarray, 'batch horizon joint xyz=3']
+    ) -> Float[np.ndarray, ' batch']:
+        poses = self._tensor(self._frame.enter(future, seen.placement))
+        z, log_det = self._folded.pull(self._module.latent(seen.past, poses))
+        log_density = seen.q.log_prob(z[:, None])[:, 0] + log_det
+        return log_density.double().cpu().numpy()
 
     @torch.inference_mode()
     def cached_log_density(
@@ -241,8 +258,13 @@ class CacheFlowPredictor:
         Args:
             observed: [m], any frame with z up.
         """
-        past, _ = self._enter(observed)
-        return past, self._folded.observe(past)
+        seen = self._see(observed)
+        return seen.past, seen.q
+
+    @torch.inference_mode()
+    def _see(self, observed: Float[np.ndarray, 'batch time joint xyz=3']) -> '_Seen':
+        past, placement = self._enter(observed)
+        return _Seen(past, placement, self._folded.observe(past))
 
     def _enter(
         self, observed: Float[np.ndarray, 'batch time joint xyz=3']
@@ -264,6 +286,21 @@ class CacheFlowPredictor:
         root, period_s = past[:, :, self._frame.root], self._module.config.period_s
         velocity = (root[:, -1] - root[:, -2]) / period_s
         return roots.displacement(draws.cached, velocity, period_s)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """People in their body frames, and what they say of z."""
+
+    past: Float[Tensor, 'batch time posed xyz=3']
+    placement: Placement[np.ndarray]
+    q: Mixture
+
+    def rows(self, people: list[int]) -> '_Seen':
+        """Return some of the people."""
+        origin, rotation = self.placement.origin[people], self.placement.rotation[people]
+        q = Mixture(self.q.log_weights[people], self.q.means[people], self.q.log_sigmas[people])
+        return _Seen(self.past[people], Placement(origin, rotation), q)
 
 
 def carried_on(

@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from motion_predictor_ros.density.recurrence_kernels import states_of_one, turn
+
 
 @dataclass(frozen=True)
 class Recurrence:
@@ -59,6 +61,9 @@ class Recurrence:
             entered: Inputs through `entry`; one for each step, or one that never changes.
         """
         hidden, batch = len(self.weight), entered.shape[1]
+        on_cpu = entered.device.type == 'cpu' and entered.dtype == torch.float32
+        if on_cpu and not torch.is_grad_enabled():
+            return self._compiled_states(entered, steps)
         own_given, new_given = entered.split([3 * hidden, hidden], dim=2)
         repeats = steps if len(entered) == 1 else 1
         states = entered.new_empty(steps, batch, hidden)
@@ -77,6 +82,28 @@ class Recurrence:
             gates.sigmoid_()
             torch.addcmul(given, reset, new_own, out=new).sigmoid_()
             state = torch.lerp(new, state, keep, out=after)
+        return states
+
+    def _compiled_states(
+        self, entered: Float[Tensor, 'given batch entry'], steps: int
+    ) -> Float[Tensor, 'step batch hidden']:
+        """Return what `states` does, in float32 on a CPU."""
+        hidden, batch = len(self.weight), entered.shape[1]
+        states = entered.new_empty(steps, batch, hidden)
+        if batch == 1 and len(entered) == steps:
+            weight = self.weight.contiguous().numpy()
+            rows = entered.contiguous().view(steps, 4, hidden)
+            states_of_one(rows.numpy(), weight, states[:, 0].numpy())
+            return states
+        own_given = entered[..., : 3 * hidden].contiguous()
+        new_given = entered[..., 3 * hidden :].contiguous().numpy()
+        state, own = entered.new_full((batch, hidden), 0.5), entered.new_empty(batch, 3 * hidden)
+        gates, before = own.view(batch, 3, hidden).numpy(), state.numpy()
+        for step, (row, after) in enumerate(zip(states, states.numpy(), strict=True)):
+            given = step if len(entered) > 1 else 0
+            torch.addmm(own_given[given], state, self.weight, out=own)
+            turn(gates, new_given[given], before, after)
+            state, before = row, after
         return states
 
 

@@ -86,7 +86,7 @@ class TimedStream:
     def _note(self, scene: Scene) -> None:
         people, volumes = scene.prediction.people, scene.volumes or ()
         self.windows.append([one.window for one in people if one.window is not None])
-        self.steps.extend(one.solver.steps for one in people if one.solver is not None)
+        self.steps.extend(one.solver.steps for one in people)
         self.reached += sum(one.level == 0.0 for one in volumes)
 
 
@@ -134,7 +134,7 @@ def _with_threads(
     alone = StreamingPredictor(trained, cold)
     windows = stream.windows[-1]
     spent_ms = rounds_ms(lambda: alone.predict(windows), _COLD, predictor.device)
-    steps = alone.predict(windows)[0].solver
+    cold_steps = alone.predict(windows)[0].solver.steps
     return {
         'step_ms': stages.pop('step'),
         'stages_ms': stages,
@@ -144,7 +144,7 @@ def _with_threads(
         'eqmotion_style_forward_ms': _yardstick_ms(stream, trained.module.config),
         'solver_steps': {
             'warm': float(np.median(stream.steps)),
-            'cold': steps.steps if steps is not None else 0,
+            'cold': cold_steps,
         },
         'reachable_instead': stream.reached,
         'model': predictor.model,

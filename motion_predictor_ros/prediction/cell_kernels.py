@@ -7,45 +7,14 @@ change when the joints of a pair are exchanged: `twin` holds each unordered pair
 joint's row from itself onwards.
 """
 
-from typing import Any
-
 import numpy as np
 from jaxtyping import Float32
-from llvmlite import ir
-from numba import float32, int32
-from numba.extending import intrinsic
 
 from motion_predictor_ros.compiled import compiled
+from motion_predictor_ros.vector_math import silu
 
 _LEAST2 = np.float32(1e-8)
 _KEY_RIDGE = np.float32(1e-4)
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _from_bits(typing: Any, bits: Any) -> Any:
-    """Read 32 bits as a float: the exponent of a power of two is set so."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.FloatType())
-
-    return float32(int32), generate
-
-
-@compiled
-def silu(x):  # type: ignore[no-untyped-def]
-    """Return x / (1 + exp(-x)) to float32's rounding, in operations that vectors have."""
-    power = min(max(np.float32(-1.44269504) * x, np.float32(-126.0)), np.float32(126.0))
-    whole = np.floor(power + np.float32(0.5))
-    rest = power - whole
-    two = np.float32(1.5403530e-4)
-    two = two * rest + np.float32(1.3333558e-3)
-    two = two * rest + np.float32(9.6181291e-3)
-    two = two * rest + np.float32(5.5504109e-2)
-    two = two * rest + np.float32(0.24022651)
-    two = two * rest + np.float32(0.69314718)
-    two = two * rest + np.float32(1.0)
-    exponent = np.int32((np.int32(whole) + np.int32(127)) << np.int32(23))
-    return x / (np.float32(1.0) + two * _from_bits(exponent))
 
 
 @compiled
@@ -68,28 +37,28 @@ def pair_distances(
 
 @compiled
 def hidden_pairs(
-    edges: Float32[np.ndarray, 'half hidden'],
-    nodes: Float32[np.ndarray, 'joint node'],
+    edges: Float32[np.ndarray, 'half part pattern'],
+    nodes: Float32[np.ndarray, 'joint two part pattern'],
     category: Float32[np.ndarray, 'acting joint joint'],
     message: Float32[np.ndarray, 'joint joint pattern'],
-    gated: Float32[np.ndarray, 'joint joint acting_pattern'],
+    gated: Float32[np.ndarray, 'joint joint acting pattern'],
 ) -> None:
-    """Add what receiver (first in a node's row) and sender say, and gate by category."""
+    """Add what receivers and senders (first and second of a node) say, and gate by category.
+
+    Parts are those of the message, then of each acting category. They are whole rows of
+    contiguous arrays: parts of rows would not become vectors.
+    """
     joints, _, width = message.shape
-    hidden = edges.shape[1]
     for i in range(joints):
-        receiver = nodes[i, :hidden]
         for j in range(joints):
             low, high = min(i, j), max(i, j)
             edge = edges[low * joints - low * (low - 1) // 2 + high - low]
-            sender = nodes[j, hidden : 2 * hidden]
-            out = message[i, j]
+            one, two, three, out = edge[0], nodes[i, 0, 0], nodes[j, 1, 0], message[i, j]
             for c in range(width):
-                out[c] = silu(edge[c] + receiver[c] + sender[c])
+                out[c] = silu(one[c] + two[c] + three[c])
             for k in range(category.shape[0]):
-                gate, part = category[k, i, j], slice((k + 1) * width, (k + 2) * width)
-                one, two, three = edge[part], receiver[part], sender[part]
-                out = gated[i, j, k * width : (k + 1) * width]
+                one, two, three = edge[1 + k], nodes[i, 0, 1 + k], nodes[j, 1, 1 + k]
+                gate, out = category[k, i, j], gated[i, j, k]
                 for c in range(width):
                     out[c] = gate * silu(one[c] + two[c] + three[c])
 
@@ -161,15 +130,14 @@ def centre(
 def move(
     geometry: Float32[np.ndarray, 'joint xyz=3 channel'],
     relative: Float32[np.ndarray, 'joint xyz=3 channel'],
-    nodes: Float32[np.ndarray, 'joint node'],
+    attention: Float32[np.ndarray, 'joint channel'],
     weight: Float32[np.ndarray, 'joint joint channel'],
     bias: Float32[np.ndarray, ' channel'],
     velocity: Float32[np.ndarray, 'joint xyz=3 channel'],
     moved: Float32[np.ndarray, 'joint xyz=3 channel'],
 ) -> None:
-    """Write what attention (last in a node's row), aggregation and velocity make of geometry."""
+    """Write the geometry after inner attention, aggregation and velocity."""
     joints, _, channels = geometry.shape
-    attention = nodes[:, nodes.shape[1] - channels :]
     share = np.float32(1.0 / joints)
     for i in range(joints):
         own, out = geometry[i], moved[i]
@@ -188,22 +156,22 @@ def move(
 
 @compiled
 def bend_vectors(
-    both: Float32[np.ndarray, 'joint xyz=3 query_key'],
+    query: Float32[np.ndarray, 'joint xyz=3 channel'],
+    key: Float32[np.ndarray, 'joint xyz=3 channel'],
     mean: Float32[np.ndarray, 'xyz=3'],
     geometry: Float32[np.ndarray, 'joint xyz=3 channel'],
 ) -> None:
     """Write each query less the part that points against its key, around the mean."""
     joints, _, channels = geometry.shape
     for i in range(joints):
-        query, key = both[i, :, :channels], both[i, :, channels:]
-        out, middle = geometry[i], mean
         for c in range(channels):
-            along = query[0, c] * key[0, c] + query[1, c] * key[1, c] + query[2, c] * key[2, c]
-            length2 = key[0, c] * key[0, c] + key[1, c] * key[1, c] + key[2, c] * key[2, c]
+            x, y, z = query[i, 0, c], query[i, 1, c], query[i, 2, c]
+            kx, ky, kz = key[i, 0, c], key[i, 1, c], key[i, 2, c]
+            along, length2 = x * kx + y * ky + z * kz, kx * kx + ky * ky + kz * kz
             against = min(along, np.float32(0.0)) / (length2 + _KEY_RIDGE)
-            out[0, c] = query[0, c] - against * key[0, c] + middle[0]
-            out[1, c] = query[1, c] - against * key[1, c] + middle[1]
-            out[2, c] = query[2, c] - against * key[2, c] + middle[2]
+            geometry[i, 0, c] = x - against * kx + mean[0]
+            geometry[i, 1, c] = y - against * ky + mean[1]
+            geometry[i, 2, c] = z - against * kz + mean[2]
 
 
 @compiled

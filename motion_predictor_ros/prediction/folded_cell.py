@@ -5,8 +5,7 @@ Stage: prediction. The answers are those of `FixedPointCell` to rounding. What d
     channels last            pairs are rows, and what happens between products is compiled
     each pair once           distances are the same both ways: half a product
     nothing allocated        large intermediates have their place, which fits the processor's cache
-    one product per reader   receivers, senders and attention read the same patterns; query and key
-                             the same geometry
+    joined products          what receivers and senders say is one product
 """
 
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from motion_predictor_ros.prediction import cell_kernels as kernels
@@ -87,19 +86,24 @@ class _Room:
     """Where intermediates stand, as arrays; `of` has the same memory as matrices."""
 
     def __init__(self, joints: int, channels: int, patterns: int) -> None:
-        hidden = (1 + ACTING) * patterns
+        parts = 1 + ACTING
         self.of: dict[str, Tensor] = {}
         self.mean = np.empty(3, np.float32)
         self.relative = self._array('relative', (joints, 3), channels)
         self.moved = self._array('moved', (joints, 3), channels)
         self.pulled = self._array('pulled', (joints, 3), channels)
-        self.both = self._array('both', (joints, 3), 2 * channels)
+        self.query = self._array('query', (joints, 3), channels)
+        self.key = self._array('key', (joints, 3), channels)
         self.distances = self._array('distances', (joints * (joints + 1) // 2,), channels)
-        self.edges = self._array('edges', (joints * (joints + 1) // 2,), hidden)
-        self.nodes = self._array('nodes', (joints,), 2 * hidden + channels)
+        edges = self._array('edges', (joints * (joints + 1) // 2,), parts * patterns)
+        self.edges = edges.reshape(len(edges), parts, patterns)
+        nodes = self._array('nodes', (joints,), 2 * parts * patterns)
+        self.nodes = nodes.reshape(joints, 2, parts, patterns)
+        self.attention = self._array('attention', (joints,), channels)
         self.message = self._array('message', (joints, joints), patterns)
         self.answer = self._array('answer', (joints, joints), patterns)
-        self.gated = self._array('gated', (joints, joints), ACTING * patterns)
+        gated = self._array('gated', (joints, joints), ACTING * patterns)
+        self.gated = gated.reshape(joints, joints, ACTING, patterns)
         self.joined = self._array('joined', (joints, joints), patterns)
         self.weight = self._array('weight', (joints, joints), channels)
         self.told = self._array('told', (joints,), patterns)
@@ -115,10 +119,11 @@ class _FoldedLayer:
 
     def __init__(self, layer: EquivariantLayer) -> None:
         pair = layer.pair_in
-        nodes = (pair.receiver.weight, pair.sender.weight, layer.attention.weight)
-        self._nodes = torch.cat(nodes).mT.contiguous()
+        self._nodes = torch.cat([pair.receiver.weight, pair.sender.weight]).mT.contiguous()
         silent = torch.zeros_like(pair.receiver.bias)
-        self._nodes_bias = torch.cat([pair.receiver.bias, silent, layer.attention.bias])
+        self._nodes_bias = torch.cat([pair.receiver.bias, silent])
+        self._attention = layer.attention.weight.mT.contiguous()
+        self._attention_bias = layer.attention.bias
         self._edge = pair.edge.weight.mT.contiguous()
         self._message = layer.message_out.weight.mT.contiguous()
         self._message_bias = layer.message_out.bias.numpy()
@@ -126,14 +131,12 @@ class _FoldedLayer:
         self._category_bias = layer.category_bias.mT.contiguous().numpy()
         self._weight = layer.weight_out.weight.mT.contiguous()
         self._weight_bias = layer.weight_out.bias.numpy()
-        self._query_key = torch.cat([layer.query.weight, layer.key.weight]).mT.contiguous()
+        self._query = layer.query.weight.mT.contiguous()
+        self._key = layer.key.weight.mT.contiguous()
         first, _, second = layer.update
-        own, told = first.weight.chunk(2, dim=1)
-        self._own, self._told, self._own_bias = (
-            own.mT.contiguous(),
-            told.mT.contiguous(),
-            first.bias,
-        )
+        assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
+        self._own, self._told = (each.mT.contiguous() for each in first.weight.chunk(2, dim=1))
+        self._own_bias = first.bias
         self._update, self._update_bias = second.weight.mT.contiguous(), second.bias
 
     def learn(
@@ -148,6 +151,7 @@ class _FoldedLayer:
         kernels.pair_distances(room.moved, room.distances)
         torch.mm(of['distances'], self._edge, out=of['edges'])
         torch.addmm(self._nodes_bias, pattern, self._nodes, out=of['nodes'])
+        torch.addmm(self._attention_bias, pattern, self._attention, out=of['attention'])
         kernels.hidden_pairs(room.edges, room.nodes, category, room.message, room.gated)
         torch.mm(of['message'], self._message, out=of['answer'])
         kernels.gather_messages(room.answer, self._message_bias, room.told)
@@ -168,13 +172,12 @@ class _FoldedLayer:
         kernels.join_categories(room.joined, category, self._category_bias)
         torch.mm(of['joined'], self._weight, out=of['weight'])
         kernels.centre(room.moved, room.mean, room.relative)
-        kernels.move(
-            room.moved, room.relative, room.nodes, room.weight, self._weight_bias, velocity,
-            room.pulled,
-        )  # fmt: skip
+        places, bias = (room.moved, room.relative, room.attention), self._weight_bias
+        kernels.move(*places, room.weight, bias, velocity, room.pulled)
         kernels.centre(room.pulled, room.mean, room.relative)
-        torch.mm(of['relative'], self._query_key, out=of['both'])
-        kernels.bend_vectors(room.both, room.mean, room.moved)
+        torch.mm(of['relative'], self._query, out=of['query'])
+        torch.mm(of['relative'], self._key, out=of['key'])
+        kernels.bend_vectors(room.query, room.key, room.mean, room.moved)
 
 
 def channels_last(

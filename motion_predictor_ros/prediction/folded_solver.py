@@ -77,7 +77,8 @@ class FoldedSolver:
     def motion(self, flat: Float32[np.ndarray, ' size']) -> Tensor:
         """Return how far joints will have moved in each coordinate, as a flat state says [m]."""
         geometry = channels_first(flat[: self._split].reshape(1, *self._shape))
-        return self._module.offsets(State(geometry, torch.empty(0)))[0]
+        pattern = torch.from_numpy(flat[self._split :].reshape(1, *self._patterns))
+        return self._module.offsets(State(geometry, pattern))[0]
 
 
 def fold(module: MotionDEQ) -> FoldedSolver | None:
