@@ -49,7 +49,7 @@ class FoldedVelocity:
         """Return the velocity and the trace."""
         batch, latent = y.shape
         # A row for the value, then one for each tangent.
-        rows = torch.eye(latent + 1, latent).roll(1, 0).repeat(batch, 1, 1)
+        rows = torch.eye(latent + 1, latent, dtype=y.dtype).roll(1, 0).repeat(batch, 1, 1)
         rows[:, 0] = y
         for weight, (scale, shift) in zip(self._weights, self._film(time), strict=True):
             rows = (rows.flatten(0, 1) @ weight).unflatten(0, (batch, latent + 1))
