@@ -11,7 +11,7 @@ unexport RMW_IMPLEMENTATION ROS_DISTRO ROS_VERSION VIRTUAL_ENV _ROS_WHEELS_BOOTS
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test golden fuzz cuts restarts replay-live soak lint format clean train-body-1s demo-bag
+.PHONY: help env demo test golden fuzz cuts restarts replay-live soak lint format clean train-body-1s demo-bag bench
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -44,6 +44,13 @@ replay-live: env ## BAG (default: the demo's) without and with a live node; last
 
 soak: env ## ten people in front of a live node for MINUTES (default 60): runs/soak.csv, JSON
 	@$(BIN)/motion-predictor trial soak --minutes $(or $(MINUTES),60)
+
+bench: env ## time the whole line, crowds, caches, densities and voxels; DEVICE=cpu or cuda:0
+	$(BIN)/motion-predictor bench pipeline --device $(or $(DEVICE),auto)
+	$(BIN)/motion-predictor bench persons --device $(or $(DEVICE),auto)
+	$(BIN)/motion-predictor bench cache --device $(or $(DEVICE),auto)
+	$(BIN)/motion-predictor bench density --device $(or $(DEVICE),auto)
+	$(BIN)/motion-predictor bench volume
 
 lint: env ## check format, style, types and the direction of imports
 	@failed=0; for check in 'ruff check' 'ruff format --check --output-format concise' mypy \
