@@ -2,7 +2,7 @@
 """The inverse flow as inference runs it on a CPU, for the few futures whose density is asked for.
 
 Stage: density. What `Flow.pull` does with an MLP, to rounding. Time is known beforehand, so what
-it makes of scales and shifts is kept; value and tangents of a layer are rows of one product.
+it makes of scales and shifts is kept; an evaluation is one compiled call.
 """
 
 from collections.abc import Callable
@@ -35,57 +35,87 @@ class FoldedVelocity:
 
     @torch.no_grad()
     def __init__(self, velocity: MLPVelocity) -> None:
-        self._velocity = velocity
         layers = [each for each in velocity.layers if isinstance(each, torch.nn.Linear)]
-        self._weights = [each.weight.mT.contiguous() for each in layers]
-        self._biases = [each.bias for each in layers]
-        self._out = velocity.out.weight.mT.contiguous()
-        self._films: dict[float, list[tuple[np.ndarray, np.ndarray]]] = {}
+        self._velocity, self._biases = velocity, [each.bias for each in layers]
+        first, *rest = (each.weight.mT.contiguous().numpy() for each in layers)
+        out = velocity.out
+        self._weights = first, np.stack(rest), out.weight.mT.contiguous().numpy()
+        self._out_bias = out.bias.numpy()
+        self._films: dict[float, Float32[np.ndarray, 'layer two hidden']] = {}
 
     @torch.no_grad()
     def __call__(
         self, y: Float[Tensor, 'batch latent'], time: float
     ) -> tuple[Float[Tensor, 'batch latent'], Float[Tensor, ' batch']]:
         """Return the velocity and the trace."""
-        batch, latent = y.shape
-        # A row for the value, then one for each tangent.
-        rows = torch.eye(latent + 1, latent, dtype=y.dtype).roll(1, 0).repeat(batch, 1, 1)
-        rows[:, 0] = y
-        for weight, (scale, shift) in zip(self._weights, self._film(time), strict=True):
-            rows = (rows.flatten(0, 1) @ weight).unflatten(0, (batch, latent + 1))
-            bend(rows.numpy(), scale, shift)
-        speed = torch.addmm(self._velocity.out.bias, rows[:, 0], self._out)
-        return speed, (rows[:, 1:] * self._velocity.out.weight).sum((1, 2))
+        speed, trace = torch.empty_like(y), y.new_empty(len(y))
+        places = y.contiguous().numpy()
+        rates(
+            places, *self._weights, self._out_bias, self._film(time), speed.numpy(), trace.numpy()
+        )
+        return speed, trace
 
-    def _film(self, time: float) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _film(self, time: float) -> Float32[np.ndarray, 'layer two hidden']:
         """Return what multiplies each layer's product, and what is added then."""
         if time not in self._films:
-            parts = self._velocity.films(torch.tensor([time], dtype=self._out.dtype))
+            parts = self._velocity.films(torch.tensor([time], dtype=torch.float32))
             folded = []
             for bias, film in zip(self._biases, parts, strict=True):
                 scale, shift = film[0].chunk(2)
-                folded.append(((1.0 + scale).numpy(), (bias * (1.0 + scale) + shift).numpy()))
-            self._films[time] = folded
+                folded.append(torch.stack([1.0 + scale, bias * (1.0 + scale) + shift]))
+            self._films[time] = torch.stack(folded).numpy()
         return self._films[time]
 
 
 @compiled
-def bend(
-    rows: Float32[np.ndarray, 'batch value_tangents hidden'],
-    scale: Float32[np.ndarray, ' hidden'],
-    shift: Float32[np.ndarray, ' hidden'],
+def rates(
+    places: Float32[np.ndarray, 'batch latent'],
+    first: Float32[np.ndarray, 'latent hidden'],
+    rest: Float32[np.ndarray, 'layer-1 hidden hidden'],
+    last: Float32[np.ndarray, 'hidden latent'],
+    bias: Float32[np.ndarray, ' latent'],
+    film: Float32[np.ndarray, 'layer two hidden'],
+    speed: Float32[np.ndarray, 'batch latent'],
+    trace: Float32[np.ndarray, ' batch'],
 ) -> None:
-    """Bend each value and multiply its tangents by the slope there, in place."""
-    batch, count, hidden = rows.shape
-    slope = np.empty(hidden, np.float32)
-    for each in range(batch):
-        value = rows[each, 0]
-        for c in range(hidden):
-            inner = value[c] * scale[c] + shift[c]
-            gate = sigmoid(inner)
-            value[c] = inner * gate
-            slope[c] = gate * (np.float32(1.0) + inner * (np.float32(1.0) - gate)) * scale[c]
-        for tangent in range(1, count):
-            row = rows[each, tangent]
+    """Write velocity and trace of each row; value and tangents are rows that layers turn."""
+    latent, hidden = first.shape
+    rows, turned = (
+        np.empty((1 + latent, hidden), np.float32),
+        np.empty((1 + latent, hidden), np.float32),
+    )
+    for each in range(len(places)):
+        rows[0] = np.float32(0.0)
+        for k in range(latent):
+            rows[1 + k] = first[k]
             for c in range(hidden):
-                row[c] *= slope[c]
+                rows[0, c] += places[each, k] * first[k, c]
+        _bend(rows, film[0, 0], film[0, 1])
+        for layer in range(len(rest)):
+            turned[:] = np.float32(0.0)
+            for k in range(hidden):
+                weight = rest[layer, k]
+                for row in range(1 + latent):
+                    share, out = rows[row, k], turned[row]
+                    for c in range(hidden):
+                        out[c] += share * weight[c]
+            _bend(turned, film[1 + layer, 0], film[1 + layer, 1])
+            rows, turned = turned, rows
+        speed[each], trace[each] = bias, np.float32(0.0)
+        for k in range(hidden):
+            for d in range(latent):
+                speed[each, d] += rows[0, k] * last[k, d]
+                trace[each] += rows[1 + d, k] * last[k, d]
+
+
+@compiled
+def _bend(rows, scale, shift):  # type: ignore[no-untyped-def]
+    """Bend the value and multiply its tangents by the slope there, in place."""
+    value, one = rows[0], np.float32(1.0)
+    for c in range(len(value)):
+        inner = value[c] * scale[c] + shift[c]
+        gate = sigmoid(inner)
+        value[c] = inner * gate
+        slope = gate * (one + inner * (one - gate)) * scale[c]
+        for tangent in range(1, len(rows)):
+            rows[tangent, c] *= slope
