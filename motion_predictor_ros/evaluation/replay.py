@@ -46,7 +46,7 @@ class Replay:
     drops: Counter[str]
     futures: dict[tuple[int, int], Futures] = field(default_factory=dict)
     volumes: dict[tuple[int, int], tuple[KeptVolume, ...]] = field(default_factory=dict)
-    stages_ms: dict[str, Float64[np.ndarray, ' step']] = field(default_factory=dict)
+    stages_ms: dict[str, Float64[np.ndarray, ' _']] = field(default_factory=dict)
 
 
 def replay(messages: Iterable[Any], pipeline: Pipeline) -> Replay:
