@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import json
 import math
+import random
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from motion_predictor_ros.errors import MotionPredictorError
 
 _WHOLE = 0.1
 """Share of the fuzzer's messages that go through the shipped models, all of them."""
+
+_WORTHWHILE = 150
+"""Messages until a source has had futures; with few messages, few sources have their turn."""
 
 Commands = argparse._SubParsersAction  # the type argparse itself returns
 
@@ -40,11 +44,14 @@ def _fuzz(options: argparse.Namespace) -> None:
     import torch
 
     from motion_predictor_ros.evaluation.fuzz import WholePipelines, fuzz
+    from motion_predictor_ros.evaluation.fuzz_messages import LAYOUTS
 
     torch.set_num_threads(1)
     whole = round(_WHOLE * options.messages)
     report = fuzz(options.messages - whole, options.seed)
-    fuzz(whole, options.seed + 1, WholePipelines(), report)
+    count = min(max(whole // _WORTHWHILE, 1), len(LAYOUTS))
+    sources = random.Random(options.seed).sample(list(LAYOUTS), count)
+    fuzz(whole, options.seed + 1, WholePipelines(), report, sources)
     for line in report.told:
         print(line)
     print(f'answered {report.answered}, dropped {report.drops} in {report.reasons} ways')
