@@ -117,20 +117,20 @@ def adapt(
         'training': training,
         **amounts(recordings, base.module.config),
         'lost_s': dict(lost_s),
-        **_compare(base, load_motion_deq(str(weights), device), recordings, elsewhere),
+        **compare(base, load_motion_deq(str(weights), device), recordings, elsewhere),
     }
     report['volume'] = recalibrate(recordings, config, weights, progress=progress)
     write_json(report, plan.out / 'report.json')
     return report
 
 
-def _compare(
+def compare(
     base: TrainedMotionDEQ,
     adapted: TrainedMotionDEQ,
     recordings: Recordings,
-    elsewhere: Recordings | None,
+    elsewhere: Recordings | None = None,
 ) -> dict[str, Any]:
-    """Judge both on the part that is for it, and on people elsewhere."""
+    """Judge both on the part that is for it, and on people elsewhere; say if it got worse."""
     held_out = _split(recordings, 'test')
     before, after = judge(base, held_out), judge(adapted, held_out)
     report: dict[str, Any] = {
