@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from motion_predictor_ros.allocation import keep_freed_memory
 from motion_predictor_ros.config import DensityConfig
 from motion_predictor_ros.density.neighbours import BruteForce
 from motion_predictor_ros.density.predictor import CacheFlowPredictor
@@ -35,6 +36,7 @@ def bench_cache(
     Raises:
         ConfigError: A size is not positive.
     """
+    keep_freed_memory()  # as `Pipeline.load` does
     config = DensityConfig(device=str(device), futures=50, rule='nearest', root='decoded')
 
     def untrained(size: int) -> CacheFlowPredictor:

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from motion_predictor_ros.allocation import keep_freed_memory
 from motion_predictor_ros.config import DensityConfig
 from motion_predictor_ros.density.cache import FutureCache
 from motion_predictor_ros.density.cache_flow import CacheFlow, CacheFlowConfig
@@ -168,6 +169,7 @@ def bench_density(predictor: CacheFlowPredictor) -> dict[str, Any]:
             "the yardstick knows rule 'nearest', root 'decoded' and body frame 'heading', not "
             f'{config.rule!r}, {config.root!r} and {shape.frame!r}'
         )
+    keep_freed_memory()  # as `Pipeline.load` does
     plain, observed = PlainTorch(predictor), people_who_wander(shape, 1)
     count = min(_DENSITIES, len(predictor.cache))
     device = predictor.cache.z.device
