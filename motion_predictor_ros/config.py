@@ -100,7 +100,7 @@ class PredictionConfig:
         30, 'most solver iterations per prediction [-]', low=1, high=200, dynamic=True
     )
     tolerance: float = param(
-        1e-3, 'relative residual at which a person is solved [-]', low=1e-8, high=1.0, dynamic=True
+        2e-4, 'relative residual at which a person is solved [-]', low=1e-8, high=1.0, dynamic=True
     )
     motion_tolerance_m: float = param(
         0.0,

@@ -117,7 +117,9 @@ class WindowSampler:
         low = index.floor()
         part = (index - low).float().to(self._device)[..., None, None]
         at = low.long().to(self._device)
-        return torch.lerp(self._positions[at], self._positions[at + 1], part)
+        # Past the very last frame there is nothing, and nothing of it is asked for.
+        after = (at + 1).clamp_max(len(self._positions) - 1)
+        return torch.lerp(self._positions[at], self._positions[after], part)
 
     def _mirrored(self, windows: Tensor) -> Tensor:
         """Reflect in the y-z plane and exchange left and right joints."""

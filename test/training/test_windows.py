@@ -134,3 +134,9 @@ def test_windows_that_are_not_stretched_are_cut_frame_by_frame(recordings: Recor
     torch.testing.assert_close(first, first.round(), atol=1e-3, rtol=0)
     assert float((windows[~as_recorded, 0, 0, 0] % 1.0 - 0.5).abs().min()) < 0.4  # control
     assert float(pace.min()) < 1.7 and float(pace.max()) > 2.4
+
+
+def test_a_window_may_end_with_the_last_frame_of_all(tmp_path: Path) -> None:
+    alone = load_recordings(write(tmp_path / 'alone.npz', {'a1': ramp(20, 0)}))
+    last = draw(alone, SamplingConfig(mirror=False, stretch_share=0.0))[:, -1, 0, 0]
+    assert float(last.max()) == 19.0 and float(last.min()) == 18.0
