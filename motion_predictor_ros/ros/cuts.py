@@ -120,9 +120,12 @@ def _first_s(heard: list[Heard], stamps: set[int], stale: bool = False) -> float
 
 
 def _fresh(sent_s: dict[int, float], heard: list[Heard]) -> int:
-    """Count what bears a stamp of no observation, or still predicts or draws after STALE."""
+    """Count what bears a stamp of no observation, or still predicts or draws after STALE.
+
+    After is as the node published: a drawing may come later than the STALE that followed it.
+    """
     stale_ns, count = 0, 0
-    for each in heard:
+    for each in sorted(heard, key=lambda each: each.said_ns):
         if each.stale:
             stale_ns = max(stale_ns, each.stamp_ns)
         count += each.stamp_ns not in sent_s or (each.stamp_ns <= stale_ns and not each.stale)

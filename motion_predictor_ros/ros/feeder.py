@@ -38,12 +38,14 @@ class Heard:
         stamp_ns: What its header says.
         validities: Of everybody in it; empty for markers.
         markers: Whether it draws something, rather than predict or delete.
+        said_ns: When the node published it; topics arrive in an order of their own.
     """
 
     at_s: float
     stamp_ns: int
     validities: tuple[int, ...]
     markers: bool = False
+    said_ns: int = 0
 
     @property
     def stale(self) -> bool:
@@ -56,7 +58,7 @@ class Feeder:
 
     Attributes:
         sent_s: When each observation was published, on the monotonic clock, by its stamp [ns].
-        heard: What the node said, in that order.
+        heard: What the node said, in the order in which it came.
     """
 
     def __init__(self, domain_id: int, *, markers: bool = False) -> None:
@@ -127,14 +129,18 @@ class Feeder:
         while (left_s := end_s - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=left_s)
 
-    def _on_predicted(self, message: Any) -> None:
+    def _on_predicted(self, message: Any, info: Any) -> None:
         validities = tuple(person.validity for person in message.persons)
-        self.heard.append(Heard(time.monotonic(), _stamp_ns(message), validities))
+        said_ns = info['source_timestamp']
+        stamp_ns = _stamp_ns(message)
+        self.heard.append(Heard(time.monotonic(), stamp_ns, validities, said_ns=said_ns))
 
-    def _on_markers(self, message: Any) -> None:
+    def _on_markers(self, message: Any, info: Any) -> None:
         shown = [each for each in message.markers if each.action == Marker.ADD]
         if shown:
-            self.heard.append(Heard(time.monotonic(), _stamp_ns(shown[0]), (), markers=True))
+            said_ns = info['source_timestamp']
+            stamp_ns = _stamp_ns(shown[0])
+            self.heard.append(Heard(time.monotonic(), stamp_ns, (), True, said_ns))
 
 
 def _skeleton(who: str, person: Walker, time_s: float) -> Skeleton:

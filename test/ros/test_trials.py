@@ -38,6 +38,12 @@ def test_stale_data_that_goes_on_is_counted(bad: Heard) -> None:
     assert judge(CUT, SENT_S, heard).fresh_stamps_on_stale == 1
 
 
+def test_a_drawing_from_before_stale_may_come_after_it() -> None:
+    late = Heard(0.5, 1, (), markers=True, said_ns=2)
+    stale, again = Heard(0.4, 1, STALE, said_ns=3), Heard(1.2, 2, OK, said_ns=4)
+    assert judge(CUT, SENT_S, [stale, late, again]).fresh_stamps_on_stale == 0
+
+
 def test_a_node_that_never_says_stale_or_never_comes_back_has_no_finite_time() -> None:
     report = judge(CUT, SENT_S, [Heard(0.1, 1, OK)])
     assert report.stale_s_max == report.recovery_s_max == np.inf
