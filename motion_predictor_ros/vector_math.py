@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nonlinearities for compiled loops, in operations that processors have for vectors."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,11 @@ def _read_bits(typing: Any, bits: Any) -> Any:
 
 _from_bits: Any = intrinsic(_read_bits)
 
+fused = partial(compiled, rounding=('contract',))
+"""A product and a sum are one operation where the processor has it."""
 
-@compiled
+
+@fused
 def exp_of_minus(x):  # type: ignore[no-untyped-def]
     """Return exp(-x) in float32, held between 2^-126 and 2^126."""
     power = min(max(np.float32(-1.44269504) * x, np.float32(-126.0)), np.float32(126.0))
@@ -40,13 +44,13 @@ def exp_of_minus(x):  # type: ignore[no-untyped-def]
     return two * _from_bits(exponent)
 
 
-@compiled
+@fused
 def sigmoid(x):  # type: ignore[no-untyped-def]
     """Return 1 / (1 + exp(-x)) in float32."""
     return np.float32(1.0) / (np.float32(1.0) + exp_of_minus(x))
 
 
-@compiled
+@fused
 def silu(x):  # type: ignore[no-untyped-def]
     """Return x / (1 + exp(-x)) in float32."""
     return x / (np.float32(1.0) + exp_of_minus(x))

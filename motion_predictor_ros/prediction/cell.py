@@ -43,6 +43,10 @@ class State:
     geometry: Float[Tensor, 'batch channel joint xyz=3']
     pattern: Float[Tensor, 'batch joint pattern']
 
+    def rows(self, people: list[int]) -> 'State':
+        """Return the state of some of the people."""
+        return State(self.geometry[people], self.pattern[people])
+
 
 @dataclass(frozen=True)
 class Condition:

@@ -2,9 +2,9 @@
 """What the folded cell does between its matrix products, one compiled loop for each gap.
 
 Stage: prediction. Arrays are float32 with channels last, so that every inner loop is a vector
-loop: geometry [joint, xyz, channel], pairs [joint, joint, channel]. Distances do not
-change when the joints of a pair are exchanged: `twin` holds each unordered pair once, the first
-joint's row from itself onwards.
+loop: geometry [joint, xyz, channel], pairs [joint, joint - 1, channel]: no joint is a pair with
+itself. Distances do not change when the joints of a pair are exchanged: `twin` holds each
+unordered pair once, first those of joint 0.
 """
 
 import numpy as np
@@ -26,7 +26,7 @@ def pair_distances(
     joints, _, channels = geometry.shape
     row = 0
     for i in range(joints):
-        for j in range(i, joints):
+        for j in range(i + 1, joints):
             one, other, out = geometry[i], geometry[j], twin[row]
             for c in range(channels):
                 x, y = one[0, c] - other[0, c], one[1, c] - other[1, c]
@@ -39,9 +39,9 @@ def pair_distances(
 def hidden_pairs(
     edges: Float32[np.ndarray, 'half part pattern'],
     nodes: Float32[np.ndarray, 'joint two part pattern'],
-    category: Float32[np.ndarray, 'acting joint joint'],
-    message: Float32[np.ndarray, 'joint joint pattern'],
-    gated: Float32[np.ndarray, 'joint joint acting pattern'],
+    category: Float32[np.ndarray, 'joint joint-1 acting'],
+    message: Float32[np.ndarray, 'joint joint-1 pattern'],
+    gated: Float32[np.ndarray, 'joint joint-1 acting pattern'],
 ) -> None:
     """Add what receivers and senders (first and second of a node) say, and gate by category.
 
@@ -51,52 +51,53 @@ def hidden_pairs(
     joints, _, width = message.shape
     for i in range(joints):
         for j in range(joints):
-            low, high = min(i, j), max(i, j)
-            edge = edges[low * joints - low * (low - 1) // 2 + high - low]
-            one, two, three, out = edge[0], nodes[i, 0, 0], nodes[j, 1, 0], message[i, j]
+            if j == i:
+                continue
+            low, high, place = min(i, j), max(i, j), j - (j > i)
+            edge = edges[low * joints - low * (low + 1) // 2 + high - low - 1]
+            one, two, three, out = edge[0], nodes[i, 0, 0], nodes[j, 1, 0], message[i, place]
             for c in range(width):
                 out[c] = silu(one[c] + two[c] + three[c])
-            for k in range(category.shape[0]):
+            for k in range(category.shape[2]):
                 one, two, three = edge[1 + k], nodes[i, 0, 1 + k], nodes[j, 1, 1 + k]
-                gate, out = category[k, i, j], gated[i, j, k]
+                gate, out = category[i, place, k], gated[i, place, k]
                 for c in range(width):
                     out[c] = gate * silu(one[c] + two[c] + three[c])
 
 
 @compiled
 def gather_messages(
-    raw: Float32[np.ndarray, 'joint joint pattern'],
+    raw: Float32[np.ndarray, 'joint joint-1 pattern'],
     bias: Float32[np.ndarray, ' pattern'],
     mean: Float32[np.ndarray, 'joint pattern'],
 ) -> None:
     """Write the mean message to each joint from all others."""
-    joints, _, width = raw.shape
-    share = np.float32(1.0 / max(joints - 1, 1))
+    joints, others, width = raw.shape
+    share = np.float32(1.0 / others)
     for i in range(joints):
         out = mean[i]
         out[:] = np.float32(0.0)
-        for j in range(joints):
-            if j != i:
-                row = raw[i, j]
-                for c in range(width):
-                    out[c] += silu(row[c] + bias[c])
+        for j in range(others):
+            row = raw[i, j]
+            for c in range(width):
+                out[c] += silu(row[c] + bias[c])
         for c in range(width):
             out[c] *= share
 
 
 @compiled
 def join_categories(
-    raw: Float32[np.ndarray, 'joint joint pattern'],
-    category: Float32[np.ndarray, 'acting joint joint'],
+    raw: Float32[np.ndarray, 'joint joint-1 pattern'],
+    category: Float32[np.ndarray, 'joint joint-1 acting'],
     bias: Float32[np.ndarray, 'acting pattern'],
 ) -> None:
     """Add the bias of each acting category and bend, in place."""
-    joints, _, width = raw.shape
+    joints, others, width = raw.shape
     for i in range(joints):
-        for j in range(joints):
+        for j in range(others):
             row = raw[i, j]
-            for k in range(category.shape[0]):
-                gate, own = category[k, i, j], bias[k]
+            for k in range(category.shape[2]):
+                gate, own = category[i, j, k], bias[k]
                 for c in range(width):
                     row[c] += gate * own[c]
             for c in range(width):
@@ -131,7 +132,7 @@ def move(
     geometry: Float32[np.ndarray, 'joint xyz=3 channel'],
     relative: Float32[np.ndarray, 'joint xyz=3 channel'],
     attention: Float32[np.ndarray, 'joint channel'],
-    weight: Float32[np.ndarray, 'joint joint channel'],
+    weight: Float32[np.ndarray, 'joint joint-1 channel'],
     bias: Float32[np.ndarray, ' channel'],
     velocity: Float32[np.ndarray, 'joint xyz=3 channel'],
     moved: Float32[np.ndarray, 'joint xyz=3 channel'],
@@ -143,7 +144,9 @@ def move(
         own, out = geometry[i], moved[i]
         out[:] = np.float32(0.0)
         for j in range(joints):
-            pull, other = weight[i, j], geometry[j]
+            if j == i:
+                continue
+            pull, other = weight[i, j - (j > i)], geometry[j]
             for axis in range(3):
                 for c in range(channels):
                     out[axis, c] += (pull[c] + bias[c]) * (own[axis, c] - other[axis, c])
@@ -156,17 +159,22 @@ def move(
 
 @compiled
 def bend_vectors(
-    query: Float32[np.ndarray, 'joint xyz=3 channel'],
-    key: Float32[np.ndarray, 'joint xyz=3 channel'],
+    pair: Float32[np.ndarray, 'joint xyz=3 two channel'],
     mean: Float32[np.ndarray, 'xyz=3'],
     geometry: Float32[np.ndarray, 'joint xyz=3 channel'],
 ) -> None:
-    """Write each query less the part that points against its key, around the mean."""
+    """Write each query less the part that points against its key, around the mean.
+
+    Args:
+        pair: Query and key.
+    """
     joints, _, channels = geometry.shape
     for i in range(joints):
+        query0, query1, query2 = pair[i, 0, 0], pair[i, 1, 0], pair[i, 2, 0]
+        key0, key1, key2 = pair[i, 0, 1], pair[i, 1, 1], pair[i, 2, 1]
         for c in range(channels):
-            x, y, z = query[i, 0, c], query[i, 1, c], query[i, 2, c]
-            kx, ky, kz = key[i, 0, c], key[i, 1, c], key[i, 2, c]
+            x, y, z = query0[c], query1[c], query2[c]
+            kx, ky, kz = key0[c], key1[c], key2[c]
             along, length2 = x * kx + y * ky + z * kz, kx * kx + ky * ky + kz * kz
             against = min(along, np.float32(0.0)) / (length2 + _KEY_RIDGE)
             geometry[i, 0, c] = x - against * kx + mean[0]
@@ -178,12 +186,13 @@ def bend_vectors(
 def bound(
     relative: Float32[np.ndarray, 'joint xyz=3 channel'],
     scale: float,
+    bounded: Float32[np.ndarray, 'joint xyz=3 channel'],
 ) -> None:
-    """Limit each joint's rms to the scale, smoothly, in place: G / sqrt(1 + rms^2 / scale^2)."""
+    """Limit each joint's rms to the scale, smoothly: G / sqrt(1 + rms^2 / scale^2)."""
     joints, _, channels = relative.shape
     squares = np.empty(channels, np.float32)
     for i in range(joints):
-        rows = relative[i]
+        rows, out = relative[i], bounded[i]
         for c in range(channels):
             x, y, z = rows[0, c], rows[1, c], rows[2, c]
             squares[c] = x * x + y * y + z * z
@@ -191,4 +200,26 @@ def bound(
         factor = np.float32(1.0 / np.sqrt(1.0 + rms2))
         for axis in range(3):
             for c in range(channels):
-                rows[axis, c] *= factor
+                out[axis, c] = factor * rows[axis, c]
+
+
+@compiled
+def norm(
+    pattern: Float32[np.ndarray, 'joint pattern'],
+    weight: Float32[np.ndarray, ' pattern'],
+    bias: Float32[np.ndarray, ' pattern'],
+    least: float,
+    normed: Float32[np.ndarray, 'joint pattern'],
+) -> None:
+    """Write each joint's patterns after a LayerNorm; `least` is what it adds to the variance."""
+    joints, width = pattern.shape
+    for i in range(joints):
+        total, squares = 0.0, 0.0
+        for c in range(width):
+            total += pattern[i, c]
+        middle = np.float32(total / width)
+        for c in range(width):
+            squares += (pattern[i, c] - middle) * (pattern[i, c] - middle)
+        factor = np.float32(1.0 / np.sqrt(squares / width + least))
+        for c in range(width):
+            normed[i, c] = (pattern[i, c] - middle) * factor * weight[c] + bias[c]

@@ -5,35 +5,44 @@ Stage: prediction. The answers are those of `FixedPointCell` to rounding. What d
     channels last            pairs are rows, and what happens between products is compiled
     each pair once           distances are the same both ways: half a product
     nothing allocated        large intermediates have their place, which fits the processor's cache
-    joined products          what receivers and senders say is one product
+    joined products          what receivers and senders say is one product, so are query and key
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
-from torch.nn import functional
 
 from motion_predictor_ros.prediction import cell_kernels as kernels
-from motion_predictor_ros.prediction.cell import (
-    ACTING,
-    Condition,
-    EquivariantLayer,
-    FixedPointCell,
-)
+from motion_predictor_ros.prediction.cell import ACTING, EquivariantLayer, FixedPointCell
 
 
 @dataclass(frozen=True)
 class FoldedCondition:
-    """One person's `Condition`, channels last, one velocity per layer."""
+    """One person's `Condition`, channels last; a joint is in no category with itself."""
 
     geometry: Float[Tensor, 'joint_xyz channel']
     pattern: Float[Tensor, 'joint pattern']
-    velocity: tuple[Float32[np.ndarray, 'joint xyz=3 channel'], ...]
-    category: Float32[np.ndarray, 'acting joint joint']
+    velocity: Float32[np.ndarray, 'layer joint xyz=3 channel']
+    category: Float32[np.ndarray, 'joint joint-1 acting']
     scale: float
+
+
+class Room:
+    """Where intermediates stand, as arrays; `of` has the same memory as matrices."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, Tensor] = {}
+
+    def array(self, name: str, *shape: int, columns: int = 1) -> Float32[np.ndarray, '...']:
+        """Make room for an array; as a matrix its last `columns` axes are one."""
+        array = np.zeros(shape, np.float32)
+        width = int(np.prod(shape[-columns:]))
+        self.of[name] = torch.from_numpy(array).view(-1, width)
+        return array
 
 
 class FoldedCell:
@@ -47,71 +56,61 @@ class FoldedCell:
         self._inject_geometry = (cell.feedback * cell.inject_geometry.weight).mT.contiguous()
         self._inject_state = (cell.feedback * cell.inject_state.weight).mT.contiguous()
         self._inject_out = cell.inject_out.weight.mT.contiguous()
-        self._room = _Room(joints, len(self._inject_geometry), len(self._inject_state))
-
-    def fold(self, condition: Condition, person: int) -> FoldedCondition:
-        """Return one person's condition as `__call__` reads it."""
-        layers = condition.velocity[person].chunk(len(self._layers))
-        return FoldedCondition(
-            torch.from_numpy(channels_last(condition.geometry[person])).flatten(0, 1),
-            condition.pattern[person],
-            tuple(channels_last(each) for each in layers),
-            condition.category[person].contiguous().numpy(),
-            float(condition.scale[person]),
-        )
+        self._norm = cell.norm.weight.numpy(), cell.norm.bias.numpy(), float(cell.norm.eps)
+        self._room = _CellRoom(joints, len(self._inject_geometry), len(self._inject_state))
 
     def __call__(
         self,
         geometry: Float32[np.ndarray, 'joint xyz=3 channel'],
-        pattern: Float[Tensor, 'joint pattern'],
+        pattern: Float32[np.ndarray, 'joint pattern'],
         condition: FoldedCondition,
-    ) -> tuple[Float32[np.ndarray, 'joint xyz=3 channel'], Float[Tensor, 'joint pattern']]:
-        """Evaluate f once; the geometry that comes out is overwritten by the next call."""
-        room = self._room
+        image: tuple[
+            Float32[np.ndarray, 'joint xyz=3 channel'], Float32[np.ndarray, 'joint pattern']
+        ],
+    ) -> None:
+        """Evaluate f once, into `image`."""
+        room, bent = self._room, torch.from_numpy(pattern)
         kernels.centre(geometry, room.mean, room.relative)
         torch.addmm(
             condition.geometry, room.of['relative'], self._inject_geometry, out=room.of['moved']
         )
-        hidden = torch.addmm(condition.pattern, pattern, self._inject_state)
-        functional.silu(hidden, inplace=True)
-        pattern = torch.addmm(self._cell.inject_out.bias, hidden, self._inject_out)
+        hidden = torch.addmm(condition.pattern, bent, self._inject_state)
+        torch.addmm(
+            self._cell.inject_out.bias,
+            nn.functional.silu(hidden, inplace=True),
+            self._inject_out,
+            out=room.of['pattern'],
+        )
         for layer, velocity in zip(self._layers, condition.velocity, strict=True):
-            pattern = layer.learn(room, pattern, velocity, condition.category)
+            layer.learn(room, velocity, condition.category)
         kernels.centre(room.moved, room.mean, room.moved)
-        kernels.bound(room.moved, condition.scale)
-        return room.moved, self._cell.norm(pattern)
+        kernels.bound(room.moved, condition.scale, image[0])
+        kernels.norm(room.pattern, *self._norm, image[1])
 
 
-class _Room:
-    """Where intermediates stand, as arrays; `of` has the same memory as matrices."""
+class _CellRoom(Room):
+    """Where the intermediates of the cell stand."""
 
     def __init__(self, joints: int, channels: int, patterns: int) -> None:
-        parts = 1 + ACTING
-        self.of: dict[str, Tensor] = {}
+        super().__init__()
+        parts, twins = 1 + ACTING, joints * (joints - 1) // 2
+        pairs = joints, joints - 1
         self.mean = np.empty(3, np.float32)
-        self.relative = self._array('relative', (joints, 3), channels)
-        self.moved = self._array('moved', (joints, 3), channels)
-        self.pulled = self._array('pulled', (joints, 3), channels)
-        self.query = self._array('query', (joints, 3), channels)
-        self.key = self._array('key', (joints, 3), channels)
-        self.distances = self._array('distances', (joints * (joints + 1) // 2,), channels)
-        edges = self._array('edges', (joints * (joints + 1) // 2,), parts * patterns)
-        self.edges = edges.reshape(len(edges), parts, patterns)
-        nodes = self._array('nodes', (joints,), 2 * parts * patterns)
-        self.nodes = nodes.reshape(joints, 2, parts, patterns)
-        self.attention = self._array('attention', (joints,), channels)
-        self.message = self._array('message', (joints, joints), patterns)
-        self.answer = self._array('answer', (joints, joints), patterns)
-        gated = self._array('gated', (joints, joints), ACTING * patterns)
-        self.gated = gated.reshape(joints, joints, ACTING, patterns)
-        self.joined = self._array('joined', (joints, joints), patterns)
-        self.weight = self._array('weight', (joints, joints), channels)
-        self.told = self._array('told', (joints,), patterns)
-
-    def _array(self, name: str, lead: tuple[int, ...], columns: int) -> np.ndarray:
-        array = np.empty((*lead, columns), np.float32)
-        self.of[name] = torch.from_numpy(array).view(-1, columns)
-        return array
+        self.relative = self.array('relative', joints, 3, channels)
+        self.moved = self.array('moved', joints, 3, channels)
+        self.pulled = self.array('pulled', joints, 3, channels)
+        self.pair = self.array('pair', joints, 3, 2, channels, columns=2)
+        self.distances = self.array('distances', twins, channels)
+        self.edges = self.array('edges', twins, parts, patterns, columns=2)
+        self.nodes = self.array('nodes', joints, 2, parts, patterns, columns=3)
+        self.attention = self.array('attention', joints, channels)
+        self.message = self.array('message', *pairs, patterns)
+        self.answer = self.array('answer', *pairs, patterns)
+        self.gated = self.array('gated', *pairs, ACTING, patterns, columns=2)
+        self.joined = self.array('joined', *pairs, patterns)
+        self.weight = self.array('weight', *pairs, channels)
+        self.told = self.array('told', joints, patterns)
+        self.pattern = self.array('pattern', joints, patterns)
 
 
 class _FoldedLayer:
@@ -119,7 +118,7 @@ class _FoldedLayer:
 
     def __init__(self, layer: EquivariantLayer) -> None:
         pair = layer.pair_in
-        self._nodes = torch.cat([pair.receiver.weight, pair.sender.weight]).mT.contiguous()
+        self._nodes = side_by_side(pair.receiver.weight, pair.sender.weight)
         silent = torch.zeros_like(pair.receiver.bias)
         self._nodes_bias = torch.cat([pair.receiver.bias, silent])
         self._attention = layer.attention.weight.mT.contiguous()
@@ -131,40 +130,37 @@ class _FoldedLayer:
         self._category_bias = layer.category_bias.mT.contiguous().numpy()
         self._weight = layer.weight_out.weight.mT.contiguous()
         self._weight_bias = layer.weight_out.bias.numpy()
-        self._query = layer.query.weight.mT.contiguous()
-        self._key = layer.key.weight.mT.contiguous()
-        first, _, second = layer.update
-        assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
-        self._own, self._told = (each.mT.contiguous() for each in first.weight.chunk(2, dim=1))
-        self._own_bias = first.bias
-        self._update, self._update_bias = second.weight.mT.contiguous(), second.bias
+        self._pair = side_by_side(layer.query.weight, layer.key.weight)
+        self._own, self._told, self._own_bias, self._update, self._update_bias = split_mlp(
+            layer.update
+        )
 
     def learn(
         self,
-        room: _Room,
-        pattern: Float[Tensor, 'joint pattern'],
+        room: _CellRoom,
         velocity: Float32[np.ndarray, 'joint xyz=3 channel'],
-        category: Float32[np.ndarray, 'acting joint joint'],
-    ) -> Float[Tensor, 'joint pattern']:
-        """Do one round: move the room's geometry, return the patterns after it."""
+        category: Float32[np.ndarray, 'joint joint-1 acting'],
+    ) -> None:
+        """Do one round: move the room's geometry and learn its patterns."""
         of = room.of
         kernels.pair_distances(room.moved, room.distances)
         torch.mm(of['distances'], self._edge, out=of['edges'])
-        torch.addmm(self._nodes_bias, pattern, self._nodes, out=of['nodes'])
-        torch.addmm(self._attention_bias, pattern, self._attention, out=of['attention'])
+        torch.addmm(self._nodes_bias, of['pattern'], self._nodes, out=of['nodes'])
+        torch.addmm(self._attention_bias, of['pattern'], self._attention, out=of['attention'])
         kernels.hidden_pairs(room.edges, room.nodes, category, room.message, room.gated)
         torch.mm(of['message'], self._message, out=of['answer'])
         kernels.gather_messages(room.answer, self._message_bias, room.told)
         self._move(room, velocity, category)
-        hidden = torch.addmm(self._own_bias, pattern, self._own).addmm_(of['told'], self._told)
-        functional.silu(hidden, inplace=True)
-        return torch.addmm(self._update_bias, hidden, self._update).add_(pattern)
+        hidden = torch.addmm(self._own_bias, of['pattern'], self._own)
+        hidden.addmm_(of['told'], self._told)
+        nn.functional.silu(hidden, inplace=True)
+        of['pattern'].add_(torch.addmm(self._update_bias, hidden, self._update))
 
     def _move(
         self,
-        room: _Room,
+        room: _CellRoom,
         velocity: Float32[np.ndarray, 'joint xyz=3 channel'],
-        category: Float32[np.ndarray, 'acting joint joint'],
+        category: Float32[np.ndarray, 'joint joint-1 acting'],
     ) -> None:
         """Attention, aggregation, velocity and the vector nonlinearity."""
         of = room.of
@@ -175,20 +171,21 @@ class _FoldedLayer:
         places, bias = (room.moved, room.relative, room.attention), self._weight_bias
         kernels.move(*places, room.weight, bias, velocity, room.pulled)
         kernels.centre(room.pulled, room.mean, room.relative)
-        torch.mm(of['relative'], self._query, out=of['query'])
-        torch.mm(of['relative'], self._key, out=of['key'])
-        kernels.bend_vectors(room.query, room.key, room.mean, room.moved)
+        torch.mm(of['relative'], self._pair, out=of['pair'])
+        kernels.bend_vectors(room.pair, room.mean, room.moved)
 
 
-def channels_last(
-    geometry: Float[Tensor, '*batch channel joint xyz=3'],
-) -> Float32[np.ndarray, '*batch joint xyz=3 channel']:
-    """Return an array of its own, as kernels read it."""
-    return geometry.movedim(-3, -1).contiguous().numpy()
+def side_by_side(*weights: Float[Tensor, 'out inner']) -> Float[Tensor, 'inner all_out']:
+    """Return what maps rows by several weights at once."""
+    return torch.cat(weights).mT.contiguous()
 
 
-def channels_first(
-    geometry: Float32[np.ndarray, '*batch joint xyz=3 channel'],
-) -> Float[Tensor, '*batch channel joint xyz=3']:
-    """Undo `channels_last`."""
-    return torch.from_numpy(geometry).movedim(-1, -3).contiguous()
+def split_mlp(layers: nn.Sequential) -> Sequence[Tensor]:
+    """Return what an MLP of [a, b], both as wide, does to rows of a and of b, and then to both.
+
+    In the order: of a, of b, bias, second layer, its bias.
+    """
+    first, _, second = layers
+    assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
+    one, other = (each.mT.contiguous() for each in first.weight.chunk(2, dim=1))
+    return one, other, first.bias, second.weight.mT.contiguous(), second.bias

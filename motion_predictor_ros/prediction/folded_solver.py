@@ -1,155 +1,187 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Anderson mixing around the folded cell: what `fixed_point.anderson` does, one person at a time.
+"""MotionDEQ as inference runs it on a CPU: folded encoder and cell, Anderson mixing between.
 
-Stage: prediction. The same steps and the same stops, without the overhead of small tensors; of the
-Gram matrix of residuals only the new row is computed. Everybody is solved alone: nobody waits for
-the slowest, and nobody's answer depends on who else is there.
+Stage: prediction. The same steps and the same stops as `fixed_point.anderson`, without the
+overhead of small tensors. Everybody is solved alone: nobody waits for the slowest, and nobody's
+answer depends on who else is there.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
-from motion_predictor_ros.prediction.cell import Condition, State
+from motion_predictor_ros.prediction import solver_kernels as kernels
+from motion_predictor_ros.prediction.cell import State
+from motion_predictor_ros.prediction.cell_kernels import centre
 from motion_predictor_ros.prediction.fixed_point import FixedPoint, SolverSettings
-from motion_predictor_ros.prediction.folded_cell import (
-    FoldedCell,
-    FoldedCondition,
-    channels_first,
-    channels_last,
-)
+from motion_predictor_ros.prediction.folded_cell import FoldedCell, FoldedCondition
+from motion_predictor_ros.prediction.folded_encoder import FoldedEncoder
 from motion_predictor_ros.prediction.motion_deq import MotionDEQ
 
+Flat = Float32[np.ndarray, ' size']
+"""A state: geometry [joint, xyz, channel], then patterns [joint, pattern]."""
 
-class FoldedSolver:
-    """Finds fixed points of a trained model whose weights will not change any more."""
+
+class FoldedMotionDEQ:
+    """A trained model whose weights will not change any more."""
 
     @torch.no_grad()
     def __init__(self, module: MotionDEQ) -> None:
         """Fold the weights; the model must be in float32 and on the CPU."""
         config = module.config
-        self._module, self._cell = module, FoldedCell(module.cell, config.joints)
+        self._encoder = FoldedEncoder(module)
+        self._cell = FoldedCell(module.cell, config.joints)
+        self._out = (module.inverse_dct @ module.out.weight).mT.contiguous()
         self._shape = config.joints, 3, config.channels
-        self._split = 3 * config.joints * config.channels
+        self.split = 3 * config.joints * config.channels
         self._patterns = config.joints, config.patterns
+        self.size = self.split + config.joints * config.patterns
 
-    def solve(
-        self, condition: Condition, start: State, settings: SolverSettings
-    ) -> tuple[State, FixedPoint]:
-        """Return z* = f(z*, x), and how it was found; `MotionDEQ.solve` and `unpack` in one."""
-        geometry = channels_last(start.geometry).reshape(len(start.geometry), -1)
-        pattern = start.pattern.flatten(1).numpy()
-        flat = np.concatenate([geometry, pattern], axis=1)
-        runs = [
-            _Run(self, self._cell.fold(condition, person), row, settings).to_its_end()
-            for person, row in enumerate(flat)
-        ]
+    @torch.no_grad()
+    def predict(
+        self,
+        positions: Float[Tensor, 'batch time joint xyz=3'],
+        seen: Bool[Tensor, 'batch joint'] | None,
+        starts: Sequence[State | None],
+        settings: SolverSettings,
+    ) -> tuple[Float[Tensor, 'batch horizon joint xyz=3'], State, FixedPoint]:
+        """Predict future positions [m]; return also z* and how it was found.
+
+        Args:
+            seen: Which joints were; None: all of them.
+            starts: Where to start, as a batch of one; None: from the last pose.
+        """
+        runs = []
+        for person, (observed, start) in enumerate(zip(positions, starts, strict=True)):
+            past, own = observed.contiguous().numpy(), None if seen is None else seen[person]
+            first = self.flat(start) if start is not None else self._lifted(past, own)
+            condition = self._encoder.encode(past, own)
+            runs.append(Run(self, condition, first, settings).to_its_end())
         best = np.stack([run.best_state for run in runs])
-        state = State(
-            channels_first(best[:, : self._split].reshape(-1, *self._shape)),
-            torch.from_numpy(best[:, self._split :].reshape(-1, *self._patterns)),
+        offsets = torch.stack([self.offsets(each) for each in best])
+        found = FixedPoint(
+            torch.from_numpy(best),
+            torch.tensor([run.best for run in runs], dtype=torch.float32),
+            torch.tensor([run.steps for run in runs]),
+            torch.tensor([run.converged for run in runs]),
         )
-        residual = torch.tensor([run.best for run in runs], dtype=torch.float32)
-        steps = torch.tensor([run.steps for run in runs])
-        converged = torch.tensor([run.converged for run in runs])
-        return state, FixedPoint(torch.from_numpy(best), residual, steps, converged)
+        return positions[:, -1:] + offsets, self._states(best), found
 
-    def image(
-        self, flat: Float32[np.ndarray, ' size'], condition: FoldedCondition
-    ) -> Float32[np.ndarray, ' size']:
-        """Return f of a flat state."""
-        pattern = torch.from_numpy(flat[self._split :].reshape(self._patterns))
-        place = flat[: self._split].reshape(self._shape)
-        geometry, after = self._cell(place, pattern, condition)
-        return np.concatenate([geometry.ravel(), after.numpy().ravel()])
+    def image(self, flat: Flat, condition: FoldedCondition, out: Flat) -> None:
+        """Write f of a state."""
+        self._cell(*self._parts(flat), condition, self._parts(out))
 
-    def weights(self, condition: FoldedCondition) -> Float32[np.ndarray, ' size']:
-        """Return what makes both parts of a flat state count alike, as `MotionDEQ.pack` does."""
-        joints, patterns = self._patterns
-        weights = np.empty(self._split + joints * patterns, np.float32)
-        weights[: self._split] = 1.0 / (condition.scale * math.sqrt(self._split))
-        weights[self._split :] = 1.0 / math.sqrt(joints * patterns)
-        return weights
+    def units(self, condition: FoldedCondition) -> tuple[float, float]:
+        """Return what makes both parts of a state count alike, as `MotionDEQ.pack` does."""
+        patterns = math.sqrt(self.size - self.split)
+        return 1.0 / (condition.scale * math.sqrt(self.split)), 1.0 / patterns
 
-    def motion(self, flat: Float32[np.ndarray, ' size']) -> Tensor:
-        """Return how far joints will have moved in each coordinate, as a flat state says [m]."""
-        geometry = channels_first(flat[: self._split].reshape(1, *self._shape))
-        pattern = torch.from_numpy(flat[self._split :].reshape(1, *self._patterns))
-        return self._module.offsets(State(geometry, pattern))[0]
+    def offsets(self, flat: Flat) -> Float[Tensor, 'horizon joint xyz=3']:
+        """Return where joints will be, from where they were last seen [m]."""
+        geometry, _ = self._parts(flat)
+        relative, mean = np.empty_like(geometry), np.empty(3, np.float32)
+        centre(geometry, mean, relative)
+        moved = torch.from_numpy(relative).flatten(0, 1) @ self._out
+        return moved.view(*self._shape[:2], -1).permute(2, 0, 1)
+
+    def flat(self, state: State) -> Flat:
+        """Return the state of one person, as the cell reads it."""
+        geometry = state.geometry[0].permute(1, 2, 0).reshape(-1).numpy()
+        return np.concatenate([geometry, state.pattern[0].reshape(-1).numpy()])
+
+    def _lifted(
+        self,
+        past: Float32[np.ndarray, 'time joint xyz=3'],
+        seen: Bool[Tensor, ' joint'] | None,
+    ) -> Flat:
+        geometry, pattern = self._encoder.lift(past, seen)
+        return np.concatenate([geometry.ravel(), pattern.numpy().ravel()])
+
+    def _states(self, flat: Float32[np.ndarray, 'batch size']) -> State:
+        """Return states as the plain model has them, in the same memory."""
+        geometry = torch.from_numpy(flat[:, : self.split].reshape(-1, *self._shape))
+        patterns = torch.from_numpy(flat[:, self.split :].reshape(-1, *self._patterns))
+        return State(geometry.permute(0, 3, 1, 2), patterns)
+
+    def _parts(
+        self, flat: Flat
+    ) -> tuple[Float32[np.ndarray, 'joint xyz=3 channel'], Float32[np.ndarray, 'joint pattern']]:
+        geometry, pattern = flat[: self.split], flat[self.split :]
+        return geometry.reshape(self._shape), pattern.reshape(self._patterns)
 
 
-def fold(module: MotionDEQ) -> FoldedSolver | None:
+def fold(module: MotionDEQ) -> FoldedMotionDEQ | None:
     """Fold a model if it is one for the CPU, in float32; None if not."""
     weight = module.out.weight
     fits = weight.device.type == 'cpu' and weight.dtype == torch.float32
-    return FoldedSolver(module) if fits else None
+    return FoldedMotionDEQ(module) if fits else None
 
 
-class _Run:
+class Run:
     """One person's search.
 
     Attributes:
         best: The lowest relative residual so far; `best_state` is the image it belongs to.
+        steps: Evaluations of f so far.
     """
 
     def __init__(
         self,
-        solver: FoldedSolver,
+        model: FoldedMotionDEQ,
         condition: FoldedCondition,
-        start: Float32[np.ndarray, ' size'],
+        start: Flat,
         settings: SolverSettings,
     ) -> None:
-        self._solver, self._condition, self._settings = solver, condition, settings
+        self._model, self._condition, self._settings = model, condition, settings
         self._current = self.best_state = start
         self.best, self.steps, self._settled = math.inf, 0, False
-        self._weights = solver.weights(condition)
+        self._units = model.units(condition)
         self._images = np.empty((settings.window, len(start)), np.float32)
         self._residuals = np.empty_like(self._images)
-        self._gram = np.empty((settings.window, settings.window))
+        self._mixed = np.empty_like(start)
+        self._gram = np.zeros((settings.window, settings.window))
         by_motion = settings.motion_tolerance_m > 0.0
-        self._motion = solver.motion(start) if by_motion else None
+        self._motion = model.offsets(start) if by_motion else None
 
     @property
     def converged(self) -> bool:
+        """Whether the residual is small enough, or the motion has settled."""
         return self._settled or self.best <= self._settings.tolerance
 
-    def to_its_end(self) -> '_Run':
-        while self.steps < self._settings.max_steps:
-            image = self._solver.image(self._current, self._condition)
-            slot = self.steps % self._settings.window
-            residual = self._residuals[slot]
-            np.multiply(image - self._current, self._weights, out=residual)
-            self._images[slot] = image
+    def to_its_end(self) -> 'Run':
+        """Evaluate f until the person is solved or too much has been tried."""
+        settings, model = self._settings, self._model
+        while self.steps < settings.max_steps:
+            slot = self.steps % settings.window
+            image, residual = self._images[slot], self._residuals[slot]
+            model.image(self._current, self._condition, image)
             self.steps += 1
-            length = max(float(np.linalg.norm(image * self._weights)), 1e-12)
-            relative = float(np.linalg.norm(residual)) / length
+            relative = kernels.difference(image, self._current, model.split, self._units, residual)
             if relative < self.best:
-                self.best, self.best_state = relative, image
+                self.best, self.best_state = relative, image.copy()
             self._judge_motion(image)
             if self.converged or not math.isfinite(relative):
                 break
-            self._current = self._mixed(slot)
+            count = min(self.steps, settings.window)
+            kernels.mix(
+                self._images,
+                self._residuals,
+                self._gram,
+                slot,
+                count,
+                settings.ridge,
+                self._mixed,
+            )
+            self._current = self._mixed
         return self
 
-    def _judge_motion(self, image: Float32[np.ndarray, ' size']) -> None:
+    def _judge_motion(self, image: Flat) -> None:
         """Note whether the motion has stopped changing."""
         if self._motion is not None:
-            before, self._motion = self._motion, self._solver.motion(image)
+            before, self._motion = self._motion, self._model.offsets(image)
             change = float((self._motion - before).norm(dim=-1).mean())
             self._settled = change < self._settings.motion_tolerance_m
-
-    def _mixed(self, slot: int) -> Float32[np.ndarray, ' size']:
-        """Combine past images with the weights (sum 1) that make the mixed residual smallest."""
-        count = min(self.steps, self._settings.window)
-        row = self._residuals[:count] @ self._residuals[slot]
-        self._gram[slot, :count] = self._gram[:count, slot] = row
-        gram = self._gram[:count, :count]
-        system = gram / max(gram.diagonal().max(), 1e-30)
-        system.flat[:: count + 1] += self._settings.ridge
-        weights = np.linalg.solve(system, np.ones(count))
-        mixed: Float32[np.ndarray, ' size']
-        mixed = (weights / weights.sum()).astype(np.float32) @ self._images[:count]
-        return mixed

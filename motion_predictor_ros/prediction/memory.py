@@ -25,12 +25,13 @@ class Memory:
     """One person's last prediction, as a batch of one.
 
     Attributes:
+        seen: What was observed; None where there is no adapter to read it.
         path: [m] the last observed pose, then the predicted ones, one per model frame.
     """
 
     stamp_ns: int
     state: State
-    seen: Features
+    seen: Features | None
     path: Float64[np.ndarray, 'time joint xyz=3']
 
     def predicted(self, frames: float) -> Float64[np.ndarray, 'joint xyz=3']:
@@ -50,10 +51,12 @@ def carry_over(
     )
     if module.correction is None:
         return state
+    seen = [memory.seen for memory in memories if memory.seen is not None]
+    assert len(seen) == len(memories)
     before = Features(
-        torch.cat([memory.seen.geometry for memory in memories]),
-        torch.cat([memory.seen.velocity for memory in memories]),
-        torch.cat([memory.seen.pattern for memory in memories]),
+        torch.cat([each.geometry for each in seen]),
+        torch.cat([each.velocity for each in seen]),
+        torch.cat([each.pattern for each in seen]),
     )
     pairs = list(zip(memories, windows, strict=True))
     frame_ns = module.config.period_s * NS_PER_S

@@ -135,45 +135,57 @@ class StreamingPredictor:
     ) -> '_Solution':
         observed = positions.to(self.device, self._parameter.dtype)
         in_sight = self._in_sight(windows)
-        seen = self._module.observe(observed, in_sight)
-        condition = self._module.condition(seen)
-        start = self._start(observed, in_sight, windows, memories, seen)
         settings = SolverSettings(
             self.config.max_steps,
             self.config.tolerance,
             motion_tolerance_m=self.config.motion_tolerance_m,
         )
+        plain = self._folded is None or self._module.correction is not None
+        seen = self._module.observe(observed, in_sight) if plain else None
+        starts = self._starts(windows, memories, seen) or [None] * len(observed)
         if self._folded is not None:
-            state, found = self._folded.solve(condition, start, settings)
-        else:
-            found = self._module.solve(condition, start, settings)
-            state = self._module.unpack(found.state, condition)
-        return _Solution(self._module.decode(state, observed[:, -1]), state, seen, found)
+            answer = self._folded.predict(observed, in_sight, starts, settings)
+            return _Solution(*answer, seen)
+        assert seen is not None
+        condition = self._module.condition(seen)
+        start = self._joined(starts, observed, in_sight)
+        found = self._module.solve(condition, start, settings)
+        state = self._module.unpack(found.state, condition)
+        return _Solution(self._module.decode(state, observed[:, -1]), state, found, seen)
 
-    def _start(
+    def _starts(
+        self, windows: Sequence[Window], memories: Sequence[Memory | None], seen: Features | None
+    ) -> list[State | None]:
+        """Return where people ended last, each as a batch of one; None who is new."""
+        known = [(row, each) for row, each in enumerate(memories) if each is not None]
+        starts: list[State | None] = [None] * len(memories)
+        if known and self._module.correction is not None:
+            assert seen is not None
+            rows = [row for row, _ in known]
+            own = [windows[row] for row in rows]
+            carried = carry_over(self._module, [each for _, each in known], own, seen.rows(rows))
+            for place, row in enumerate(rows):
+                starts[row] = carried.rows([place])
+        else:
+            for row, memory in known:
+                starts[row] = memory.state
+        return starts
+
+    def _joined(
         self,
+        starts: Sequence[State | None],
         observed: Float[Tensor, 'batch time joint xyz=3'],
         in_sight: Bool[Tensor, 'batch joint'] | None,
-        windows: Sequence[Window],
-        memories: Sequence[Memory | None],
-        seen: Features,
     ) -> State:
-        """Return where to start solving: where people ended last, or from their last pose."""
-        warm = [index for index, memory in enumerate(memories) if memory is not None]
-        if not warm:
-            return self._module.lift(observed, in_sight)
-        carried = carry_over(
-            self._module,
-            [memory for memory in memories if memory is not None],
-            [windows[index] for index in warm],
-            seen.rows(warm),
+        """Return one batch of where to start; from their last pose for those who are new."""
+        if any(each is None for each in starts):
+            lifted = self._module.lift(observed, in_sight)
+            starts = [each or lifted.rows([row]) for row, each in enumerate(starts)]
+        known = [each for each in starts if each is not None]
+        return State(
+            torch.cat([each.geometry for each in known]),
+            torch.cat([each.pattern for each in known]),
         )
-        if len(warm) == len(windows):
-            return carried
-        start = self._module.lift(observed, in_sight)
-        start.geometry[warm] = carried.geometry
-        start.pattern[warm] = carried.pattern
-        return start
 
     def _in_sight(self, windows: Sequence[Window]) -> Bool[Tensor, 'batch joint'] | None:
         """Return which joints were seen; None if all were."""
@@ -193,11 +205,10 @@ class StreamingPredictor:
         if not report.residual <= self.config.max_residual:
             self._memories.pop(window.person_id, None)
             return
-        state, row = answer.state, [index]
         self._memories[window.person_id] = Memory(
             window.stamp_ns,
-            State(state.geometry[row], state.pattern[row]),
-            answer.seen.rows(row),
+            answer.state.rows([index]),
+            None if answer.seen is None else answer.seen.rows([index]),
             np.concatenate([window.positions[-1:], future]),
         )
 
@@ -253,9 +264,9 @@ class StreamingPredictor:
 
 @dataclass(frozen=True)
 class _Solution:
-    """What one batch was solved to."""
+    """What one batch was solved to; `seen` only where somebody will read it."""
 
     future: Float[Tensor, 'batch horizon joint xyz=3']
     state: State
-    seen: Features
     found: FixedPoint
+    seen: Features | None

@@ -4,22 +4,23 @@
 import dataclasses
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from models import people, rotation
 from torch import Tensor
 
-from motion_predictor_ros.prediction.cell import Condition, FixedPointCell, State
+from motion_predictor_ros.prediction.cell import ACTING, Condition, State
 from motion_predictor_ros.prediction.fixed_point import SolverSettings
-from motion_predictor_ros.prediction.folded_cell import FoldedCell, channels_first, channels_last
-from motion_predictor_ros.prediction.folded_solver import FoldedSolver, fold
+from motion_predictor_ros.prediction.folded_encoder import FoldedEncoder
+from motion_predictor_ros.prediction.folded_solver import FoldedMotionDEQ, fold
 from motion_predictor_ros.prediction.motion_deq import MotionDEQ, MotionDEQConfig
 
 SHAPE = MotionDEQConfig(
-    joints=5, past=6, future=4, channels=12, patterns=10, layers=2, feedback=0.3
+    joints=5, past=6, future=4, channels=12, patterns=10, layers=2, feedback=0.3, masked=True
 )
 SETTINGS = SolverSettings(max_steps=25, tolerance=1e-5)
-OF_THE_CONDITION = ('velocity', 'inject_pattern')
+SEEN = torch.tensor([[True, False, True, True, False]])
 
 
 @pytest.fixture(autouse=True)
@@ -38,21 +39,25 @@ def model(seed: int = 0) -> MotionDEQ:
     return module
 
 
-def situation(module: MotionDEQ, count: int = 1) -> tuple[State, Condition]:
-    observed = people(count, SHAPE).to(module.out.weight)
-    condition = module.encode(observed)
-    return module.cell(module.lift(observed), condition), condition
+def situation(module: MotionDEQ) -> tuple[Tensor, State, Condition]:
+    """Return what was observed of one person, a state and what f needs."""
+    observed = people(1, SHAPE).to(module.out.weight)
+    condition = module.encode(observed, SEEN)
+    return observed, module.cell(module.lift(observed, SEEN), condition), condition
 
 
 def in_float64(found: State | Condition) -> dict[str, Tensor]:
     return {each.name: getattr(found, each.name).double() for each in dataclasses.fields(found)}
 
 
-def folded_image(cell: FixedPointCell, state: State, condition: Condition) -> list[Tensor]:
-    folded = FoldedCell(cell, SHAPE.joints)
-    places, patterns = channels_last(state.geometry[0]), state.pattern[0]
-    geometry, pattern = folded(places, patterns, folded.fold(condition, 0))
-    return [channels_first(geometry), pattern]
+def folded_image(module: MotionDEQ, state: State, observed: Tensor) -> list[Tensor]:
+    folded = FoldedMotionDEQ(module)
+    flat = np.zeros(folded.size, np.float32)
+    condition = FoldedEncoder(module).encode(observed[0].numpy(), SEEN[0])
+    folded.image(folded.flat(state), condition, flat)
+    geometry = torch.from_numpy(flat[: folded.split]).view(SHAPE.joints, 3, SHAPE.channels)
+    pattern = torch.from_numpy(flat[folded.split :]).view(SHAPE.joints, SHAPE.patterns)
+    return [geometry.permute(2, 0, 1), pattern]
 
 
 def apart(found: list[Tensor], wanted: State) -> float:
@@ -60,79 +65,94 @@ def apart(found: list[Tensor], wanted: State) -> float:
     return max(float((a - b).norm() / b.norm()) for a, b in pairs)
 
 
-def test_the_folded_cell_is_the_cell_to_rounding() -> None:
+def test_the_folded_model_is_the_model_to_rounding() -> None:
     module = model()
-    state, condition = situation(module)
-    exact = module.double().cell(State(**in_float64(state)), Condition(**in_float64(condition)))
-    found = folded_image(module.float().cell, state, condition)
-    assert apart(found, exact) < 1e-5
-    other = module.cell(State(state.geometry, state.pattern + 0.1), condition)
+    observed, state, condition = situation(module)
+    found = folded_image(module, state, observed)
+    module.double()
+    exact = module.encode(observed.double(), SEEN)
+    assert apart(found, module.cell(State(**in_float64(state)), exact)) < 1e-5
+    other = module.float().cell(State(state.geometry, state.pattern + 0.1), condition)
     assert apart(found, other) > 1e-3  # control
 
 
-def test_every_weight_of_the_cell_counts() -> None:
+def test_every_weight_counts() -> None:
     module = model()
-    state, condition = situation(module)
-    for name, parameter in module.cell.named_parameters():
-        if any(part in name for part in OF_THE_CONDITION):
+    observed, state, _ = situation(module)
+    parts = [*module.named_parameters(), *(('features', each) for each in module.buffers())]
+    assert len(parts) > 40
+    for name, parameter in parts:
+        if name == 'out.weight' or parameter is module.inverse_dct:
             continue
-        before = folded_image(module.cell, state, condition)
+        before = folded_image(module, state, observed)
         parameter.mul_(1.1)
-        after = folded_image(module.cell, state, condition)
-        assert (
-            max(float((a - b).abs().max()) for a, b in zip(after, before, strict=True)) > 1e-6
-        ), name
-        assert apart(after, module.cell(state, condition)) < 1e-5, name
+        after = folded_image(module, state, observed)
+        moved = max(float((a - b).abs().max()) for a, b in zip(after, before, strict=True))
+        assert moved > 1e-7, name
+        assert apart(after, module.cell(state, module.encode(observed, SEEN))) < 1e-5, name
+
+
+def test_the_folded_categories_are_those_of_all_other_pairs() -> None:
+    module = model()
+    observed, _, condition = situation(module)
+    found = FoldedEncoder(module).encode(observed[0].numpy(), SEEN[0]).category
+    others = ~torch.eye(SHAPE.joints, dtype=torch.bool)
+    wanted = condition.category[0][:, others].mT.reshape(*found.shape)
+    torch.testing.assert_close(torch.from_numpy(found), wanted, rtol=1e-4, atol=1e-6)
+    assert found.shape[2] == ACTING and float(np.ptp(found)) > 1e-3  # control: they differ
 
 
 @pytest.mark.parametrize('motion_tolerance_m', [0.0, 1e-4])
 def test_the_folded_solver_takes_the_steps_of_the_plain_one(motion_tolerance_m: float) -> None:
     module = model()
-    state, condition = situation(module, 3)
+    observed = people(3, SHAPE).float()
     settings = dataclasses.replace(SETTINGS, motion_tolerance_m=motion_tolerance_m)
-    plain = module.solve(condition, state, settings)
-    wanted = module.unpack(plain.state, condition)
-    found, how = FoldedSolver(module).solve(condition, state, settings)
+    wanted, state, plain = module(observed, settings)
+    found, folded, how = FoldedMotionDEQ(module).predict(observed, None, [None] * 3, settings)
     assert how.steps.tolist() == plain.steps.tolist() and min(how.steps) > 1
     assert how.converged.tolist() == plain.converged.tolist()
-    torch.testing.assert_close(found.geometry, wanted.geometry, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found.pattern, wanted.pattern, rtol=1e-4, atol=1e-5)
-    assert float((found.geometry - state.geometry).abs().max()) > 1e-3  # control
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(folded.geometry, state.geometry, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(folded.pattern, state.pattern, rtol=1e-4, atol=1e-5)
+    assert float((found - observed[:, -1:]).abs().max()) > 1e-3  # control: they move
+
+
+def test_a_solution_is_a_start() -> None:
+    module, folded = model(), FoldedMotionDEQ(model())
+    observed, seen = people(2, SHAPE).float(), SEEN.expand(2, -1)
+    _, state, cold = folded.predict(observed, seen, [None] * 2, SETTINGS)
+    _, again, warm = folded.predict(observed, seen, [state.rows([0]), None], SETTINGS)
+    assert warm.steps[0] < cold.steps[0] and warm.steps[1] == cold.steps[1]
+    torch.testing.assert_close(again.geometry[0], state.geometry[0], rtol=1e-3, atol=1e-4)
+    start = module.lift(observed, seen)
+    _, other, plain = module(observed, SETTINGS, start, seen)
+    assert plain.steps.tolist() == cold.steps.tolist()
+    torch.testing.assert_close(state.geometry, other.geometry, rtol=1e-4, atol=1e-5)
 
 
 def test_nobody_depends_on_who_else_is_there() -> None:
-    module = model()
-    state, condition = situation(module, 3)
-    together, _ = FoldedSolver(module).solve(condition, state, SETTINGS)
+    folded, observed = FoldedMotionDEQ(model()), people(3, SHAPE).float()
+    together, _, _ = folded.predict(observed, None, [None] * 3, SETTINGS)
     for row in range(3):
-        only = slice(row, row + 1)
-        own = Condition(*(getattr(condition, e.name)[only] for e in dataclasses.fields(condition)))
-        alone, _ = FoldedSolver(module).solve(
-            own, State(state.geometry[only], state.pattern[only]), SETTINGS
-        )
-        assert torch.equal(alone.geometry, together.geometry[only])
-    assert not torch.equal(together.geometry[0], together.geometry[1])
+        alone, _, _ = folded.predict(observed[row : row + 1], None, [None], SETTINGS)
+        assert torch.equal(alone[0], together[row])
+    assert not torch.equal(together[0], together[1])
 
 
 def test_somebody_who_leaves_the_finite_keeps_the_best_and_disturbs_nobody() -> None:
-    module = model()
-    state, condition = situation(module, 2)
-    alone, _ = FoldedSolver(module).solve(condition, state, SETTINGS)
-    state.pattern[1] = torch.nan
-    found, how = FoldedSolver(module).solve(condition, state, SETTINGS)
-    assert torch.equal(found.geometry[0], alone.geometry[0])
+    folded, observed = FoldedMotionDEQ(model()), people(2, SHAPE).float()
+    alone, state, _ = folded.predict(observed, None, [None] * 2, SETTINGS)
+    lost = State(state.geometry[:1], torch.full_like(state.pattern[:1], torch.nan))
+    found, _, how = folded.predict(observed, None, [None, lost], SETTINGS)
+    assert torch.equal(found[0], alone[0])
     assert how.converged.tolist() == [True, False] and how.steps[1] == 1
 
 
 def test_the_prediction_turns_with_the_room() -> None:
-    module, turn = model(), rotation().float()
+    folded, turn = FoldedMotionDEQ(model()), rotation().float()
     observed = people(2, SHAPE).float()
-
-    def predicted(seen: Tensor) -> Tensor:
-        found, _ = FoldedSolver(module).solve(module.encode(seen), module.lift(seen), SETTINGS)
-        return module.decode(found, seen[:, -1])
-
-    here, there = predicted(observed), predicted(observed @ turn.mT)
+    here, _, _ = folded.predict(observed, None, [None] * 2, SETTINGS)
+    there, _, _ = folded.predict(observed @ turn.mT, None, [None] * 2, SETTINGS)
     torch.testing.assert_close(there, here @ turn.mT, rtol=1e-3, atol=1e-4)
     assert float((there - here).abs().max()) > 0.1  # control: the turn was one
 
