@@ -19,7 +19,7 @@ from torch import Tensor
 from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
 from motion_predictor_ros.density.mixture import powers_of
 from motion_predictor_ros.density.model_file import TrainedCacheFlow
-from motion_predictor_ros.density.neighbours import BruteForce, KDTree, Neighbours
+from motion_predictor_ros.density.neighbours import Neighbours, neighbours_among
 from motion_predictor_ros.density.root import RootPaths
 from motion_predictor_ros.errors import CheckpointError, ConfigError
 from motion_predictor_ros.share import resolve_file
@@ -65,8 +65,8 @@ class FutureCache:
 
     @cached_property
     def neighbours(self) -> Neighbours:
-        """Exact nearest neighbours among the z: a tree on a CPU, brute force on a GPU."""
-        return BruteForce(self.z) if self.z.is_cuda else KDTree(self.z)
+        """Exact nearest neighbours among the z: boxes on a CPU, brute force on a GPU."""
+        return neighbours_among(self.z)
 
     def save(self, path: Path, storage: str = 'float16') -> None:
         """Write the file; 'float16' halves it, rounding z by 5e-4 of its size."""

@@ -7,14 +7,16 @@ Stage: density. The answers are those of `CacheFlow` to rounding. What is folded
     states to positions           offsets leave the body frame by the product that makes them
 """
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from motion_predictor_ros.density.cache_flow import CacheFlow, pose_features
 from motion_predictor_ros.density.folded_flow import fold_pull
 from motion_predictor_ros.density.mixture import Mixture, split_head
 from motion_predictor_ros.density.recurrence import Recurrence
+from motion_predictor_ros.density.recurrence_kernels import WIDE, play
 
 
 class FoldedCacheFlow:
@@ -70,33 +72,65 @@ class FoldedCacheFlow:
         x: Float[Tensor, 'batch future latent'],
         past: Float[Tensor, 'batch time posed xyz=3'],
         leaving: Float[Tensor, 'batch size value'],
+        origin: Float64[np.ndarray, 'batch xyz=3'],
         ways: Float[Tensor, 'batch future horizon xyz=3'] | None = None,
-    ) -> Float[Tensor, 'batch future horizon value']:
-        """Play x from where observations end; flat joint positions in the room's axes [m].
+    ) -> Float64[np.ndarray, 'batch future horizon value']:
+        """Play x from where observations end; flat joint positions in the room [m].
 
         Args:
-            leaving: Of the body frame; what is added to the placement's origin comes out.
+            leaving: Of the body frame.
+            origin: Of the placements [m]; added in float64: in float32, 100 km away is a
+                staircase.
             ways: Of the root since the last observation, in the body frame [m]; None: as decoded.
         """
         people, futures = x.shape[:2]
         last = past[:, -self._config.seen :].flatten(1)
         begun = torch.addmm(self._begin_bias, last, self._begin).repeat_interleave(futures, dim=0)
-        entered = torch.addmm(begun, x.flatten(0, 1), self._play)
-        states = self._player.states(entered[None], self._config.future)
+        entered = torch.addmm(begun, x.flatten(0, 1), self._play).unflatten(0, (people, futures))
         own = ways is None
         matrix = (self._offset if own else self._rootless) @ leaving
         from_pose = past[:, -1].flatten(1) + (self._offset_bias if own else self._rootless_bias)
         start = (from_pose[:, None] @ leaving)[:, 0]
-        rows = states.unflatten(1, (people, futures))
-        played = [
-            torch.addmm(start[person], rows[:, person].flatten(0, 1), matrix[person])
-            for person in range(people)
-        ]
-        places = torch.stack(played).unflatten(1, (-1, futures)).transpose(1, 2)
-        if ways is None:
-            return places
-        along = leaving[:, None, 3 * self._root : 3 * self._root + 3]
-        return places + ways @ along
+        origins = np.tile(origin, matrix.shape[2] // 3)
+        on_cpu = x.device.type == 'cpu' and x.dtype == torch.float32
+        each = self._played_compiled if on_cpu else self._played
+        places = np.empty((people, futures, self._config.future, matrix.shape[2]))
+        for person in range(people):
+            each(entered[person], matrix[person], start[person], origins[person], places[person])
+        if ways is not None:
+            along = leaving[:, None, 3 * self._root : 3 * self._root + 3]
+            places += (ways @ along).double().cpu().numpy()
+        return places
+
+    def _played(
+        self,
+        entered: Float[Tensor, 'future entry'],
+        matrix: Float[Tensor, 'hidden value'],
+        start: Float[Tensor, ' value'],
+        origin: Float64[np.ndarray, ' value'],
+        places: Float64[np.ndarray, 'future horizon value'],
+    ) -> None:
+        """Write one person's futures."""
+        states = self._player.states(entered[None], self._config.future)
+        played = torch.addmm(start, states.flatten(0, 1), matrix).unflatten(0, states.shape[:2])
+        np.add(played.transpose(0, 1).double().cpu().numpy(), origin, out=places)
+
+    def _played_compiled(
+        self,
+        entered: Float[Tensor, 'future entry'],
+        matrix: Float[Tensor, 'hidden value'],
+        start: Float[Tensor, ' value'],
+        origin: Float64[np.ndarray, ' value'],
+        places: Float64[np.ndarray, 'future horizon value'],
+    ) -> None:
+        """Do the same in float32 on a CPU."""
+        (hidden, value), player = matrix.shape, self._player
+        blocks = -(-value // WIDE)
+        room = np.zeros((1 + hidden, blocks * WIDE), np.float32)
+        room[0, :value], room[1:, :value] = start.numpy(), matrix.numpy()
+        offset = room[1:].reshape(hidden, blocks, WIDE).transpose(1, 0, 2).copy()
+        packed = player.packed_entry(entered[None])[0]
+        play(packed, player.packed, offset, room[0], origin, places)
 
 
 def _from_u(

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from motion_predictor_ros.density.mixture_kernels import sum_modes
+
 _LOG_SIGMA = (-5.0, 3.0)
 _BLOCK = 5_000
 _FAINT = 2.0**-90
@@ -47,21 +49,47 @@ class Mixture:
         return torch.cat([-0.5 * precision, linear, constant], dim=2)
 
     def log_prob_shared(
-        self, powers: Float[Tensor, 'power cached']
-    ) -> Float[Tensor, 'batch cached']:
-        """Evaluate everybody's mixture at the same places, by one matrix product each [nat].
+        self, powers: Float[Tensor, 'power cached'], count: int | None = None
+    ) -> Float[Tensor, 'batch count']:
+        """Evaluate everybody's mixture at the same places [nat].
+
+        On a CPU in float32 by compiled loops, else by one matrix product each.
 
         Args:
             powers: Of the places, see `powers_of`.
+            count: How many of the places, from the first; None: all.
         """
+        count = powers.shape[1] if count is None else min(count, powers.shape[1])
         # Relative to the highest peak of all modes, so that no sum can overflow.
         nats = 0.5 * self.means.shape[2] * math.log(2 * math.pi)
-        peak = (self.log_weights - self.log_sigmas.sum(2)).amax(dim=1, keepdim=True) - nats
+        heights = self.log_weights - self.log_sigmas.sum(2)
+        peak = heights.amax(dim=1, keepdim=True)
+        on_cpu = powers.device.type == 'cpu' and powers.dtype == torch.float32
+        if on_cpu and not self.means.requires_grad:
+            return self._summed(heights - peak, powers, count).add_(peak - nats)
         bits = self.coefficients()
-        bits[..., -1] -= peak
+        bits[..., -1] -= peak - nats
         bits /= math.log(2.0)
+        powers = powers[:, :count]
         relative = torch.stack([_log2_densities(each, powers) for each in bits])
-        return relative.mul_(math.log(2.0)).add_(peak)
+        return relative.mul_(math.log(2.0)).add_(peak - nats)
+
+    def _summed(
+        self,
+        heights: Float[Tensor, 'batch mode'],
+        powers: Float[Tensor, 'power cached'],
+        count: int,
+    ) -> Float[Tensor, 'batch count']:
+        """Return log-densities relative to each person's highest peak [nat]."""
+        scales = self.log_sigmas.neg().exp_().mul_(math.sqrt(0.5 / math.log(2.0)))
+        shifts, bits = self.means * -scales, heights / math.log(2.0)
+        latent = self.means.shape[2]
+        places = powers[latent : 2 * latent].numpy()
+        densities = heights.new_empty(len(bits), count)
+        for row, scale, shift, height in zip(densities, scales, shifts, bits, strict=True):
+            sums, tops = sum_modes(scale.numpy(), shift.numpy(), height.numpy(), places, count)
+            torch.add(torch.from_numpy(tops), torch.from_numpy(sums).log2_(), out=row)
+        return densities.mul_(math.log(2.0))
 
     def sample(
         self, count: int, generator: torch.Generator | None = None

@@ -202,10 +202,7 @@ class CacheFlowPredictor:
         )
         ways = self._ways(draws, past)
         leaving = self._frame.leaving(self._tensor(placement.rotation))
-        places = self._folded.play(draws.x, past, leaving, ways)
-        positions = torch.empty(places.shape, dtype=torch.float64).copy_(places).numpy()
-        # In float64: in float32, 100 km away is a staircase.
-        positions += np.tile(placement.origin, len(self.joint_names))[:, None, None]
+        positions = self._folded.play(draws.x, past, leaving, placement.origin, ways)
         return positions.reshape(*positions.shape[:3], -1, 3), draws, size
 
     @torch.inference_mode()

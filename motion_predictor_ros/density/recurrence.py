@@ -7,13 +7,17 @@ then one matrix product and two sigmoids; the twos and ones are folded into weig
     u      <- lerp(sigmoid(g_s + r s), u, k)
 """
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor
 
-from motion_predictor_ros.density.recurrence_kernels import states_of_one, turn
+from motion_predictor_ros.density.recurrence_kernels import ROWS, states_of_many, states_of_one
+from motion_predictor_ros.lanes import LANES
 
 
 @dataclass(frozen=True)
@@ -89,22 +93,45 @@ class Recurrence:
     ) -> Float[Tensor, 'step batch hidden']:
         """Return what `states` does, in float32 on a CPU."""
         hidden, batch = len(self.weight), entered.shape[1]
-        states = entered.new_empty(steps, batch, hidden)
         if batch == 1 and len(entered) == steps:
+            states = entered.new_empty(steps, 1, hidden)
             weight = self.weight.contiguous().numpy()
             rows = entered.contiguous().view(steps, 4, hidden)
             states_of_one(rows.numpy(), weight, states[:, 0].numpy())
             return states
-        own_given = entered[..., : 3 * hidden].contiguous()
-        new_given = entered[..., 3 * hidden :].contiguous().numpy()
-        state, own = entered.new_full((batch, hidden), 0.5), entered.new_empty(batch, 3 * hidden)
-        gates, before = own.view(batch, 3, hidden).numpy(), state.numpy()
-        for step, (row, after) in enumerate(zip(states, states.numpy(), strict=True)):
-            given = step if len(entered) > 1 else 0
-            torch.addmm(own_given[given], state, self.weight, out=own)
-            turn(gates, new_given[given], before, after)
-            state, before = row, after
-        return states
+        packed = self.packed_entry(entered)
+        room = entered.new_empty(steps, packed.shape[2], packed.shape[1] * LANES)
+        states_of_many(packed, self.packed, room.numpy())
+        return room[:, :batch, :hidden]
+
+    @cached_property
+    def packed(self) -> Float32[np.ndarray, 'panel hidden gates']:
+        """W as compiled loops read it, float32: its gates for a register's width of states."""
+        return _in_panels(self.weight.unflatten(1, (3, -1))).transpose(1, 0, 2).copy()
+
+    def packed_entry(
+        self, entered: Float[Tensor, 'given batch entry']
+    ) -> Float32[np.ndarray, 'given panel rows width']:
+        """Return what `states` takes as compiled loops read it, with rows to spare."""
+        given, batch, _ = entered.shape
+        panels = _in_panels(entered.flatten(0, 1).unflatten(1, (4, -1)))
+        rows = panels.reshape(given, batch, *panels.shape[1:]).transpose(0, 2, 1, 3)
+        packed = np.zeros((given, rows.shape[1], -(-batch // ROWS) * ROWS, rows.shape[3]), 'f4')
+        packed[:, :, :batch] = rows
+        return packed
+
+
+def _in_panels(
+    values: Float[Tensor, 'row gate hidden'],
+) -> Float32[np.ndarray, 'row panel width']:
+    """Return for each register's width of states what belongs to it, gate by gate, x -log2(e)."""
+    scaled = values.numpy() * np.float32(-math.log2(math.e))
+    rows, gates, hidden = scaled.shape
+    panels = -(-hidden // LANES)
+    room = np.zeros((rows, gates, panels * LANES), np.float32)
+    room[:, :, :hidden] = scaled
+    parts = room.reshape(rows, gates, panels, LANES).transpose(0, 2, 1, 3)
+    return parts.reshape(rows, panels, gates * LANES)
 
 
 def _doubled(values: Float[Tensor, '*batch gates']) -> Float[Tensor, '*batch gates']:

@@ -1,31 +1,123 @@
 # SPDX-License-Identifier: Apache-2.0
 """Steps of a folded GRU in compiled loops; `recurrence.py` says what they compute.
 
-Stage: density. All is float32.
+Stage: density. All is float32. Of a step, the gates of a few rows and a register's width of
+states are one product whose sums stay in registers, and are bent right there. A row's states do
+not depend on the rows beside it.
 """
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 from motion_predictor_ros.compiled import compiled
+from motion_predictor_ros.lanes import (
+    LANES,
+    exp2,
+    fma,
+    load,
+    products,
+    smaller,
+    splat,
+    store,
+)
 from motion_predictor_ros.vector_math import sigmoid
+
+ROWS = 5 if LANES == 16 else 4
+"""Rows that are stepped together; a batch is a multiple of it."""
+
+_GATES, _ENTRY = 3 * LANES, 4 * LANES
+WIDE = 2 * LANES
+"""Values of a pose that are worked out together."""
+
+_gate_products, _value_products = products(ROWS, 3), products(ROWS, 2)
+
+_FLAT = np.float32(60.0)
+"""Exponents [bit] beyond which a sigmoid is flat; the product of two is in float32's range."""
 
 
 @compiled
-def turn(
-    own: Float32[np.ndarray, 'batch gate=3 hidden'],
-    given: Float32[np.ndarray, 'batch hidden'],
-    before: Float32[np.ndarray, 'batch hidden'],
-    after: Float32[np.ndarray, 'batch hidden'],
+def states_of_many(
+    entered: Float32[np.ndarray, 'given panel batch entry'],
+    weight: Float32[np.ndarray, 'panel hidden gates'],
+    states: Float32[np.ndarray, 'step batch width'],
 ) -> None:
-    """Write u after one step.
+    """Write u after each step.
 
     Args:
-        own: What the state says to the three gates, biases included.
-        given: What the input says to the third.
+        entered: Through `Recurrence.packed_entry`; one for each step, or one that never changes.
     """
-    for row in range(len(before)):
-        _turn_one(own[row], given[row], before[row], after[row])
+    steps, batch, width = states.shape
+    before = np.full((batch, width), np.float32(0.5))
+    scratch = np.empty((ROWS, _GATES), np.float32)
+    for step in range(steps):
+        _step(entered[min(step, len(entered) - 1)], weight, before, states[step], scratch)
+        before = states[step]
+
+
+@compiled
+def play(
+    entered: Float32[np.ndarray, 'panel batch entry'],
+    weight: Float32[np.ndarray, 'panel hidden gates'],
+    offset: Float32[np.ndarray, 'block hidden wide'],
+    start: Float32[np.ndarray, ' values'],
+    origin: Float64[np.ndarray, ' value'],
+    places: Float64[np.ndarray, 'future horizon value'],
+) -> None:
+    """Write start + offset u + origin after each step, of an input that never changes.
+
+    Args:
+        entered: Through `Recurrence.packed_entry`.
+        start: Padded to whole blocks of offsets.
+    """
+    batch, width = entered.shape[1], len(weight) * LANES
+    hidden, value = weight.shape[1], len(origin)
+    before = np.full((batch, width), np.float32(0.5))
+    after = np.empty_like(before)
+    scratch = np.empty((ROWS, _GATES), np.float32)
+    for step in range(places.shape[1]):
+        _step(entered, weight, before, after, scratch)
+        for first in range(0, batch, ROWS):
+            for block in range(len(offset)):
+                _value_products(
+                    start, block * WIDE, 0, after, first * width, width,
+                    offset, block * hidden * WIDE, hidden, scratch, 0, _GATES,
+                )  # fmt: skip
+                begin = block * WIDE
+                end = min(begin + WIDE, value)
+                for row in range(min(ROWS, len(places) - first)):
+                    out, found = places[first + row, step], scratch[row]
+                    for c in range(begin, end):
+                        out[c] = np.float64(found[c - begin]) + origin[c]
+        before, after = after, before
+
+
+@compiled
+def _step(entered, weight, before, after, scratch):  # type: ignore[no-untyped-def]
+    panels, hidden, _ = weight.shape
+    batch, width = before.shape
+    for panel in range(panels):
+        for first in range(0, batch, ROWS):
+            given = (panel * batch + first) * _ENTRY
+            _gate_products(
+                entered, given, _ENTRY, before, first * width, width,
+                weight, panel * hidden * _GATES, hidden, scratch, 0, _GATES,
+            )  # fmt: skip
+            for row in range(ROWS):
+                at = (first + row) * width + panel * LANES
+                told = load(entered, given + row * _ENTRY + _GATES)
+                store(after, at, _bend(scratch, row * _GATES, told, load(before, at)))
+
+
+@compiled
+def _bend(gates, at, told, before):  # type: ignore[no-untyped-def]
+    """Return u after a step; arguments of sigmoids come times -log2(e)."""
+    one, flat = splat(np.float32(1.0)), splat(_FLAT)
+    reset = one + exp2(smaller(load(gates, at), flat))
+    keep = one + exp2(smaller(load(gates, at + LANES), flat))
+    both = one / (reset * keep)
+    said = fma(both * keep, load(gates, at + 2 * LANES), told)
+    new = one / (one + exp2(smaller(said, flat)))
+    return fma(both * reset, before - new, new)
 
 
 @compiled

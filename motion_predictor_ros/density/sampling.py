@@ -81,7 +81,7 @@ def cache_weights(
 
     Cached futures are in random order, so that the first ones are a fair choice.
     """
-    log_q = q.log_prob_shared(cache.powers[:, :weighed])
+    log_q = q.log_prob_shared(cache.powers, weighed)
     weights = importance_weights(log_q, cache.log_rho[:weighed])
     return weights, effective_sample_size(weights)
 
@@ -90,4 +90,4 @@ def cached_log_density(
     q: Mixture, cache: FutureCache, count: int
 ) -> Float[Tensor, 'batch cached']:
     """Return log p(x | c) of the first `count` cached futures (eq. 12) [nat]."""
-    return q.log_prob_shared(cache.powers[:, :count]) + cache.log_det[:count]
+    return q.log_prob_shared(cache.powers, count).add_(cache.log_det[:count])

@@ -19,7 +19,7 @@ from motion_predictor_ros.density.cache_flow import CacheFlow
 from motion_predictor_ros.density.canonical import HeadingFrame
 from motion_predictor_ros.density.mixture import Mixture, powers_of
 from motion_predictor_ros.density.model_file import TrainedCacheFlow
-from motion_predictor_ros.density.neighbours import KDTree
+from motion_predictor_ros.density.neighbours import neighbours_among
 from motion_predictor_ros.density.root import RootPaths, compress_paths
 from motion_predictor_ros.errors import CheckpointError, ConfigError
 from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
@@ -131,7 +131,7 @@ def _measured(
     batch = Batch(data.held_out.past[pick], data.held_out.future[pick])
     q = model.observe(batch.past)
     z = q.sample(_DRAWS, batch_generator(1, 0)) if not rows.z.is_cuda else q.sample(_DRAWS)
-    distance, nearest = KDTree(rows.z).nearest(z.flatten(0, 1))
+    distance, nearest = neighbours_among(rows.z).nearest(z.flatten(0, 1))
     typical = distance.view(count, _DRAWS).median(dim=1).values
     figures: dict[str, Any] = {
         'typical_distance': float(typical.quantile(0.99)),

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
 from motion_predictor_ros.density.cache import FutureCache, load_cache
 from motion_predictor_ros.density.model_file import TrainedCacheFlow, load_cache_flow
-from motion_predictor_ros.density.neighbours import BruteForce, KDTree
+from motion_predictor_ros.density.neighbours import BoxedPoints, BruteForce, neighbours_among
 from motion_predictor_ros.density.root import RootPaths
 from motion_predictor_ros.density.sampling import cached_log_density
 from motion_predictor_ros.errors import CheckpointError
@@ -115,12 +115,22 @@ def test_damaged_arrays_are_refused(
         load_cache(str(path), trained)
 
 
-def test_a_tree_finds_what_brute_force_finds() -> None:
-    fixed, points = torch.randn(3000, 8), torch.randn(50, 8)
-    for ours, theirs in zip(
-        KDTree(fixed).nearest(points), BruteForce(fixed).nearest(points), strict=True
-    ):
+@pytest.mark.parametrize('count', [1, 65, 3000])
+def test_boxes_hold_what_brute_force_finds(count: int) -> None:
+    fixed, points = torch.randn(count, 8).float(), torch.randn(50, 8).float()
+    boxes = neighbours_among(fixed)
+    assert isinstance(boxes, BoxedPoints)
+    for ours, theirs in zip(boxes.nearest(points), BruteForce(fixed).nearest(points), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_of_two_equally_near_the_first_is_found() -> None:
+    fixed = torch.randn(200, 8).float()
+    twice = torch.cat([fixed, fixed])
+    distance, row = BoxedPoints(twice).nearest(fixed)
+    assert row.tolist() == list(range(200)) and float(distance.max()) == 0.0
+    _, row = BoxedPoints(twice.flip(0)).nearest(fixed)
+    assert row.tolist() == list(range(199, -1, -1))  # control: the order does decide
 
 
 def test_root_ways_carry_what_was_recorded_and_forget_the_difference_in_speed() -> None:
