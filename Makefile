@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test golden fuzz cuts restarts replay-live soak lint format clean train-body-1s demo-bag bench
+.PHONY: help env demo test golden fuzz cuts restarts replay-live latency soak lint format clean train-body-1s demo-bag bench
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -42,7 +42,11 @@ restarts: env ## kill -9 a live node and start it again, RESTARTS times (default
 	@$(BIN)/motion-predictor trial restarts --restarts $(or $(RESTARTS),10)
 
 replay-live: env ## BAG (default: the demo's) without and with a live node; last line is JSON
-	@$(BIN)/motion-predictor trial replay-live --bag "$(or $(BAG),demo/demo.mcap)"
+	@$(BIN)/motion-predictor trial replay-live --bag "$(or $(BAG),demo/demo.mcap)" \
+		$(if $(PEOPLE),--people $(PEOPLE))
+
+latency: env ## from an observation of PEOPLE (default 1) to its volume, live, for SECONDS; JSON
+	@$(BIN)/motion-predictor trial latency --people $(or $(PEOPLE),1) --seconds $(or $(SECONDS),60)
 
 soak: env ## ten people in front of a live node for MINUTES (default 60): runs/soak.csv, JSON
 	@$(BIN)/motion-predictor trial soak --minutes $(or $(MINUTES),60)

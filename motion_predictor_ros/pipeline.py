@@ -105,12 +105,7 @@ class Pipeline:
         self.level, self.max_rate_hz = FULL, config.max_rate_hz
         self._on_drop, self._on_restart = on_drop, on_restart
         self._layout = SkeletonLayout.load(config.skeleton.layout)
-        if self._layout.joint_names != predictor.joint_names:
-            raise ConfigError(
-                f'layout {self._layout.name!r} has joints {self._layout.joint_names}, the model '
-                f'{predictor.model!r} was made for {predictor.joint_names}; set parameter '
-                '"skeleton.layout" or "prediction.weights"'
-            )
+        _check_joints(self._layout, predictor)
         if density is not None:
             check_same_windows(predictor, density)
         self._slot: int | None = None
@@ -343,6 +338,15 @@ class Pipeline:
     def _drop(self, rejection: Rejection) -> None:
         self.drops[rejection.reason] += 1
         self._on_drop(rejection)
+
+
+def _check_joints(layout: SkeletonLayout, predictor: StreamingPredictor) -> None:
+    if layout.joint_names != predictor.joint_names:
+        raise ConfigError(
+            f'layout {layout.name!r} has joints {layout.joint_names}, the model '
+            f'{predictor.model!r} was made for {predictor.joint_names}; set parameter '
+            '"skeleton.layout" or "prediction.weights"'
+        )
 
 
 def _restart(person_id: str, reason: str) -> Restart:

@@ -23,13 +23,14 @@ Commands = argparse._SubParsersAction  # the type argparse itself returns
 
 
 def add_trials(commands: 'Commands[argparse.ArgumentParser]') -> None:
-    """Add `trial fuzz`, `cuts`, `restarts`, `replay-live` and `soak`."""
+    """Add `trial fuzz`, `cuts`, `restarts`, `replay-live`, `latency` and `soak`."""
     trial = commands.add_parser('trial', help='try the pipeline and the live node hard')
     kinds = trial.add_subparsers(required=True, metavar='WHAT')
     _add_fuzz(kinds)
     _add_cuts(kinds)
     _add_restarts(kinds)
     _add_replay_live(kinds)
+    _add_latency(kinds)
     _add_soak(kinds)
 
 
@@ -101,18 +102,47 @@ def _add_replay_live(kinds: 'Commands[argparse.ArgumentParser]') -> None:
     )
     parser.add_argument('--bag', type=Path, required=True, help='rosbag2 with skeletons')
     parser.add_argument('--rate', type=float, default=1.0, help='play faster or slower')
+    parser.add_argument(
+        '--people', type=_positive, help='at most so many at a time; default: as the bag is'
+    )
     _add_weights(parser)
     parser.set_defaults(run=_replay_live)
 
 
 def _replay_live(options: argparse.Namespace) -> None:
     replay_live = _with_ros('replay_live')
-    live = replay_live.replay_live(options.bag, options.rate, _config(options))
+    bag, config = options.bag, _config(options)
+    live = replay_live.replay_live(bag, options.rate, config, options.people)
     keys = ('frames', 'processed_share', 'max_abs_difference_m')
     print(json.dumps({key: getattr(live, key) for key in keys}))
     allowed_m = replay_live.allowed_m(live)
     far = f'live and replay differ by more than {allowed_m:g} m'
     _insist(live.max_abs_difference_m <= allowed_m, far)
+
+
+def _add_latency(kinds: 'Commands[argparse.ArgumentParser]') -> None:
+    parser = kinds.add_parser(
+        'latency', help='from an observation to the published volume, live (needs ROS)'
+    )
+    parser.add_argument('--bag', type=Path, help="who walks by; default: the demo's")
+    parser.add_argument('--people', type=_positive, default=1, help='how many walk by')
+    parser.add_argument('--seconds', type=_positive, default=60, help='how long')
+    parser.add_argument('--volume-hz', type=float, default=5.0, help='volumes per second')
+    _add_weights(parser)
+    parser.set_defaults(run=_latency)
+
+
+def _latency(options: argparse.Namespace) -> None:
+    from motion_predictor_ros.share import share_file
+
+    bag = options.bag or share_file('demo', 'demo.mcap')
+    report = _with_ros('latency').run_latency(
+        bag, options.people, options.seconds, options.volume_hz, _config(options)
+    )
+    shown = dataclasses.asdict(report)
+    for name in ('motion_ms', 'volume_ms'):
+        shown[f'{name}_p50'], shown[f'{name}_p99'] = shown.pop(name)
+    print(json.dumps(_rounded(shown)))
 
 
 def _add_soak(kinds: 'Commands[argparse.ArgumentParser]') -> None:

@@ -11,6 +11,7 @@ Every line of a fenced block in README.md and docs/ must be of a kind known here
 """
 
 import argparse
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -72,6 +73,7 @@ RUN = {
     'trial cuts': 'ros/test_trials.py',
     'trial restarts': 'ros/test_trials.py',
     'trial replay-live': 'ros/test_trials.py',
+    'trial latency': 'ros/test_trials.py',
 }
 """Which test runs a command, on small data; the arguments of the others are parsed, no more."""
 
@@ -312,3 +314,34 @@ def test_commands_are_run_by_the_tests_that_are_said_to() -> None:
         text = (ROOT / 'test' / file).read_text(encoding='utf-8')
         missing = [word for word in name.split() if f"'{word}'" not in text]
         assert 'main([' in text and not missing, name
+
+
+_REFUSES = {'SkeletonFormatError': 0, 'Rejection': 1, '_drop': 0}
+"""Which argument is the reason."""
+
+
+def drop_reasons(source: str) -> set[str]:
+    """Return the reasons for which a module drops messages or people."""
+    calls = [each for each in ast.walk(ast.parse(source)) if isinstance(each, ast.Call)]
+    found: set[str] = set()
+    for call in calls:
+        place = _REFUSES.get(getattr(call.func, 'id', getattr(call.func, 'attr', '')))
+        if place is not None and len(call.args) > place:
+            inner = [each for each in ast.walk(call.args[place]) if isinstance(each, ast.Constant)]
+            found |= {each.value for each in inner if re.fullmatch('[a-z_]+', str(each.value))}
+    return found
+
+
+def test_every_reason_to_drop_something_is_in_the_table_of_faults() -> None:
+    table = (ROOT / 'README.md').read_text(encoding='utf-8')
+    line = ('skeleton', 'pipeline.py', 'ros/predictor_node.py')
+    package = [ROOT / 'motion_predictor_ros' / each for each in line]
+    files = [each for path in package for each in ([path] if path.suffix else path.glob('*.py'))]
+    reasons = set().union(*(drop_reasons(each.read_text(encoding='utf-8')) for each in files))
+    assert len(reasons) > 15
+    assert [each for each in sorted(reasons) if f'`drops.{each}`' not in table] == []
+
+
+def test_a_reason_is_found_where_it_is_given() -> None:
+    assert drop_reasons("raise SkeletonFormatError('a' if x else 'b', 'said')") == {'a', 'b'}
+    assert drop_reasons("self._drop(Rejection(who, 'c', said)); other('d')") == {'c'}

@@ -2,8 +2,9 @@
 """Cut the input of a live node again and again: how soon does it say so, how soon is it back?
 
 A real node in a process of its own, over DDS. Times are counted against it: STALE from the last
-observation before the cut until it is received, recovery from the first observation after the cut
-until the first answer to it or a later one is received.
+observation before the cut until it is received, whichever the node answered last: where it is too
+slow, it answers some of them only. Recovery counts from the first observation after the cut until
+the first answer to it or a later one is received.
 """
 
 import random
@@ -48,9 +49,9 @@ class CutsReport:
 
 @dataclass(frozen=True)
 class Cut:
-    """One cut: the last stamp before and the stamps after it [ns], up to the next cut."""
+    """One cut: the stamps before it, since the last cut, and after it, up to the next [ns]."""
 
-    last_ns: int
+    before: tuple[int, ...]
     after: tuple[int, ...]
 
 
@@ -76,13 +77,13 @@ def run_cuts(count: int, seed: int, config: PipelineConfig) -> CutsReport:
 
 def _cut(feeder: Feeder, count: int, chance: random.Random) -> list[Cut]:
     people = {'anna': Walker(1)}
-    last_ns = feeder.feed(people, _WARM_S)[-1]
+    before = feeder.feed(people, _WARM_S)
     cuts = []
     for _ in range(count):
         feeder.listen(chance.uniform(*_CUT_S))
         after = feeder.feed(people, chance.uniform(*_LIT_S))
-        cuts.append(Cut(last_ns, tuple(after)))
-        last_ns = after[-1]
+        cuts.append(Cut(tuple(before), tuple(after)))
+        before = after
     feeder.listen(LIMIT_S)
     return cuts
 
@@ -95,7 +96,7 @@ def judge(cuts: list[Cut], sent_s: dict[int, float], heard: list[Heard]) -> Cuts
     """
     if not heard:
         raise MotionPredictorError('the node answered nothing; see its output above')
-    stale = [_first_s(heard, {cut.last_ns}, stale=True) - sent_s[cut.last_ns] for cut in cuts]
+    stale = [_stale_s(heard, set(cut.before)) - sent_s[cut.before[-1]] for cut in cuts]
     begin = [(sent_s[cut.after[0]], set(cut.after)) for cut in cuts]
     back = [_first_s(heard, after) - begin_s for begin_s, after in begin]
     predicted = [each for each in heard if PredictedMotion.OK in each.validities]
@@ -109,14 +110,20 @@ def judge(cuts: list[Cut], sent_s: dict[int, float], heard: list[Heard]) -> Cuts
     )
 
 
-def _first_s(heard: list[Heard], stamps: set[int], stale: bool = False) -> float:
-    """Return when a prediction, or STALE, with one of these stamps first came; inf if never."""
-    times = (
-        each.at_s
-        for each in heard
-        if each.stamp_ns in stamps and each.stale == stale and not each.markers
-    )
-    return min(times, default=np.inf)
+def _first_s(heard: list[Heard], stamps: set[int]) -> float:
+    """Return when a prediction with one of these stamps first came; inf if never."""
+    return min((each.at_s for each in _said(heard, stamps) if not each.stale), default=np.inf)
+
+
+def _stale_s(heard: list[Heard], stamps: set[int]) -> float:
+    """Return when STALE came, with such a stamp, after the last prediction; inf if never."""
+    said = _said(heard, stamps)
+    last_s = max((each.at_s for each in said if not each.stale), default=-np.inf)
+    return min((each.at_s for each in said if each.stale and each.at_s > last_s), default=np.inf)
+
+
+def _said(heard: list[Heard], stamps: set[int]) -> list[Heard]:
+    return [each for each in heard if each.stamp_ns in stamps and not each.markers]
 
 
 def _fresh(sent_s: dict[int, float], heard: list[Heard]) -> int:

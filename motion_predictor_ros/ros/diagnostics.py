@@ -4,14 +4,15 @@
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from motion_predictor_ros.density.futures import Futures
-from motion_predictor_ros.pipeline import Scene
-from motion_predictor_ros.prediction.prediction import ScenePrediction
+from motion_predictor_ros.pipeline import Pipeline, Scene
+from motion_predictor_ros.prediction.prediction import ScenePrediction, SolverReport
+from motion_predictor_ros.ros.memory import memory_facts
 
 SILENCE_S = 1.0
 """An active node warns when its input pauses for longer."""
@@ -32,6 +33,7 @@ class Statistics:
         self._step_ms: deque[float] = deque(maxlen=500)
         self._latency_ms: deque[float] = deque(maxlen=500)
         self._stages_ms: dict[str, deque[float]] = {}
+        self._solved = {'warm': deque[SolverReport](maxlen=500), 'cold': deque(maxlen=100)}
         self._scene: ScenePrediction | None = None
         self._futures: Futures | None = None
         self._futures_drawn = 0
@@ -69,6 +71,10 @@ class Statistics:
             self._scene, self._age_s = scene.prediction, age_s
             if scene.futures is not None:
                 self._futures, self._futures_drawn = scene.futures, self._futures_drawn + 1
+            for person in scene.prediction.people:
+                if person.solver.steps:
+                    kind = 'warm' if person.solver.warm else 'cold'
+                    self._solved[kind].append(person.solver)
             self._step_ms.append(step_ms)
             self._latency_ms.append(latency_ms)
             for name, spent_ms in stages_ms.items():
@@ -101,9 +107,27 @@ class Statistics:
             }
             for name, times_ms in self._stages_ms.items():
                 values |= _percentiles(f'stage.{name}_ms', times_ms)
+            for kind, reports in self._solved.items():
+                values |= _medians(kind, reports)
             scene, futures, times = self._scene, self._futures, self._futures_drawn
             drops = {f'drops.{key}': str(count) for key, count in sorted(self.drops.items())}
         return values | _solver(scene) | _weighed(futures, times) | drops
+
+
+def pipeline_facts(pipeline: Pipeline) -> dict[str, str]:
+    """Report which models run, where, and how often history or volumes had to be given up, why."""
+    predictor, density, volume = pipeline.predictor, pipeline.density, pipeline.volume
+    # Copies: the worker counts on while this reads.
+    restarts, fallbacks = dict(pipeline.restarts), dict(volume.fallbacks if volume else {})
+    return {
+        'resets': str(pipeline.resets),
+        **{f'restarts.{why}': str(count) for why, count in sorted(restarts.items())},
+        **{f'reachable_instead.{why}': str(count) for why, count in sorted(fallbacks.items())},
+        'model': predictor.model,
+        'density': 'no density model' if density is None else f'density {density.model}',
+        'device': str(predictor.device),
+        **memory_facts(predictor.device),
+    }
 
 
 def diagnose(
@@ -112,7 +136,7 @@ def diagnose(
     failure: str,
     facts: dict[str, str],
     statistics: Statistics,
-    slow: str = '',
+    faults: Sequence[str] = (),
 ) -> DiagnosticStatus:
     """Write the node's status.
 
@@ -120,10 +144,10 @@ def diagnose(
         state: Label of the lifecycle state.
         failure: Why the last configure failed; empty if it did not.
         facts: What to report besides the statistics.
-        slow: What is given up because the machine is too slow; empty if nothing is.
+        faults: What is wrong besides what the statistics tell; who has nothing to say is empty.
     """
     complaint = statistics.complaint() if state == 'active' else f'not active: {state}'
-    complaint = '; '.join(each for each in (complaint, slow) if each)
+    complaint = '; '.join(each for each in (complaint, *faults) if each)
     level = DiagnosticStatus.ERROR if failure else DiagnosticStatus.WARN
     values = {'state': state, **facts, **statistics.values()}
     return DiagnosticStatus(
@@ -147,11 +171,23 @@ def _percentiles(name: str, times_ms: deque[float]) -> dict[str, str]:
     return {f'{name}_p50': f'{median:.2f}', f'{name}_p99': f'{slow:.2f}'}
 
 
+def _medians(kind: str, reports: deque[SolverReport]) -> dict[str, str]:
+    """Say what people cost of late who were solved from their last fixed point, or anew."""
+    if not reports:
+        return {}
+    return {
+        f'solver_steps_{kind}': f'{np.median([each.steps for each in reports]):.1f}',
+        f'residual_{kind}': f'{np.median([each.residual for each in reports]):.2g}',
+    }
+
+
 def _solver(scene: ScenePrediction | None) -> dict[str, str]:
     if scene is None:
         return {}
     solved = [person.solver for person in scene.people if person.solver.steps]
+    valid = Counter(person.validity.name for person in scene.people)
     return {
+        **{f'validity.{name}': str(count) for name, count in sorted(valid.items())},
         'persons': str(len(scene.people)),
         'persons_predicted': str(len(solved)),
         'solver_steps': str(max((each.steps for each in solved), default=0)),

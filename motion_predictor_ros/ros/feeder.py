@@ -4,7 +4,7 @@
 import subprocess
 import time
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,16 +104,21 @@ class Feeder:
 
     def send(self, people: Mapping[str, Walker], time_s: float) -> int:
         """Publish everybody where they are at `time_s`, stamped now; return the stamp [ns]."""
-        stamp_ns = int(self.node.get_clock().now().nanoseconds)
+        persons = [_skeleton(who, person, time_s) for who, person in people.items()]
+        return self.say(persons, JOINT_NAMES)
+
+    def say(self, persons: Sequence[Skeleton], joint_names: Sequence[str]) -> int:
+        """Publish these people, stamped now; return the stamp [ns]."""
+        now_ns = int(self.node.get_clock().now().nanoseconds)
         message = SkeletonArray(
-            header=encode_header(stamp_ns, 'world'),
+            header=encode_header(now_ns, 'world'),
             layout='body18',
-            joint_names=list(JOINT_NAMES),
-            persons=[_skeleton(who, person, time_s) for who, person in people.items()],
+            joint_names=list(joint_names),
+            persons=list(persons),
         )
-        self.sent_s[stamp_ns] = time.monotonic()
+        self.sent_s[now_ns] = time.monotonic()
         self._publisher.publish(message)
-        return stamp_ns
+        return now_ns
 
     def feed(self, people: Mapping[str, Walker], seconds: float) -> list[int]:
         """Publish at `RATE_HZ` for a while, and listen; return the stamps [ns]."""
@@ -132,15 +137,15 @@ class Feeder:
     def _on_predicted(self, message: Any, info: Any) -> None:
         validities = tuple(person.validity for person in message.persons)
         said_ns = info['source_timestamp']
-        stamp_ns = _stamp_ns(message)
-        self.heard.append(Heard(time.monotonic(), stamp_ns, validities, said_ns=said_ns))
+        made_ns = stamp_ns(message)
+        self.heard.append(Heard(time.monotonic(), made_ns, validities, said_ns=said_ns))
 
     def _on_markers(self, message: Any, info: Any) -> None:
         shown = [each for each in message.markers if each.action == Marker.ADD]
         if shown:
             said_ns = info['source_timestamp']
-            stamp_ns = _stamp_ns(shown[0])
-            self.heard.append(Heard(time.monotonic(), stamp_ns, (), True, said_ns))
+            made_ns = stamp_ns(shown[0])
+            self.heard.append(Heard(time.monotonic(), made_ns, (), True, said_ns))
 
 
 def _skeleton(who: str, person: Walker, time_s: float) -> Skeleton:
@@ -149,6 +154,7 @@ def _skeleton(who: str, person: Walker, time_s: float) -> Skeleton:
     return Skeleton(person_id=who, tracking_state=Skeleton.TRACKING_TRACKED, positions=flat)
 
 
-def _stamp_ns(message: Any) -> int:
+def stamp_ns(message: Any) -> int:
+    """Return the stamp in a message's header [ns]."""
     stamp = message.header.stamp
     return int(stamp.sec * NS_PER_S + stamp.nanosec)

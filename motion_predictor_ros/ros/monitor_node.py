@@ -35,6 +35,7 @@ from motion_predictor_ros.prediction.wire import decode_prediction
 from motion_predictor_ros.ros.encode_score import score_to_ros, score_to_status
 from motion_predictor_ros.ros.parameters import check_changes, declare, read
 from motion_predictor_ros.ros.process import ros, spin
+from motion_predictor_ros.ros.qos import QosWatch
 from motion_predictor_ros.ros.sources import SourceSubscription
 from motion_predictor_ros.ros.throttled_log import ThrottledLog
 from motion_predictor_ros.ros.transforms import LiveTransforms
@@ -79,7 +80,7 @@ class MonitorNode(Node):  # type: ignore[misc]
         lookup = self._transforms.lookup if self._transforms is not None else None
         self._intake = Intake(self._config, layout, lookup)
         self._dropped: Counter[str] = Counter()
-        self._warnings = ThrottledLog(self.get_logger())
+        self._warnings, self._qos = ThrottledLog(self.get_logger()), QosWatch(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._scores = self.create_publisher(LiveScore, 'live_score', 10)
         self._worker: Worker[Callable[[], None]] = Worker(_QUEUE, self._work, lambda: None)
@@ -99,7 +100,7 @@ class MonitorNode(Node):  # type: ignore[misc]
         """Hear the source and, under the node's own namespace, what is said of it."""
         source, topic = self._config.source, self._config.input_topic
         observe, learn = self._on_observation, self._on_static
-        self._source = SourceSubscription(self, source, topic, observe, learn)
+        self._source = SourceSubscription(self, source, topic, observe, learn, self._qos)
         for kind, topic, take in (
             (PredictedMotionArray, 'predicted_motion', self._take_motion),
             (WeightedFuturesArray, 'weighted_futures', self._take_futures),
@@ -115,6 +116,7 @@ class MonitorNode(Node):  # type: ignore[misc]
             lambda message: self._put(lambda: take(message)),
             QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            event_callbacks=self._qos.of_subscription(topic),
         )
 
     def _on_observation(self, message: Any) -> None:

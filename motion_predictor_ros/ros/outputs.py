@@ -2,6 +2,7 @@
 """What the node publishes of a scene, from configure to cleanup."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -16,56 +17,56 @@ from motion_predictor_ros.ros.futures_markers import FuturesMarkers
 from motion_predictor_ros.ros.markers import SceneMarkers
 from motion_predictor_ros.ros.parameters import NodeConfig
 from motion_predictor_ros.ros.planner_outputs import PlannerOutputs
+from motion_predictor_ros.ros.qos import QosWatch
 from motion_predictor_ros.skeleton.fixed_frame import Lookup
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.volume.safety_volume import SafetyVolume
 
 
 class Outputs:
-    """What is published of predictions, futures, volumes and markers; silent while inactive."""
+    """What is published of predictions, futures, volumes and markers; silent while inactive.
+
+    Attributes:
+        settings: How much of futures is published; whoever follows parameters sets it.
+    """
 
     def __init__(
         self,
         node: LifecycleNode,
         pipeline: Pipeline,
         settings: NodeConfig,
-        lookup: Lookup | None = None,
+        lookup: Lookup | None,
+        watch: QosWatch,
     ) -> None:
         """Create the publishers.
 
         Args:
             lookup: Knows how frames stand to each other; None: /tf, where an output needs it.
+            watch: Told of subscribers who cannot hear.
 
         Raises:
             ConfigError: An output needs messages that are not installed; says which package.
         """
-        overrides = QoSOverridingOptions.with_default_policies()
-        self._node, self._settings, self._pipeline = node, settings, pipeline
+        self._node, self.settings, self._pipeline = node, settings, pipeline
         self._planners: PlannerOutputs | None = None
         if pipeline.volume is not None:
             stale_after_s = pipeline.config.volume.stale_after_s
-            self._planners = PlannerOutputs(node, settings.outputs, stale_after_s, lookup)
+            self._planners = PlannerOutputs(node, settings.outputs, stale_after_s, lookup, watch)
         layout = SkeletonLayout.load(pipeline.config.skeleton.layout)
         lifetime_s = settings.marker_lifetime_s
         self._drawing = SceneMarkers(
             layout, pipeline.predictor.horizons_s, settings.marker_ghosts, lifetime_s
         )
         self._futures_drawing = FuturesMarkers(layout, settings.marker_futures, lifetime_s)
-        self._futures = node.create_lifecycle_publisher(
-            WeightedFuturesArray, 'weighted_futures', _qos(), qos_overriding_options=overrides
-        )
-        self._motion = node.create_lifecycle_publisher(
-            PredictedMotionArray, 'predicted_motion', _qos(), qos_overriding_options=overrides
-        )
-        self._markers = node.create_lifecycle_publisher(
-            MarkerArray, 'markers', _qos(), qos_overriding_options=overrides
-        )
+        self._futures = _publisher(node, WeightedFuturesArray, 'weighted_futures', watch)
+        self._motion = _publisher(node, PredictedMotionArray, 'predicted_motion', watch)
+        self._markers = _publisher(node, MarkerArray, 'markers', watch)
 
     def publish(self, scene: Scene, age_s: float) -> None:
         """Publish the predictions, and the futures if there are new ones."""
         self._motion.publish(encode_prediction(scene.prediction, age_s))
         if scene.futures is not None:
-            settings = self._settings
+            settings = self.settings
             sent = scene.futures.thinned(settings.published_futures, settings.futures_stride)
             self._futures.publish(encode_futures(sent, scene.prediction, age_s))
         if scene.volumes is not None:
@@ -113,6 +114,12 @@ class Outputs:
         self._node.destroy_lifecycle_publisher(self._markers)
 
 
-def _qos() -> QoSProfile:
-    """Make a new profile: rclpy writes each topic's overrides into the one it is given."""
-    return QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+def _publisher(node: LifecycleNode, kind: Any, topic: str, watch: QosWatch) -> Any:
+    """Offer a topic; its profile is its own, for rclpy writes the overrides into it."""
+    return node.create_lifecycle_publisher(
+        kind,
+        topic,
+        QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE),
+        qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        event_callbacks=watch.of_publisher(topic),
+    )

@@ -63,12 +63,14 @@ class NodeConfig:
         'weighed futures published per person, of those drawn [-]',
         low=1,
         high=10_000,
+        dynamic=True,
     )
     futures_stride: int = param(
         SENT_STRIDE,
         'every how many horizons of weighed futures are published [-]',
         low=1,
         high=400,
+        dynamic=True,
     )
     marker_lifetime_s: float = param(
         0.3, 'markers vanish when not renewed for this long [s]', low=0.05, high=10.0

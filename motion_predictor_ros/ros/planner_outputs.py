@@ -34,6 +34,7 @@ from motion_predictor_ros.ros.collision_service import CollisionService, Latest
 from motion_predictor_ros.ros.encode_volumes import volumes_to_ros
 from motion_predictor_ros.ros.occupancy import occupancy_to_ros
 from motion_predictor_ros.ros.planner_config import PlannerConfig
+from motion_predictor_ros.ros.qos import QosWatch
 from motion_predictor_ros.ros.sources import message_class
 from motion_predictor_ros.ros.speed_limit import distance_m, speed_limit_to_ros, speed_percent
 from motion_predictor_ros.ros.throttled_log import ThrottledLog
@@ -58,18 +59,21 @@ class PlannerOutputs:
         node: Node,
         config: PlannerConfig,
         stale_after_s: float,
-        lookup: Lookup | None = None,
+        lookup: Lookup | None,
+        watch: QosWatch,
     ) -> None:
         """Set up what is enabled.
 
         Args:
             stale_after_s: Older observations are not passed on as if they were seen now.
             lookup: Knows how frames stand to each other; None: /tf, where it is needed.
+            watch: Told of subscribers who cannot hear.
 
         Raises:
             ConfigError: An output needs messages that are not installed; says which package.
         """
         self._node, self._config, self._stale_after_s = node, config, stale_after_s
+        self._qos_watch = watch
         self._warnings = ThrottledLog(node.get_logger())
         self._latest: Latest | None = None
         self._heard_s = -np.inf
@@ -256,7 +260,13 @@ class PlannerOutputs:
         if latched:
             qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
         overrides = QoSOverridingOptions.with_default_policies()
-        publisher = self._node.create_publisher(kind, topic, qos, qos_overriding_options=overrides)
+        publisher = self._node.create_publisher(
+            kind,
+            topic,
+            qos,
+            qos_overriding_options=overrides,
+            event_callbacks=self._qos_watch.of_publisher(topic),
+        )
         self._closers.append(lambda: self._node.destroy_publisher(publisher))
         return publisher
 

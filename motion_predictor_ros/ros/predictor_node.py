@@ -6,6 +6,7 @@ queues messages; one worker thread takes them all in and answers the newest, so 
 costs predictions (counted as `superseded`) and never observations.
 """
 
+import gc
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -19,16 +20,18 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
 
+from motion_predictor_ros.allocation import set_aside
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import ConfigError, MotionPredictorError
 from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.prediction.prediction import ScenePrediction
-from motion_predictor_ros.ros.diagnostics import Statistics, diagnose
+from motion_predictor_ros.ros.diagnostics import Statistics, diagnose, pipeline_facts
 from motion_predictor_ros.ros.outputs import Outputs
 from motion_predictor_ros.ros.pace import Pace
 from motion_predictor_ros.ros.parameters import NodeConfig, check_changes, declare, read
-from motion_predictor_ros.ros.process import ros, spin
+from motion_predictor_ros.ros.process import broken_off_by_signals, ros, spin
+from motion_predictor_ros.ros.qos import QosWatch
 from motion_predictor_ros.ros.sources import SourceSubscription, message_class
 from motion_predictor_ros.ros.throttled_log import ThrottledLog
 from motion_predictor_ros.ros.transforms import LiveTransforms
@@ -78,6 +81,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         self._failure = ''
         self._statistics = Statistics()
         self._warnings = ThrottledLog(self.get_logger())
+        self._qos = QosWatch(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self.create_timer(1.0, self._diagnose, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._change_state = self._service_change_state.callback
@@ -103,12 +107,12 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         except Exception as error:
             return self._fail('configure', error)
         assert self._pipeline is not None
-        predictor, layout = self._pipeline.predictor, self._pipeline.config.skeleton.layout
+        set_aside()
+        facts, layout = pipeline_facts(self._pipeline), self._pipeline.config.skeleton.layout
         self._failure = ''
         self.get_logger().info(
-            f'model {predictor.model} on {predictor.device}, {_named(self._pipeline)}, '
-            f'layout {layout!r}, '
-            f'ready after {time.monotonic() - started_s:.2f} s'
+            f'model {facts["model"]} on {facts["device"]}, {facts["density"]}, '
+            f'layout {layout!r}, ready after {time.monotonic() - started_s:.2f} s'
         )
         return super().on_configure(state)
 
@@ -155,21 +159,22 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
 
     def _load(self) -> None:
         config, self.settings = read(self, PipelineConfig), read(self, NodeConfig)
+        self.get_logger().info(f'loading {config.prediction.weights}')
         self._check_rate(config.max_rate_hz)
         message_class(SOURCES[config.source].msgtype, f'source {config.source!r}')
         if config.fixed_frame and not config.extrinsic:
             self._transforms = LiveTransforms(self)
         lookup = self._transforms.lookup if self._transforms is not None else None
         pipeline = Pipeline.load(config, self._on_rejection, lookup, self._on_restart)
-        self._outputs = Outputs(self, pipeline, self.settings, lookup)
+        self._outputs = Outputs(self, pipeline, self.settings, lookup, self._qos)
         self._pipeline = pipeline
 
     def _subscribe(self) -> SourceSubscription:
         assert self._pipeline is not None
         source = self._pipeline.config.source
-        return SourceSubscription(
-            self, source, self.settings.input_topic, self._on_skeletons, self._on_static
-        )
+        topic = self.settings.input_topic
+        take_in = self._on_skeletons, self._on_static
+        return SourceSubscription(self, source, topic, *take_in, self._qos)
 
     def _fail(self, doing: str, error: Exception) -> TransitionCallbackReturn:
         kind = '' if isinstance(error, MotionPredictorError) else f'{type(error).__name__}: '
@@ -197,6 +202,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         if self._transforms is not None:
             self._transforms.close()
         self._pipeline, self._outputs, self._transforms = None, None, None
+        gc.unfreeze()
 
     def _on_skeletons(self, message: Any) -> None:
         received_ns = self.get_clock().now().nanoseconds
@@ -319,6 +325,8 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
 
     def _apply_parameters(self, changes: list[Parameter]) -> None:
         self.settings = read(self, NodeConfig)
+        if self._outputs is not None:
+            self._outputs.settings = self.settings
         if self._pipeline is not None:
             config = read(self, PipelineConfig)
             self._pipeline.predictor.config = config.prediction
@@ -338,26 +346,16 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
     def _diagnose(self) -> None:
         state = self._state_machine.current_state[1]
         name = f'{self.get_fully_qualified_name()}: prediction'
-        pipeline = self._pipeline
-        facts = {} if pipeline is None else {'resets': str(pipeline.resets)}
-        if pipeline is not None:
-            facts |= {f'restarts.{why}': str(n) for why, n in sorted(pipeline.restarts.items())}
+        facts = {} if self._pipeline is None else pipeline_facts(self._pipeline)
         if self._watchdog is not None:
             facts |= {'stale': str(self._watchdog.stale), 'stale_times': str(self._watchdog.times)}
-        if pipeline is not None:
-            predictor = pipeline.predictor
-            facts |= {'model': predictor.model, 'device': str(predictor.device)}
-            facts |= {'density': _named(pipeline)}
-        slow = self._pace.complaint if self._pace is not None else ''
         facts |= self._pace.facts() if self._pace is not None else {}
-        status = diagnose(name, state, self._failure, facts, self._statistics, slow)
+        facts |= {f'incompatible_qos.{what}': str(n) for what, n in self._qos.found.items()}
+        faults = self._qos.complaint, self._pace.complaint if self._pace is not None else ''
+        status = diagnose(name, state, self._failure, facts, self._statistics, faults)
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
-
-
-def _named(pipeline: Pipeline) -> str:
-    return 'no density model' if pipeline.density is None else f'density {pipeline.density.model}'
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -369,7 +367,8 @@ def main(args: Sequence[str] | None = None) -> int:
             get_logger(NAME).fatal(str(error))
             return 2
         try:
-            node.start()
+            with broken_off_by_signals():
+                node.start()
             spin(node)
         finally:
             node.close()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How our executables begin and end: clear errors, no traceback, exit code 0 on a signal."""
 
+import gc
 import math
 import signal
 import sys
@@ -21,7 +22,8 @@ def ros(args: Sequence[str] | None) -> Iterator[None]:
     """
     # rclpy's handler ends the context and then calls this one; Python's own would raise
     # KeyboardInterrupt wherever it strikes, half-way through the cleanup too.
-    signal.signal(signal.SIGINT, lambda number, frame: None)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _Signals.strike)
     try:
         rclpy.init(args=None if args is None else [sys.argv[0], *args])
     except Exception as error:
@@ -31,6 +33,36 @@ def ros(args: Sequence[str] | None) -> Iterator[None]:
         yield
     finally:
         rclpy.try_shutdown()
+        gc.freeze()  # the process ends: what is left need not be taken apart
+
+
+class _Signals:
+    """What a signal does besides ending ROS: nothing, unless something is to be broken off."""
+
+    breaking = False
+
+    @classmethod
+    def strike(cls, number: int, frame: object) -> None:
+        """Be called by Python once rclpy has ended the context."""
+        if cls.breaking:
+            cls.breaking = False
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def broken_off_by_signals() -> Iterator[None]:
+    """Have a signal break the body off, wherever it strikes: for work that lasts seconds.
+
+    What follows the body goes on as usual; whatever the body began must be fit to be closed.
+    """
+    try:
+        try:
+            _Signals.breaking = True
+            yield
+        finally:
+            _Signals.breaking = False
+    except KeyboardInterrupt:
+        return
 
 
 def spin(node: Node, seconds: float = math.inf) -> None:

@@ -22,6 +22,7 @@ from motion_predictor_ros.errors import MotionPredictorError
 from motion_predictor_ros.evaluation.made_up_people import Walker
 from motion_predictor_ros.ros.children import child, local_environment, write_parameters
 from motion_predictor_ros.ros.feeder import RATE_HZ, Feeder
+from motion_predictor_ros.ros.memory import resident_mb
 
 PEOPLE = 10
 _ROW_S = 10.0
@@ -31,8 +32,6 @@ _TURN_S = 3.0
 
 _WARM_UP = 0.2
 """Share of the time, two minutes at most, after which memory and latency are judged."""
-
-_KB_PER_MB = 1024.0
 
 
 @dataclass(frozen=True)
@@ -181,13 +180,10 @@ class _Soak:
 
 
 def _rss_mb(pid: int) -> float:
-    """Read a process's resident memory [MiB]."""
-    try:
-        lines = Path(f'/proc/{pid}/status').read_text(encoding='utf-8').splitlines()
-        kilobytes = next(line.split()[1] for line in lines if line.startswith('VmRSS:'))
-    except (OSError, StopIteration) as error:
-        raise MotionPredictorError('the node ended; see its output above') from error
-    return int(kilobytes) / _KB_PER_MB
+    resident = resident_mb(pid)
+    if resident is None:
+        raise MotionPredictorError('the node ended; see its output above')
+    return resident
 
 
 def judge(minutes: float, rows: Sequence[Row], lost: int, drops: dict[str, int]) -> SoakReport:

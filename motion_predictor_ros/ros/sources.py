@@ -11,6 +11,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from motion_predictor_ros.errors import ConfigError
+from motion_predictor_ros.ros.qos import QosWatch
 from motion_predictor_ros.skeleton.sources import SOURCES
 
 
@@ -41,11 +42,13 @@ class SourceSubscription:
         topic: str,
         observe: Callable[[Any], None],
         learn: Callable[[Any], None],
+        watch: QosWatch,
     ) -> None:
         """Subscribe.
 
         Args:
             topic: Passed over by source `tf`, which hears /tf and /tf_static.
+            watch: Told of publishers who cannot be heard.
 
         Raises:
             ConfigError: The messages of the source are not installed.
@@ -57,8 +60,18 @@ class SourceSubscription:
         if source == 'tf':
             topic, depth = '/tf', 100
         qos = QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)
+        events = watch.of_subscription(topic)
         subscribe = node.create_subscription
-        self._all = [subscribe(kind, topic, observe, qos, qos_overriding_options=overrides)]
+        self._all = [
+            subscribe(
+                kind,
+                topic,
+                observe,
+                qos,
+                qos_overriding_options=overrides,
+                event_callbacks=events,
+            )
+        ]
         if source == 'tf':
             self._all.append(subscribe(kind, '/tf_static', learn, static_qos()))
         self.topic_name: str = self._all[0].topic_name

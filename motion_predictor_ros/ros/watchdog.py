@@ -2,7 +2,7 @@
 """Say that the node has gone blind, once; then be silent, so that planners' own timeouts trip.
 
 An answer is good for as long as its observation is. When nothing new has been answered for
-`stale_after_s`, everybody in the last answer is told to be STALE, under the stamp of the last
+`stale_after_s`, everybody in the last answer is told to be STALE, under the stamp of that
 observation: a fresh stamp on old data would keep a planner going. What people may have reached
 meanwhile is told for a while longer, under that same stamp.
 """

@@ -9,6 +9,7 @@ expected where they were last seen, moved on at their last speed.
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -55,9 +56,10 @@ class _Track:
         """Return the joints if the person moves on as a whole [m]."""
         seconds = (self.last.stamp_ns - self.earlier.stamp_ns) / NS_PER_S
         moved = self.last.positions - self.earlier.positions
-        if seconds <= 0 or np.isnan(moved).all():
+        twice = ~np.isnan(moved[:, 0])
+        if seconds <= 0 or not twice.any():
             return self.last.positions
-        speed = np.nanmean(moved, axis=0) / seconds
+        speed = moved[twice].mean(axis=0) / seconds
         return self.last.positions + speed * (stamp_ns - self.last.stamp_ns) / NS_PER_S
 
     def see(self, frame: SkeletonFrame, tracker_id: str) -> None:
@@ -94,7 +96,8 @@ class Identities:
             dataclasses.replace(each, person_id=name)
             for each, name in zip(people, names, strict=True)
         ]
-        restarts = self._flips(renamed) + ([] if self._associate else self._swaps(renamed))
+        known = self._expected(renamed)
+        restarts = self._flips(known) + ([] if self._associate else _swaps(known))
         for frame, seen in zip(renamed, people, strict=True):
             self._see(frame, seen.person_id, [each.person_id for each in restarts])
         return dataclasses.replace(observation, people=tuple(renamed)), restarts
@@ -135,16 +138,23 @@ class Identities:
             name, number = f'{wanted}#{number}', number + 1
         return name
 
-    def _flips(self, people: list[SkeletonFrame]) -> list[Restart]:
+    def _expected(self, people: list[SkeletonFrame]) -> list['_Known']:
         found = []
         for frame in people:
             track = self._tracks.get(frame.person_id)
-            if track is None:
+            if track is not None:
+                expected = track.expected(frame.stamp_ns)
+                found.append(_Known(frame, expected, _apart_m(expected, frame.positions)))
+        return found
+
+    def _flips(self, known: list['_Known']) -> list[Restart]:
+        found = []
+        for each in known:
+            frame = each.frame
+            if not each.apart_m > CLEAR_M:
                 continue
-            expected = track.expected(frame.stamp_ns)
-            as_is = _apart_m(expected, frame.positions)
-            turned = _apart_m(expected, frame.positions[self._mirror])
-            if as_is > CLEAR_M and turned < CLEARER * as_is:
+            turned = _apart_m(each.expected, frame.positions[self._mirror])
+            if turned < CLEARER * each.apart_m:
                 message = (
                     f'person {frame.person_id!r}: left and right exchanged places at once, as '
                     'when a tracker mistakes front for back; history and warm start dropped'
@@ -152,22 +162,33 @@ class Identities:
                 found.append(Restart(frame.person_id, 'flip', message))
         return found
 
-    def _swaps(self, people: list[SkeletonFrame]) -> list[Restart]:
-        """Find pairs who stand where the other is expected."""
-        found: list[Restart] = []
-        known = [each for each in people if each.person_id in self._tracks]
-        for place, one in enumerate(known):
-            for other in known[place + 1 :]:
-                a, b = (
-                    self._tracks[each.person_id].expected(each.stamp_ns) for each in (one, other)
-                )
-                own = _apart_m(a, one.positions) + _apart_m(b, other.positions)
-                crossed = _apart_m(b, one.positions) + _apart_m(a, other.positions)
-                if own > 2 * CLEAR_M and crossed < CLEARER * own:
-                    ids = f'{one.person_id!r} and {other.person_id!r}'
-                    message = f'{ids} exchanged places at once; history and warm start dropped'
-                    found += [Restart(each.person_id, 'swap', message) for each in (one, other)]
-        return found
+
+@dataclass(frozen=True)
+class _Known:
+    """Somebody seen before, where they were expected, and how far from there they are."""
+
+    frame: SkeletonFrame
+    expected: Float64[np.ndarray, 'joint xyz=3']
+    apart_m: float
+
+
+def _swaps(known: list[_Known]) -> list[Restart]:
+    """Find pairs who stand where the other is expected."""
+    found: list[Restart] = []
+    for one, other in combinations(known, 2):
+        own = one.apart_m + other.apart_m
+        if not own > 2 * CLEAR_M:
+            continue
+        crossed = _apart_m(other.expected, one.frame.positions)
+        crossed += _apart_m(one.expected, other.frame.positions)
+        if crossed < CLEARER * own:
+            ids = [each.frame.person_id for each in (one, other)]
+            message = (
+                f'{ids[0]!r} and {ids[1]!r} exchanged places at once; '
+                'history and warm start dropped'
+            )
+            found += [Restart(each, 'swap', message) for each in ids]
+    return found
 
 
 _FAR_M = 1e3

@@ -3,6 +3,7 @@
 
 import dataclasses
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -101,16 +102,29 @@ class Process:
         return self._popen.wait(timeout_s)
 
     def stop(self, number: int = signal.SIGINT) -> tuple[int, float]:
-        """Signal it; return its exit code and how long it took to end [s]."""
-        begin_s = time.monotonic()
+        """Signal it; return its exit code and the processor time it took to end [s]."""
+        before_s = _processor_s(self._popen.pid) if self.alive else 0.0
+        ended_s = _ended_processor_s()
         if self.alive:
             self._popen.send_signal(number)
         try:
-            code = self._popen.wait(10.0)
+            code = self._popen.wait(30.0)
         except subprocess.TimeoutExpired:
             self._popen.kill()
             raise
-        return code, time.monotonic() - begin_s
+        return code, _ended_processor_s() - ended_s - before_s
+
+
+def _processor_s(pid: int) -> float:
+    """Read the processor time that a process took so far [s]."""
+    fields = Path(f'/proc/{pid}/stat').read_text(encoding='utf-8').rpartition(')')[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf('SC_CLK_TCK')
+
+
+def _ended_processor_s() -> float:
+    """Return the processor time of all children that ended [s]."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime
 
 
 class Graph:

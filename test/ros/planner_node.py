@@ -20,6 +20,7 @@ from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.ros.parameters import declare, read
 from motion_predictor_ros.ros.planner_config import PlannerConfig
 from motion_predictor_ros.ros.planner_outputs import PlannerOutputs
+from motion_predictor_ros.ros.qos import QosWatch
 from motion_predictor_ros.skeleton.frame import Validity
 
 ALWAYS = ('probability_cloud', 'occupancy_grid', 'obstacle_cloud')
@@ -41,7 +42,7 @@ def main(kind: str) -> None:
     ])  # fmt: skip
     declare(node, Config())
     try:
-        outputs = PlannerOutputs(node, read(node, Config).outputs, stale_after_s=1.0)
+        outputs = PlannerOutputs(node, read(node, Config).outputs, 1.0, None, QosWatch(node))
     except ConfigError as error:
         print(f'refused: {error}', flush=True)
         return

@@ -119,7 +119,7 @@ def test_a_loop_begins_again_until_it_is_stopped(launch: Launch, graph: Graph, b
     graph.until(lambda: len(heard) > 2 * FRAMES)
     assert [stamp_ns(each) for each in heard[: 2 * FRAMES]] == 2 * STAMPS_NS
     code, seconds = player.stop()
-    assert code == 0 and seconds < 2.0 and 'Traceback' not in player.output
+    assert code == 0 and seconds < 0.6 and 'Traceback' not in player.output
 
 
 @pytest.mark.parametrize('fault', ['missing', 'not a bag', 'no such topic'])

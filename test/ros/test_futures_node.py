@@ -92,13 +92,16 @@ def test_diagnostics_name_the_density_model(
     assert float(figures['novelty']) > 0 and float(figures['effective_sample_size']) >= 1
 
 
-def test_how_many_futures_are_drawn_can_change(
+def test_how_many_futures_are_drawn_and_published_can_change(
     graph: Graph, received: list[Any], node: Process
 ) -> None:
-    assert graph.set('density.futures', 3).successful
-    received.clear()
-    begin_ns = START_NS + COUNT * PERIOD_NS
-    for index in range(15):
-        graph.say(skeletons(begin_ns + index * PERIOD_NS, ('anna', 'ben')), pause_s=0.06)
-    graph.until(lambda: any(len(each.persons[0].weights) == 3 for each in received))
+    now_ns = START_NS + COUNT * PERIOD_NS
+    for name, count in (('density.futures', 3), ('published_futures', 2)):
+        assert graph.set(name, count).successful
+        received.clear()
+        for _ in range(15):
+            graph.say(skeletons(now_ns, ('anna', 'ben')), pause_s=0.06)
+            now_ns += PERIOD_NS
+        graph.until(lambda: received)
+        assert len(received[-1].persons[0].weights) == count
     assert not graph.set('density.weights', 'other').successful

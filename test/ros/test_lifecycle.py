@@ -7,17 +7,21 @@ from pathlib import Path
 
 import pytest
 from lifecycle_msgs.msg import Transition
-from motion_predictor_ros.msg import PredictedMotionArray
-from rclpy.qos import ReliabilityPolicy
+from motion_predictor_ros.msg import PredictedMotionArray, SkeletonArray
+from rclpy.qos import ReliabilityPolicy, qos_profile_sensor_data
 from ros.graph import PERIOD_NS, START_NS, WINDOW, Diagnostics, Graph, Process
+from visualization_msgs.msg import MarkerArray
 
 Launch = Callable[..., Process]
 
 
 @pytest.fixture(scope='module')
 def node(launch: Launch, model: Path) -> Process:
-    override = 'qos_overrides./markers.publisher.reliability:=best_effort'
-    parameters = ['auto_activate:=false', f'prediction.weights:={model}', override]
+    overrides = [
+        'qos_overrides./markers.publisher.reliability:=best_effort',
+        'qos_overrides./skeletons.subscription.reliability:=reliable',
+    ]
+    parameters = ['auto_activate:=false', f'prediction.weights:={model}', *overrides]
     given = [word for each in parameters for word in ('-p', each)]
     process = launch('predictor_node', '--ros-args', *given)
     process.wait_for('waiting to be configured')
@@ -111,6 +115,22 @@ def test_qos_is_overridden_for_the_named_topic_only(graph: Graph, node: Process)
     assert offered('/predicted_motion') == [ReliabilityPolicy.RELIABLE]
 
 
+def test_who_cannot_be_heard_or_cannot_hear_for_their_qos_is_named(
+    graph: Graph, node: Process
+) -> None:
+    assert 'incompatible' not in Diagnostics(graph).next()['message']
+    assert graph.transition('activate')
+    graph.node.create_publisher(SkeletonArray, '/skeletons', qos_profile_sensor_data)
+    graph.collect(MarkerArray, '/markers')  # reliable, which the node was told not to be
+    for topic in ('/skeletons', '/markers'):
+        node.wait_for(f'incompatible_qos {topic}')
+    figures = Diagnostics(graph).next()
+    assert figures['incompatible_qos./skeletons RELIABILITY'] == '1'
+    assert figures['level'] == '1'
+    assert '/markers RELIABILITY, /skeletons RELIABILITY' in figures['message']
+    assert graph.transition('deactivate')
+
+
 def test_a_topic_that_cannot_be_leaves_the_node_inactive(graph: Graph, node: Process) -> None:
     assert graph.transition('cleanup')
     assert graph.set('input_topic', 'no topic!').successful
@@ -123,8 +143,17 @@ def test_a_topic_that_cannot_be_leaves_the_node_inactive(graph: Graph, node: Pro
 def test_shutdown_is_possible_and_sigterm_ends_the_process(graph: Graph, node: Process) -> None:
     assert graph.transition('shutdown') and graph.state() == 'finalized'
     code, seconds = node.stop(signal.SIGTERM)
-    assert code == 0 and seconds < 2.0
+    assert code == 0 and seconds < 0.6
     assert 'Traceback' not in node.output
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_breaks_loading_off(launch: Launch, number: signal.Signals) -> None:
+    process = launch('predictor_node', '--ros-args', '-p', 'volume.enabled:=true')
+    process.wait_for('loading')
+    code, _ = process.stop(number)
+    assert code == 0
+    assert 'ready after' not in process.output and 'Traceback' not in process.output
 
 
 def test_a_start_that_cannot_be_is_one_clear_error(launch: Launch) -> None:

@@ -11,13 +11,15 @@ from motion_predictor_ros.msg import PredictedMotion
 from scenes import stream, write_bag
 
 from motion_predictor_ros.cli import main
+from motion_predictor_ros.evaluation.bags import skeleton_messages
 from motion_predictor_ros.ros import soak
 from motion_predictor_ros.ros.cuts import Cut, judge
 from motion_predictor_ros.ros.feeder import Heard
+from motion_predictor_ros.ros.replay_live import with_fewer
 
 OK, STALE = (PredictedMotion.OK,), (PredictedMotion.STALE,)
-SENT_S = {1: 0.0, 2: 1.0, 3: 1.1}
-CUT = [Cut(1, (2, 3))]
+SENT_S = {0: -0.1, 1: 0.0, 2: 1.0, 3: 1.1}
+CUT = [Cut((0, 1), (2, 3))]
 
 
 def test_cuts_are_timed_from_the_last_and_the_next_observation() -> None:
@@ -26,6 +28,17 @@ def test_cuts_are_timed_from_the_last_and_the_next_observation() -> None:
     assert (report.cuts, report.stale_s_max) == (1, 0.4)
     assert report.recovery_s_max == report.ok_s == pytest.approx(0.2)
     assert report.fresh_stamps_on_stale == 0
+
+
+def test_stale_may_bear_the_stamp_of_the_last_observation_that_was_answered() -> None:
+    heard = [Heard(0.0, 0, OK), Heard(0.3, 0, STALE), Heard(1.2, 2, OK)]
+    assert judge(CUT, SENT_S, heard).stale_s_max == 0.3
+
+
+def test_stale_that_an_answer_follows_is_not_how_the_node_went_blind() -> None:
+    heard = [Heard(0.1, 0, STALE), Heard(0.2, 1, OK), Heard(0.5, 1, STALE), Heard(1.2, 2, OK)]
+    assert judge(CUT, SENT_S, heard).stale_s_max == 0.5
+    assert judge(CUT, SENT_S, [*heard[:2], *heard[3:]]).stale_s_max == np.inf
 
 
 @pytest.mark.parametrize(
@@ -96,6 +109,28 @@ def test_live_is_held_against_replay(
     said = last_line(capsys)
     assert list(said) == ['frames', 'processed_share', 'max_abs_difference_m']
     assert said['frames'] > 0 and said['max_abs_difference_m'] < 0.01
+
+
+def test_a_bag_can_be_thinned_to_one_person(tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / 'two.mcap', stream(0.0, 0.5, 'ann', 'ben'))
+    whole = [each.message for each in skeleton_messages(bag)]
+    alone = [each.message for each in skeleton_messages(with_fewer(bag, 1, tmp_path / 'one.mcap'))]
+    assert [len(each.persons) for each in whole] == [2] * len(alone)
+    for one, both in zip(alone, whole, strict=True):
+        assert [each.person_id for each in one.persons] == ['ann']
+        assert one.header == both.header
+        np.testing.assert_array_equal(one.persons[0].positions, both.persons[0].positions)
+
+
+def test_latency_counts_from_the_stamp_to_motion_and_volumes(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(['trial', 'latency', '--seconds', '3', '--weights', str(model)]) == 0
+    said = last_line(capsys)
+    assert said['observations'] == 90 and 0 < said['answered_share'] <= 1
+    assert 0 < said['motion_ms_p50'] <= said['motion_ms_p99']
+    assert 0 < said['volume_ms_p50'] <= said['volume_ms_p99'] and 0 < said['volumes'] <= 16
+    assert 0 < said['cores'] < 16
 
 
 def test_a_short_soak_loses_nothing_and_leaves_a_table(
