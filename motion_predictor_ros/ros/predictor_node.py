@@ -179,7 +179,8 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
     def _fail(self, doing: str, error: Exception) -> TransitionCallbackReturn:
         kind = '' if isinstance(error, MotionPredictorError) else f'{type(error).__name__}: '
         self._failure = f'cannot {doing}: {kind}{error}'
-        self.get_logger().error(self._failure)
+        if self.context.ok():  # else it is a signal that broke it off
+            self.get_logger().error(self._failure)
         if doing == 'configure':
             self._release()
         else:

@@ -53,7 +53,8 @@ class _Signals:
 def broken_off_by_signals() -> Iterator[None]:
     """Have a signal break the body off, wherever it strikes: for work that lasts seconds.
 
-    What follows the body goes on as usual; whatever the body began must be fit to be closed.
+    What follows the body goes on as usual; whatever the body began must be fit to be closed. What
+    fails only because ROS has ended, or because a library made another error of it, is no error.
     """
     try:
         try:
@@ -63,10 +64,15 @@ def broken_off_by_signals() -> Iterator[None]:
             _Signals.breaking = False
     except KeyboardInterrupt:
         return
+    except Exception:
+        if rclpy.ok():
+            raise
 
 
 def spin(node: Node, seconds: float = math.inf) -> None:
     """Run callbacks until ROS or the time ends; one that raises is logged and forgiven."""
+    if not rclpy.ok():
+        return
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     end_s = time.monotonic() + seconds

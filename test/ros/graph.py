@@ -98,7 +98,7 @@ class Process:
             assert time.monotonic() < end_s, f'never said {text!r}:\n{self.output}'
             time.sleep(0.02)
 
-    def wait(self, timeout_s: float = 30.0) -> int:
+    def wait(self, timeout_s: float = 120.0) -> int:
         return self._popen.wait(timeout_s)
 
     def stop(self, number: int = signal.SIGINT) -> tuple[int, float]:
