@@ -56,9 +56,9 @@ class SourceSubscription:
         kind = message_class(SOURCES[source].msgtype, f'source {source!r}')
         self._node = node
         overrides = QoSOverridingOptions.with_default_policies()
-        depth = 50  # a stall of a second and a half at 30 Hz loses nothing
+        depth = 300  # after ten seconds at 30 Hz even DDS loses something, and tells nobody
         if source == 'tf':
-            topic, depth = '/tf', 100
+            topic, depth = '/tf', 1000
         qos = QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)
         events = watch.of_subscription(topic)
         subscribe = node.create_subscription

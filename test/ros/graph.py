@@ -91,6 +91,9 @@ class Process:
     def alive(self) -> bool:
         return self._popen.poll() is None
 
+    def tell(self, number: int) -> None:
+        self._popen.send_signal(number)
+
     def wait_for(self, text: str, timeout_s: float = 120.0) -> None:
         end_s = time.monotonic() + timeout_s
         while text not in self.output:

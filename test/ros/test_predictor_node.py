@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One live node, fed over DDS with everything good and bad; it must answer and live on."""
 
+import signal
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -151,6 +152,25 @@ def test_good_input_is_not_dropped(graph: Graph, diagnostics: Diagnostics, begin
     graph.walk(begin_ns)
     new = {k: v - before.get(k, 0) for k, v in diagnostics.drops().items() if k != 'superseded'}
     assert set(new.values()) <= {0}
+
+
+def test_what_came_while_the_node_stood_still_is_answered_or_counted(
+    graph: Graph,
+    node: Process,
+    predicted: list[PredictedMotionArray],
+    diagnostics: Diagnostics,
+    begin_ns: int,
+) -> None:
+    before = diagnostics.drops()
+    stamps = [begin_ns + index * PERIOD_NS for index in range(120)]
+    node.tell(signal.SIGSTOP)
+    graph.say(*map(skeletons, stamps), pause_s=0.005)
+    node.tell(signal.SIGCONT)
+    answer_to(graph, predicted, stamps[-1])
+    counted = sum(diagnostics.drops().values()) - sum(before.values())
+    answered = {stamp_ns(each) for each in predicted} & set(stamps)
+    assert len(answered) + counted == len(stamps)
+    assert counted > 0
 
 
 def test_a_bag_that_loops_resets_once_and_is_predicted_again(
