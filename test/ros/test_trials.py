@@ -123,9 +123,9 @@ def test_a_bag_can_be_thinned_to_one_person(tmp_path: Path) -> None:
 
 
 def test_latency_counts_from_the_stamp_to_motion_and_volumes(
-    model: Path, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(['trial', 'latency', '--seconds', '3', '--weights', str(model)]) == 0
+    assert main(['trial', 'latency', '--seconds', '3']) == 0
     said = last_line(capsys)
     assert said['observations'] == 90 and 0 < said['answered_share'] <= 1
     assert 0 < said['motion_ms_p50'] <= said['motion_ms_p99']
