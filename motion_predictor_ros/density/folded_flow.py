@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The inverse flow as inference runs it on a CPU, for the few futures whose density is asked for.
 
-Stage: density. What `Flow.pull` does with an MLP, to rounding. Time is known beforehand, so what
-it makes of scales and shifts is kept; an evaluation is one compiled call.
+Stage: density. What `Flow.pull` does with an MLP, to rounding, in one compiled call. Times are
+known beforehand, so what the network makes of them, scales and shifts, is kept.
 """
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -12,12 +13,17 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from motion_predictor_ros.compiled import compiled
-from motion_predictor_ros.density.flow import Flow, MLPVelocity, even_times, integrate
-from motion_predictor_ros.vector_math import sigmoid
+from motion_predictor_ros.density.flow import Flow, MLPVelocity, even_times
+from motion_predictor_ros.density.flow_kernels import ROWS, WIDE, follow
 
 Pull = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From x to z and log|det dz/dx|."""
+
+_STAGES = {
+    'midpoint': ((0.0, 0.5), (0.0, 1.0)),
+    'rk4': ((0.0, 0.5, 0.5, 1.0), (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
+}
+"""Of each scheme, how far into a step each stage looks, along the rate before; and its weight."""
 
 
 def fold_pull(flow: Flow) -> Pull:
@@ -26,96 +32,58 @@ def fold_pull(flow: Flow) -> Pull:
     fits = weight.dtype == torch.float32 and weight.device.type == 'cpu'
     if not (fits and isinstance(flow.velocity, MLPVelocity)):
         return flow.pull
-    velocity, backwards = FoldedVelocity(flow.velocity), even_times(flow.steps)[::-1]
-    return lambda x: integrate(velocity, x, backwards, flow.scheme)
+    return FoldedPull(flow.velocity, flow.scheme, flow.steps)
 
 
-class FoldedVelocity:
-    """v(y, t) and the trace of dv/dy, of an MLP whose weights will not change any more."""
+class FoldedPull:
+    """f^-1 by an MLP whose weights will not change any more."""
 
     @torch.no_grad()
-    def __init__(self, velocity: MLPVelocity) -> None:
+    def __init__(self, velocity: MLPVelocity, scheme: str, steps: int) -> None:
         layers = [each for each in velocity.layers if isinstance(each, torch.nn.Linear)]
         self._velocity, self._biases = velocity, [each.bias for each in layers]
-        first, *rest = (each.weight.mT.contiguous().numpy() for each in layers)
-        out = velocity.out
-        self._weights = first, np.stack(rest), out.weight.mT.contiguous().numpy()
-        self._out_bias = out.bias.numpy()
-        self._films: dict[float, Float32[np.ndarray, 'layer two hidden']] = {}
-
-    @torch.no_grad()
-    def __call__(
-        self, y: Float[Tensor, 'batch latent'], time: float
-    ) -> tuple[Float[Tensor, 'batch latent'], Float[Tensor, ' batch']]:
-        """Return the velocity and the trace."""
-        speed, trace = torch.empty_like(y), y.new_empty(len(y))
-        places = y.contiguous().numpy()
-        rates(
-            places, *self._weights, self._out_bias, self._film(time), speed.numpy(), trace.numpy()
+        hidden, latent = layers[0].weight.shape
+        self._room = -(-hidden // WIDE) * WIDE
+        first = np.zeros((latent, self._room), np.float32)
+        first[:, :hidden] = layers[0].weight.mT.numpy()
+        last = np.zeros((latent, self._room), np.float32)
+        last[:, :hidden] = velocity.out.weight.numpy()
+        rest = np.stack([self._packed(each.weight) for each in layers[1:]])
+        self._weights = first, rest, last, velocity.out.bias.numpy()
+        looks, weights = _STAGES[scheme]
+        backwards = even_times(steps)[::-1]
+        films = [
+            self._film(begin + look * (end - begin))
+            for begin, end in itertools.pairwise(backwards)
+            for look in looks
+        ]
+        self._grid = (
+            np.stack(films).reshape(steps, len(looks), *films[0].shape),
+            *np.array([looks, weights], np.float32),
+            np.diff(np.array(backwards)).astype(np.float32),
         )
-        return speed, trace
 
-    def _film(self, time: float) -> Float32[np.ndarray, 'layer two hidden']:
+    def __call__(
+        self, x: Float[Tensor, 'batch latent']
+    ) -> tuple[Float[Tensor, 'batch latent'], Float[Tensor, ' batch']]:
+        """Return z and log|det dz/dx| [nat]."""
+        z, log_det = x.clone(memory_format=torch.contiguous_format), x.new_zeros(len(x))
+        scratch = np.zeros((2, -(-(1 + x.shape[1]) // ROWS) * ROWS, self._room), np.float32)
+        follow(z.numpy(), log_det.numpy(), *self._weights, *self._grid, scratch)
+        return z, log_det
+
+    def _packed(
+        self, weight: Float[Tensor, 'hidden hidden']
+    ) -> Float32[np.ndarray, 'block room wide']:
+        room = np.zeros((self._room, self._room), np.float32)
+        room[: len(weight), : len(weight)] = weight.mT.numpy()
+        return room.reshape(self._room, -1, WIDE).transpose(1, 0, 2).copy()
+
+    def _film(self, time: float) -> Float32[np.ndarray, 'layer two room']:
         """Return what multiplies each layer's product, and what is added then."""
-        if time not in self._films:
-            parts = self._velocity.films(torch.tensor([time], dtype=torch.float32))
-            folded = []
-            for bias, film in zip(self._biases, parts, strict=True):
-                scale, shift = film[0].chunk(2)
-                folded.append(torch.stack([1.0 + scale, bias * (1.0 + scale) + shift]))
-            self._films[time] = torch.stack(folded).numpy()
-        return self._films[time]
-
-
-@compiled
-def rates(
-    places: Float32[np.ndarray, 'batch latent'],
-    first: Float32[np.ndarray, 'latent hidden'],
-    rest: Float32[np.ndarray, 'layer-1 hidden hidden'],
-    last: Float32[np.ndarray, 'hidden latent'],
-    bias: Float32[np.ndarray, ' latent'],
-    film: Float32[np.ndarray, 'layer two hidden'],
-    speed: Float32[np.ndarray, 'batch latent'],
-    trace: Float32[np.ndarray, ' batch'],
-) -> None:
-    """Write velocity and trace of each row; value and tangents are rows that layers turn."""
-    latent, hidden = first.shape
-    rows, turned = (
-        np.empty((1 + latent, hidden), np.float32),
-        np.empty((1 + latent, hidden), np.float32),
-    )
-    for each in range(len(places)):
-        rows[0] = np.float32(0.0)
-        for k in range(latent):
-            rows[1 + k] = first[k]
-            for c in range(hidden):
-                rows[0, c] += places[each, k] * first[k, c]
-        _bend(rows, film[0, 0], film[0, 1])
-        for layer in range(len(rest)):
-            turned[:] = np.float32(0.0)
-            for k in range(hidden):
-                weight = rest[layer, k]
-                for row in range(1 + latent):
-                    share, out = rows[row, k], turned[row]
-                    for c in range(hidden):
-                        out[c] += share * weight[c]
-            _bend(turned, film[1 + layer, 0], film[1 + layer, 1])
-            rows, turned = turned, rows
-        speed[each], trace[each] = bias, np.float32(0.0)
-        for k in range(hidden):
-            for d in range(latent):
-                speed[each, d] += rows[0, k] * last[k, d]
-                trace[each] += rows[1 + d, k] * last[k, d]
-
-
-@compiled
-def _bend(rows, scale, shift):  # type: ignore[no-untyped-def]
-    """Bend the value and multiply its tangents by the slope there, in place."""
-    value, one = rows[0], np.float32(1.0)
-    for c in range(len(value)):
-        inner = value[c] * scale[c] + shift[c]
-        gate = sigmoid(inner)
-        value[c] = inner * gate
-        slope = gate * (one + inner * (one - gate)) * scale[c]
-        for tangent in range(1, len(rows)):
-            rows[tangent, c] *= slope
+        parts = self._velocity.films(torch.tensor([time], dtype=torch.float32))
+        folded = np.zeros((len(parts), 2, self._room), np.float32)
+        for row, bias, film in zip(folded, self._biases, parts, strict=True):
+            scale, shift = film[0].chunk(2)
+            row[:, : len(bias)] = torch.stack([1.0 + scale, bias * (1.0 + scale) + shift]).numpy()
+        return folded
