@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from tqdm import tqdm
 
+from motion_predictor_ros.allocation import set_aside
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.density.predictor import CacheFlowPredictor
 from motion_predictor_ros.errors import MotionPredictorError
@@ -108,6 +109,7 @@ def evaluate_bag(
         MotionPredictorError: The model, the layout or the source cannot be used.
     """
     recorded = open_source(bag, topic, config, source)
+    set_aside()  # as the node does, so that latencies are those of the node
     bar = tqdm(recorded.messages, unit='frame', leave=False, disable=None if progress else True)
     pipeline = recorded.pipeline
     played = replay(bar, pipeline)

@@ -20,6 +20,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from motion_predictor_ros.allocation import set_aside
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.evaluation.bench_stream import Crowd
@@ -59,6 +60,7 @@ class TimedStream:
 
     def __init__(self, config: PipelineConfig, crowd: Crowd) -> None:
         self._crowd, self.pipeline = crowd, Pipeline.load(config)
+        set_aside()  # as the node does
         self.windows: list[list[Window]] = []
         self.steps: list[int] = []
         self.processor_ms: list[float] = []
