@@ -54,6 +54,7 @@ soak: env ## ten people in front of a live node for MINUTES (default 60): runs/s
 bench: env ## time the whole line, crowds, caches, densities and voxels; DEVICE=cpu or cuda:0
 	$(BIN)/motion-predictor bench pipeline --device $(or $(DEVICE),auto)
 	$(BIN)/motion-predictor bench persons --device $(or $(DEVICE),auto)
+	$(BIN)/motion-predictor bench motion-deq --device $(or $(DEVICE),auto)
 	$(BIN)/motion-predictor bench cache --device $(or $(DEVICE),auto)
 	$(BIN)/motion-predictor bench density --device $(or $(DEVICE),auto)
 	$(BIN)/motion-predictor bench volume

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands that time predictions: bench pipeline, persons, cache."""
+"""The commands that time predictions: bench pipeline, persons, motion-deq, cache."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ Commands = argparse._SubParsersAction  # the type argparse itself returns
 
 
 def add_bench_speed(kinds: 'Commands[argparse.ArgumentParser]') -> None:
-    """Add `bench pipeline`, `bench persons` and `bench cache`."""
+    """Add `bench pipeline`, `persons`, `motion-deq` and `cache`."""
     parser = kinds.add_parser('pipeline', help='time from message to volume, by stage')
     _add_stream(parser, frames=300)
     parser.add_argument(
@@ -25,10 +25,11 @@ def add_bench_speed(kinds: 'Commands[argparse.ArgumentParser]') -> None:
     )
     parser.set_defaults(run=_bench_pipeline)
     parser = kinds.add_parser('persons', help='time by number of people')
-    _add_stream(parser, frames=60)
-    parser.add_argument('--people', type=int, nargs='+', default=[1, 2, 4, 8, 16])
-    parser.add_argument('--threads', type=int, default=1, help='CPU threads of the models')
+    _add_crowd(parser)
     parser.set_defaults(run=_bench_persons)
+    parser = kinds.add_parser('motion-deq', help='time of MotionDEQ alone, warm and cold')
+    _add_crowd(parser)
+    parser.set_defaults(run=_bench_motion_deq)
     parser = kinds.add_parser('cache', help='time by number of cached and of drawn futures')
     parser.add_argument('--recipe', default='body_2s', help='gives untrained models their shape')
     parser.add_argument('--sizes', type=int, nargs='+', help='default: 1000 to 1000000')
@@ -49,6 +50,12 @@ def _add_stream(parser: argparse.ArgumentParser, frames: int) -> None:
     parser.add_argument('--calibration', help='of volumes, made with these weights')
     parser.add_argument('--frames', type=int, default=frames, help='messages that are timed')
     _add_device(parser)
+
+
+def _add_crowd(parser: argparse.ArgumentParser) -> None:
+    _add_stream(parser, frames=60)
+    parser.add_argument('--people', type=int, nargs='+', default=[1, 2, 4, 8, 16])
+    parser.add_argument('--threads', type=int, default=1, help='CPU threads of the models')
 
 
 def _bag(options: argparse.Namespace) -> Path:
@@ -74,6 +81,11 @@ def _config(options: argparse.Namespace) -> 'PipelineConfig':
     )
 
 
+def _threaded_config(options: argparse.Namespace) -> 'PipelineConfig':
+    config = _config(options)
+    return replace(config, prediction=replace(config.prediction, threads=options.threads))
+
+
 def _show(
     report: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any], Console], None]
 ) -> None:
@@ -93,10 +105,18 @@ def _bench_pipeline(options: argparse.Namespace) -> None:
 def _bench_persons(options: argparse.Namespace) -> None:
     from motion_predictor_ros.evaluation.bench_persons import bench_persons, print_persons
 
-    config = _config(options)
-    config = replace(config, prediction=replace(config.prediction, threads=options.threads))
-    report = bench_persons(_bag(options), config, options.frames, options.people)
+    report = bench_persons(
+        _bag(options), _threaded_config(options), options.frames, options.people
+    )
     _show(report, options.json, print_persons)
+
+
+def _bench_motion_deq(options: argparse.Namespace) -> None:
+    from motion_predictor_ros.evaluation.bench_motion_deq import bench_motion_deq, print_motion_deq
+
+    config = _threaded_config(options)
+    report = bench_motion_deq(_bag(options), config, options.frames, options.people)
+    _show(report, options.json, print_motion_deq)
 
 
 def _bench_cache(options: argparse.Namespace) -> None:

@@ -52,6 +52,7 @@ RUN = {
     'build-cache': 'evaluation/test_stochastic.py',
     'bench pipeline': 'evaluation/test_bench_pipeline.py',
     'bench persons': 'evaluation/test_bench_pipeline.py',
+    'bench motion-deq': 'evaluation/test_bench_pipeline.py',
     'bench cache': 'evaluation/test_bench_pipeline.py',
     'evaluate bag': 'test_cli.py',
     'evaluate compare': 'evaluation/test_compare.py',

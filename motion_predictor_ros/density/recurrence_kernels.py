@@ -144,7 +144,9 @@ def states_of_one(
     own, state = np.empty((3, hidden), np.float32), np.full(hidden, np.float32(0.5))
     row = own.reshape(-1)
     for step in range(len(states)):
-        own[:] = entered[step, :3]
+        for gate in range(3):
+            for c in range(hidden):
+                own[gate, c] = entered[step, gate, c]
         for k in range(0, hidden - 3, 4):
             a, b, c, d = state[k], state[k + 1], state[k + 2], state[k + 3]
             one, two, three, four = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]

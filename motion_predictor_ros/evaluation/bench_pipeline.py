@@ -25,10 +25,9 @@ from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.evaluation.bench_stream import Crowd
 from motion_predictor_ros.evaluation.stopwatch import machine, rounds_ms, spread
-from motion_predictor_ros.evaluation.unrolled import EqMotionStyle
+from motion_predictor_ros.evaluation.yardstick import eqmotion_style_ms
 from motion_predictor_ros.pipeline import Pipeline, Scene
 from motion_predictor_ros.prediction.model_file import load_motion_deq
-from motion_predictor_ros.prediction.motion_deq import MotionDEQConfig
 from motion_predictor_ros.prediction.streaming import StreamingPredictor
 from motion_predictor_ros.skeleton.frame import Window
 from motion_predictor_ros.stage_times import STAGES
@@ -143,7 +142,9 @@ def _with_threads(
         'step_processor_ms': float(np.median(stream.processor_ms)),
         'motion_deq_warm_ms': stages['prediction']['p50'],
         'motion_deq_cold_ms': spread(spent_ms)['p50'],
-        'eqmotion_style_forward_ms': _yardstick_ms(stream, trained.module.config),
+        'eqmotion_style_forward_ms': eqmotion_style_ms(
+            windows, trained.module.config, predictor.device
+        )['p50'],
         'solver_steps': {
             'warm': float(np.median(stream.steps)),
             'cold': cold_steps,
@@ -157,20 +158,6 @@ def _with_threads(
 
 def _threaded(config: PipelineConfig, threads: int) -> PipelineConfig:
     return replace(config, prediction=replace(config.prediction, threads=threads))
-
-
-def _yardstick_ms(stream: TimedStream, shape: MotionDEQConfig) -> float:
-    """Return the median time of EqMotion's layers, untrained, for the people in the stream."""
-    device = stream.pipeline.predictor.device
-    network = EqMotionStyle(shape).float().to(device).eval().requires_grad_(False)
-    positions = np.stack([each.positions for each in stream.windows[-1]])
-    observed = torch.from_numpy(positions - positions[:, -1:, :1]).float()
-
-    def answer() -> np.ndarray:
-        with torch.inference_mode():
-            return network(observed.to(device)).cpu().numpy()
-
-    return spread(rounds_ms(answer, _COLD, device))['p50']
 
 
 def start_up_s(config: PipelineConfig) -> float:

@@ -89,10 +89,11 @@ def share_out(
             for c in range(channels):
                 out[c] -= middle
                 squares += out[c] * out[c]
-            both[j, axis, 0] = out
-            both[j, axis, 1] = raw[j, axis, 1]
+                both[j, axis, 0, c] = out[c]
+                both[j, axis, 1, c] = raw[j, axis, 1, c]
             for layer in range(velocity.shape[0]):
-                velocity[layer, j, axis] = raw[j, axis, 2 + layer]
+                for c in range(channels):
+                    velocity[layer, j, axis, c] = raw[j, axis, 2 + layer, c]
     return np.sqrt(max(squares / (3 * joints * channels), 1e-12))
 
 

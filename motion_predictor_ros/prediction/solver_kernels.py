@@ -62,23 +62,29 @@ def mix(
         gram[newest, k] = gram[k, newest] = total
     for k in range(count):
         largest = max(largest, gram[k, k])
-    weights = _solved(gram[:count, :count] / largest, ridge)
-    total_weight = weights.sum()
+    system, weights = np.empty_like(gram), np.empty(len(gram))
     for k in range(count):
-        row, weight = images[k], np.float32(weights[k] / total_weight)
+        for other in range(count):
+            system[k, other] = gram[k, other] / largest + (ridge if k == other else 0.0)
+    _solve(system, weights, count)
+    whole = 0.0
+    for k in range(count):
+        whole += weights[k]
+    for k in range(count):
+        row, weight = images[k], np.float32(weights[k] / whole)
         for place in range(len(mixed)):
             mixed[place] = weight * row[place] + (mixed[place] if k else np.float32(0.0))
 
 
 @compiled
-def _solved(
-    system: Float64[np.ndarray, 'count count'], ridge: float
-) -> Float64[np.ndarray, ' count']:
-    """Solve (A + ridge I) w = 1 of a positive definite A, by elimination; A is overwritten."""
-    count = len(system)
-    right = np.ones(count)
+def _solve(
+    system: Float64[np.ndarray, 'window window'],
+    right: Float64[np.ndarray, ' window'],
+    count: int,
+) -> None:
+    """Solve A w = 1 of a positive definite A, the first `count` rows, by elimination."""
     for k in range(count):
-        system[k, k] += ridge
+        right[k] = 1.0
     for k in range(count):
         for below in range(k + 1, count):
             factor = system[below, k] / system[k, k]
@@ -89,4 +95,3 @@ def _solved(
         for column in range(k + 1, count):
             right[k] -= system[k, column] * right[column]
         right[k] /= system[k, k]
-    return right

@@ -21,6 +21,7 @@ from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
 
 from motion_predictor_ros.allocation import set_aside
+from motion_predictor_ros.compiled import telling
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import ConfigError, MotionPredictorError
@@ -103,7 +104,8 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         """Load the model and warm it up, so that the first person does not wait."""
         started_s = time.monotonic()
         try:
-            self._load()
+            with telling(self.get_logger().info):
+                self._load()
         except Exception as error:
             return self._fail('configure', error)
         assert self._pipeline is not None

@@ -189,7 +189,10 @@ def _box(starts, ends, radii, box):  # type: ignore[no-untyped-def]
 def _join(boxes, box):  # type: ignore[no-untyped-def]
     """Write the box around boxes."""
     for axis in range(3):
-        box[axis], box[3 + axis] = boxes[:, axis].min(), boxes[:, 3 + axis].max()
+        low, high = np.inf, -np.inf
+        for index in range(len(boxes)):
+            low, high = min(low, boxes[index, axis]), max(high, boxes[index, 3 + axis])
+        box[axis], box[3 + axis] = low, high
 
 
 @compiled

@@ -12,7 +12,6 @@ from jaxtyping import Float32, Int64
 from motion_predictor_ros.compiled import compiled
 
 
-@compiled
 def outermost(
     starts: Float32[np.ndarray, 'capsule xyz=3'],
     ends: Float32[np.ndarray, 'capsule xyz=3'],
@@ -24,8 +23,19 @@ def outermost(
     Args:
         margin: Those that come closer to the surface than this stay, in the unit of the places.
     """
+    return _outermost(starts, ends, radii, np.argsort(-radii, kind='stable'), margin)
+
+
+@compiled
+def _outermost(
+    starts: Float32[np.ndarray, 'capsule xyz=3'],
+    ends: Float32[np.ndarray, 'capsule xyz=3'],
+    radii: Float32[np.ndarray, ' capsule'],
+    order: Int64[np.ndarray, ' capsule'],
+    margin: float,
+) -> Int64[np.ndarray, ' outer']:
     kept, count = np.empty(len(radii), np.int64), 0
-    for index in np.argsort(-radii):
+    for index in order:
         hidden = False
         for place in range(count):
             other = kept[place]

@@ -14,7 +14,12 @@ from models import write_weights
 from motion_predictor_ros.cli import main
 from motion_predictor_ros.config import DensityConfig, PipelineConfig, PredictionConfig
 from motion_predictor_ros.errors import BagError
-from motion_predictor_ros.evaluation import bench_cache, bench_pipeline
+from motion_predictor_ros.evaluation import (
+    bench_cache,
+    bench_motion_deq,
+    bench_pipeline,
+    yardstick,
+)
 from motion_predictor_ros.evaluation.bags import BagWriter
 from motion_predictor_ros.evaluation.bench_stream import Crowd
 from motion_predictor_ros.share import share_file
@@ -36,6 +41,8 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Arguments of a bench of a small model without futures, and without a second process."""
     monkeypatch.setattr(bench_pipeline, 'in_full', of_prediction_alone)
     monkeypatch.setattr(bench_pipeline, 'start_up_s', lambda config: 1.5)
+    monkeypatch.setattr(bench_pipeline, '_COLD', 2)
+    monkeypatch.setattr(yardstick, '_ROUNDS', 2)
     weights = write_weights(tmp_path / 'small.safetensors')
     return ['--weights', str(weights), '--device', 'cpu', '--frames', '3', '--json']
 
@@ -67,6 +74,25 @@ def test_people_are_timed_by_their_number(
     assert set(report['step_ms']) == {'1', '3'} and report['ratio']['1'] == 1.0
     assert report['ratio']['3'] == pytest.approx(report['step_ms']['3'] / report['step_ms']['1'])
     assert main(['bench', 'persons', *small, '--people', '17']) == 2
+    assert 'max_people' in capsys.readouterr().err
+
+
+def test_motion_deq_is_timed_alone_by_people_and_iterations(
+    small: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_motion_deq, '_ROUNDS', 2)
+    assert main(['bench', 'motion-deq', *small, '--people', '1', '2']) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert set(report['by_people']) == {'1', '2'} and report['threads'] == 1
+    for found in report['by_people'].values():
+        assert set(found['by_iterations_ms']) == {'1', '2', '4', '8'}
+        spreads = [found['warm_ms'], found['cold_ms'], found['eqmotion_style_forward_ms']]
+        for each in [*spreads, *found['by_iterations_ms'].values()]:
+            assert each['p99'] >= each['p50'] > 0.0
+        assert 0 < found['steps']['warm'] < found['steps']['cold']
+    assert main(['bench', 'motion-deq', *small[:-1], '--people', '1']) == 0
+    assert 'four EqMotion layers' in capsys.readouterr().out
+    assert main(['bench', 'motion-deq', *small, '--people', '17']) == 2
     assert 'max_people' in capsys.readouterr().err
 
 
