@@ -81,6 +81,10 @@ DEFINITIONS = {
         uint32 frame_number
         mocap4r2_msgs/Marker[] markers
     """,
+    'object_recognition_msgs/msg/ObjectType': """
+        string key
+        string db
+    """,
     'moveit_msgs/msg/CollisionObject': """
         byte ADD=0
         byte REMOVE=1
@@ -89,6 +93,7 @@ DEFINITIONS = {
         std_msgs/Header header
         geometry_msgs/Pose pose
         string id
+        object_recognition_msgs/ObjectType type
         shape_msgs/SolidPrimitive[] primitives
         geometry_msgs/Pose[] primitive_poses
         shape_msgs/Mesh[] meshes

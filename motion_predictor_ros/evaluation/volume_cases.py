@@ -187,7 +187,7 @@ def _cut(look: Outlook, times: int) -> Outlook:
     return dataclasses.replace(
         look,
         times_s=look.times_s[:times],
-        futures=look.futures[:, :times],
+        ways=look.ways[:, : times + 1],
         mean=look.mean[:times],
         deviation=look.deviation[:times],
         shift=look.shift[:times],

@@ -81,11 +81,18 @@ class BodyShape:
         self, positions: Float[np.ndarray, '*batch joint xyz=3'], scale: float = 1.0
     ) -> Float[np.ndarray, '*batch point xyz=3']:
         """Append the tips to joints [m]."""
+        return np.concatenate([positions, self.tip_points(positions, scale)], axis=-2)
+
+    def tip_points(
+        self, positions: Float[np.ndarray, '*batch joint xyz=3'], scale: float = 1.0
+    ) -> Float[np.ndarray, '*batch tip xyz=3']:
+        """Return where the tips are [m]."""
         parents, joints = self.tips.T
         along = positions[..., joints, :] - positions[..., parents, :]
         length = np.maximum(np.linalg.norm(along, axis=-1, keepdims=True), 1e-9)
         beyond = (scale * self.tip_lengths[:, None] * along / length).astype(positions.dtype)
-        return np.concatenate([positions, positions[..., joints, :] + beyond], axis=-2)
+        tips: Float[np.ndarray, '*batch tip xyz=3'] = positions[..., joints, :] + beyond
+        return tips
 
     def of_points(
         self, joints: Float64[np.ndarray, '*batch joint']

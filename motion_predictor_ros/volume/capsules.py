@@ -6,6 +6,7 @@ ends move until the next one takes over, so that no volume misses what a body sw
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -31,7 +32,7 @@ class Bodies:
     weights: Float64[np.ndarray, ' future']
     times_s: Float64[np.ndarray, ' pose']
 
-    @property
+    @cached_property
     def bounds(self) -> tuple[Float64[np.ndarray, 'xyz=3'], Float64[np.ndarray, 'xyz=3']]:
         """Lowest and highest corner of a box around everything [m]."""
         low, high = _bounds(self.starts, self.ends, self.radii)
@@ -67,19 +68,14 @@ def bodies(
             the middle one. One keeps them all.
     """
     middles = _middles(points.shape[1], every)
-    reach = _reach(np.ascontiguousarray(points), middles, every)
-    centres = points[:, middles]
-    if inflation is not None:
-        reach = reach + _largest(inflation, every)
-    first, last = shape.capsules.T
-    thicker = np.maximum(reach[..., first], reach[..., last])
-    return Bodies(
-        starts=centres[:, :, first],
-        ends=centres[:, :, last],
-        radii=scale * shape.radii + thicker,
-        weights=weights,
-        times_s=times_s[middles],
+    if inflation is None:
+        wide = np.zeros((len(middles), points.shape[2]))
+    else:
+        wide = _largest(inflation, every)
+    starts, ends, radii = _swept(
+        np.ascontiguousarray(points), middles, every, wide, shape.capsules, scale * shape.radii
     )
+    return Bodies(starts, ends, radii, weights, times_s[middles])
 
 
 @compiled
@@ -112,32 +108,61 @@ def _middles(times: int, every: int) -> Int64[np.ndarray, ' pose']:
 
 
 @compiled
-def _reach(
+def _swept(
     points: Float64[np.ndarray, 'future time point xyz=3'],
     middles: Int64[np.ndarray, ' pose'],
     every: int,
-) -> Float64[np.ndarray, 'future pose point']:
-    """Return how far points go from the middle times until half way to the next group [m].
+    wide: Float64[np.ndarray, 'pose point'],
+    capsules: Int64[np.ndarray, 'capsule 2'],
+    thick: Float64[np.ndarray, ' capsule'],
+) -> tuple[
+    Float64[np.ndarray, 'future pose capsule xyz=3'],
+    Float64[np.ndarray, 'future pose capsule xyz=3'],
+    Float64[np.ndarray, 'future pose capsule'],
+]:
+    """Return starts, ends and radii of capsules at the middle times.
+
+    Args:
+        wide: [m] to add at each point.
+        thick: [m] radii of the body.
+    """
+    futures, poses, parts = len(points), len(middles), len(capsules)
+    starts = np.empty((futures, poses, parts, 3))
+    ends = np.empty((futures, poses, parts, 3))
+    radii = np.empty((futures, poses, parts))
+    reach = np.empty(points.shape[2])
+    for future in range(futures):
+        for pose, middle in enumerate(middles):
+            _reach(points[future], middle, pose * every, every, reach)
+            here = points[future, middle]
+            for part in range(parts):
+                first, last = capsules[part]
+                for axis in range(3):
+                    starts[future, pose, part, axis] = here[first, axis]
+                    ends[future, pose, part, axis] = here[last, axis]
+                more = max(reach[first] + wide[pose, first], reach[last] + wide[pose, last])
+                radii[future, pose, part] = thick[part] + more
+    return starts, ends, radii
+
+
+@compiled
+def _reach(points, middle, first, every, reach):  # type: ignore[no-untyped-def]
+    """Find how far points go from the middle time until half way to the next group [m].
 
     Lines are straight, so the farthest places are given times or the half-way points.
     """
-    futures, times, count, _ = points.shape
-    reach = np.zeros((futures, len(middles), count))
-    for future in range(futures):
-        for group, middle in enumerate(middles):
-            first, last = group * every, min((group + 1) * every, times)
-            for half in range(max(2 * first - 1, 0), min(2 * last, 2 * times - 1)):
-                low, high = half // 2, (half + 1) // 2
-                for point in range(count):
-                    away2 = 0.0
-                    for axis in range(3):
-                        place = 0.5 * (
-                            points[future, low, point, axis] + points[future, high, point, axis]
-                        )
-                        away2 += (place - points[future, middle, point, axis]) ** 2
-                    if away2 > reach[future, group, point]:
-                        reach[future, group, point] = away2
-    return np.sqrt(reach)
+    times, count, _ = points.shape
+    last = min(first + every, times)
+    reach[:] = 0.0
+    for half in range(max(2 * first - 1, 0), min(2 * last, 2 * times - 1)):
+        low, high = half // 2, (half + 1) // 2
+        for point in range(count):
+            away2 = 0.0
+            for axis in range(3):
+                place = 0.5 * (points[low, point, axis] + points[high, point, axis])
+                away2 += (place - points[middle, point, axis]) ** 2
+            reach[point] = max(reach[point], away2)
+    reach[:] = np.sqrt(reach)
 
 
 def _largest(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
+from motion_predictor_ros.compiled import compiled
 from motion_predictor_ros.prediction.covariance import joint_speeds
 from motion_predictor_ros.volume.body import BodyShape
 
@@ -25,7 +26,7 @@ class Outlook:
         scale: Size of the person relative to the layout's body.
         times_s: After the observation.
         now: [m] observed last.
-        futures: [m].
+        ways: [m] futures, each beginning with what was observed last.
         weights: They sum to one.
         log_density: [nat] ranks futures.
         mean: [m] of the futures.
@@ -38,7 +39,7 @@ class Outlook:
     scale: float
     times_s: Float64[np.ndarray, ' time']
     now: Float64[np.ndarray, 'point xyz=3']
-    futures: Float64[np.ndarray, 'future time point xyz=3']
+    ways: Float64[np.ndarray, 'future time+1 point xyz=3']
     weights: Float64[np.ndarray, ' future']
     log_density: Float64[np.ndarray, ' future']
     mean: Float64[np.ndarray, 'time point xyz=3']
@@ -46,6 +47,11 @@ class Outlook:
     shift: Float64[np.ndarray, 'time point']
     speeds: Float64[np.ndarray, ' point']
     accelerations: Float64[np.ndarray, ' point']
+
+    @property
+    def futures(self) -> Float64[np.ndarray, 'future time point xyz=3']:
+        """What may come [m]."""
+        return self.ways[:, 1:]
 
 
 def outlook(
@@ -67,27 +73,51 @@ def outlook(
     """
     scale = shape.scale(observed[-1])
     past = shape.points(observed, scale)
-    points = shape.points(futures, scale)
-    mean = np.tensordot(weights, points, 1)
-    around = np.tensordot(weights, (points - mean) ** 2, 1).sum(axis=-1)
+    joints = futures.shape[2]
+    ways = np.empty((len(futures), 1 + len(times_s), past.shape[1], 3))
+    ways[:, 0] = past[-1]
+    ways[:, 1:, :joints] = futures
+    ways[:, 1:, joints:] = shape.tip_points(futures, scale)
+    mean, deviation = _moments(ways, weights)
     shift = np.zeros_like(mean)
     if likeliest is not None:
         seen = min(len(likeliest), len(mean))
         shift[:seen] = shape.points(likeliest[:seen], scale) - mean[:seen]
         shift[seen:] = shift[seen - 1]
+    ways[:, 1:] += shift
     return Outlook(
         scale=scale,
         times_s=times_s,
         now=past[-1],
-        futures=points + shift,
+        ways=ways,
         weights=weights,
         log_density=log_density,
         mean=mean + shift,
-        deviation=np.sqrt(around),
+        deviation=deviation,
         shift=np.linalg.norm(shift, axis=-1),
         speeds=joint_speeds(past, period_s),
         accelerations=_accelerations(past, period_s),
     )
+
+
+@compiled
+def _moments(
+    ways: Float64[np.ndarray, 'future time+1 point xyz=3'],
+    weights: Float64[np.ndarray, ' future'],
+) -> tuple[Float64[np.ndarray, 'time point xyz=3'], Float64[np.ndarray, 'time point']]:
+    """Return the futures' mean and their root mean square distance from it [m]."""
+    futures, times, count, _ = ways.shape
+    mean, squares = np.zeros((times, count, 3)), np.zeros((times, count))
+    for future in range(futures):
+        mean += weights[future] * ways[future]
+    for future in range(futures):
+        for time in range(1, times):
+            for point in range(count):
+                x = ways[future, time, point, 0] - mean[time, point, 0]
+                y = ways[future, time, point, 1] - mean[time, point, 1]
+                z = ways[future, time, point, 2] - mean[time, point, 2]
+                squares[time, point] += weights[future] * (x * x + y * y + z * z)
+    return mean[1:], np.sqrt(squares[1:])
 
 
 def _accelerations(

@@ -6,9 +6,9 @@ incomplete or like nothing recorded, the reachable set is given instead, and why
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,17 +22,19 @@ from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.calibration import Bound, Calibration, load_calibration
 from motion_predictor_ros.volume.capsules import Bodies, bodies
 from motion_predictor_ros.volume.collision import RobotMotion, collision_probability
-from motion_predictor_ros.volume.grid import VoxelGrid
+from motion_predictor_ros.volume.crew import Crew
+from motion_predictor_ros.volume.grid import Patch, VoxelGrid
 from motion_predictor_ros.volume.outlook import Outlook, outlook
-from motion_predictor_ros.volume.reachable import reachable_bodies
-from motion_predictor_ros.volume.region import kept_futures, region, window_frames, with_now
+from motion_predictor_ros.volume.reachable import point_speeds, reachable_bodies
+from motion_predictor_ros.volume.region import kept_futures, region, window_frames
 from motion_predictor_ros.volume.safety_volume import SafetyVolume, WindowVolume
 from motion_predictor_ros.volume.voxels import covered, voxel_probability
 
 WINDOWS_S = ((0.0, 0.25), (0.25, 0.5), (0.5, 1.0), (1.0, 2.0))
 """Windows that are published [s]; those beyond the calibrated horizon are left out."""
 
-_MOST_VOXELS = 4_000_000
+_MOST_VOXELS = 2_000_000
+"""Of one person's grid; where there would be more, voxels are larger: nobody takes much longer."""
 _MOST_STALE_VOXELS = 400_000
 """What can be reached after a while is large and coarse; new input must not wait for it."""
 
@@ -72,7 +74,7 @@ class VolumePredictor:
         self.config, self.calibration = config, calibration
         self.fallbacks: Counter[str] = Counter()
         self._shape, self._period_s, self._device = shape, period_s, device
-        self._pool = ThreadPoolExecutor(config.threads, 'voxels')
+        self._crew = Crew(config.threads)
         self._until = calibration.until(config.horizon_s)
         self._radius = self._until.radius(config.level)
         self._factor = self._until.factor(config.level)
@@ -103,7 +105,7 @@ class VolumePredictor:
         points = np.zeros((1, 2, len(self._shape.point_names), 3))
         one = bodies(self._shape, points, np.ones(1), np.zeros(2))
         grid = _grid([one], 1.0)
-        self._covered(one, grid), self._probability(one, grid)
+        self._covered(one, grid), self._likely(one, grid)
         collision_probability(one, RobotMotion(still, still, np.ones((1, 1, 1))))
 
     def assess(
@@ -181,9 +183,7 @@ class VolumePredictor:
             futures.horizons_s,
             prediction.positions,
         )
-        regions = self._regions(look)
-        whole = (0.0, self.config.horizon_s)
-        *drawn, all_drawn = self._drawn(look, (*self._windows, whole))
+        regions, drawn, all_drawn = self._bodies(look)
         grid = _grid([*regions, *drawn], size_m)
         windows = self._window_volumes(regions, drawn, grid)
         if self._is_too_large(look, windows[-1], grid):
@@ -205,6 +205,20 @@ class VolumePredictor:
             float(futures.effective_sample_size[row]),
         )
 
+    def _bodies(self, look: Outlook) -> tuple[list[Bodies], list[Bodies], Bodies]:
+        """Return the coverage volume and all futures in each window, and these until the end."""
+        points, times_s = look.ways, np.concatenate([[0.0], look.times_s])
+        shape, weights, scale, every = self._shape, look.weights, look.scale, self.config.every
+
+        def drawn(window: tuple[float, float]) -> list[Bodies]:
+            a, b = window_frames(times_s, window)
+            return [bodies(shape, points[:, a:b], weights, times_s[a:b], scale, every=every)]
+
+        windows = ((0.0, self.config.horizon_s), *self._windows)
+        drawings = [partial(drawn, each) for each in windows]
+        regions, (all_drawn,), *others = self._crew.run([partial(self._regions, look), *drawings])
+        return regions, [each for (each,) in others], all_drawn
+
     def _regions(self, look: Outlook) -> list[Bodies]:
         """Return the coverage volume within each window."""
         until, config = self._until, self.config
@@ -216,41 +230,33 @@ class VolumePredictor:
             for window in self._windows
         ]
 
-    def _drawn(self, look: Outlook, windows: Sequence[tuple[float, float]]) -> list[Bodies]:
-        """Return all futures as they were drawn, around the likeliest one, in each window."""
-        points, times_s = with_now(look, look.futures)
-        parts = [window_frames(times_s, window) for window in windows]
-        shape, weights, scale, every = self._shape, look.weights, look.scale, self.config.every
-        return [
-            bodies(shape, points[:, a:b], weights, times_s[a:b], scale, every=every)
-            for a, b in parts
-        ]
-
     def _window_volumes(
         self, regions: list[Bodies], drawn: list[Bodies], grid: VoxelGrid
     ) -> tuple[WindowVolume, ...]:
         """Mark the voxels of every window, several at a time: kernels hold no lock."""
-        probabilities = self._pool.map(lambda each: self._probability(each, grid), drawn)
-        inside = self._pool.map(lambda each: self._covered(each, grid), regions)
-        parts = zip(self._windows, inside, probabilities, regions, strict=True)
+        inside: list[Any] = [partial(self._covered, each, grid) for each in reversed(regions)]
+        likely: list[Any] = [partial(self._likely, each, grid) for each in reversed(drawn)]
+        # The last window takes longest, so it comes first.
+        done = self._crew.run([*inside, *likely])[::-1]
+        count = len(self._windows)
+        parts = zip(self._windows, done[count:], regions, done[:count], strict=True)
         return tuple(
-            WindowVolume(*window, covered, probability, kept)
-            for window, covered, probability, kept in parts
+            WindowVolume(*window, covered, kept, patch) for window, covered, kept, patch in parts
         )
 
     def _is_too_large(self, look: Outlook, window: WindowVolume, grid: VoxelGrid) -> bool:
         """Compare with what can be reached until the end of the last window, at this level."""
+        config, own = self.config, np.count_nonzero(window.covered) * grid.size_m**3
+        speed = self._factor * point_speeds(self._shape, config).max()
+        ball_m = config.measurement_error_m + speed * window.end_s
+        if own <= 4.0 / 3.0 * np.pi * ball_m**3:  # around the fastest point alone
+            return False
         joints = len(self._shape.layout.joint_names)
         reach = reachable_bodies(
-            self._shape,
-            look.now[:joints],
-            np.array([window.end_s]),
-            self.config,
-            factor=self._factor,
+            self._shape, look.now[:joints], np.array([window.end_s]), config, factor=self._factor
         )
         coarse = _grid([reach], 4.0 * grid.size_m)
-        most = covered(reach, coarse, padding_m=0.0).sum() * coarse.size_m**3
-        return bool(window.covered.sum() * grid.size_m**3 > most)
+        return bool(own > covered(reach, coarse, padding_m=0.0).sum() * coarse.size_m**3)
 
     def _reachable(
         self,
@@ -272,7 +278,7 @@ class VolumePredictor:
         for index, window in enumerate(self._windows):
             own = reach.at(index)
             inside = self._covered(own, grid)
-            windows.append(WindowVolume(*window, inside, inside.astype(np.float32), own))
+            windows.append(WindowVolume(*window, inside, own))
         return SafetyVolume(
             prediction.person_id,
             prediction.stamp_ns,
@@ -293,8 +299,11 @@ class VolumePredictor:
     def _covered(self, kept: Bodies, grid: VoxelGrid) -> np.ndarray:
         return covered(kept, grid, device=self._device)
 
-    def _probability(self, drawn: Bodies, grid: VoxelGrid) -> np.ndarray:
-        return voxel_probability(drawn, grid, device=self._device)
+    def _likely(self, drawn: Bodies, grid: VoxelGrid) -> Patch:
+        """Return the voxels that any of the futures touches, and how likely."""
+        low, high = drawn.bounds
+        part, first = grid.part(low - grid.padding_m, high + grid.padding_m)
+        return Patch(first, voxel_probability(drawn, part, device=self._device))
 
 
 def _row(prediction: Prediction, futures: Futures | None) -> int:

@@ -5,13 +5,14 @@ Stage: volume.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float32
 
 from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.volume.capsules import Bodies
-from motion_predictor_ros.volume.grid import VoxelGrid
+from motion_predictor_ros.volume.grid import Patch, VoxelGrid
 
 
 @dataclass(frozen=True)
@@ -21,16 +22,25 @@ class WindowVolume:
     Attributes:
         start_s, end_s: After the observation.
         covered: The space to keep free.
-        probability: That a body part is in the voxel at any time of the window; in a reachable
-            set 1 wherever it can be.
         bodies: What is covered, as capsules.
+        likely: Where a body part may be, and how likely; None in a reachable set.
     """
 
     start_s: float
     end_s: float
     covered: Bool[np.ndarray, 'x y z']
-    probability: Float32[np.ndarray, 'x y z']
     bodies: Bodies
+    likely: Patch | None = None
+
+    @cached_property
+    def probability(self) -> Float32[np.ndarray, 'x y z']:
+        """That a body part is in the voxel at any time of the window.
+
+        In a reachable set it is 1 wherever it can be.
+        """
+        if self.likely is None:
+            return self.covered.astype(np.float32)
+        return self.likely.within(self.covered.shape)
 
 
 @dataclass(frozen=True)
@@ -68,4 +78,4 @@ class SafetyVolume:
 
     def volume_m3(self, index: int) -> float:
         """Return how much space one window covers [m^3]."""
-        return float(self.windows[index].covered.sum()) * self.grid.size_m**3
+        return np.count_nonzero(self.windows[index].covered) * self.grid.size_m**3
