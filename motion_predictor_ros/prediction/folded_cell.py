@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from motion_predictor_ros.prediction import cell_kernels as kernels
 from motion_predictor_ros.prediction.cell import ACTING, EquivariantLayer, FixedPointCell
+from motion_predictor_ros.prediction.panel_product import PanelProduct
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,8 @@ class _CellRoom(Room):
         self.nodes = self.array('nodes', joints, 2, parts, patterns, columns=3)
         self.attention = self.array('attention', joints, channels)
         self.message = self.array('message', *pairs, patterns)
-        self.answer = self.array('answer', *pairs, patterns)
+        self.answer = self.array('answer', *pairs, patterns)  # of messages, then of categories
         self.gated = self.array('gated', *pairs, ACTING, patterns, columns=2)
-        self.joined = self.array('joined', *pairs, patterns)
         self.weight = self.array('weight', *pairs, channels)
         self.told = self.array('told', joints, patterns)
         self.pattern = self.array('pattern', joints, patterns)
@@ -118,15 +118,17 @@ class _FoldedLayer:
 
     def __init__(self, layer: EquivariantLayer) -> None:
         pair = layer.pair_in
-        self._nodes = side_by_side(pair.receiver.weight, pair.sender.weight)
         silent = torch.zeros_like(pair.receiver.bias)
-        self._nodes_bias = torch.cat([pair.receiver.bias, silent])
+        self._nodes = PanelProduct(
+            side_by_side(pair.receiver.weight, pair.sender.weight),
+            torch.cat([pair.receiver.bias, silent]),
+        )
         self._attention = layer.attention.weight.mT.contiguous()
         self._attention_bias = layer.attention.bias
-        self._edge = pair.edge.weight.mT.contiguous()
-        self._message = layer.message_out.weight.mT.contiguous()
+        self._edge = PanelProduct(pair.edge.weight.mT)
+        self._message = PanelProduct(layer.message_out.weight.mT)
         self._message_bias = layer.message_out.bias.numpy()
-        self._category = layer.category_out.weight.mT.contiguous()
+        self._category = PanelProduct(layer.category_out.weight.mT)
         self._category_bias = layer.category_bias.mT.contiguous().numpy()
         self._weight = layer.weight_out.weight.mT.contiguous()
         self._weight_bias = layer.weight_out.bias.numpy()
@@ -144,11 +146,11 @@ class _FoldedLayer:
         """Do one round: move the room's geometry and learn its patterns."""
         of = room.of
         kernels.pair_distances(room.moved, room.distances)
-        torch.mm(of['distances'], self._edge, out=of['edges'])
-        torch.addmm(self._nodes_bias, of['pattern'], self._nodes, out=of['nodes'])
+        self._edge(of['distances'], of['edges'])
+        self._nodes(of['pattern'], of['nodes'])
         torch.addmm(self._attention_bias, of['pattern'], self._attention, out=of['attention'])
         kernels.hidden_pairs(room.edges, room.nodes, category, room.message, room.gated)
-        torch.mm(of['message'], self._message, out=of['answer'])
+        self._message(of['message'], of['answer'])
         kernels.gather_messages(room.answer, self._message_bias, room.told)
         self._move(room, velocity, category)
         hidden = torch.addmm(self._own_bias, of['pattern'], self._own)
@@ -164,9 +166,9 @@ class _FoldedLayer:
     ) -> None:
         """Attention, aggregation, velocity and the vector nonlinearity."""
         of = room.of
-        torch.mm(of['gated'], self._category, out=of['joined'])
-        kernels.join_categories(room.joined, category, self._category_bias)
-        torch.mm(of['joined'], self._weight, out=of['weight'])
+        self._category(of['gated'], of['answer'])
+        kernels.join_categories(room.answer, category, self._category_bias)
+        torch.mm(of['answer'], self._weight, out=of['weight'])
         kernels.centre(room.moved, room.mean, room.relative)
         places, bias = (room.moved, room.relative, room.attention), self._weight_bias
         kernels.move(*places, room.weight, bias, velocity, room.pulled)

@@ -30,11 +30,12 @@ def difference(
     apart, whole = np.float32(0.0), np.float32(0.0)
     for part in range(2):
         begin, end = (0, split) if part == 0 else (split, len(image))
+        new, old, out = image[begin:end], current[begin:end], residual[begin:end]
         unit = np.float32(units[part])
-        for place in range(begin, end):
-            own = unit * image[place]
-            off = unit * (image[place] - current[place])
-            residual[place] = off
+        for place in range(len(new)):
+            own = unit * new[place]
+            off = own - unit * old[place]
+            out[place] = off
             apart += off * off
             whole += own * own
     return float(np.sqrt(apart) / max(np.sqrt(whole), np.float32(1e-12)))
