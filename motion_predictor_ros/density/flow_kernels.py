@@ -47,7 +47,8 @@ def follow(
     for each in range(len(places)):
         place = places[each]
         for step in range(len(steps)):
-            moved[:] = place
+            for d in range(latent):
+                moved[d] = place[d]
             for stage in range(len(looks)):
                 for d in range(latent):
                     here[d] = place[d] + steps[step] * looks[stage] * speed[d]
@@ -56,7 +57,8 @@ def follow(
                 volumes[each] += share * trace
                 for d in range(latent):
                     moved[d] += share * speed[d]
-            place[:] = moved
+            for d in range(latent):
+                place[d] = moved[d]
 
 
 @compiled

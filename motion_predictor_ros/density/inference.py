@@ -13,6 +13,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from motion_predictor_ros.density.cache_flow import CacheFlow, pose_features
+from motion_predictor_ros.density.folded_encoder import FoldedEncoder
 from motion_predictor_ros.density.folded_flow import fold_pull
 from motion_predictor_ros.density.mixture import Mixture, split_head
 from motion_predictor_ros.density.recurrence import Recurrence
@@ -24,6 +25,7 @@ class FoldedCacheFlow:
 
     Attributes:
         pull: From x to z and log|det dz/dx|.
+        latent: From observed poses and a future to x.
     """
 
     @torch.no_grad()
@@ -41,7 +43,7 @@ class FoldedCacheFlow:
         still[3 * root : 3 * root + 3] = 0.0
         self._rootless, self._rootless_bias = self._offset * still, self._offset_bias * still
         self._root = root
-        self.pull = fold_pull(module.flow)
+        self.pull, self.latent = fold_pull(module.flow), FoldedEncoder(module)
 
     def _fold_mixture(self, module: CacheFlow) -> None:
         gru, head = dict(module.mixture.gru.named_parameters()), module.mixture.head

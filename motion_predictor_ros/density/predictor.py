@@ -214,7 +214,7 @@ class CacheFlowPredictor:
         """Return x of arbitrary futures [m]."""
         past, placement = self._enter(observed)
         poses = self._tensor(self._frame.enter(future, placement))
-        return self._module.latent(past, poses)
+        return self._folded.latent(past, poses)
 
     @torch.inference_mode()
     def log_density(
@@ -230,7 +230,7 @@ class CacheFlowPredictor:
         self, seen: '_Seen', future: Float[np.ndarray, 'batch horizon joint xyz=3']
     ) -> Float[np.ndarray, ' batch']:
         poses = self._tensor(self._frame.enter(future, seen.placement))
-        z, log_det = self._folded.pull(self._module.latent(seen.past, poses))
+        z, log_det = self._folded.pull(self._folded.latent(seen.past, poses))
         log_density = seen.q.log_prob(z[:, None])[:, 0] + log_det
         return log_density.double().cpu().numpy()
 
@@ -306,7 +306,8 @@ def carried_on(
 ) -> Float[np.ndarray, 'horizon joint xyz=3']:
     """Carry a shorter prediction on as the future nearest to it does, from where it ends [m]."""
     common = min(len(predicted), futures.shape[1])
-    apart = np.linalg.norm(futures[:, :common] - predicted[:common], axis=3).mean(axis=(1, 2))
+    between = futures[:, :common] - predicted[:common]
+    apart = np.sqrt(np.einsum('fhjx,fhjx->fhj', between, between)).sum(axis=(1, 2))
     nearest = futures[apart.argmin()]
     rest = nearest[common:] + (predicted[common - 1] - nearest[common - 1])
     return np.concatenate([predicted[:common], rest])

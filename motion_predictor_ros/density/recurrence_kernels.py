@@ -140,20 +140,61 @@ def states_of_one(
     Args:
         entered: Inputs through `Recurrence.entry`, one for each step.
     """
-    hidden, gates = weight.shape
+    hidden = len(weight)
     own, state = np.empty((3, hidden), np.float32), np.full(hidden, np.float32(0.5))
     row = own.reshape(-1)
     for step in range(len(states)):
         for gate in range(3):
             for c in range(hidden):
                 own[gate, c] = entered[step, gate, c]
-        for k in range(0, hidden - 3, 4):
-            a, b, c, d = state[k], state[k + 1], state[k + 2], state[k + 3]
-            one, two, three, four = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]
-            for g in range(gates):
-                row[g] += a * one[g] + b * two[g] + c * three[g] + d * four[g]
-        for k in range(hidden - hidden % 4, hidden):
-            for g in range(gates):
-                row[g] += state[k] * weight[k, g]
+        _add_product(state, weight, row)
         _turn_one(own, entered[step, 3], state, states[step])
         state = states[step]
+
+
+@compiled
+def _add_product(state, weight, row):  # type: ignore[no-untyped-def]
+    hidden, gates = weight.shape
+    for k in range(0, hidden - 3, 4):
+        a, b, c, d = state[k], state[k + 1], state[k + 2], state[k + 3]
+        one, two, three, four = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]
+        for g in range(gates):
+            row[g] += a * one[g] + b * two[g] + c * three[g] + d * four[g]
+    for k in range(hidden - hidden % 4, hidden):
+        for g in range(gates):
+            row[g] += state[k] * weight[k, g]
+
+
+@compiled
+def remember(
+    entered: Float32[np.ndarray, 'step gate=4 hidden'],
+    weight: Float32[np.ndarray, 'hidden gates'],
+    state: Float32[np.ndarray, ' hidden'],
+) -> None:
+    """Write the last state of an LSTM that begins at zero.
+
+    Args:
+        entered: What each input says to the gates input, forget, cell, output, biases included.
+        weight: From the state to these gates.
+    """
+    hidden = len(state)
+    own, cell = np.empty((4, hidden), np.float32), np.zeros(hidden, np.float32)
+    row = own.reshape(-1)
+    for c in range(hidden):
+        state[c] = np.float32(0.0)
+    for step in range(len(entered)):
+        for gate in range(4):
+            for c in range(hidden):
+                own[gate, c] = entered[step, gate, c]
+        _add_product(state, weight, row)
+        _remember_one(own, cell, state)
+
+
+@compiled
+def _remember_one(own, cell, state):  # type: ignore[no-untyped-def]
+    take, keep, new, show = own[0], own[1], own[2], own[3]
+    one, two = np.float32(1.0), np.float32(2.0)
+    for c in range(len(cell)):
+        fresh = two * sigmoid(two * new[c]) - one
+        cell[c] = sigmoid(keep[c]) * cell[c] + sigmoid(take[c]) * fresh
+        state[c] = sigmoid(show[c]) * (two * sigmoid(two * cell[c]) - one)

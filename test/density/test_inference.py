@@ -72,6 +72,16 @@ def test_futures_are_played_as_by_the_module(dtype: torch.dtype, close: float) -
     assert float((other - folded).abs().max()) > 1e-1
 
 
+@pytest.mark.parametrize(('dtype', 'close'), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_a_future_is_encoded_as_by_the_module(dtype: torch.dtype, close: float) -> None:
+    module, (past, _) = lively(dtype), entered(dtype)
+    future = people(3, MotionDEQConfig(joints=18, past=TINY.future)).to(dtype)
+    plain, folded = module.latent(past, future), FoldedCacheFlow(module, 0).latent(past, future)
+    torch.testing.assert_close(folded, plain, atol=close, rtol=0)
+    other = FoldedCacheFlow(module, 0).latent(past, future.flip(1))
+    assert float((other - plain).abs().max()) > 1e-2
+
+
 def test_given_ways_replace_the_decoded_root() -> None:
     module, (past, leaving), x = lively(), entered(), latents()
     ways = torch.randn(3, 4, TINY.future, 3)
