@@ -176,8 +176,14 @@ class Pipeline:
         self._buffer(arrival.observation, arrival.restarts)
         return True
 
-    def predict(self) -> Scene | None:
-        """Predict everybody in the latest observation, in one batch per stage; None if not due."""
+    def predict(
+        self, tell: Callable[[ScenePrediction], None] = lambda prediction: None
+    ) -> Scene | None:
+        """Predict everybody in the latest observation, in one batch per stage; None if not due.
+
+        Args:
+            tell: Told the prediction at once, before futures and volumes, which take longer.
+        """
         if self.latest is None or not self._is_due(self.latest.stamp_ns):
             return None
         people = self.latest.people
@@ -187,8 +193,6 @@ class Pipeline:
         windows = [view for view in views if not isinstance(view, Shortfall)]
         with self.times.stage('prediction'):
             predictions = self.predictor.predict(windows)
-        due = self._are_futures_due(windows)
-        futures = self._futures(windows, predictions) if due else None
         answers = {each.person_id: each for each in predictions}
         for each in shortfalls:
             answers[each.person_id] = Prediction(
@@ -202,6 +206,9 @@ class Pipeline:
             horizons_s=self.predictor.horizons_s,
             people=tuple(answers[person.person_id] for person in people),
         )
+        tell(prediction)
+        due = self._are_futures_due(windows)
+        futures = self._futures(windows, predictions) if due else None
         volumes = self._volumes(prediction, futures) if due or not windows else None
         self.times.answered()
         return Scene(prediction, futures, volumes)

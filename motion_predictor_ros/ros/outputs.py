@@ -62,9 +62,12 @@ class Outputs:
         self._motion = _publisher(node, PredictedMotionArray, 'predicted_motion', watch)
         self._markers = _publisher(node, MarkerArray, 'markers', watch)
 
+    def publish_motion(self, prediction: ScenePrediction, age_s: float) -> None:
+        """Publish the predictions."""
+        self._motion.publish(encode_prediction(prediction, age_s))
+
     def publish(self, scene: Scene, age_s: float) -> None:
-        """Publish the predictions, and the futures if there are new ones."""
-        self._motion.publish(encode_prediction(scene.prediction, age_s))
+        """Publish what came after the predictions: futures and volumes, if there are new ones."""
         if scene.futures is not None:
             settings = self.settings
             sent = scene.futures.thinned(settings.published_futures, settings.futures_stride)

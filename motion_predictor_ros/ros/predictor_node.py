@@ -79,7 +79,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         self._outputs: Outputs | None = None
         self._watchdog: Watchdog | None = None
         self._pace: Pace | None = None
-        self._failure = ''
+        self._failure, self._told = '', (0.0, 0.0)
         self._statistics = Statistics()
         self._warnings = ThrottledLog(self.get_logger())
         self._qos = QosWatch(self)
@@ -279,14 +279,14 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
             self._drop(
                 'superseded', 'newer observations waited: too slow for them all', accepted - 1
             )
-        scene = self._pipeline.predict() if accepted else None
+        scene = self._pipeline.predict(self._tell_motion) if accepted else None
         if scene is None:
             return
-        age_s = self._age_s(scene.prediction)
+        age_s, telling_s = self._told
         stages_ms, begin_s = dict(self._pipeline.times.last_ms), time.monotonic()
-        self._outputs.publish(scene, age_s)
+        self._outputs.publish(scene, self._age_s(scene.prediction))
         done_s = time.monotonic()
-        stages_ms['publish'] = 1e3 * (done_s - begin_s)
+        stages_ms['publish'] = 1e3 * (telling_s + done_s - begin_s)
         self._watchdog.feed(scene.prediction, done_s - waiting[-1][1])
         step_ms, latency_ms = 1e3 * (done_s - started_s), 1e3 * (done_s - waiting[-1][1])
         if self.settings.markers:
@@ -294,6 +294,13 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
             stages_ms['markers'] = 1e3 * (time.monotonic() - done_s)
         self._statistics.answered(scene, age_s, step_ms, latency_ms, stages_ms)
         self._pace.answered(scene.prediction.stamp_ns, time.monotonic(), stages_ms)
+
+    def _tell_motion(self, prediction: ScenePrediction) -> None:
+        """Publish what is known first; note how old the observation was, and what it took [s]."""
+        assert self._outputs is not None
+        age_s, begin_s = self._age_s(prediction), time.monotonic()
+        self._outputs.publish_motion(prediction, age_s)
+        self._told = age_s, time.monotonic() - begin_s
 
     def _on_rejection(self, rejection: Rejection) -> None:
         if rejection.reason == 'rate_limited':  # as asked for
