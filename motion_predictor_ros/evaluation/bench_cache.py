@@ -4,10 +4,12 @@
 Untrained models over made-up caches, as in `bench_density.py`: the cost is that of the shape.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -48,12 +50,13 @@ def bench_cache(
         'by_futures_drawn': {str(count): _drawn_ms(middle, count) for count in futures},
         'drawn_from': len(middle.cache),
         'device': machine(device),
+        'on_gpu': device.type == 'cuda',
         'threads': torch.get_num_threads(),
     }
 
 
 def _costs(predictor: CacheFlowPredictor) -> dict[str, dict[str, float]]:
-    """Return densities of all futures, samples, and the nearest of 50 draws by tree and by force.
+    """Return densities of all futures, samples, and the nearest of 50 draws in boxes and by force.
 
     The last one is the yardstick.
     """
@@ -67,29 +70,41 @@ def _costs(predictor: CacheFlowPredictor) -> dict[str, dict[str, float]]:
         'yardstick_nearest_50_ms': lambda: brute.nearest(points),
     }
     device = cache.z.device
-    return {name: spread(rounds_ms(each, _ROUNDS, device)) for name, each in answers.items()}
+    return {name: _spent(each, device) for name, each in answers.items()}
 
 
 def _drawn_ms(predictor: CacheFlowPredictor, count: int) -> dict[str, float]:
     config = replace(predictor.config, futures=count)
     other = CacheFlowPredictor(predictor.trained, predictor.cache, config)
     observed = people_who_wander(predictor.trained.module.config, 1)
-    return spread(rounds_ms(lambda: other.draw(observed), _ROUNDS, predictor.cache.z.device))
+    return _spent(lambda: other.draw(observed), predictor.cache.z.device)
+
+
+def _spent(answer: Callable[[], object], device: torch.device) -> dict[str, float]:
+    """Return the spread of what passed, and the median of this thread's own time [ms]."""
+    own: list[float] = []
+
+    def timed() -> None:
+        begin = time.thread_time()
+        answer()
+        own.append(1e3 * (time.thread_time() - begin))
+
+    passed = spread(rounds_ms(timed, _ROUNDS, device))
+    return {**passed, 'processor': float(np.median(own))}
 
 
 def print_cache(report: dict[str, Any], console: Console) -> None:
-    """Print two tables."""
+    """Print two tables; on a CPU what this thread took itself, whatever else the machine did."""
+    kind = 'p50' if report['on_gpu'] else 'processor'
     title = f'one observation on {report["device"]}, {report["threads"]} threads: median ms'
     table = Table(title=title, title_justify='left')
     heads = ('density of all', '50 samples', 'nearest of 50', 'by brute force', 'ratio')
     for head in ('cached futures', *heads):
         table.add_column(head, justify='right')
     for size, costs in report['by_cached_futures'].items():
-        *spent, tree, brute = (each['p50'] for each in costs.values())
+        *spent, tree, brute = (each[kind] for each in costs.values())
         cells = (f'{each:.2f}' for each in (*spent, tree, brute, brute / tree))
         table.add_row(size, *cells)
     console.print(table)
-    drawn = ', '.join(
-        f'{count}: {e["p50"]:.2f}' for count, e in report['by_futures_drawn'].items()
-    )
+    drawn = ', '.join(f'{count}: {e[kind]:.2f}' for count, e in report['by_futures_drawn'].items())
     console.print(f'futures drawn from {report["drawn_from"]}: ms by how many  {drawn}')

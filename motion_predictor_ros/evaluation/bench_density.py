@@ -5,11 +5,12 @@ Both begin at the observed positions in the room and end at what is asked for; t
 same answer in plain torch, one formula after the other, in the same run:
     density   the mixture at every cached z, a mode and a coordinate at a time, instead of one
               matrix product
-    samples   nearest neighbours by all distances instead of a tree, a GRU fed at every step
+    samples   nearest neighbours by all distances instead of boxes, a GRU fed at every step
               instead of one whose constant input is hoisted, joints turned back one by one
     both      weights as they are trained instead of those folded together
-The cost depends on the shape of a model, hardly on its weights (a tree's queries depend on where
-latents lie), so an untrained model over a made-up cache will do where there is no trained one.
+The cost depends on the shape of a model, hardly on its weights (how many boxes are opened depends
+on where latents lie), so an untrained model over a made-up cache will do where there is no trained
+one.
 """
 
 import time
