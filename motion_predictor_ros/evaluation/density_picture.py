@@ -82,4 +82,4 @@ def project(points: Float64[np.ndarray, 'point latent']) -> tuple[str, Plane]:
         centred = points - points.mean(axis=0)
         _, _, axes = np.linalg.svd(centred, full_matrices=False)
         return 'principal components', centred @ axes[:2].T
-    return 'UMAP', UMAP(random_state=0).fit_transform(points).astype(np.float64)
+    return 'UMAP', UMAP(random_state=0, n_jobs=1).fit_transform(points).astype(np.float64)
