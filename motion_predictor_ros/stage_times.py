@@ -15,23 +15,31 @@ class StageTimes:
     Attributes:
         last_ms: What each stage took for the last answer [ms]; a stage that was not due is not
             there. A new object for each answer, so that it may be kept.
+        last_processor_ms: The same of all processors, whatever else the machine did [ms].
     """
 
     def __init__(self) -> None:
         self.last_ms: dict[str, float] = {}
+        self.last_processor_ms: dict[str, float] = {}
         self._running_ms: dict[str, float] = {}
+        self._running_processor_ms: dict[str, float] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Count what the body of the `with` takes towards the answer in hand."""
         assert name in STAGES, name
-        begin_s = time.perf_counter()
+        begin_s, begin_processor_s = time.perf_counter(), time.process_time()
         try:
             yield
         finally:
-            spent_ms = 1000.0 * (time.perf_counter() - begin_s)
-            self._running_ms[name] = self._running_ms.get(name, 0.0) + spent_ms
+            _add(self._running_ms, name, time.perf_counter() - begin_s)
+            _add(self._running_processor_ms, name, time.process_time() - begin_processor_s)
 
     def answered(self) -> None:
         """The answer in hand is complete; what comes now counts towards the next one."""
         self.last_ms, self._running_ms = self._running_ms, {}
+        self.last_processor_ms, self._running_processor_ms = self._running_processor_ms, {}
+
+
+def _add(spent_ms: dict[str, float], name: str, more_s: float) -> None:
+    spent_ms[name] = spent_ms.get(name, 0.0) + 1000.0 * more_s

@@ -11,7 +11,9 @@ from rich.console import Console
 from motion_predictor_ros.result_options import add_result_options, keep_results
 
 if TYPE_CHECKING:
+    from motion_predictor_ros.evaluation.calibration import CalibrationRecipe
     from motion_predictor_ros.evaluation.volume_cases import Models
+    from motion_predictor_ros.training.recordings import Recordings
     from motion_predictor_ros.volume.calibration import Calibration
 
 Commands = argparse._SubParsersAction  # the type argparse itself returns
@@ -68,11 +70,16 @@ def add_calibrate(commands: 'Commands[argparse.ArgumentParser]') -> None:
     parser.add_argument(
         '--horizon', type=float, action='append', help='joint until then; default 0.5, 1 and 2 s'
     )
+    parser.add_argument('--ridge', type=float, default=0.03, help='how small slopes of g are held')
+    parser.add_argument(
+        '--left-out',
+        action='store_true',
+        help='write nothing; print how well each subject of val is covered by the others',
+    )
     parser.set_defaults(run=_calibrate)
 
 
 def _calibrate(options: argparse.Namespace) -> None:
-    from motion_predictor_ros.errors import ConfigError
     from motion_predictor_ros.evaluation.calibration import (
         HORIZONS_S,
         CalibrationRecipe,
@@ -90,10 +97,7 @@ def _calibrate(options: argparse.Namespace) -> None:
     from motion_predictor_ros.volume.region import Choice
 
     levels = tuple(sorted({*LEVELS, *(options.level or ())}))
-    if not all(0.0 < level < 1.0 for level in levels) or not 0.0 <= options.breadth <= 1.0:
-        raise ConfigError('levels lie between 0 and 1, --breadth from 0 to 1')
-    if options.most < 1:
-        raise ConfigError(f'--most must be at least 1, got {options.most}')
+    _check(levels, options)
     models = _models(options)
     recordings = load_training_data(options.data)
     recipe = CalibrationRecipe(
@@ -101,7 +105,11 @@ def _calibrate(options: argparse.Namespace) -> None:
         levels,
         Choice(options.breadth, options.most),
         options.several,
+        options.ridge,
     )
+    if options.left_out:
+        _left_out(models, recordings, recipe, options.json)
+        return
     found = calibrate(models, recordings, recipe, progress=not options.json)
     _refuse_without(found, options.level or [])
     weights = resolve_file(options.checkpoint, 'weights', '.safetensors')
@@ -113,6 +121,30 @@ def _calibrate(options: argparse.Namespace) -> None:
     else:
         print_calibration(report, Console())
         print(out)
+
+
+def _left_out(
+    models: 'Models', recordings: 'Recordings', recipe: 'CalibrationRecipe', as_json: bool
+) -> None:
+    from motion_predictor_ros.evaluation.left_out import evaluate_left_out, print_left_out
+
+    report = evaluate_left_out(models, recordings, recipe, progress=not as_json)
+    if as_json:
+        print(json.dumps(report))
+    else:
+        print_left_out(report, Console())
+
+
+def _check(levels: tuple[float, ...], options: argparse.Namespace) -> None:
+    """Raise ConfigError if an option is out of range."""
+    from motion_predictor_ros.errors import ConfigError
+
+    if not all(0.0 < level < 1.0 for level in levels) or not 0.0 <= options.breadth <= 1.0:
+        raise ConfigError('levels lie between 0 and 1, --breadth from 0 to 1')
+    if options.most < 1:
+        raise ConfigError(f'--most must be at least 1, got {options.most}')
+    if not options.ridge >= 0.0:
+        raise ConfigError(f'--ridge must not be below 0, got {options.ridge}')
 
 
 def _refuse_without(found: 'Calibration', asked: list[float]) -> None:

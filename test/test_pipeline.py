@@ -334,6 +334,7 @@ def test_each_stage_that_was_due_is_timed(weights: Path, density: DensityConfig)
         assert scene is not None
         assert ('density' in pipeline.times.last_ms) == (scene.futures is not None)
         told.append(pipeline.times.last_ms)
+        assert set(pipeline.times.last_processor_ms) == set(told[-1])
     assert all(set(own) - {'density'} == {'skeleton', 'prediction'} for own in told)
     assert 0 < sum('density' in own for own in told) < 5  # 5 Hz, for a third of a second
     assert all(0.0 < spent < 60_000.0 for own in told for spent in own.values())

@@ -54,7 +54,9 @@ class TimedStream:
         windows: Those of the last messages, as MotionDEQ was given them.
         steps: Of the solver, for each person that counted.
         reached: How many volumes were the reachable set, for want of futures.
-        processor_ms: What each step took of all processors [ms], whatever else the machine did.
+        processor_ms: What each step, and each stage of it, took of all processors [ms], whatever
+            else the machine did.
+        voxels: Of the grids of each message.
     """
 
     def __init__(self, config: PipelineConfig, crowd: Crowd) -> None:
@@ -62,25 +64,28 @@ class TimedStream:
         set_aside()  # as the node does
         self.windows: list[list[Window]] = []
         self.steps: list[int] = []
-        self.processor_ms: list[float] = []
+        self.processor_ms: dict[str, list[float]] = {}
+        self.voxels: list[float] = []
         self.reached = 0
 
     def run(self, people: int, count: int) -> dict[str, dict[str, float]]:
         """Answer `count` messages of so many people; return the spread of each stage [ms]."""
         self.pipeline.reset()
-        for kept in (self.windows, self.steps, self.processor_ms):
+        for kept in (self.windows, self.steps, self.voxels):
             kept.clear()
         self.reached = 0
         spent: dict[str, list[float]] = {name: [] for name in ('step', *STAGES)}
+        self.processor_ms = {name: [] for name in spent}
         for number, message in enumerate(self._crowd.messages(people, _FILLING + count)):
             begin, processor = time.perf_counter(), time.process_time()
             scene = self.pipeline.step(message)
             step_ms = 1e3 * (time.perf_counter() - begin)
+            processor_ms = 1e3 * (time.process_time() - processor)
             assert scene is not None, self.pipeline.drops
             if number >= _FILLING:
-                self.processor_ms.append(1e3 * (time.process_time() - processor))
-                for name, each in {**self.pipeline.times.last_ms, 'step': step_ms}.items():
-                    spent[name].append(each)
+                times = self.pipeline.times
+                _append(spent, {**times.last_ms, 'step': step_ms})
+                _append(self.processor_ms, {**times.last_processor_ms, 'step': processor_ms})
                 self._note(scene)
         return {name: spread(each or [0.0]) for name, each in spent.items()}
 
@@ -89,6 +94,12 @@ class TimedStream:
         self.windows.append([one.window for one in people if one.window is not None])
         self.steps.extend(one.solver.steps for one in people)
         self.reached += sum(one.level == 0.0 for one in volumes)
+        self.voxels.append(float(sum(np.prod(one.grid.shape) for one in volumes)))
+
+
+def _append(kept: dict[str, list[float]], more: dict[str, float]) -> None:
+    for name, each in more.items():
+        kept[name].append(each)
 
 
 def in_full(config: PipelineConfig) -> PipelineConfig:
@@ -129,6 +140,7 @@ def _with_threads(
 ) -> dict[str, Any]:
     stream = TimedStream(_threaded(config, threads), crowd)
     stages = stream.run(1, frames)
+    processor_ms = {name: spread(each or [0.0]) for name, each in stream.processor_ms.items()}
     predictor = stream.pipeline.predictor
     cold = replace(config.prediction, warm_start=False, threads=threads)
     trained = load_motion_deq(cold.weights, predictor.device)
@@ -139,7 +151,9 @@ def _with_threads(
     return {
         'step_ms': stages.pop('step'),
         'stages_ms': stages,
-        'step_processor_ms': float(np.median(stream.processor_ms)),
+        'step_processor_ms': processor_ms.pop('step')['p50'],
+        'stages_processor_ms': processor_ms,
+        'voxels': spread(stream.voxels),
         'motion_deq_warm_ms': stages['prediction']['p50'],
         'motion_deq_cold_ms': spread(spent_ms)['p50'],
         'eqmotion_style_forward_ms': eqmotion_style_ms(

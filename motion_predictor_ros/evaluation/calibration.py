@@ -39,7 +39,10 @@ CHOICE = Choice(0.3, 8)
 HORIZONS_S = (0.5, 1.0, 2.0)
 """Joint coverage is calibrated until each of these."""
 
-_FITTED, _STEPS, _RATE, _RIDGE = 250, 150, 0.05, 3e-2
+_FITTED, _STEPS, _RATE = 250, 150, 0.05
+RIDGE = 3e-2
+"""How small slopes of g are held."""
+
 _TIMELY = sum(name.startswith('log time') for name in FEATURES)
 _SOFTNESS = 20.0
 _UPPER = (0.90, 0.93, 0.95, 0.97)
@@ -53,12 +56,14 @@ class CalibrationRecipe:
     Attributes:
         choice: Which futures are kept.
         several: Whether clips may give several windows.
+        ridge: How small slopes of g are held.
     """
 
     horizons_s: tuple[float, ...] = HORIZONS_S
     levels: tuple[float, ...] = LEVELS
     choice: Choice = CHOICE
     several: bool = False
+    ridge: float = RIDGE
 
 
 def calibrate(
@@ -101,7 +106,7 @@ def calibrate_on(
     longest = float(models.futures.horizons_s[-1])
     if max(recipe.horizons_s) > longest + 1e-6:
         raise ConfigError(f'horizons {recipe.horizons_s}: the futures end at {longest:.2f} s')
-    fitted = cases_of(models, _thinned(train), longest, several=True, progress=progress)
+    fitted = cases_of(models, thinned(train), longest, several=True, progress=progress)
     horizons = tuple(
         _calibrate_until(models, fitted, held_out, horizon_s, recipe, progress)
         for horizon_s in recipe.horizons_s
@@ -114,7 +119,7 @@ def calibrate_on(
     return Calibration('', models.bound, recipe.several, horizons, figures)
 
 
-def _thinned(train: Recordings) -> Recordings:
+def thinned(train: Recordings) -> Recordings:
     """Return about `_FITTED` windows' worth of clips, spread evenly."""
     seconds = sum(clip.length for clip in train.clips) / train.fps
     every = max(1, round(seconds / 4.0 / _FITTED))
@@ -131,7 +136,7 @@ def _calibrate_until(
     progress: bool,
 ) -> HorizonCalibration:
     times = round(horizon_s / models.period_s)
-    spread = fit_spread(fit_for_use(fitted, times))
+    spread = fit_spread(fit_for_use(fitted, times), recipe.ridge)
     cases = cases_of(models, held_out, horizon_s, several=recipe.several, progress=progress)
     cases = fit_for_use(cases, times)
     levels = certified(len(cases), recipe.levels)
@@ -162,7 +167,7 @@ def scores_of(cases: Sequence[Case], spread: Spread, level: float, choice: Choic
     ]
 
 
-def fit_spread(cases: Sequence[Case]) -> Spread:
+def fit_spread(cases: Sequence[Case], ridge: float = RIDGE) -> Spread:
     """Fit g so that the volume at high coverage is small.
 
     The cost is the mean squared thickness of a limb with its inflation, half of it as a logarithm
@@ -185,8 +190,8 @@ def fit_spread(cases: Sequence[Case]) -> Spread:
     for _ in range(_STEPS):
         optimiser.zero_grad()
         cost = _cost(errors, seen @ slopes + offsets)
-        ridge = _RIDGE * (slopes[_TIMELY:].square().sum() + offsets.square().sum())
-        (cost + ridge).backward()
+        held = ridge * slopes[_TIMELY:].square().sum() + RIDGE * offsets.square().sum()
+        (cost + held).backward()
         optimiser.step()
         schedule.step()
     found = (offsets, slopes, means, scales, lows, highs)

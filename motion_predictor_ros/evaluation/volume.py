@@ -104,15 +104,21 @@ def evaluate_volume(
         f'{level:.2f}': report['coverage_by_horizon'][f'{until.horizon_s}'].get(f'{level:.2f}')
         for level in REPORTED_LEVELS
     }
-    report |= reliability(models, used, progress=progress)
-    report['ess_median'] = float(np.median([case.effective for case in cases]))
-    report['fallback_share'] = _fallbacks(cases)
-    report['clips'] = len({case.clip.key for case in cases})
-    report['windows'] = len(cases)
-    report['subjects'] = len({case.clip.subject for case in cases})
+    report |= reliability(models, used, progress=progress) | _counts(cases)
     report['calibration'] = calibration.name
+    report['futures'] = models.futures.config.futures
     report['certified'] = {f'{each.horizon_s}': list(each.levels) for each in calibration.horizons}
     return report
+
+
+def _counts(cases: Sequence[Case]) -> dict[str, Any]:
+    return {
+        'ess_median': float(np.median([case.effective for case in cases])),
+        'fallback_share': _fallbacks(cases),
+        'clips': len({case.clip.key for case in cases}),
+        'windows': len(cases),
+        'subjects': len({case.clip.subject for case in cases}),
+    }
 
 
 def _judge(

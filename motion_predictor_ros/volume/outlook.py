@@ -73,11 +73,7 @@ def outlook(
     """
     scale = shape.scale(observed[-1])
     past = shape.points(observed, scale)
-    joints = futures.shape[2]
-    ways = np.empty((len(futures), 1 + len(times_s), past.shape[1], 3))
-    ways[:, 0] = past[-1]
-    ways[:, 1:, :joints] = futures
-    ways[:, 1:, joints:] = shape.tip_points(futures, scale)
+    ways = _ways(shape, past[-1], futures, scale)
     mean, deviation = _moments(ways, weights)
     shift = np.zeros_like(mean)
     if likeliest is not None:
@@ -98,6 +94,21 @@ def outlook(
         speeds=joint_speeds(past, period_s),
         accelerations=_accelerations(past, period_s),
     )
+
+
+def _ways(
+    shape: BodyShape,
+    now: Float64[np.ndarray, 'point xyz=3'],
+    futures: Float64[np.ndarray, 'future time joint xyz=3'],
+    scale: float,
+) -> Float64[np.ndarray, 'future time+1 point xyz=3']:
+    """Let the points of futures begin at the observation [m]."""
+    count, times, joints, _ = futures.shape
+    ways = np.empty((count, 1 + times, len(now), 3))
+    ways[:, 0] = now
+    ways[:, 1:, :joints] = futures
+    ways[:, 1:, joints:] = shape.tip_points(futures, scale)
+    return ways
 
 
 @compiled

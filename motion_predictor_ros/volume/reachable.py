@@ -44,11 +44,8 @@ def reachable_bodies(
     scale = shape.scale(pose)
     placed, away = _placed(shape, pose, scale)
     points = shape.points(placed, scale)
-    lost = shape.of_points(away)
-    tips = len(shape.layout.joint_names)
-    unsure = lost[tips:] > 0.0
-    lost[tips:] += np.where(unsure, 2.0 * scale * shape.tip_lengths, 0.0)
     speeds = factor * point_speeds(shape, config)
+    lost = _lost(shape, away, scale)
     grown = config.measurement_error_m + np.outer(times_s + age_s, speeds) + lost
     # One by one: `bodies` lets each last until the next, but what is reached later is not yet.
     reached = [
@@ -91,3 +88,17 @@ def _placed(
                 if away[known] + length < away[other]:
                     placed[other], away[other] = placed[known], away[known] + length
     return placed, away
+
+
+def _lost(
+    shape: BodyShape, away: Float64[np.ndarray, ' joint'], scale: float
+) -> Float64[np.ndarray, ' point']:
+    """Return how far off points may be, of joints that may be `away` from where they were put [m].
+
+    Nobody knows which way the tip of such a joint points.
+    """
+    lost = shape.of_points(away)
+    tips = len(shape.layout.joint_names)
+    unsure = lost[tips:] > 0.0
+    lost[tips:] += np.where(unsure, 2.0 * scale * shape.tip_lengths, 0.0)
+    return lost
