@@ -66,8 +66,21 @@ def refuse_too_little(
     Raises:
         DataError: There is not; it says how much is missing, in seconds, windows and people.
     """
+    missing = _missing(recordings, model, needs)
+    if missing:
+        window_s = (model.past + model.future) * model.period_s
+        whole = sum(clip.length for clip in recordings.clips) / recordings.fps
+        lost = ''.join(f', {each:.1f} s more: {why}' for why, each in lost_s.items() if each)
+        raise DataError(
+            f'too little to adapt to, of {whole:.1f} s of people{lost}; {"; ".join(missing)}. '
+            f'60 % trains, 15 % chooses, 25 % judges, and only {window_s:g} s without a break '
+            'make a window: record more, or give more bags'
+        )
+
+
+def _missing(recordings: Recordings, model: MotionDEQConfig, needs: Needs) -> list[str]:
+    """Say of each need that is not met how much is missing."""
     have = amounts(recordings, model)
-    window_s = (model.past + model.future) * model.period_s
     missing = []
     seconds = have['seconds']['train']
     if seconds < needs.train_s:
@@ -88,14 +101,7 @@ def refuse_too_little(
             f'{people} person, needed {needs.people}: {needs.people - people} more, or '
             '--one-person if there is only one'
         )
-    if missing:
-        whole = sum(clip.length for clip in recordings.clips) / recordings.fps
-        lost = ''.join(f', {each:.1f} s more: {why}' for why, each in lost_s.items() if each)
-        raise DataError(
-            f'too little to adapt to, of {whole:.1f} s of people{lost}; {"; ".join(missing)}. '
-            f'60 % trains, 15 % chooses, 25 % judges, and only {window_s:g} s without a break '
-            'make a window: record more, or give more bags'
-        )
+    return missing
 
 
 _ENDS = {'train': 'train on', 'val': 'choose by', 'test': 'judge by'}

@@ -47,6 +47,20 @@ def draw_density(
         points.append(density.latent(observed, truth[None]))
     name, plane = project(torch.cat(points).double().cpu().numpy())
     recorded, likely, true = np.split(plane, [count, count + len(rows)])
+    title = f'{window.person_id}: {count} recorded futures, {name}'
+    figure = _scatter(recorded, log_density, likely, true, title)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, bbox_inches='tight', metadata={'Software': None})
+
+
+def _scatter(
+    recorded: Float64[np.ndarray, 'cached xy=2'],
+    log_density: Float64[np.ndarray, ' cached'],
+    likely: Float64[np.ndarray, 'drawn xy=2'],
+    true: Float64[np.ndarray, 'seen xy=2'],
+    title: str,
+) -> Figure:
+    """Draw recorded futures with the densest on top, those drawn, and what was done, if seen."""
     figure = Figure(figsize=(6.4, 5.2), facecolor='white')
     axes = figure.add_subplot()
     order = np.argsort(log_density)
@@ -62,16 +76,15 @@ def draw_density(
     axes.scatter(
         likely[:, 0], likely[:, 1], s=26, facecolors='none', edgecolors='black', label='drawn'
     )
-    if truth is not None:
+    if len(true):
         axes.scatter(
             true[:, 0], true[:, 1], marker='*', s=190, color='#2a9d8f', label='really done'
         )
     axes.legend(loc='best', frameon=False)
-    axes.set_title(f'{window.person_id}: {count} recorded futures, {name}', fontsize=10)
+    axes.set_title(title, fontsize=10)
     axes.set_xticks([])
     axes.set_yticks([])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, bbox_inches='tight', metadata={'Software': None})
+    return figure
 
 
 def project(points: Float64[np.ndarray, 'point latent']) -> tuple[str, Plane]:
