@@ -28,6 +28,7 @@ from motion_predictor_ros.volume.outlook import Outlook, outlook
 from motion_predictor_ros.volume.reachable import point_speeds, reachable_bodies
 from motion_predictor_ros.volume.region import kept_futures, region, window_frames
 from motion_predictor_ros.volume.safety_volume import SafetyVolume, WindowVolume
+from motion_predictor_ros.volume.sparse import joined
 from motion_predictor_ros.volume.voxels import covered, voxel_probability
 
 WINDOWS_S = ((0.0, 0.25), (0.25, 0.5), (0.5, 1.0), (1.0, 2.0))
@@ -105,7 +106,7 @@ class VolumePredictor:
         points = np.zeros((1, 2, len(self._shape.point_names), 3))
         one = bodies(self._shape, points, np.ones(1), np.zeros(2))
         grid = _grid([one], 1.0)
-        self._covered(one, grid), self._likely(one, grid)
+        joined([(self._covered(one, grid), self._likely(one, grid).within(grid.shape))], grid)
         collision_probability(one, RobotMotion(still, still, np.ones((1, 1, 1))))
 
     def assess(

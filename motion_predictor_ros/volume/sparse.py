@@ -9,8 +9,9 @@ likeliest of them, which is less than that of touching any.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
+from motion_predictor_ros.compiled import compiled
 from motion_predictor_ros.volume.grid import VoxelGrid
 from motion_predictor_ros.volume.safety_volume import SafetyVolume
 
@@ -61,7 +62,10 @@ def sparse(
     dense: list[Dense] = [(each.covered, each.probability) for each in volume.windows]
     while True:
         kept = [_kept(covered, probability, least, shell) for covered, probability in dense]
-        if sum(int(each.sum()) for each in kept) <= max(most, len(dense)) or max(grid.shape) <= 2:
+        if (
+            sum(np.count_nonzero(each) for each in kept) <= max(most, len(dense))
+            or max(grid.shape) <= 2
+        ):
             break
         dense, grid = joined(dense, grid)
     windows = tuple(
@@ -102,19 +106,49 @@ def joined(dense: list[Dense], grid: VoxelGrid) -> tuple[list[Dense], VoxelGrid]
     """Join 2 x 2 x 2 voxels of every window; larger ones lie at multiples of their size too."""
     first = np.round(np.array(grid.origin) / grid.size_m).astype(np.int64)
     before = first % 2
-    after = (before + np.array(grid.shape)) % 2
-    margins = [(int(low), int(high)) for low, high in zip(before, after, strict=True)]
+    nx, ny, nz = (before + np.array(grid.shape) + 1) // 2
+    shape = int(nx), int(ny), int(nz)
     larger: list[Dense] = [
-        (_largest(covered, margins), _largest(probability, margins))
+        (_largest(covered, before, shape), _largest(probability, before, shape))
         for covered, probability in dense
     ]
     x, y, z = (float(each) * grid.size_m for each in first - before)
-    shape = larger[0][0].shape
-    return larger, VoxelGrid((x, y, z), 2.0 * grid.size_m, (shape[0], shape[1], shape[2]))
+    return larger, VoxelGrid((x, y, z), 2.0 * grid.size_m, shape)
 
 
-def _largest(values: np.ndarray, margins: list[tuple[int, int]]) -> np.ndarray:
-    largest = np.pad(values, margins)
-    largest = np.maximum(largest[::2], largest[1::2])
-    largest = np.maximum(largest[:, ::2], largest[:, 1::2])
-    return np.maximum(largest[:, :, ::2], largest[:, :, 1::2])
+def _largest(
+    values: np.ndarray, before: Int64[np.ndarray, ' xyz=3'], shape: tuple[int, ...]
+) -> np.ndarray:
+    """Return the largest of each 2 x 2 x 2, of which the first begin `before` the grid."""
+    largest = np.empty(shape, values.dtype)
+    bits = values.dtype == np.bool_
+    _join(
+        values.view(np.uint8) if bits else values,
+        before,
+        largest.view(np.uint8) if bits else largest,
+    )
+    return largest
+
+
+@compiled
+def _join(
+    values: Shaped[np.ndarray, 'x y z'],
+    before: Int64[np.ndarray, ' xyz=3'],
+    largest: Shaped[np.ndarray, 'X Y Z'],
+) -> None:
+    """Pillars of 2 x 2 first, because along z they are vectors; then pairs along z."""
+    nx, ny, nz = values.shape
+    margins = np.zeros(2 * largest.shape[2], values.dtype)
+    pillar = margins[before[2] : before[2] + nz]
+    for x in range(largest.shape[0]):
+        for y in range(largest.shape[1]):
+            for k in range(nz):
+                pillar[k] = 0
+            for i in range(max(2 * x - before[0], 0), min(2 * x - before[0] + 2, nx)):
+                for j in range(max(2 * y - before[1], 0), min(2 * y - before[1] + 2, ny)):
+                    column = values[i, j]
+                    for k in range(nz):
+                        pillar[k] = pillar[k] if pillar[k] > column[k] else column[k]
+            out, low, high = largest[x, y], margins[::2], margins[1::2]
+            for k in range(len(out)):
+                out[k] = low[k] if low[k] > high[k] else high[k]
