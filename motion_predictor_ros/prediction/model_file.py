@@ -95,6 +95,10 @@ def load_motion_deq(weights: str, device: torch.device) -> TrainedMotionDEQ:
 def _build(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> MotionDEQ:
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise CheckpointError(f'{path} holds weights that are not finite')
+    if any(key.startswith('optimiser.') for key in tensors):
+        raise CheckpointError(
+            f'{path} is the state of a training, not a model: use best.safetensors beside it'
+        )
     try:
         module = MotionDEQ(from_mapping(MotionDEQConfig, header['config'])).float()
         module.load_state_dict(tensors)
