@@ -7,11 +7,14 @@ Stage: density. The answers are those of `CacheFlow` to rounding. What is folded
     states to positions           offsets leave the body frame by the product that makes them
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from motion_predictor_ros.crew import Crew
 from motion_predictor_ros.density.cache_flow import CacheFlow, pose_features
 from motion_predictor_ros.density.folded_encoder import FoldedEncoder
 from motion_predictor_ros.density.folded_flow import fold_pull
@@ -29,13 +32,14 @@ class FoldedCacheFlow:
     """
 
     @torch.no_grad()
-    def __init__(self, module: CacheFlow, root: int) -> None:
+    def __init__(self, module: CacheFlow, root: int, threads: int = 1) -> None:
         """Fold the weights.
 
         Args:
             root: Row of a pose that holds the root.
+            threads: That people are shared out to.
         """
-        self._config = module.config
+        self._config, self._crew = module.config, Crew(threads)
         self._fold_mixture(module)
         self._fold_decoder(module)
         self._offset, self._offset_bias = _from_u(module.vae.offset.weight, module.vae.offset.bias)
@@ -97,13 +101,14 @@ class FoldedCacheFlow:
         on_cpu = x.device.type == 'cpu' and x.dtype == torch.float32
         each = self._played_compiled if on_cpu else self._played
         places = np.empty((people, futures, self._config.future, matrix.shape[2]))
-        for person in range(people):
-            each(entered[person], matrix[person], start[person], origins[person], places[person])
+        everybody = zip(entered, matrix, start, origins, places, strict=True)
+        self._crew.run([partial(each, *person) for person in everybody])
         if ways is not None:
             along = leaving[:, None, 3 * self._root : 3 * self._root + 3]
             places += (ways @ along).double().cpu().numpy()
         return places
 
+    @torch.no_grad()
     def _played(
         self,
         entered: Float[Tensor, 'future entry'],
@@ -117,6 +122,7 @@ class FoldedCacheFlow:
         played = torch.addmm(start, states.flatten(0, 1), matrix).unflatten(0, states.shape[:2])
         np.add(played.transpose(0, 1).double().cpu().numpy(), origin, out=places)
 
+    @torch.no_grad()
     def _played_compiled(
         self,
         entered: Float[Tensor, 'future entry'],

@@ -42,7 +42,7 @@ class CacheFlowPredictor:
     ) -> None:
         self.config, self.trained, self.cache = config, trained, cache
         self._module, self._frame = trained.module, trained.frame
-        self._folded = FoldedCacheFlow(trained.module, trained.frame.root)
+        self._folded = FoldedCacheFlow(trained.module, trained.frame.root, config.people_threads)
         self._parameter = next(trained.module.parameters())
         shape = trained.module.config
         self.horizons_s = shape.period_s * np.arange(1, shape.future + 1)

@@ -8,6 +8,7 @@ Stage: prediction. The answers are those of `FixedPointCell` to rounding. What d
     joined products          what receivers and senders say is one product, so are query and key
 """
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,8 +33,11 @@ class FoldedCondition:
     scale: float
 
 
-class Room:
-    """Where intermediates stand, as arrays; `of` has the same memory as matrices."""
+class Room(threading.local):
+    """Where intermediates stand, as arrays; `of` has the same memory as matrices.
+
+    Each thread has its own: Python makes one anew where a thread asks for the first time.
+    """
 
     def __init__(self) -> None:
         self.of: dict[str, Tensor] = {}

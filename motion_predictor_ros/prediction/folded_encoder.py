@@ -51,7 +51,7 @@ class FoldedEncoder:
             config.joints, config.past, config.channels, config.patterns, config.categories
         )
         shape = config.joints, 3, config.channels
-        self._lifted = np.empty(shape, np.float32), np.empty((len(layers), *shape), np.float32)
+        self._shapes = shape, (len(layers), *shape)
 
     def encode(
         self,
@@ -64,7 +64,7 @@ class FoldedEncoder:
             seen: Which joints were; None: all of them.
         """
         room = self._room
-        geometry, velocity = (np.empty_like(each) for each in self._lifted)
+        geometry, velocity = (np.empty(each, np.float32) for each in self._shapes)
         scale = self._series(room, positions, geometry, velocity)
         pattern = self._patterns(room, seen)
         return FoldedCondition(
@@ -80,8 +80,8 @@ class FoldedEncoder:
         positions: Float32[np.ndarray, 'time joint xyz=3'],
         seen: Bool[Tensor, ' joint'] | None,
     ) -> tuple[Float32[np.ndarray, 'joint xyz=3 channel'], Float[Tensor, 'joint pattern']]:
-        """Return z_0 of somebody standing still in the last pose; overwritten by the next call."""
-        geometry, velocity = self._lifted
+        """Return z_0 of somebody standing still in the last pose."""
+        geometry, velocity = (np.empty(each, np.float32) for each in self._shapes)
         still = np.ascontiguousarray(np.broadcast_to(positions[-1], positions.shape))
         self._series(self._room, still, geometry, velocity)
         return geometry, self._patterns(self._room, seen)

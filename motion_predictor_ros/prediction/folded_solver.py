@@ -8,12 +8,14 @@ answer depends on who else is there.
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
+from motion_predictor_ros.crew import Crew
 from motion_predictor_ros.prediction import solver_kernels as kernels
 from motion_predictor_ros.prediction.cell import State
 from motion_predictor_ros.prediction.cell_kernels import centre
@@ -30,9 +32,14 @@ class FoldedMotionDEQ:
     """A trained model whose weights will not change any more."""
 
     @torch.no_grad()
-    def __init__(self, module: MotionDEQ) -> None:
-        """Fold the weights; the model must be in float32 and on the CPU."""
+    def __init__(self, module: MotionDEQ, threads: int = 1) -> None:
+        """Fold the weights; the model must be in float32 and on the CPU.
+
+        Args:
+            threads: That people are shared out to.
+        """
         config = module.config
+        self._crew = Crew(threads)
         self._encoder = FoldedEncoder(module)
         self._cell = FoldedCell(module.cell, config.joints)
         self._out = (module.inverse_dct @ module.out.weight).mT.contiguous()
@@ -55,12 +62,10 @@ class FoldedMotionDEQ:
             seen: Which joints were; None: all of them.
             starts: Where to start, as a batch of one; None: from the last pose.
         """
-        runs = []
-        for person, (observed, start) in enumerate(zip(positions, starts, strict=True)):
-            past, own = observed.contiguous().numpy(), None if seen is None else seen[person]
-            first = self.flat(start) if start is not None else self._lifted(past, own)
-            condition = self._encoder.encode(past, own)
-            runs.append(Run(self, condition, first, settings).to_its_end())
+        everybody = zip(
+            positions, [None] * len(starts) if seen is None else seen, starts, strict=True
+        )
+        runs = self._crew.run([partial(self._solve, *each, settings) for each in everybody])
         best = np.stack([run.best_state for run in runs])
         offsets = torch.stack([self.offsets(each) for each in best])
         found = FixedPoint(
@@ -70,6 +75,19 @@ class FoldedMotionDEQ:
             torch.tensor([run.converged for run in runs]),
         )
         return positions[:, -1:] + offsets, self._states(best), found
+
+    @torch.no_grad()
+    def _solve(
+        self,
+        observed: Float[Tensor, 'time joint xyz=3'],
+        seen: Bool[Tensor, ' joint'] | None,
+        start: State | None,
+        settings: SolverSettings,
+    ) -> 'Run':
+        """Search one person's fixed point, in whatever thread."""
+        past = observed.contiguous().numpy()
+        first = self.flat(start) if start is not None else self._lifted(past, seen)
+        return Run(self, self._encoder.encode(past, seen), first, settings).to_its_end()
 
     def image(self, flat: Flat, condition: FoldedCondition, out: Flat) -> None:
         """Write f of a state."""
@@ -114,11 +132,11 @@ class FoldedMotionDEQ:
         return geometry.reshape(self._shape), pattern.reshape(self._patterns)
 
 
-def fold(module: MotionDEQ) -> FoldedMotionDEQ | None:
+def fold(module: MotionDEQ, threads: int = 1) -> FoldedMotionDEQ | None:
     """Fold a model if it is one for the CPU, in float32; None if not."""
     weight = module.out.weight
     fits = weight.device.type == 'cpu' and weight.dtype == torch.float32
-    return FoldedMotionDEQ(module) if fits else None
+    return FoldedMotionDEQ(module, threads) if fits else None
 
 
 class Run:

@@ -37,7 +37,7 @@ class StreamingPredictor:
         self._trained = trained
         self._module = trained.module
         self._parameter = next(trained.module.parameters())
-        self._folded = fold(trained.module)
+        self._folded = fold(trained.module, config.people_threads)
         self._memories: dict[str, Memory] = {}
         shape = trained.module.config
         self.horizons_s = shape.period_s * np.arange(1, shape.future + 1)

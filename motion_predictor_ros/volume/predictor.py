@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float64
 
 from motion_predictor_ros.config import VolumeConfig
+from motion_predictor_ros.crew import Crew
 from motion_predictor_ros.density.futures import Futures
 from motion_predictor_ros.prediction.prediction import Prediction
 from motion_predictor_ros.skeleton.frame import Validity
@@ -22,7 +23,6 @@ from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.calibration import Bound, Calibration, load_calibration
 from motion_predictor_ros.volume.capsules import Bodies, bodies
 from motion_predictor_ros.volume.collision import RobotMotion, collision_probability
-from motion_predictor_ros.volume.crew import Crew
 from motion_predictor_ros.volume.grid import Patch, VoxelGrid
 from motion_predictor_ros.volume.outlook import Outlook, outlook
 from motion_predictor_ros.volume.reachable import point_speeds, reachable_bodies

@@ -51,6 +51,20 @@ def played_plainly(module: CacheFlow, x: Tensor, past: Tensor) -> Tensor:
     return module.decode(x.flatten(0, 1), repeated).unflatten(0, x.shape[:2])
 
 
+def test_people_are_shared_out_to_threads_and_futures_stay_to_the_last_bit() -> None:
+    module, (past, leaving), x = (
+        lively(torch.float32),
+        entered(torch.float32),
+        latents(torch.float32),
+    )
+    given = x, past, leaving, ORIGIN
+    alone = FoldedCacheFlow(module, FRAME.root).play(*given)
+    shared = FoldedCacheFlow(module, FRAME.root, threads=2)
+    for _ in range(5):
+        np.testing.assert_array_equal(shared.play(*given), alone)
+    assert not np.array_equal(alone[0], alone[1])  # control: people differ
+
+
 @pytest.mark.parametrize(('dtype', 'close'), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 def test_an_observation_is_read_as_by_the_module(dtype: torch.dtype, close: float) -> None:
     module, (past, _) = lively(dtype), entered(dtype)

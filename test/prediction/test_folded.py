@@ -3,6 +3,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from motion_predictor_ros.prediction.cell import ACTING, Condition, State
 from motion_predictor_ros.prediction.fixed_point import SolverSettings
+from motion_predictor_ros.prediction.folded_cell import Room
 from motion_predictor_ros.prediction.folded_encoder import FoldedEncoder
 from motion_predictor_ros.prediction.folded_solver import FoldedMotionDEQ, fold
 from motion_predictor_ros.prediction.motion_deq import MotionDEQ, MotionDEQConfig
@@ -137,6 +139,25 @@ def test_nobody_depends_on_who_else_is_there() -> None:
         alone, _, _ = folded.predict(observed[row : row + 1], None, [None], SETTINGS)
         assert torch.equal(alone[0], together[row])
     assert not torch.equal(together[0], together[1])
+
+
+@pytest.mark.parametrize('threads', [2, 3])
+def test_people_are_shared_out_to_threads_and_answers_stay_to_the_last_bit(threads: int) -> None:
+    observed = people(5, SHAPE).float()
+    alone, _, how = FoldedMotionDEQ(model()).predict(observed, None, [None] * 5, SETTINGS)
+    shared = FoldedMotionDEQ(model(), threads)
+    for _ in range(5):
+        found, _, same = shared.predict(observed, None, [None] * 5, SETTINGS)
+        assert torch.equal(found, alone) and same.steps.tolist() == how.steps.tolist()
+
+
+def test_each_thread_has_room_of_its_own() -> None:
+    room = Room()
+    here = room.array('a', 2, 2)
+    room.own = here
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: hasattr(room, 'own') or room.of).result() == {}
+    assert room.own is here and list(room.of) == ['a']  # control: in this thread it is
 
 
 def test_somebody_who_leaves_the_finite_keeps_the_best_and_disturbs_nobody() -> None:

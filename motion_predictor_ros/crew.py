@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Work that is shared between the caller and a few threads.
 
-Stage: volume. Whoever is free takes the next piece. Where other work keeps the cores busy a thread
-may not run for a long while: the caller never waits for one that has not begun.
+Any stage may use it. Whoever is free takes the next piece. Where other work keeps the cores busy
+a thread may not run for a long while: the caller never waits for one that has not begun.
 """
 
 from collections import deque
@@ -21,7 +21,7 @@ class Crew:
             threads: The caller's included.
         """
         self._helpers = threads - 1
-        self._pool = ThreadPoolExecutor(max(self._helpers, 1), 'voxels')
+        self._pool = ThreadPoolExecutor(max(self._helpers, 1), 'crew')
 
     def run(self, pieces: Sequence[Callable[[], Any]]) -> list[Any]:
         """Return what each piece of work returns, in order; the longest should come first.

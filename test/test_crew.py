@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from motion_predictor_ros.volume.crew import Crew
+from motion_predictor_ros.crew import Crew
 
 
 @pytest.mark.parametrize('threads', [1, 2, 5])
