@@ -96,7 +96,12 @@ class PredictionConfig:
     threads: int = param(
         1, 'CPU threads of the model; 0 leaves the library default [-]', low=0, high=64
     )
-    people_threads: int = param(2, 'CPU threads that people are shared out to [-]', low=1, high=64)
+    people_threads: int = param(
+        1,
+        'CPU threads that people are shared out to; more: the same to rounding only [-]',
+        low=1,
+        high=64,
+    )
     max_steps: int = param(
         30, 'most solver iterations per prediction [-]', low=1, high=200, dynamic=True
     )

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build the message packages that no wheel holds, from the definitions of `foreign_messages`.
 
-One CMake run for all of them, with the C generators alone: what rclpy and Fast DDS need. Fast DDS
-wants introspection beside its own type support, or nothing of the type can be created. Both are
-looked up by name while a program runs, so its environment must have their folder in
-LD_LIBRARY_PATH, beside what is there already, before it starts.
+One CMake run for all of them but the one that another needs, with the C generators alone: what
+rclpy and Fast DDS need. Fast DDS wants introspection beside its own type support, or nothing of
+the type can be created. Both are looked up by name while a program runs, so its environment must
+have their folder in LD_LIBRARY_PATH, beside what is there already, before it starts.
 """
 
 import hashlib
@@ -19,6 +19,9 @@ from foreign_messages import DEFINITIONS
 
 _TESTS = Path(__file__).parents[1]
 PACKAGES = sorted({name.partition('/')[0] for name in DEFINITIONS})
+_FIRST = 'object_recognition_msgs'
+"""What another of the packages needs to find when it is built."""
+
 _ALL = """
 cmake_minimum_required(VERSION 3.20)
 project(foreign)
@@ -28,11 +31,11 @@ endforeach()
 """
 _ONE = """
 project({package})
-foreach(wanted ament_cmake rosidl_default_generators std_msgs geometry_msgs shape_msgs)
+foreach(wanted ament_cmake rosidl_default_generators {needs})
   find_package(${{wanted}} REQUIRED)
 endforeach()
 list(FILTER AMENT_EXTENSIONS_rosidl_generate_idl_interfaces EXCLUDE REGEX "_cpp:")
-rosidl_generate_interfaces({package} {files} DEPENDENCIES std_msgs geometry_msgs shape_msgs)
+rosidl_generate_interfaces({package} {files} DEPENDENCIES {needs})
 ament_package()
 """
 _MANIFEST = """<?xml version="1.0"?>
@@ -65,17 +68,24 @@ def build(cache: Path) -> dict[str, str]:
 
 
 def _build(folder: Path, prefix: Path) -> None:
-    folder.mkdir()
-    (folder / 'CMakeLists.txt').write_text(_ALL.format(packages=' '.join(PACKAGES)))
-    for package in PACKAGES:
-        _write_package(folder / package, package)
+    rest = [package for package in PACKAGES if package != _FIRST]
+    for packages in ([_FIRST], rest):
+        folder.mkdir()
+        (folder / 'CMakeLists.txt').write_text(_ALL.format(packages=' '.join(packages)))
+        for package in packages:
+            _write_package(folder / package, package)
+        _install(folder, prefix)
+        shutil.rmtree(folder)
+
+
+def _install(folder: Path, prefix: Path) -> None:
     venv = sys.prefix
-    environment = {**os.environ, 'AMENT_PREFIX_PATH': venv, 'CMAKE_PREFIX_PATH': venv}
+    found = f'{venv}{os.pathsep}{prefix}'
+    environment = {**os.environ, 'AMENT_PREFIX_PATH': found, 'CMAKE_PREFIX_PATH': found}
     environment |= {'VIRTUAL_ENV': venv, 'PATH': f'{venv}/bin:{os.environ["PATH"]}'}
     options = [f'-DCMAKE_INSTALL_PREFIX={prefix}', f'-DPython3_EXECUTABLE={sys.executable}']
     _run(['cmake', '-S', '.', '-B', 'out', '-DBUILD_TESTING=OFF', *options], folder, environment)
     _run(['cmake', '--build', 'out', '--target', 'install', '-j2'], folder, environment)
-    shutil.rmtree(folder)
 
 
 def _write_package(folder: Path, package: str) -> None:
@@ -86,7 +96,11 @@ def _write_package(folder: Path, package: str) -> None:
             files.append(f'msg/{name.rpartition("/")[2]}.msg')
             lines = map(str.strip, text.strip().splitlines())
             (folder / files[-1]).write_text('\n'.join(lines) + '\n')
-    (folder / 'CMakeLists.txt').write_text(_ONE.format(package=package, files=' '.join(files)))
+    needs = 'std_msgs geometry_msgs shape_msgs' + (
+        f' {_FIRST}' if package == 'moveit_msgs' else ''
+    )
+    one = _ONE.format(package=package, files=' '.join(files), needs=needs)
+    (folder / 'CMakeLists.txt').write_text(one)
     (folder / 'package.xml').write_text(_MANIFEST.format(package=package))
 
 
