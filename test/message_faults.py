@@ -158,6 +158,8 @@ def _volume(volume: Any) -> list[str]:
     except DataError as error:
         return [str(error)]
     found = []
+    if max(volume.covered, default=0) > 1:
+        found.append('covered is neither 0 nor 1')
     for window in few.windows:
         if not window.start_s < window.end_s:
             found.append('a window of no length')

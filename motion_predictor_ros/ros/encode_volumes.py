@@ -55,7 +55,7 @@ def _person(volume: SafetyVolume, most: int, least: float) -> ProbabilityVolume:
         window_voxels=array('I', [len(each.voxels) for each in windows]),
         voxels=_filled('I', [each.voxels.astype(np.uint32) for each in windows]),
         probabilities=_filled('f', [np.minimum(each.probability, 1.0) for each in windows]),
-        covered=np.concatenate([each.covered for each in windows]).tolist(),
+        covered=_filled('B', [each.covered for each in windows]),
     )
 
 

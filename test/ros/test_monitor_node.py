@@ -85,7 +85,7 @@ def kept_free(now_ns: int, covered: bool) -> ProbabilityVolumeArray:
         window_voxels=[1],
         voxels=[0],
         probabilities=[1.0],
-        covered=[covered],
+        covered=[int(covered)],
     )
     stamp = Time(sec=now_ns // 10**9, nanosec=now_ns % 10**9)
     return ProbabilityVolumeArray(header=Header(stamp=stamp, frame_id='world'), persons=[volume])

@@ -103,6 +103,8 @@ def test_faults_are_seen(both: list[SafetyVolume]) -> None:
     assert 'future' in str(faults(told, STAMP_NS - 1))
     told.persons[0].probabilities[0] = 1.5
     assert 'above 1' in str(faults(told, NOW_NS))
+    told.persons[0].covered[0] = 2
+    assert 'neither 0 nor 1' in str(faults(told, NOW_NS))
     told.persons[1].voxels[-1] = 2**31
     assert 'outside the grid' in str(faults(told, NOW_NS))
     told.persons[0].level = float('nan')
