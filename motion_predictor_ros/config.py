@@ -96,12 +96,7 @@ class PredictionConfig:
     threads: int = param(
         1, 'CPU threads of the model; 0 leaves the library default [-]', low=0, high=64
     )
-    people_threads: int = param(
-        1,
-        'CPU threads that people are shared out to; more: the same to rounding only [-]',
-        low=1,
-        high=64,
-    )
+    people_threads: int = param(2, 'CPU threads that people are shared out to [-]', low=1, high=64)
     max_steps: int = param(
         30, 'most solver iterations per prediction [-]', low=1, high=200, dynamic=True
     )
@@ -159,6 +154,9 @@ class DensityConfig:
         10_000, 'cached futures that are weighed per person [-]', low=1, high=10**7, dynamic=True
     )
     people_threads: int = param(2, 'CPU threads that people are shared out to [-]', low=1, high=64)
+    concurrent: bool = param(
+        True, 'draw futures while the prediction is solved, in another CPU thread [-]'
+    )
     seed: int = param(1, 'seed of the draws [-]', low=0, high=2**31 - 1)
 
 

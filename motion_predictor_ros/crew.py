@@ -6,9 +6,21 @@ a thread may not run for a long while: the caller never waits for one that has n
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any
+
+import torch
+
+
+def settle_in() -> None:
+    """Let torch's number of threads hold in the thread that calls.
+
+    In a new one OpenMP and MKL take a thread for each core until torch is asked: small products
+    become slower, and may round otherwise than where one thread does them.
+    """
+    torch.get_num_threads()
 
 
 class Crew:
@@ -21,7 +33,7 @@ class Crew:
             threads: The caller's included.
         """
         self._helpers = threads - 1
-        self._pool = ThreadPoolExecutor(max(self._helpers, 1), 'crew')
+        self._pool = ThreadPoolExecutor(max(self._helpers, 1), 'crew', settle_in)
 
     def run(self, pieces: Sequence[Callable[[], Any]]) -> list[Any]:
         """Return what each piece of work returns, in order; the longest should come first.
@@ -46,3 +58,20 @@ class Crew:
             if not each.cancel():
                 each.result()
         return [done[index] for index in range(len(pieces))]
+
+    @contextmanager
+    def beside(self, piece: Callable[[], Any]) -> Iterator[Callable[[], Any]]:
+        """Begin a piece in another thread; yield what returns its result.
+
+        Whoever asks for the result waits for it, or does the piece where no thread has begun it.
+        """
+        other = self._pool.submit(piece) if self._helpers else None
+
+        def result() -> Any:
+            return piece() if other is None or other.cancel() else other.result()
+
+        try:
+            yield result
+        finally:
+            if other is not None and not other.cancel():
+                wait([other])

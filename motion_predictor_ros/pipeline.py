@@ -6,22 +6,25 @@
             -> VolumePredictor -> Scene
                volume/
 
-The live node and the bag replay call this same `Pipeline.step`, and nothing here reads a clock but
-the stamps of the messages: what is measured offline is what runs on the robot.
+Futures are drawn while the prediction is solved. The live node and the bag replay call this same
+`Pipeline.step`, and nothing here reads a clock but the stamps of the messages: what is measured
+offline is what runs on the robot.
 """
 
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from motion_predictor_ros.allocation import keep_freed_memory
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.crew import Crew, settle_in
 from motion_predictor_ros.degradation import FULL
 from motion_predictor_ros.density.futures import Futures
-from motion_predictor_ros.density.predictor import CacheFlowPredictor, check_same_windows
+from motion_predictor_ros.density.predictor import CacheFlowPredictor, Sample, check_same_windows
 from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
 from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
 from motion_predictor_ros.prediction.streaming import StreamingPredictor
@@ -113,6 +116,7 @@ class Pipeline:
         self._intake = Intake(config, self._layout, lookup)
         self._plausible = Plausibility(self._layout, config.skeleton.up)
         self._buffers: dict[str, PersonBuffer] = {}
+        self._crew = Crew(2 if config.density.concurrent and predictor.device.type == 'cpu' else 1)
 
     @classmethod
     def load(
@@ -140,7 +144,8 @@ class Pipeline:
         return self._intake.latest
 
     def warm_up(self) -> None:
-        """Run every model once; torch sets itself up in each thread anew."""
+        """Run every model once, in the thread that will run them; torch sets itself up in each."""
+        settle_in()
         self.predictor.warm_up()
         if self.density is not None:
             self.density.warm_up()
@@ -186,32 +191,38 @@ class Pipeline:
         """
         if self.latest is None or not self._is_due(self.latest.stamp_ns):
             return None
-        people = self.latest.people
         with self.times.stage('skeleton'):
-            views = [self._judge(self._buffers[each.person_id].window()) for each in people]
-        shortfalls = [view for view in views if isinstance(view, Shortfall)]
+            views = [self._view(each.person_id) for each in self.latest.people]
         windows = [view for view in views if not isinstance(view, Shortfall)]
-        with self.times.stage('prediction'):
-            predictions = self.predictor.predict(windows)
-        answers = {each.person_id: each for each in predictions}
-        for each in shortfalls:
-            answers[each.person_id] = Prediction(
-                each.person_id, each.stamp_ns, each.validity, each.reason
-            )
-        prediction = ScenePrediction(
+        due = self._are_futures_due(windows)
+        with self._crew.beside(partial(self._sample, windows, due)) as sampled:
+            with self.times.stage('prediction'):
+                predictions = self.predictor.predict(windows)
+            prediction = self._scene_of(predictions, views)
+            tell(prediction)
+            futures = self._futures(sampled, predictions) if due else None
+        volumes = self._volumes(prediction, futures) if due or not windows else None
+        self.times.answered()
+        return Scene(prediction, futures, volumes)
+
+    def _scene_of(
+        self, predictions: Sequence[Prediction], views: Sequence[Window | Shortfall]
+    ) -> ScenePrediction:
+        """Return what is said of everybody in the latest observation, in its order."""
+        assert self.latest is not None
+        short = [view for view in views if isinstance(view, Shortfall)]
+        unpredicted = [
+            Prediction(each.person_id, each.stamp_ns, each.validity, each.reason) for each in short
+        ]
+        answers = {each.person_id: each for each in (*predictions, *unpredicted)}
+        return ScenePrediction(
             stamp_ns=self.latest.stamp_ns,
             frame_id=self.latest.frame_id,
             model=self.predictor.model,
             joint_names=self.predictor.joint_names,
             horizons_s=self.predictor.horizons_s,
-            people=tuple(answers[person.person_id] for person in people),
+            people=tuple(answers[person.person_id] for person in self.latest.people),
         )
-        tell(prediction)
-        due = self._are_futures_due(windows)
-        futures = self._futures(windows, predictions) if due else None
-        volumes = self._volumes(prediction, futures) if due or not windows else None
-        self.times.answered()
-        return Scene(prediction, futures, volumes)
 
     def _is_due(self, stamp_ns: int) -> bool:
         """Let through the first observation in each period of the stamps' time, and count others.
@@ -235,14 +246,21 @@ class Pipeline:
         before, self._futures_slot = self._futures_slot, slot
         return slot != before
 
+    def _sample(self, windows: Sequence[Window], due: bool) -> Sample | None:
+        """Draw everybody's futures, fewer or none of them as the level says."""
+        if self.density is None or not due or not self.level.futures:
+            return None
+        return self.density.sample(windows, self.level.futures)
+
     def _futures(
-        self, windows: Sequence[Window], predictions: Sequence[Prediction]
+        self, sampled: Callable[[], Sample | None], predictions: Sequence[Prediction]
     ) -> Futures | None:
-        """Weigh everybody's futures, fewer or none of them as the level says."""
+        """Wait for the futures, and weigh the predictions among them."""
         if self.density is None or not self.level.futures:
             return None
         with self.times.stage('density'):
-            return self.density.predict(windows, predictions, self.level.futures)
+            sample = sampled()
+            return None if sample is None else sample.with_densities_of(predictions)
 
     def _volumes(
         self, scene: ScenePrediction, futures: Futures | None
@@ -294,8 +312,9 @@ class Pipeline:
         self.predictor.reset()
         self._slot, self._futures_slot = None, None
 
-    def _judge(self, view: Window | Shortfall) -> Window | Shortfall:
-        """Refuse the window of somebody who cannot be a person as they are."""
+    def _view(self, person_id: str) -> Window | Shortfall:
+        """Return somebody's window; refuse that of who cannot be a person as they are."""
+        view = self._buffers[person_id].window()
         fault = None if isinstance(view, Shortfall) else self._plausible.fault(view)
         if fault is None:
             return view

@@ -14,7 +14,8 @@ class StageTimes:
 
     Attributes:
         last_ms: What each stage took for the last answer [ms]; a stage that was not due is not
-            there. A new object for each answer, so that it may be kept.
+            there. Futures are drawn while the prediction is solved: what that takes beyond it
+            counts as density. A new object for each answer, so that it may be kept.
         last_processor_ms: The same of all processors, whatever else the machine did [ms].
     """
 

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Work is shared, results keep their order, and nobody is waited for in vain."""
 
+import os
+import subprocess
+import sys
 import threading
 from functools import partial
 
@@ -50,3 +53,67 @@ def test_what_goes_wrong_in_any_thread_is_raised() -> None:
 
     with pytest.raises(OSError, match='no'):
         Crew(2).run([fail, fail])
+
+
+def test_a_piece_is_done_beside_the_callers_work() -> None:
+    met = threading.Barrier(2, timeout=20.0)
+    with Crew(2).beside(met.wait) as result:
+        mine = met.wait()
+        assert {mine, result()} == {0, 1} and result() == result()
+
+
+def test_with_one_thread_the_piece_is_done_when_it_is_asked_for() -> None:
+    done = []
+    with Crew(1).beside(lambda: done.append(threading.get_ident())) as result:
+        assert not done
+        result()
+    assert done == [threading.get_ident()]
+
+
+def test_a_piece_that_no_thread_began_is_done_by_who_asks() -> None:
+    crew, over = Crew(2), threading.Event()
+    crew._pool.submit(over.wait, 20.0)
+    with crew.beside(threading.get_ident) as result:
+        assert result() == threading.get_ident()
+    over.set()
+    with crew.beside(threading.get_ident) as result:
+        crew._pool.submit(int).result()  # it was begun before this
+        assert result() != threading.get_ident()  # control
+
+
+def test_nobody_leaves_while_the_piece_is_being_done() -> None:
+    begun, over = threading.Event(), threading.Event()
+
+    def piece() -> None:
+        begun.set()
+        over.wait(20.0)
+        done.append(True)
+
+    done: list[bool] = []
+    with pytest.raises(OSError, match='lost'), Crew(2).beside(piece):
+        assert begun.wait(20.0) and not done
+        over.set()
+        raise OSError('lost')
+    assert done == [True]
+
+
+_COUNT = """
+import ctypes, threading, torch
+from motion_predictor_ros.crew import Crew
+torch.set_num_threads(1)
+with open('/proc/self/maps') as maps:
+    path = next(line.split()[-1] for line in maps if 'gomp' in line)
+count = ctypes.CDLL(path).omp_get_max_threads
+fresh = []
+thread = threading.Thread(target=lambda: fresh.append(count()))
+thread.start(), thread.join()
+print(fresh[0], Crew(2)._pool.submit(count).result())
+"""
+
+
+def test_torchs_number_of_threads_holds_in_a_crew() -> None:
+    environment = {**os.environ, 'OMP_NUM_THREADS': '3'}
+    done = subprocess.run(
+        [sys.executable, '-c', _COUNT], env=environment, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ['3', '1']  # control: a thread of one's own would take three

@@ -4,7 +4,6 @@
 import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +18,6 @@ from motion_predictor_ros.config import (
     PredictionConfig,
     SkeletonConfig,
 )
-from motion_predictor_ros.density.predictor import CacheFlowPredictor
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.skeleton.frame import Rejection, Validity
@@ -240,28 +238,6 @@ def test_a_flip_and_a_jump_drop_history_and_warm_start_and_are_said(weights: Pat
     assert [each.reason for each in said] == ['flip', 'jump']
     assert pipeline.restarts == {'flip': 1, 'jump': 1}
     assert "'ann'" in said[0].message and 'warm start dropped' in said[1].message
-
-
-def test_a_prediction_is_told_before_futures_are_drawn(
-    weights: Path, density: DensityConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    order: list[Any] = []
-    draw = CacheFlowPredictor.predict
-
-    def drawn(*args: Any) -> Any:
-        order.append('futures')
-        return draw(*args)
-
-    monkeypatch.setattr(CacheFlowPredictor, 'predict', drawn)
-    pipeline, scene = load(weights, density), None
-    for each in stream(0.0, 1.2, 'ann'):
-        order.clear()
-        assert pipeline.observe(each)
-        scene = pipeline.predict(order.append)
-        assert scene is not None and order[0] is scene.prediction
-        if scene.futures is not None:
-            break
-    assert scene is not None and order[1:] == ['futures']
 
 
 def test_without_a_density_model_there_are_no_futures(pipeline: Pipeline) -> None:

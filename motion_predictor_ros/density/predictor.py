@@ -5,8 +5,9 @@ Stage: density. Reads `Window`s, returns `Futures`; next stage: volume.
     window -> body frame -> q(z | c) -> draws -> decoder -> body frame -> room
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -122,6 +123,11 @@ class CacheFlowPredictor:
             predictions: Of the same people in the same order, if their density is wanted.
             share: How many of the futures that are configured, at least one.
         """
+        sample = self.sample(windows, share)
+        return None if sample is None else sample.with_densities_of(predictions)
+
+    def sample(self, windows: Sequence[Window], share: float = 1.0) -> 'Sample | None':
+        """Do the part of `predict` that needs no predictions, in whatever thread."""
         if not windows:
             return None
         self._generator.manual_seed(self.config.seed + windows[0].stamp_ns)
@@ -130,7 +136,7 @@ class CacheFlowPredictor:
         count = max(1, round(share * self.config.futures))
         positions, draws, size = self._draw(seen, count)
         typical = float(self.cache.figures['typical_distance'])
-        return Futures(
+        futures = Futures(
             person_ids=tuple(window.person_id for window in windows),
             stamp_ns=np.array([window.stamp_ns for window in windows], dtype=np.int64),
             horizons_s=self.horizons_s,
@@ -143,16 +149,16 @@ class CacheFlowPredictor:
             novelty=draws.distance.double().cpu().numpy() / typical,
             model=self.trained.name,
             out_of_sight=tuple(self._out_of_sight(window) for window in windows),
-            predicted_log_density=self._densities_of(predictions, seen, positions),
         )
+        return Sample(futures, partial(self._densities_of, seen))
 
     def _out_of_sight(self, window: Window) -> str:
         return ', '.join(self.joint_names[joint] for joint in np.flatnonzero(~window.seen))
 
     def _densities_of(
         self,
-        predictions: Sequence[Prediction],
         seen: '_Seen',
+        predictions: Sequence[Prediction],
         futures: Float[np.ndarray, 'batch future horizon joint xyz=3'],
     ) -> Float[np.ndarray, ' batch'] | None:
         """Return log p(x | c) of predictions; NaN of those without positions."""
@@ -283,6 +289,19 @@ class CacheFlowPredictor:
         root, period_s = past[:, :, self._frame.root], self._module.config.period_s
         velocity = (root[:, -1] - root[:, -2]) / period_s
         return roots.displacement(draws.cached, velocity, period_s)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Futures that nobody's prediction was compared with yet."""
+
+    futures: Futures
+    densities: Callable[..., Float[np.ndarray, ' batch'] | None]
+
+    def with_densities_of(self, predictions: Sequence[Prediction]) -> Futures:
+        """Return the futures with the density of predictions of the same people, in order."""
+        densities = self.densities(predictions, self.futures.positions)
+        return replace(self.futures, predicted_log_density=densities)
 
 
 @dataclass(frozen=True)

@@ -142,15 +142,14 @@ def test_nobody_depends_on_who_else_is_there() -> None:
 
 
 @pytest.mark.parametrize('threads', [2, 3])
-def test_people_are_shared_out_to_threads_and_answers_stay_to_rounding(threads: int) -> None:
+def test_people_are_shared_out_to_threads_and_answers_stay_to_the_last_bit(threads: int) -> None:
     few = dataclasses.replace(SETTINGS, max_steps=2)  # where they start from still matters
     observed = people(5, SHAPE).float()
     alone, _, how = FoldedMotionDEQ(model()).predict(observed, None, [None] * 5, few)
     shared = FoldedMotionDEQ(model(), threads)
     for _ in range(20):
         found, _, same = shared.predict(observed, None, [None] * 5, few)
-        torch.testing.assert_close(found, alone, rtol=1e-6, atol=1e-6)
-        assert same.steps.tolist() == how.steps.tolist()
+        assert torch.equal(found, alone) and same.steps.tolist() == how.steps.tolist()
     assert (
         float((alone[1:] - alone[:1]).abs().min(dim=0).values.max()) > 1e-3
     )  # control: they differ
