@@ -21,7 +21,7 @@ from motion_predictor_ros.density.futures import Futures
 from motion_predictor_ros.evaluation.kept_volumes import KeptVolume, KeptWindow
 from motion_predictor_ros.evaluation.replay import Replay
 from motion_predictor_ros.skeleton.frame import Validity
-from motion_predictor_ros.volume.grid import VoxelGrid
+from motion_predictor_ros.volume.grid import Patch, VoxelGrid
 from motion_predictor_ros.volume.sparse import joined
 
 LEVELS_P = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -136,8 +136,8 @@ def _footprint(grid: VoxelGrid, window: KeptWindow, axis: int) -> Grid | None:
 def _grid(levels: UInt8[np.ndarray, 'x y z'], grid: VoxelGrid, size_m: float) -> Grid | None:
     """Join voxels until they are as large as asked, cut to what is there, and write in runs."""
     while grid.size_m < size_m - 1e-9:
-        nothing = np.zeros(levels.shape, dtype=bool)
-        [(_, levels)], grid = joined([(nothing, levels)], grid)
+        (whole,), grid = joined([Patch((0, 0, 0), levels)], grid)
+        levels = whole.values
     spans = []
     for axis in range(3):
         there = np.flatnonzero(levels.any(axis=tuple({0, 1, 2} - {axis})))

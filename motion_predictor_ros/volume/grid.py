@@ -7,7 +7,7 @@ Stage: volume.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float64, Shaped
 
 from motion_predictor_ros.errors import DataError
 
@@ -82,7 +82,7 @@ class Patch:
     """
 
     first: tuple[int, int, int]
-    values: Float32[np.ndarray, '_ _ _']
+    values: Shaped[np.ndarray, '_ _ _']
 
     @property
     def box(self) -> tuple[slice, slice, slice]:
@@ -90,7 +90,7 @@ class Patch:
         x, y, z = zip(self.first, self.values.shape, strict=True)
         return slice(x[0], sum(x)), slice(y[0], sum(y)), slice(z[0], sum(z))
 
-    def within(self, shape: tuple[int, ...]) -> Float32[np.ndarray, 'x y z']:
+    def within(self, shape: tuple[int, ...]) -> Shaped[np.ndarray, 'x y z']:
         """Return the values of all voxels of a grid of this shape."""
         everywhere = np.zeros(shape, dtype=self.values.dtype)
         everywhere[self.box] = self.values

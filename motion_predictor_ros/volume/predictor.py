@@ -106,7 +106,7 @@ class VolumePredictor:
         points = np.zeros((1, 2, len(self._shape.point_names), 3))
         one = bodies(self._shape, points, np.ones(1), np.zeros(2))
         grid = _grid([one], 1.0)
-        joined([(self._covered(one, grid), self._likely(one, grid).within(grid.shape))], grid)
+        joined([Patch((0, 0, 0), self._covered(one, grid)), self._likely(one, grid)], grid)
         collision_probability(one, RobotMotion(still, still, np.ones((1, 1, 1))))
 
     def assess(

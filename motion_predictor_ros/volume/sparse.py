@@ -12,10 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
 from motion_predictor_ros.compiled import compiled
-from motion_predictor_ros.volume.grid import VoxelGrid
+from motion_predictor_ros.volume.grid import Patch, VoxelGrid
 from motion_predictor_ros.volume.safety_volume import SafetyVolume
-
-Dense = tuple[Bool[np.ndarray, '_ _ _'], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -58,36 +56,38 @@ def sparse(
         most: Voxels of all windows together; voxels are joined, eight to one, until so few remain.
         shell: Return only those that are covered and touch one that is not.
     """
-    grid = volume.grid
-    dense: list[Dense] = [(each.covered, each.probability) for each in volume.windows]
+    grid, count = volume.grid, len(volume.windows)
+    covered = [Patch((0, 0, 0), each.covered) for each in volume.windows]
+    likely = [each.likely or Patch((0, 0, 0), each.covered) for each in volume.windows]
     while True:
-        kept = [_kept(covered, probability, least, shell) for covered, probability in dense]
-        if (
-            sum(np.count_nonzero(each) for each in kept) <= max(most, len(dense))
-            or max(grid.shape) <= 2
-        ):
+        both = list(zip(covered, likely, strict=True))
+        kept = [_kept(inside.values, values, least, shell) for inside, values in both]
+        found = sum(np.count_nonzero(each) for each in kept)
+        if found <= max(most, count) or max(grid.shape) <= 2:
             break
-        dense, grid = joined(dense, grid)
+        larger, grid = joined([*covered, *likely], grid)
+        covered, likely = larger[:count], larger[count:]
     windows = tuple(
         SparseWindow(
             window.start_s,
             window.end_s,
             np.flatnonzero(mask),
-            probability[mask],
-            covered[mask],
+            values.within(grid.shape)[mask].astype(np.float32),
+            inside.values[mask],
         )
-        for window, mask, (covered, probability) in zip(volume.windows, kept, dense, strict=True)
+        for window, mask, (inside, values) in zip(volume.windows, kept, both, strict=True)
     )
     return SparseVolume(grid, windows)
 
 
 def _kept(
-    covered: Bool[np.ndarray, 'x y z'],
-    probability: Float32[np.ndarray, 'x y z'],
-    least: float,
-    shell: bool,
+    covered: Bool[np.ndarray, 'x y z'], likely: Patch, least: float, shell: bool
 ) -> Bool[np.ndarray, 'x y z']:
-    return covered & ~_inner(covered) if shell else covered | (probability >= least)
+    if shell:
+        return covered & ~_inner(covered)
+    kept = covered.copy()
+    kept[likely.box] |= likely.values >= least
+    return kept
 
 
 def _inner(covered: Bool[np.ndarray, 'x y z']) -> Bool[np.ndarray, 'x y z']:
@@ -102,32 +102,28 @@ def _inner(covered: Bool[np.ndarray, 'x y z']) -> Bool[np.ndarray, 'x y z']:
     return inner
 
 
-def joined(dense: list[Dense], grid: VoxelGrid) -> tuple[list[Dense], VoxelGrid]:
-    """Join 2 x 2 x 2 voxels of every window; larger ones lie at multiples of their size too."""
+def joined(patches: list[Patch], grid: VoxelGrid) -> tuple[list[Patch], VoxelGrid]:
+    """Join 2 x 2 x 2 voxels to the largest; they too lie at multiples of their size."""
     first = np.round(np.array(grid.origin) / grid.size_m).astype(np.int64)
     before = first % 2
     nx, ny, nz = (before + np.array(grid.shape) + 1) // 2
-    shape = int(nx), int(ny), int(nz)
-    larger: list[Dense] = [
-        (_largest(covered, before, shape), _largest(probability, before, shape))
-        for covered, probability in dense
-    ]
     x, y, z = (float(each) * grid.size_m for each in first - before)
-    return larger, VoxelGrid((x, y, z), 2.0 * grid.size_m, shape)
+    larger = VoxelGrid((x, y, z), 2.0 * grid.size_m, (int(nx), int(ny), int(nz)))
+    return [_joined(each, before) for each in patches], larger
 
 
-def _largest(
-    values: np.ndarray, before: Int64[np.ndarray, ' xyz=3'], shape: tuple[int, ...]
-) -> np.ndarray:
+def _joined(patch: Patch, before: Int64[np.ndarray, ' xyz=3']) -> Patch:
     """Return the largest of each 2 x 2 x 2, of which the first begin `before` the grid."""
-    largest = np.empty(shape, values.dtype)
-    bits = values.dtype == np.bool_
+    (x, y, z), odd = np.divmod(before + patch.first, 2)
+    shape = (odd + patch.values.shape + 1) // 2
+    largest = np.empty(shape, patch.values.dtype)
+    bits = largest.dtype == np.bool_
     _join(
-        values.view(np.uint8) if bits else values,
-        before,
+        patch.values.view(np.uint8) if bits else patch.values,
+        odd,
         largest.view(np.uint8) if bits else largest,
     )
-    return largest
+    return Patch((int(x), int(y), int(z)), largest)
 
 
 @compiled

@@ -6,7 +6,8 @@ import pytest
 from safety_volumes import volume
 
 from motion_predictor_ros.skeleton.frame import Validity
-from motion_predictor_ros.volume.sparse import SparseVolume, sparse
+from motion_predictor_ros.volume.grid import Patch, VoxelGrid
+from motion_predictor_ros.volume.sparse import SparseVolume, joined, sparse
 
 
 def holds(few: SparseVolume, index: int, places: np.ndarray) -> np.ndarray:
@@ -59,3 +60,25 @@ def test_a_shell_is_what_touches_free_space() -> None:
     inner[x, y, z] = False
     rest = np.argwhere(inner) + 1
     assert len(rest) and all(around[tuple((rest + side).T)].all() for side in sides)
+
+
+@pytest.mark.parametrize('kind', [np.bool_, np.float32])
+def test_a_box_of_voxels_is_joined_as_the_whole_grid_is(kind: type) -> None:
+    generator = np.random.default_rng(3)
+    for _ in range(20):
+        shape = tuple(int(each) for each in generator.integers(5, 9, size=3))
+        first = tuple(int(each) for each in generator.integers(0, 3, size=3))
+        size = [
+            int(generator.integers(1, 1 + most - at))
+            for most, at in zip(shape, first, strict=True)
+        ]
+        x, y, z = (float(each) for each in generator.integers(-4, 4, size=3) * 0.1)
+        grid = VoxelGrid((x, y, z), 0.1, shape)
+        part = Patch(first, (generator.random(size) * (generator.random(size) < 0.5)).astype(kind))
+        (box, whole), larger = joined([part, Patch((0, 0, 0), part.within(shape))], grid)
+        assert box.values.dtype == kind and whole.values.shape == larger.shape
+        np.testing.assert_array_equal(box.within(larger.shape), whole.values)
+        centres = grid.centres(part.within(shape) > 0)
+        inside = np.floor((centres - larger.origin) / larger.size_m + 1e-6).astype(int)
+        assert (whole.values[tuple(inside.T)] > 0).all()
+        assert np.count_nonzero(whole.values) == len(np.unique(inside, axis=0))
