@@ -27,7 +27,7 @@ from motion_predictor_ros.density.futures import Futures
 from motion_predictor_ros.density.predictor import CacheFlowPredictor, Sample, check_same_windows
 from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
 from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
-from motion_predictor_ros.prediction.streaming import StreamingPredictor
+from motion_predictor_ros.prediction.streaming import StreamingPredictor, check_joints
 from motion_predictor_ros.skeleton.buffer import PersonBuffer
 from motion_predictor_ros.skeleton.fixed_frame import Lookup
 from motion_predictor_ros.skeleton.frame import (
@@ -108,7 +108,7 @@ class Pipeline:
         self.level, self.max_rate_hz = FULL, config.max_rate_hz
         self._on_drop, self._on_restart = on_drop, on_restart
         self._layout = SkeletonLayout.load(config.skeleton.layout)
-        _check_joints(self._layout, predictor)
+        check_joints(self._layout, predictor)
         if density is not None:
             check_same_windows(predictor, density)
         self._slot: int | None = None
@@ -200,8 +200,10 @@ class Pipeline:
                 predictions = self.predictor.predict(windows)
             prediction = self._scene_of(predictions, views)
             tell(prediction)
-            futures = self._futures(sampled, predictions) if due else None
-        volumes = self._volumes(prediction, futures) if due or not windows else None
+            sample = self._awaited(sampled) if due else None
+        futures, volumes = None, None
+        if due or not windows:
+            futures, volumes = self._explore(prediction, predictions, sample)
         self.times.answered()
         return Scene(prediction, futures, volumes)
 
@@ -252,15 +254,22 @@ class Pipeline:
             return None
         return self.density.sample(windows, self.level.futures)
 
-    def _futures(
-        self, sampled: Callable[[], Sample | None], predictions: Sequence[Prediction]
-    ) -> Futures | None:
-        """Wait for the futures, and weigh the predictions among them."""
+    def _explore(
+        self, scene: ScenePrediction, predictions: Sequence[Prediction], sample: Sample | None
+    ) -> tuple[Futures | None, tuple[SafetyVolume, ...] | None]:
+        """Weigh the predictions among the futures while volumes are marked."""
+        if sample is None:
+            return None, self._volumes(scene, None)
+        with self._crew.beside(partial(sample.with_densities_of, predictions)) as weighed:
+            volumes = self._volumes(scene, sample.futures)
+            return self._awaited(weighed), volumes
+
+    def _awaited(self, work: Callable[[], Any]) -> Any:
+        """Return what was done beside, once it is; that it is not yet counts as density."""
         if self.density is None or not self.level.futures:
             return None
         with self.times.stage('density'):
-            sample = sampled()
-            return None if sample is None else sample.with_densities_of(predictions)
+            return work()
 
     def _volumes(
         self, scene: ScenePrediction, futures: Futures | None
@@ -364,15 +373,6 @@ class Pipeline:
     def _drop(self, rejection: Rejection) -> None:
         self.drops[rejection.reason] += 1
         self._on_drop(rejection)
-
-
-def _check_joints(layout: SkeletonLayout, predictor: StreamingPredictor) -> None:
-    if layout.joint_names != predictor.joint_names:
-        raise ConfigError(
-            f'layout {layout.name!r} has joints {layout.joint_names}, the model '
-            f'{predictor.model!r} was made for {predictor.joint_names}; set parameter '
-            '"skeleton.layout" or "prediction.weights"'
-        )
 
 
 def _restart(person_id: str, reason: str) -> Restart:

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from motion_predictor_ros.config import PredictionConfig
+from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.prediction.cell import State
 from motion_predictor_ros.prediction.features import Features
 from motion_predictor_ros.prediction.fixed_point import FixedPoint, SolverSettings
@@ -27,6 +28,7 @@ from motion_predictor_ros.prediction.model_file import (
 )
 from motion_predictor_ros.prediction.prediction import Prediction, SolverReport
 from motion_predictor_ros.skeleton.frame import Validity, Window
+from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 
 class StreamingPredictor:
@@ -270,3 +272,17 @@ class _Solution:
     state: State
     found: FixedPoint
     seen: Features | None
+
+
+def check_joints(layout: SkeletonLayout, predictor: StreamingPredictor) -> None:
+    """Refuse a model that was made for other joints than the layout has.
+
+    Raises:
+        ConfigError: They differ.
+    """
+    if layout.joint_names != predictor.joint_names:
+        raise ConfigError(
+            f'layout {layout.name!r} has joints {layout.joint_names}, the model '
+            f'{predictor.model!r} was made for {predictor.joint_names}; set parameter '
+            '"skeleton.layout" or "prediction.weights"'
+        )
