@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predict live, from any source: skeletons in, predicted motion and markers out.
 
-ros2 launch motion_predictor_ros predictor.launch.py source:=zed input:=/zed/body_trk/skeletons
+ros2 launch motion_predictor_ros predictor.launch.py source:=zed fixed_frame:=map \
+    input:=/zed/zed_node/body_trk/skeletons
 """
 
 from launch import LaunchContext, LaunchDescription
@@ -30,7 +31,7 @@ PARAMETERS = {
 
 
 def nodes(context: LaunchContext) -> list[Node]:
-    """Start predictor and monitor; arguments that were not given leave params_file alone."""
+    """Start what is asked for; arguments that were not given leave params_file alone."""
     given = {
         parameter: LaunchConfiguration(argument).perform(context)
         for argument, (parameter, _) in PARAMETERS.items()
@@ -54,7 +55,23 @@ def nodes(context: LaunchContext) -> list[Node]:
         condition=IfCondition(LaunchConfiguration('monitor')),
         **common,
     )
-    return [predictor, monitor]
+    return [predictor, monitor, rviz(chosen.get('fixed_frame', ''))]
+
+
+def rviz(fixed_frame: str) -> Node:
+    """Show our view; without a frame in that of the view, which is the demo's."""
+    return Node(
+        package='rviz2',
+        executable='rviz2',
+        name='rviz',
+        arguments=[
+            '-d',
+            PathJoinSubstitution([*CONFIG, 'view.rviz']),
+            *(['-f', fixed_frame] if fixed_frame else []),
+        ],
+        parameters=[{'use_sim_time': LaunchConfiguration('use_sim_time')}],
+        condition=IfCondition(LaunchConfiguration('rviz')),
+    )
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -87,13 +104,5 @@ def generate_launch_description() -> LaunchDescription:
                 description='judge predictions by what comes after: live_score, /diagnostics',
             ),
             OpaqueFunction(function=nodes),
-            Node(
-                package='rviz2',
-                executable='rviz2',
-                name='rviz',
-                arguments=['-d', PathJoinSubstitution([*CONFIG, 'view.rviz'])],
-                parameters=[{'use_sim_time': LaunchConfiguration('use_sim_time')}],
-                condition=IfCondition(LaunchConfiguration('rviz')),
-            ),
         ]
     )

@@ -4,7 +4,8 @@
 What is seen by both is predicted twice, under /left and under /right: nothing is fused.
 
 ros2 launch motion_predictor_ros two_cameras.launch.py source:=zed fixed_frame:=cell \
-    left_input:=/zed_left/body_trk/skeletons right_input:=/zed_right/body_trk/skeletons
+    left_input:=/zed_left/zed_node/body_trk/skeletons \
+    right_input:=/zed_right/zed_node/body_trk/skeletons
 """
 
 from launch import LaunchDescription

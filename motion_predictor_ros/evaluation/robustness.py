@@ -181,7 +181,7 @@ def _judge(
 
 def print_robustness(report: Mapping[str, Any], console: Console) -> None:
     """Print one row per camera, and for constant velocity beside it."""
-    table = Table(title=f'MPJPE [mm], {report["windows"]} windows', title_justify='left')
+    table = Table(title=rf'MPJPE \[mm], {report["windows"]} windows', title_justify='left')
     table.add_column('camera')
     first = next(iter(report['cameras'].values()))
     horizons = list(first['motion_deq']['mpjpe_mm'])

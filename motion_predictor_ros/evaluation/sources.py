@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float64
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from tqdm import tqdm
 
@@ -183,19 +184,19 @@ def _fault(
 def print_sources(report: Mapping[str, Any], console: Console) -> None:
     """Print one row per layout."""
     title = f'{report["clips"]} clips, {report["windows"]} windows'
-    table = Table(title=title, title_justify='left')
+    table = Table(title=title, title_justify='left', box=None, padding=(0, 1, 0, 0))
     for column in (
         'layout',
-        'inferred: error [mm] (95 %)',
-        'all joints [mm]',
-        'MPJPE 400 / 1000 ms',
-        'with stand-ins',
-        'mirrored found',
-        'refused in error',
+        'inferred\n[mm] (95 %)',
+        'all\n[mm]',
+        'MPJPE [mm]\n400 / 1000 ms',
+        'with\nstand-ins',
+        'mirror\nfound',
+        'sound\nrefused',
     ):
-        table.add_column(column)
+        table.add_column(escape(column), no_wrap=True)
     for name, each in report['layouts'].items():
-        joints = ', '.join(
+        joints = '\n'.join(
             f'{joint} {own["error_mm"]:.0f} ({own["error_p95_mm"]:.0f})'
             for joint, own in each['inferred'].items()
         )

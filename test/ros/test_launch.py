@@ -45,11 +45,22 @@ def test_the_predictor_takes_a_namespace_an_input_and_simulated_time() -> None:
 def test_rviz_shows_our_view_of_our_topics() -> None:
     _, rviz = resolve(PREDICTOR, rviz='true').commands
     assert (rviz.package, rviz.executable) == ('rviz2', 'rviz2')
+    assert '-f' not in rviz.arguments  # the view's own
     view = yaml.safe_load(Path(rviz.arguments[1]).read_text(encoding='utf-8'))
     displays = view['Visualization Manager']['Displays']
     topics = [each['Topic']['Value'] for each in displays if 'Topic' in each]
-    assert topics == ['/markers']
+    assert topics == ['/markers', '/volume_markers']
     assert view['Visualization Manager']['Global Options']['Fixed Frame'] == 'world'
+
+
+def test_rviz_looks_in_the_frame_of_what_is_published() -> None:
+    for file, given in ((PREDICTOR, {}), (REPLAY, {'bag': 'walk.mcap'})):
+        *_, rviz = [
+            each
+            for each in resolve(file, rviz='true', fixed_frame='map', **given).commands
+            if each.package == 'rviz2'
+        ]
+        assert rviz.arguments[2:] == ['-f', 'map']
 
 
 @pytest.mark.parametrize(('loop', 'words'), [('false', []), ('true', ['--loop'])])
