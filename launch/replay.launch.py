@@ -48,48 +48,47 @@ def player(context: LaunchContext) -> list[Node]:
     ]
 
 
+def arguments() -> list[DeclareLaunchArgument]:
+    return [
+        DeclareLaunchArgument('bag', description='rosbag2 folder, .mcap or .db3'),
+        DeclareLaunchArgument('rate', default_value='1.0', description='faster or slower'),
+        DeclareLaunchArgument('loop', default_value='false', description='begin again at the end'),
+        DeclareLaunchArgument(
+            'params_file',
+            default_value=PathJoinSubstitution([SHARE, 'config', 'predictor.yaml']),
+            description='parameters of the predictor',
+        ),
+        DeclareLaunchArgument(
+            'input', default_value='/skeletons', description='topic of the skeletons'
+        ),
+        *[
+            DeclareLaunchArgument(name, default_value='', description='see predictor.launch.py')
+            for name in HANDED_ON
+        ],
+        DeclareLaunchArgument(
+            'monitor',
+            default_value='true',
+            description='judge predictions by what the bag says later: live_score',
+        ),
+        DeclareLaunchArgument(
+            'rviz',
+            default_value=installed('rviz2'),
+            description='show it in RViz; default: if it is installed',
+        ),
+    ]
+
+
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription(
-        [
-            DeclareLaunchArgument('bag', description='rosbag2 folder, .mcap or .db3'),
-            DeclareLaunchArgument('rate', default_value='1.0', description='faster or slower'),
-            DeclareLaunchArgument(
-                'loop', default_value='false', description='begin again at the end'
-            ),
-            DeclareLaunchArgument(
-                'params_file',
-                default_value=PathJoinSubstitution([SHARE, 'config', 'predictor.yaml']),
-                description='parameters of the predictor',
-            ),
-            DeclareLaunchArgument(
-                'input', default_value='/skeletons', description='topic of the skeletons'
-            ),
+    predictor = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(
+            PathJoinSubstitution([SHARE, 'launch', 'predictor.launch.py'])
+        ),
+        launch_arguments=[
             *[
-                DeclareLaunchArgument(
-                    name, default_value='', description='see predictor.launch.py'
-                )
-                for name in HANDED_ON
+                (name, LaunchConfiguration(name))
+                for name in ('params_file', 'input', 'monitor', 'rviz', *HANDED_ON)
             ],
-            DeclareLaunchArgument(
-                'monitor',
-                default_value='true',
-                description='judge predictions by what the bag says later: live_score',
-            ),
-            DeclareLaunchArgument(
-                'rviz',
-                default_value=installed('rviz2'),
-                description='show it in RViz; default: if it is installed',
-            ),
-            IncludeLaunchDescription(
-                PythonLaunchDescriptionSource(
-                    PathJoinSubstitution([SHARE, 'launch', 'predictor.launch.py'])
-                ),
-                launch_arguments=[
-                    (name, LaunchConfiguration(name))
-                    for name in ('params_file', 'input', 'monitor', 'rviz', *HANDED_ON)
-                ]
-                + [('use_sim_time', 'true')],
-            ),
-            OpaqueFunction(function=player),
-        ]
+            ('use_sim_time', 'true'),
+        ],
     )
+    return LaunchDescription([*arguments(), predictor, OpaqueFunction(function=player)])

@@ -14,6 +14,7 @@ use it.
 """
 
 import operator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -245,17 +246,19 @@ def products(rows: int, columns: int) -> Any:
     return multiply
 
 
+def _index(builder: Any, first: Any, stride: Any, row: int, column: int) -> Any:
+    """Return where a register of a tile begins."""
+    number = first.type
+    step = builder.mul(stride, ir.Constant(number, row))
+    return builder.add(builder.add(first, step), ir.Constant(number, column * LANES))
+
+
 def _multiply(
     context: Any, builder: Any, kinds: Any, arguments: Any, rows: int, columns: int
 ) -> None:
     start, start_at, start_stride, left, left_at, left_stride, *others = arguments
     right, right_at, depth, out, out_at, out_stride = others
-
-    def index(first: Any, stride: Any, row: int, column: int) -> Any:
-        number = first.type
-        step = builder.mul(stride, ir.Constant(number, row))
-        return builder.add(builder.add(first, step), ir.Constant(number, column * LANES))
-
+    index = partial(_index, builder)
     tile = [(row, column) for row in range(rows) for column in range(columns)]
     sums = {}
     for row, column in tile:

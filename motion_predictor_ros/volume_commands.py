@@ -81,32 +81,17 @@ def add_calibrate(commands: 'Commands[argparse.ArgumentParser]') -> None:
 
 def _calibrate(options: argparse.Namespace) -> None:
     from motion_predictor_ros.evaluation.calibration import (
-        HORIZONS_S,
-        CalibrationRecipe,
         calibrate,
         print_calibration,
         summary,
     )
     from motion_predictor_ros.share import resolve_file
     from motion_predictor_ros.training.datasets import load_training_data
-    from motion_predictor_ros.volume.calibration import (
-        LEVELS,
-        load_calibration,
-        save_calibration,
-    )
-    from motion_predictor_ros.volume.region import Choice
+    from motion_predictor_ros.volume.calibration import load_calibration, save_calibration
 
-    levels = tuple(sorted({*LEVELS, *(options.level or ())}))
-    _check(levels, options)
+    recipe = _recipe(options)
     models = _models(options)
     recordings = load_training_data(options.data)
-    recipe = CalibrationRecipe(
-        tuple(options.horizon or HORIZONS_S),
-        levels,
-        Choice(options.breadth, options.most),
-        options.several,
-        options.ridge,
-    )
     if options.left_out:
         _left_out(models, recordings, recipe, options.json)
         return
@@ -115,7 +100,7 @@ def _calibrate(options: argparse.Namespace) -> None:
     weights = resolve_file(options.checkpoint, 'weights', '.safetensors')
     out = options.out or weights.with_name(f'{weights.stem}_calibration.safetensors')
     save_calibration(out, found)
-    report = {**summary(load_calibration(str(out), models.bound), levels), 'file': str(out)}
+    report = {**summary(load_calibration(str(out), models.bound), recipe.levels), 'file': str(out)}
     if options.json:
         print(json.dumps(report))
     else:
@@ -135,16 +120,27 @@ def _left_out(
         print_left_out(report, Console())
 
 
-def _check(levels: tuple[float, ...], options: argparse.Namespace) -> None:
+def _recipe(options: argparse.Namespace) -> 'CalibrationRecipe':
     """Raise ConfigError if an option is out of range."""
     from motion_predictor_ros.errors import ConfigError
+    from motion_predictor_ros.evaluation.calibration import HORIZONS_S, CalibrationRecipe
+    from motion_predictor_ros.volume.calibration import LEVELS
+    from motion_predictor_ros.volume.region import Choice
 
+    levels = tuple(sorted({*LEVELS, *(options.level or ())}))
     if not all(0.0 < level < 1.0 for level in levels) or not 0.0 <= options.breadth <= 1.0:
         raise ConfigError('levels lie between 0 and 1, --breadth from 0 to 1')
     if options.most < 1:
         raise ConfigError(f'--most must be at least 1, got {options.most}')
     if not options.ridge >= 0.0:
         raise ConfigError(f'--ridge must not be below 0, got {options.ridge}')
+    return CalibrationRecipe(
+        tuple(options.horizon or HORIZONS_S),
+        levels,
+        Choice(options.breadth, options.most),
+        options.several,
+        options.ridge,
+    )
 
 
 def _refuse_without(found: 'Calibration', asked: list[float]) -> None:

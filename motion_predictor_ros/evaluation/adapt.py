@@ -111,15 +111,14 @@ def adapt(
     base = load_motion_deq(config.prediction.weights, device)
     refuse_too_little(recordings, base.module.config, plan.needs, lost_s)
     weights, training = _fine_tune(recordings, base, config, plan, device)
-    keep_residuals(weights, _split(recordings, 'val'), device)
     report: dict[str, Any] = {
         'weights': str(weights),
         'training': training,
         **amounts(recordings, base.module.config),
         'lost_s': dict(lost_s),
         **compare(base, load_motion_deq(str(weights), device), recordings, elsewhere),
+        'volume': recalibrate(recordings, config, weights, progress=progress),
     }
-    report['volume'] = recalibrate(recordings, config, weights, progress=progress)
     write_json(report, plan.out / 'report.json')
     return report
 
@@ -162,7 +161,7 @@ def _fine_tune(
     plan: Plan,
     device: torch.device,
 ) -> tuple[Path, dict[str, Any]]:
-    """Train; where that does not help on `val`, go on with the weights as they were."""
+    """Train, or keep the weights where that does not help on `val`; measure covariances anew."""
     start = resolve_file(config.prediction.weights, 'weights', '.safetensors')
     task = _task(recordings, base, config, plan, device)
     task.start_from(start)
@@ -178,6 +177,7 @@ def _fine_tune(
     else:
         task.start_from(start)
         save_checkpoint(weights, {'kind': KIND, **task.header()}, task.module.state_dict())
+    keep_residuals(weights, _split(recordings, 'val'), device)
     for name in ('best', 'last'):
         (plan.out / f'{name}.safetensors').unlink(missing_ok=True)
     kept = 'trained' if after < before else 'as they were'

@@ -106,15 +106,7 @@ def evaluate_poses(
     Raises:
         DataError: No test clip is as long as a window.
     """
-    windows = {
-        action: [_windows(clip, sum(lengths)) for clip in whole]
-        for action, own in sorted(clips.items())
-        if (whole := [clip for clip in own if len(clip) >= sum(lengths)])
-    }
-    if not windows:
-        raise DataError(
-            f'no test clip of {protocol.name} is as long as a window ({sum(lengths)} frames)'
-        )
+    windows = _every_window(clips, protocol, sum(lengths))
     kept = Figures() if figures is None else figures
     cases = {
         action: [f'{action} {name}' for name in name_cases(w for each in own for w in each)]
@@ -131,6 +123,22 @@ def evaluate_poses(
                 for ms, each in errors.items():
                     kept.add(name, ms, 'mm', cases[action], each)
     return found
+
+
+def _every_window(
+    clips: Clips, protocol: Protocol, length: int
+) -> dict[str, list[Float[np.ndarray, 'batch time joint xyz=3']]]:
+    """Return the windows of each clip that is long enough, by action."""
+    windows = {
+        action: [_windows(clip, length) for clip in whole]
+        for action, own in sorted(clips.items())
+        if (whole := [clip for clip in own if len(clip) >= length])
+    }
+    if not windows:
+        raise DataError(
+            f'no test clip of {protocol.name} is as long as a window ({length} frames)'
+        )
+    return windows
 
 
 def _windows(

@@ -65,15 +65,19 @@ def evaluate_mocap(
         cases = name_cases(windows.numpy())
         for name, own in errors.items():
             add_horizons(figures, name, cases, 1000.0 * own, horizons_s)
-    steps = torch.cat([found.steps for _, found in solved]).double().cpu().numpy()
-    residuals = torch.cat([found.residual for _, found in solved]).double().cpu().numpy()
     report['windows'], report['clips'] = len(windows), len(recordings.clips)
-    report['solver'] = {
+    report['solver'] = _solver([found for _, found in solved])
+    return report
+
+
+def _solver(found: list[FixedPoint]) -> dict[str, float]:
+    steps = torch.cat([each.steps for each in found]).double().cpu().numpy()
+    residuals = torch.cat([each.residual for each in found]).double().cpu().numpy()
+    return {
         'steps_mean': float(steps.mean()),
         'steps_p95': float(np.percentile(steps, 95)),
         'residual_median': float(np.median(residuals)),
     }
-    return report
 
 
 def _solve(

@@ -54,15 +54,9 @@ def bag_report(
             'person must be seen for about 1 s before and 1 s after a prediction without gaps'
         )
     horizons_s = played.scenes[0][1].horizons_s
-    by_person: dict[str, list[Case]] = {}
-    for case in cases:
-        by_person.setdefault(case.prediction.person_id, []).append(case)
     report: dict[str, Any] = {
         'mpjpe_mm': _errors(cases, horizons_s),
-        'people': {
-            person: {'mpjpe_mm': _errors(own, horizons_s), 'scored': len(own)}
-            for person, own in by_person.items()
-        },
+        'people': _people(cases, horizons_s),
         'joints': joint_errors_mm(cases, horizons_s, played.scenes[0][1].joint_names),
         'coverage': coverage(cases, horizons_s),
         'solver': _solver(played),
@@ -110,6 +104,16 @@ def _errors(
     return {
         name: mpjpe_mm([case.errors[name] for case in cases], horizons_s)
         for name in ('motion_deq', 'repeat_last', 'constant_velocity')
+    }
+
+
+def _people(cases: list[Case], horizons_s: Float64[np.ndarray, ' horizon']) -> dict[str, Any]:
+    by_person: dict[str, list[Case]] = {}
+    for case in cases:
+        by_person.setdefault(case.prediction.person_id, []).append(case)
+    return {
+        person: {'mpjpe_mm': _errors(own, horizons_s), 'scored': len(own)}
+        for person, own in by_person.items()
     }
 
 

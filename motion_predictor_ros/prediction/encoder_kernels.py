@@ -53,6 +53,19 @@ def series(
 
 
 @compiled
+def _share_velocity(
+    raw: Float32[np.ndarray, 'joint xyz=3 part channel'],
+    velocity: Float32[np.ndarray, 'layer joint xyz=3 channel'],
+) -> None:
+    layers, joints, _, channels = velocity.shape
+    for layer in range(layers):
+        for j in range(joints):
+            for axis in range(3):
+                for c in range(channels):
+                    velocity[layer, j, axis, c] = raw[j, axis, 2 + layer, c]
+
+
+@compiled
 def share_out(
     raw: Float32[np.ndarray, 'joint xyz=3 part channel'],
     relative: Float32[np.ndarray, 'joint xyz=3 time'],
@@ -91,9 +104,7 @@ def share_out(
                 squares += out[c] * out[c]
                 both[j, axis, 0, c] = out[c]
                 both[j, axis, 1, c] = raw[j, axis, 1, c]
-            for layer in range(velocity.shape[0]):
-                for c in range(channels):
-                    velocity[layer, j, axis, c] = raw[j, axis, 2 + layer, c]
+    _share_velocity(raw, velocity)
     return np.sqrt(max(squares / (3 * joints * channels), 1e-12))
 
 

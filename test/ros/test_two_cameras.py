@@ -51,15 +51,21 @@ def test_two_cameras_really_run_side_by_side(
 
     graph.until(predicted, timeout_s=60.0, what='predictions of both')
     for side, shift_m in zip(SIDES, SHIFTS_M, strict=True):
-        message = heard[side][-1]
-        assert message.header.frame_id == 'cell'
-        assert [person.person_id for person in message.persons] == [side]  # not the other's
-        own = skeletons(stamp_ns(message), (side,)).persons[0].positions
-        moved = np.array(own).reshape(-1, 3) + np.array(shift_m)
-        np.testing.assert_allclose(
-            np.array(message.persons[0].observed).reshape(-1, 3), moved, atol=1e-4
-        )
+        check_prediction(heard[side][-1], side, shift_m)
     graph.spin(1.5)
     names = {status.name for each in told for status in each.status}
     assert {f'/{side}/motion_predictor: prediction' for side in SIDES} <= names
     assert [node.stop()[0] for node in nodes] == [0, 0]
+
+
+def check_prediction(
+    message: PredictedMotionArray, side: str, shift_m: tuple[float, float, float]
+) -> None:
+    """What one camera sees stands in the cell where that camera stands."""
+    assert message.header.frame_id == 'cell'
+    assert [person.person_id for person in message.persons] == [side]  # not the other's
+    own = skeletons(stamp_ns(message), (side,)).persons[0].positions
+    moved = np.array(own).reshape(-1, 3) + np.array(shift_m)
+    np.testing.assert_allclose(
+        np.array(message.persons[0].observed).reshape(-1, 3), moved, atol=1e-4
+    )
