@@ -97,6 +97,10 @@ class PredictionConfig:
         1, 'CPU threads of the model; 0 leaves the library default [-]', low=0, high=64
     )
     people_threads: int = param(2, 'CPU threads that people are shared out to [-]', low=1, high=64)
+    cuda_graph: bool = param(
+        False,
+        'replay the model as a CUDA graph: spends all of `max_steps`; tried on no GPU yet [-]',
+    )
     max_steps: int = param(
         30, 'most solver iterations per prediction [-]', low=1, high=200, dynamic=True
     )
@@ -157,6 +161,7 @@ class DensityConfig:
     concurrent: bool = param(
         True, 'draw futures while the prediction is solved, in another CPU thread [-]'
     )
+    cuda_graph: bool = param(False, 'replay the model as CUDA graphs; tried on no GPU yet [-]')
     seed: int = param(1, 'seed of the draws [-]', low=0, high=2**31 - 1)
 
 

@@ -104,7 +104,7 @@ class HeadingFrame:
         self, rotation: Float[Tensor, 'batch xyz=3 xyz=3']
     ) -> Float[Tensor, 'batch size value']:
         """Return what undoes `enter`, about the origin."""
-        parts = torch.eye(self.joints).to(rotation)
+        parts = torch.eye(self.joints, dtype=rotation.dtype, device=rotation.device)
         parts[self.root] = 1.0  # every joint is its offset and the root
         turned = rotation.mT[:, None, :, None]
         return (parts[:, None, :, None] * turned).flatten(3, 4).flatten(1, 2)
@@ -134,7 +134,8 @@ class DroppedFrame:
         self, rotation: Float[Tensor, 'batch xyz=3 xyz=3']
     ) -> Float[Tensor, 'batch size value']:
         """Return what puts poses around a root at the origin."""
-        return torch.eye(3 * self.joints).to(rotation)[3:].expand(len(rotation), -1, -1)
+        around = torch.eye(3 * self.joints, dtype=rotation.dtype, device=rotation.device)
+        return around[3:].expand(len(rotation), -1, -1)
 
 
 def leave(

@@ -24,7 +24,8 @@ def time_embedding(time: Float[Tensor, ' batch']) -> Float[Tensor, 'batch wave']
 
     Faster waves would let a few integration steps miss what happens between them.
     """
-    angles = time[:, None] * torch.logspace(-1.0, 3.0, _FREQUENCIES, base=2.0).to(time)
+    waves = torch.logspace(-1.0, 3.0, _FREQUENCIES, base=2.0, device=time.device)
+    angles = time[:, None] * waves.to(time.dtype)
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
@@ -58,7 +59,7 @@ class MLPVelocity(nn.Module):
 
         What `torch.func` does for any network, without its twenty-fold overhead on a small one.
         """
-        pushed = torch.eye(y.shape[1]).to(y).expand(len(y), -1, -1)
+        pushed = torch.eye(y.shape[1], dtype=y.dtype, device=y.device).expand(len(y), -1, -1)
         for layer, film in zip(self.layers, self.films(time), strict=True):
             assert isinstance(layer, nn.Linear)
             scale, shift = film.chunk(2, dim=1)

@@ -29,6 +29,7 @@ class FoldedCacheFlow:
     Attributes:
         pull: From x to z and log|det dz/dx|.
         latent: From observed poses and a future to x.
+        is_compiled: Whether loops for a CPU in float32 run.
     """
 
     @torch.no_grad()
@@ -40,6 +41,8 @@ class FoldedCacheFlow:
             threads: That people are shared out to.
         """
         self._config, self._crew = module.config, Crew(threads)
+        weight = module.vae.offset.weight
+        self.is_compiled = weight.device.type == 'cpu' and weight.dtype == torch.float32
         self._fold_mixture(module)
         self._fold_decoder(module)
         self._offset, self._offset_bias = _from_u(module.vae.offset.weight, module.vae.offset.bias)
@@ -89,38 +92,63 @@ class FoldedCacheFlow:
                 staircase.
             ways: Of the root since the last observation, in the body frame [m]; None: as decoded.
         """
+        if not self.is_compiled:
+            return placed(self.play_about(x, past, leaving, ways), origin)
+        entered, matrix, start = self._prepared(x, past, leaving, decoded=ways is None)
+        origins = np.tile(origin, matrix.shape[2] // 3)
+        places = np.empty((*x.shape[:2], self._config.future, matrix.shape[2]))
+        everybody = zip(entered, matrix, start, origins, places, strict=True)
+        self._crew.run([partial(self._played_compiled, *person) for person in everybody])
+        if ways is not None:
+            places += (ways @ self._along(leaving)).double().numpy()
+        return places
+
+    def play_about(
+        self,
+        x: Float[Tensor, 'batch future latent'],
+        past: Float[Tensor, 'batch time posed xyz=3'],
+        leaving: Float[Tensor, 'batch size value'],
+        ways: Float[Tensor, 'batch future horizon xyz=3'] | None = None,
+    ) -> Float[Tensor, 'batch future horizon value']:
+        """Do the same about the origin, everybody at once, by tensors alone."""
+        entered, matrix, start = self._prepared(x, past, leaving, decoded=ways is None)
+        steps = self._config.future
+        states = self._player.states(entered.flatten(0, 1)[None], steps)
+        own = states.unflatten(1, x.shape[:2]).permute(1, 2, 0, 3).flatten(1, 2)
+        places = torch.baddbmm(start[:, None], own, matrix).unflatten(1, (-1, steps))
+        return places if ways is None else places + ways @ self._along(leaving)
+
+    def _prepared(
+        self,
+        x: Float[Tensor, 'batch future latent'],
+        past: Float[Tensor, 'batch time posed xyz=3'],
+        leaving: Float[Tensor, 'batch size value'],
+        *,
+        decoded: bool,
+    ) -> tuple[
+        Float[Tensor, 'batch future entry'],
+        Float[Tensor, 'batch hidden value'],
+        Float[Tensor, 'batch value'],
+    ]:
+        """Return what enters the recurrence, and what makes places of its states.
+
+        Args:
+            decoded: Whether that says where the root goes.
+        """
         people, futures = x.shape[:2]
         last = past[:, -self._config.seen :].flatten(1)
         begun = torch.addmm(self._begin_bias, last, self._begin).repeat_interleave(futures, dim=0)
         entered = torch.addmm(begun, x.flatten(0, 1), self._play).unflatten(0, (people, futures))
-        own = ways is None
-        matrix = (self._offset if own else self._rootless) @ leaving
-        from_pose = past[:, -1].flatten(1) + (self._offset_bias if own else self._rootless_bias)
-        start = (from_pose[:, None] @ leaving)[:, 0]
-        origins = np.tile(origin, matrix.shape[2] // 3)
-        on_cpu = x.device.type == 'cpu' and x.dtype == torch.float32
-        each = self._played_compiled if on_cpu else self._played
-        places = np.empty((people, futures, self._config.future, matrix.shape[2]))
-        everybody = zip(entered, matrix, start, origins, places, strict=True)
-        self._crew.run([partial(each, *person) for person in everybody])
-        if ways is not None:
-            along = leaving[:, None, 3 * self._root : 3 * self._root + 3]
-            places += (ways @ along).double().cpu().numpy()
-        return places
+        matrix = (self._offset if decoded else self._rootless) @ leaving
+        bias = self._offset_bias if decoded else self._rootless_bias
+        start = ((past[:, -1].flatten(1) + bias)[:, None] @ leaving)[:, 0]
+        return entered, matrix, start
 
-    @torch.no_grad()
-    def _played(
-        self,
-        entered: Float[Tensor, 'future entry'],
-        matrix: Float[Tensor, 'hidden value'],
-        start: Float[Tensor, ' value'],
-        origin: Float64[np.ndarray, ' value'],
-        places: Float64[np.ndarray, 'future horizon value'],
-    ) -> None:
-        """Write one person's futures."""
-        states = self._player.states(entered[None], self._config.future)
-        played = torch.addmm(start, states.flatten(0, 1), matrix).unflatten(0, states.shape[:2])
-        np.add(played.transpose(0, 1).double().cpu().numpy(), origin, out=places)
+    def _along(
+        self, leaving: Float[Tensor, 'batch size value']
+    ) -> Float[Tensor, 'batch 1 xyz=3 value']:
+        """Return what a way of the root adds to all places."""
+        return leaving[:, None, 3 * self._root : 3 * self._root + 3]
 
     @torch.no_grad()
     def _played_compiled(
@@ -131,7 +159,7 @@ class FoldedCacheFlow:
         origin: Float64[np.ndarray, ' value'],
         places: Float64[np.ndarray, 'future horizon value'],
     ) -> None:
-        """Do the same in float32 on a CPU."""
+        """Write one person's futures."""
         (hidden, value), player = matrix.shape, self._player
         blocks = -(-value // WIDE)
         room = np.zeros((1 + hidden, blocks * WIDE), np.float32)
@@ -139,6 +167,14 @@ class FoldedCacheFlow:
         offset = room[1:].reshape(hidden, blocks, WIDE).transpose(1, 0, 2).copy()
         packed = player.packed_entry(entered[None])[0]
         play(packed, player.packed, offset, room[0], origin, places)
+
+
+def placed(
+    about: Float[Tensor, 'batch future horizon value'], origin: Float64[np.ndarray, 'batch xyz=3']
+) -> Float64[np.ndarray, 'batch future horizon value']:
+    """Return flat joint positions about the origins of people where they are in the room [m]."""
+    places: Float64[np.ndarray, 'batch future horizon value'] = about.double().cpu().numpy()
+    return places + np.tile(origin, places.shape[3] // 3)[:, None, None]
 
 
 def _from_u(

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from motion_predictor_ros.density.mixture_kernels import sum_modes
@@ -95,13 +95,38 @@ class Mixture:
         self, count: int, generator: torch.Generator | None = None
     ) -> Float[Tensor, 'batch future latent']:
         """Draw `count` times from each person's mixture."""
-        weights = self.log_weights.exp()
-        mode = torch.multinomial(weights, count, replacement=True, generator=generator)
+        people, _, latent = self.means.shape
+        return self.draw(Noise.drawn((people, count, latent), self.means, generator))
+
+    def draw(self, noise: 'Noise') -> Float[Tensor, 'batch future latent']:
+        """Return the draws that noise stands for."""
+        summed = self.log_weights.exp().cumsum(1).double()
+        mode = torch.searchsorted(summed, noise.uniform).clamp_max(summed.shape[1] - 1)
         index = mode[..., None].expand(-1, -1, self.means.shape[2])
-        noise = torch.randn(
-            index.shape, dtype=self.means.dtype, device=self.means.device, generator=generator
-        )
-        return self.means.gather(1, index) + self.log_sigmas.gather(1, index).exp() * noise
+        return self.means.gather(1, index) + self.log_sigmas.gather(1, index).exp() * noise.normal
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What draws from a mixture are made of: the same on every device.
+
+    Attributes:
+        uniform: In [0, 1); which mode.
+        normal: Where in the mode.
+    """
+
+    uniform: Float64[Tensor, 'batch future']
+    normal: Float[Tensor, 'batch future latent']
+
+    @classmethod
+    def drawn(
+        cls, shape: tuple[int, int, int], like: Tensor, generator: torch.Generator | None = None
+    ) -> 'Noise':
+        """Draw noise of people, futures and latents where the generator is, for tensors `like`."""
+        where = torch.device('cpu') if generator is None else generator.device
+        uniform = torch.rand(shape[:2], dtype=torch.float64, device=where, generator=generator)
+        normal = torch.randn(shape, dtype=like.dtype, device=where, generator=generator)
+        return cls(uniform.to(like.device), normal.to(like.device))
 
 
 def powers_of(z: Float[Tensor, 'cached latent']) -> Float[Tensor, 'power cached']:

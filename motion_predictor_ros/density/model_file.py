@@ -61,6 +61,9 @@ def load_cache_flow(weights: str, device: torch.device) -> TrainedCacheFlow:
         raise CheckpointError(f'{path} does not describe a CacheFlow: {error}') from error
     if len(names) != module.config.joints:
         raise CheckpointError(f'{path} names {names!r} for {module.config.joints} joints')
+    if device.type == 'cuda':
+        # float32 by default is rounded to 10 bits in recurrent layers and convolutions.
+        torch.backends.cudnn.allow_tf32 = False
     return TrainedCacheFlow(
         name=f'{path.stem}@{checkpoint.digest}',
         digest=checkpoint.digest,

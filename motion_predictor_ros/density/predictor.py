@@ -15,18 +15,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from motion_predictor_ros.config import DensityConfig
+from motion_predictor_ros.cuda_graph import Graphs, check_on_gpu
 from motion_predictor_ros.density.cache import FutureCache, load_cache
 from motion_predictor_ros.density.canonical import Placement
+from motion_predictor_ros.density.drawing import Drawing, Wish
 from motion_predictor_ros.density.futures import Futures
 from motion_predictor_ros.density.inference import FoldedCacheFlow
-from motion_predictor_ros.density.mixture import Mixture
+from motion_predictor_ros.density.mixture import Mixture, Noise
 from motion_predictor_ros.density.model_file import TrainedCacheFlow, load_cache_flow
-from motion_predictor_ros.density.sampling import (
-    Draws,
-    cache_weights,
-    cached_log_density,
-    draw,
-)
+from motion_predictor_ros.density.sampling import Draws, cached_log_density
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.prediction.model_file import choose_device
 from motion_predictor_ros.prediction.prediction import Prediction
@@ -43,11 +40,11 @@ class CacheFlowPredictor:
     ) -> None:
         self.config, self.trained, self.cache = config, trained, cache
         self._module, self._frame = trained.module, trained.frame
-        self._folded = FoldedCacheFlow(trained.module, trained.frame.root, config.people_threads)
         self._parameter = next(trained.module.parameters())
         shape = trained.module.config
         self.horizons_s = shape.period_s * np.arange(1, shape.future + 1)
-        self._generator = torch.Generator(self._parameter.device)
+        self._drawing = self._as_it_runs(trained, cache)
+        self._generator = torch.Generator()  # draws are the same on a GPU
         self.reset()
 
     @classmethod
@@ -195,20 +192,20 @@ class CacheFlowPredictor:
     ) -> tuple[
         Float[np.ndarray, 'batch future horizon joint xyz=3'], Draws, Float[Tensor, ' batch']
     ]:
-        past, placement, q = seen.past, seen.placement, seen.q
-        weights, size = cache_weights(q, self.cache, self.config.weighed)
-        draws = draw(
-            self.config.rule,
-            q,
-            self.cache,
-            self._module.flow,
-            count,
-            weights,
-            self._generator,
+        config, people = self.config, len(seen.past)
+        carried = config.root == 'carried' and config.rule != 'flow'
+        noise = Noise.drawn((people, count, seen.q.means.shape[2]), seen.past, self._generator)
+        phase = torch.zeros(people)
+        if config.rule == 'weighted':
+            phase = torch.rand(people, generator=self._generator)
+        positions, draws, size = self._drawing.draw(
+            Wish(config.rule, carried, config.weighed),
+            seen.past,
+            seen.placement,
+            seen.q,
+            noise,
+            phase.to(seen.past.device),
         )
-        ways = self._ways(draws, past)
-        leaving = self._frame.leaving(self._tensor(placement.rotation))
-        positions = self._folded.play(draws.x, past, leaving, placement.origin, ways)
         return positions.reshape(*positions.shape[:3], -1, 3), draws, size
 
     @torch.inference_mode()
@@ -220,7 +217,7 @@ class CacheFlowPredictor:
         """Return x of arbitrary futures [m]."""
         past, placement = self._enter(observed)
         poses = self._tensor(self._frame.enter(future, placement))
-        return self._folded.latent(past, poses)
+        return self._drawing.latent(past, poses)
 
     @torch.inference_mode()
     def log_density(
@@ -236,9 +233,7 @@ class CacheFlowPredictor:
         self, seen: '_Seen', future: Float[np.ndarray, 'batch horizon joint xyz=3']
     ) -> Float[np.ndarray, ' batch']:
         poses = self._tensor(self._frame.enter(future, seen.placement))
-        z, log_det = self._folded.pull(self._folded.latent(seen.past, poses))
-        log_density = seen.q.log_prob(z[:, None])[:, 0] + log_det
-        return log_density.double().cpu().numpy()
+        return self._drawing.log_density(seen.past, poses, seen.q).double().cpu().numpy()
 
     @torch.inference_mode()
     def cached_log_density(
@@ -267,7 +262,7 @@ class CacheFlowPredictor:
     @torch.inference_mode()
     def _see(self, observed: Float[np.ndarray, 'batch time joint xyz=3']) -> '_Seen':
         past, placement = self._enter(observed)
-        return _Seen(past, placement, self._folded.observe(past))
+        return _Seen(past, placement, self._drawing.observe(past))
 
     def _enter(
         self, observed: Float[np.ndarray, 'batch time joint xyz=3']
@@ -279,16 +274,12 @@ class CacheFlowPredictor:
     def _tensor(self, array: Float[np.ndarray, '...']) -> Tensor:
         return torch.from_numpy(array).to(self._parameter)
 
-    def _ways(
-        self, draws: Draws, past: Float[Tensor, 'batch time posed xyz=3']
-    ) -> Float[Tensor, 'batch future horizon xyz=3'] | None:
-        """Return recorded ways of the root from where it was last seen; None to decode them."""
-        roots = self.cache.roots
-        if roots is None or self.config.root == 'decoded' or self.config.rule == 'flow':
-            return None
-        root, period_s = past[:, :, self._frame.root], self._module.config.period_s
-        velocity = (root[:, -1] - root[:, -2]) / period_s
-        return roots.displacement(draws.cached, velocity, period_s)
+    def _as_it_runs(self, trained: TrainedCacheFlow, cache: FutureCache) -> Drawing:
+        folded = FoldedCacheFlow(trained.module, trained.frame.root, self.config.people_threads)
+        if not self.config.cuda_graph:
+            return Drawing(trained, cache, folded)
+        check_on_gpu(cache.z.device, 'density.cuda_graph')
+        return Drawing(trained, cache, folded, Graphs)
 
 
 @dataclass(frozen=True)

@@ -45,11 +45,14 @@ class RootPaths:
         ways = self.codes[index] @ self.basis[:-1] + self.basis[-1]
         recorded = ways.unflatten(2, (-1, 3))
         surplus = velocity[:, None] - self.velocities[index]
-        return recorded + surplus[:, :, None] * self._lag(recorded.shape[2], period_s).to(velocity)
+        lag = self._lag(recorded.shape[2], period_s, velocity.device).to(velocity.dtype)
+        return recorded + surplus[:, :, None] * lag
 
-    def _lag(self, horizon: int, period_s: float) -> Float[Tensor, 'horizon 1']:
-        time = period_s * torch.arange(1, horizon + 1, dtype=torch.float64)[:, None]
-        return self.tau_s * (1.0 - torch.exp(-time / max(self.tau_s, 1e-9)))
+    def _lag(
+        self, horizon: int, period_s: float, device: torch.device
+    ) -> Float[Tensor, 'horizon 1']:
+        steps = torch.arange(1, horizon + 1, dtype=torch.float64, device=device)
+        return self.tau_s * (1.0 - torch.exp(-period_s * steps[:, None] / max(self.tau_s, 1e-9)))
 
 
 def compress_paths(

@@ -9,13 +9,12 @@ Stage: density.
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from motion_predictor_ros.density.cache import FutureCache
 from motion_predictor_ros.density.flow import Flow
-from motion_predictor_ros.density.mixture import Mixture
+from motion_predictor_ros.density.mixture import Mixture, Noise
 from motion_predictor_ros.density.weights import (
     effective_sample_size,
     importance_weights,
@@ -44,24 +43,25 @@ def draw(
     q: Mixture,
     cache: FutureCache,
     flow: Flow,
-    count: int,
     weights: Float[Tensor, 'batch weighed'],
-    generator: torch.Generator,
+    noise: Noise,
+    phase: Float[Tensor, ' batch'],
 ) -> Draws:
-    """Draw `count` equally probable futures of each person.
+    """Return equally probable futures of each person.
 
     Args:
         weights: Of the first cached futures, for rule 'weighted'.
+        noise: Says how many futures, and which.
+        phase: One number in [0, 1) for each person, for rule 'weighted'.
     """
-    z = q.sample(count, generator)
+    z = q.draw(noise)
     distance, nearest = cache.neighbours.nearest(z.flatten(0, 1))
     index, typical = nearest.unflatten(0, z.shape[:2]), distance.unflatten(0, z.shape[:2])
     if rule == 'flow':
         x, log_det = _pushed(flow, z)
         return Draws(x, q.log_prob(z) + log_det, index, typical.median(dim=1).values)
     if rule == 'weighted':
-        uniform = torch.rand(len(z), generator=generator, device=z.device)
-        index = resample(weights, uniform, count)
+        index = resample(weights, phase, z.shape[1])
     log_density = q.log_prob(cache.z[index]) + cache.log_det[index]
     return Draws(cache.x[index], log_density, index, typical.median(dim=1).values)
 

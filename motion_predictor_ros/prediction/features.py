@@ -128,7 +128,9 @@ class PatternFeatures(nn.Module):
         joint_series = (10.0 * speed).transpose(1, 2), turn.transpose(1, 2)
         identity = self.identity.expand(len(positions), -1, -1)
         if self.unseen is not None and seen is not None:
-            identity = identity + torch.where(seen[..., None], 0.0, self.unseen)
+            # Not 0.0: a GPU would have to be sent it.
+            nothing = torch.zeros_like(self.unseen)
+            identity = identity + torch.where(seen[..., None], nothing, self.unseen)
         parts = [self.speed(joint_series[0]), self.turn(joint_series[1]), identity]
         return self.mix(torch.cat(parts, dim=-1))
 

@@ -26,6 +26,8 @@ class SolverSettings:
         ridge: Tikhonov term relative to the largest squared residual in the window.
         motion_tolerance_m: Stop too when the decoded motion changes by less than this, mean over
             joints and time [m]; 0 leaves it to the residual alone.
+        to_the_end: Spend all steps. Answers are the same, as whoever is solved stays as they are,
+            but a GPU is never asked whether somebody is not.
     """
 
     max_steps: int = 30
@@ -33,6 +35,7 @@ class SolverSettings:
     window: int = 5
     ridge: float = 1e-4
     motion_tolerance_m: float = 0.0
+    to_the_end: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def anderson(
             images.append(image)
         difference = image - current
         progress.update(image, difference)
-        if not bool(progress.active.any()):
+        if not settings.to_the_end and not bool(progress.active.any()):
             break
         history = [*history, (image, difference)][-settings.window :]
         mixed = _mix(history, settings.ridge)

@@ -15,17 +15,20 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from motion_predictor_ros.config import PredictionConfig
+from motion_predictor_ros.cuda_graph import check_on_gpu
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.prediction.cell import State
 from motion_predictor_ros.prediction.features import Features
 from motion_predictor_ros.prediction.fixed_point import FixedPoint, SolverSettings
-from motion_predictor_ros.prediction.folded_solver import fold
+from motion_predictor_ros.prediction.folded_solver import FoldedMotionDEQ, fold
+from motion_predictor_ros.prediction.graphed_solver import GraphedMotionDEQ
 from motion_predictor_ros.prediction.memory import Memory, carry_over
 from motion_predictor_ros.prediction.model_file import (
     TrainedMotionDEQ,
     choose_device,
     load_motion_deq,
 )
+from motion_predictor_ros.prediction.motion_deq import MotionDEQ
 from motion_predictor_ros.prediction.prediction import Prediction, SolverReport
 from motion_predictor_ros.skeleton.frame import Validity, Window
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
@@ -39,7 +42,7 @@ class StreamingPredictor:
         self._trained = trained
         self._module = trained.module
         self._parameter = next(trained.module.parameters())
-        self._folded = fold(trained.module, config.people_threads)
+        self._folded = _as_it_runs(trained.module, config)
         self._memories: dict[str, Memory] = {}
         shape = trained.module.config
         self.horizons_s = shape.period_s * np.arange(1, shape.future + 1)
@@ -262,6 +265,16 @@ class StreamingPredictor:
 
     def _names(self, joints: Bool[np.ndarray, ' joint']) -> list[str]:
         return [self.joint_names[joint] for joint in np.flatnonzero(joints)]
+
+
+def _as_it_runs(
+    module: MotionDEQ, config: PredictionConfig
+) -> FoldedMotionDEQ | GraphedMotionDEQ | None:
+    """Return the model in the form that is fastest where it is; None: as it stands."""
+    if config.cuda_graph:
+        check_on_gpu(module.out.weight.device, 'prediction.cuda_graph')
+        return GraphedMotionDEQ(module)
+    return fold(module, config.people_threads)
 
 
 @dataclass(frozen=True)

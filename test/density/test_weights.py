@@ -12,7 +12,7 @@ from torch import Tensor
 
 from motion_predictor_ros.density.cache import FutureCache
 from motion_predictor_ros.density.flow import Flow
-from motion_predictor_ros.density.mixture import Mixture, powers_of
+from motion_predictor_ros.density.mixture import Mixture, Noise, powers_of
 from motion_predictor_ros.density.sampling import cache_weights, cached_log_density, draw
 from motion_predictor_ros.density.weights import (
     effective_sample_size,
@@ -42,6 +42,11 @@ def world() -> tuple[Flow, FutureCache, float]:
     return flow, cache, float(event(truth, flow).double().mean())
 
 
+def noise(count: int, seed: int = 2) -> tuple[Noise, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return Noise.drawn((1, count, 2), Q.means, generator), torch.rand(1, generator=generator)
+
+
 def event(x: Tensor, flow: Flow) -> Tensor:
     """Whether a future lies beyond the median of the person in view, along the heaps."""
     middle = flow.push(Q.means[0])
@@ -69,8 +74,7 @@ def test_draws_give_the_known_probability(
 ) -> None:
     flow, cache, truth = world
     weights, _ = cache_weights(Q, cache, len(cache))
-    generator = torch.Generator().manual_seed(2)
-    draws = draw(rule, Q, cache, flow, 4000, weights, generator)
+    draws = draw(rule, Q, cache, flow, weights, *noise(4000))
     assert float(event(draws.x, flow).double().mean()) == pytest.approx(truth, abs=tolerance)
     expected = cached_log_density(Q, cache, len(cache))[0, draws.cached[0]]
     torch.testing.assert_close(draws.log_density[0], expected)
@@ -81,7 +85,7 @@ def test_draws_without_the_cache_have_the_density_of_their_place(
 ) -> None:
     flow, cache, truth = world
     weights, _ = cache_weights(Q, cache, 10)
-    draws = draw('flow', Q, cache, flow, 4000, weights, torch.Generator().manual_seed(2))
+    draws = draw('flow', Q, cache, flow, weights, *noise(4000))
     assert float(event(draws.x, flow).double().mean()) == pytest.approx(truth, abs=0.03)
     z, log_det = flow.pull(draws.x[0, :50])
     expected = Q.log_prob(z[None])[0] + log_det
@@ -98,8 +102,7 @@ def test_frequencies_of_draws_follow_the_weights(
     expected = torch.zeros(64).double().index_add(0, cell.long(), weights[0])
     gaps = {}
     for rule in ('nearest', 'weighted'):
-        generator = torch.Generator().manual_seed(3)
-        draws = draw(rule, Q, cache, flow, 20_000, weights, generator)
+        draws = draw(rule, Q, cache, flow, weights, *noise(20_000, 3))
         found = cell.long()[draws.cached[0]].bincount(minlength=64).double() / 20_000
         gaps[rule] = float((found - expected).abs().sum() / 2)
     assert gaps['weighted'] < 0.01 and gaps['nearest'] < 0.06

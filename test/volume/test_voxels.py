@@ -166,6 +166,7 @@ def test_torch_says_the_same_bits(grid: VoxelGrid, at_once: int) -> None:
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 def test_a_gpu_says_the_same_bits() -> None:
     people = walkers(SHAPE, 10, 5)

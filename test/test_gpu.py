@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a GPU answers is what the CPU answers, with graphs and without.
+
+Each test runs on a pretended GPU, which finds what would crash or wait, and on a real one where
+there is one (`make cuda`). Nothing here needs ROS.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cache_flow_models import TINY, write_density
+from models import write_weights
+from pretend_gpu import pretended_gpu
+from scenes import message, stream
+
+from motion_predictor_ros.config import PipelineConfig, PredictionConfig
+from motion_predictor_ros.density.futures import Futures
+from motion_predictor_ros.pipeline import Pipeline, Scene
+
+CLOSE = 1e-4
+"""Metres or nats between a GPU and the CPU."""
+
+SHORT = dataclasses.replace(TINY, steps=2)
+
+_REAL = pytest.param(
+    'real',
+    marks=[
+        pytest.mark.cuda,
+        pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU'),
+    ],
+)
+
+
+@pytest.fixture(autouse=True)
+def float32_as_deployed(float64_by_default: None) -> None:
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture(params=['pretended', _REAL])
+def gpu(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pretended_gpu() if request.param == 'pretended' else contextlib.nullcontext():
+        yield
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp('models')
+
+
+@pytest.fixture(scope='module')
+def files(folder: Path) -> PipelineConfig:
+    weights = write_weights(folder / 'motion.safetensors', masked=True)
+    return PipelineConfig(
+        prediction=PredictionConfig(weights=str(weights), max_steps=10),
+        density=write_density(folder, SHORT, enabled='always', rate_hz=100.0),
+    )
+
+
+def on(config: PipelineConfig, device: str, *, graph: bool = False, **density: object):  # type: ignore[no-untyped-def]
+    prediction = dataclasses.replace(config.prediction, device=device, cuda_graph=graph)
+    changes = {'device': device, 'cuda_graph': graph, **density}
+    asked = dataclasses.replace(config.density, **changes)  # type: ignore[arg-type]
+    return Pipeline.load(dataclasses.replace(config, prediction=prediction, density=asked))
+
+
+def last_scenes(pipeline: Pipeline) -> list[Scene]:
+    """Return answers about three people, one of them with a hidden joint, and about two."""
+    for each in stream(0.0, 1.1, 'ann', 'bob', 'cleo'):
+        assert pipeline.observe(each)
+    hidden = np.ones(18, np.float32)
+    hidden[7] = 0.0
+    ends = [
+        message(1.1, 'ann', 'bob', 'cleo'),
+        message(1.13, 'ann', 'bob', 'cleo', confidences=hidden),
+        message(1.16, 'bob', 'cleo'),
+    ]
+    scenes = [pipeline.step(each) for each in ends]
+    return [scene for scene in scenes if scene is not None]
+
+
+def gaps(found: list[Scene], wanted: list[Scene]) -> dict[str, float]:
+    """Return how far answers are apart at most."""
+    kept: dict[str, float] = {}
+
+    def hold(name: str, a: np.ndarray, b: np.ndarray) -> None:
+        apart = np.abs(np.asarray(a, float) - np.asarray(b, float))
+        kept[name] = max(kept.get(name, 0.0), float(apart.max()))
+
+    for one, other in zip(found, wanted, strict=True):
+        for a, b in zip(one.prediction.people, other.prediction.people, strict=True):
+            assert (a.person_id, a.validity) == (b.person_id, b.validity)
+            if a.positions is not None:
+                hold('positions', a.positions, b.positions)
+                for name in ('steps', 'warm', 'converged'):
+                    hold('solver', getattr(a.solver, name), getattr(b.solver, name))
+        assert isinstance(one.futures, Futures) and isinstance(other.futures, Futures)
+        for name in ('positions', 'log_density', 'cached', 'novelty', 'predicted_log_density'):
+            hold(f'futures.{name}', getattr(one.futures, name), getattr(other.futures, name))
+        relative = one.futures.effective_sample_size / other.futures.effective_sample_size
+        hold('futures.size', relative, np.ones(1))
+    return kept
+
+
+@pytest.mark.parametrize(
+    ('graph', 'rule', 'root'),
+    [
+        (False, 'nearest', 'decoded'),
+        (True, 'weighted', 'carried'),
+        (True, 'flow', 'decoded'),
+    ],
+)
+def test_a_gpu_answers_what_the_cpu_does(
+    gpu: None, files: PipelineConfig, graph: bool, rule: str, root: str
+) -> None:
+    asked = {'rule': rule, 'root': root}
+    wanted = last_scenes(on(files, 'cpu', **asked))
+    found = last_scenes(on(files, 'cuda:0', graph=graph, **asked))
+    assert len(wanted[0].prediction.people) == 3 and wanted[0].futures is not None
+    apart = gaps(found, wanted)
+    assert max(apart.values()) < CLOSE, apart
+    assert apart['futures.cached'] == apart['solver'] == 0.0
+    moved = gaps(wanted[:1], wanted[1:2])  # control: a message later all is different
+    assert min(moved['positions'], moved['futures.positions']) > CLOSE
+
+
+def test_another_seed_is_seen(files: PipelineConfig) -> None:
+    apart = gaps(*(last_scenes(on(files, 'cpu', seed=seed)) for seed in (1, 2)))
+    assert apart['futures.positions'] > CLOSE and apart['positions'] == 0.0
