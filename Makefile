@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test golden fuzz cuts restarts replay-live latency soak lint format clean train-body-1s demo-bag bench
+.PHONY: help env demo test golden fuzz cuts restarts replay-live latency soak lint format clean train-body-1s demo-bag bench cuda
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -58,6 +58,20 @@ bench: env ## time the whole line, crowds, caches, densities and voxels; DEVICE=
 	$(BIN)/motion-predictor bench cache --device $(or $(DEVICE),auto)
 	$(BIN)/motion-predictor bench density --device $(or $(DEVICE),auto)
 	$(BIN)/motion-predictor bench volume
+
+# Not `env`: that brings ROS, and where pip serves it a torch without CUDA; neither is needed here.
+CUDA_PYTHON := $(or $(PYTHON),$(BIN)/python)
+CUDA_BENCH := $(CUDA_PYTHON) -m motion_predictor_ros.cli bench
+
+cuda: ## on a machine with a GPU: its tests, then benches on DEVICE (default cuda:0); PYTHON=python3, say
+	@$(CUDA_PYTHON) -c 'import sys, torch; torch.cuda.is_available() or sys.exit(f"make cuda: torch \
+	{torch.__version__} of {sys.executable} sees no GPU; nothing was run. make cuda PYTHON=... takes another one")'
+	$(CUDA_PYTHON) -m pytest -m cuda -rs $(shell grep -rl 'mark\.cuda' --include='test_*.py' test)
+	for graph in '' --cuda-graph; do for bench in pipeline persons motion-deq; do \
+		$(CUDA_BENCH) $$bench --device $(or $(DEVICE),cuda:0) $$graph || exit 1; \
+	done; done
+	$(CUDA_BENCH) cache --device $(or $(DEVICE),cuda:0)
+	$(CUDA_BENCH) density --device $(or $(DEVICE),cuda:0)
 
 lint: env ## check format, style, types and the direction of imports
 	@failed=0; for check in 'ruff check' 'ruff format --check --output-format concise' mypy \

@@ -49,6 +49,7 @@ def _add_stream(parser: argparse.ArgumentParser, frames: int) -> None:
     parser.add_argument('--weights', help='MotionDEQ, shipped model name or path')
     parser.add_argument('--calibration', help='of volumes, made with these weights')
     parser.add_argument('--frames', type=int, default=frames, help='messages that are timed')
+    parser.add_argument('--cuda-graph', action='store_true', help='replay models as CUDA graphs')
     _add_device(parser)
 
 
@@ -69,13 +70,16 @@ def _config(options: argparse.Namespace) -> 'PipelineConfig':
     from motion_predictor_ros.evaluation.bench_pipeline import in_full
 
     config = read_parameter_file(options.params) if options.params else PipelineConfig()
+    device, graph = options.device, options.cuda_graph
     weights = options.weights or config.prediction.weights
     calibration = options.calibration or config.volume.calibration
     return in_full(
         replace(
             config,
-            prediction=replace(config.prediction, weights=weights, device=options.device),
-            density=replace(config.density, device=options.device),
+            prediction=replace(
+                config.prediction, weights=weights, device=device, cuda_graph=graph
+            ),
+            density=replace(config.density, device=device, cuda_graph=graph),
             volume=replace(config.volume, calibration=calibration),
         )
     )

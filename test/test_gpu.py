@@ -18,9 +18,11 @@ from models import write_weights
 from pretend_gpu import pretended_gpu
 from scenes import message, stream
 
-from motion_predictor_ros.config import PipelineConfig, PredictionConfig
+from motion_predictor_ros.config import DensityConfig, PipelineConfig, PredictionConfig
 from motion_predictor_ros.density.futures import Futures
+from motion_predictor_ros.evaluation.bench_stream import Crowd
 from motion_predictor_ros.pipeline import Pipeline, Scene
+from motion_predictor_ros.share import share_file
 
 CLOSE = 1e-4
 """Metres or nats between a GPU and the CPU."""
@@ -56,12 +58,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def files(folder: Path) -> PipelineConfig:
     weights = write_weights(folder / 'motion.safetensors', masked=True)
     return PipelineConfig(
-        prediction=PredictionConfig(weights=str(weights), max_steps=10),
+        prediction=PredictionConfig(weights=str(weights), tolerance=2e-5, max_steps=16),
         density=write_density(folder, SHORT, enabled='always', rate_hz=100.0),
     )
 
 
-def on(config: PipelineConfig, device: str, *, graph: bool = False, **density: object):  # type: ignore[no-untyped-def]
+def on(config: PipelineConfig, device: str, *, graph: bool = False, **density: object) -> Pipeline:
     prediction = dataclasses.replace(config.prediction, device=device, cuda_graph=graph)
     changes = {'device': device, 'cuda_graph': graph, **density}
     asked = dataclasses.replace(config.density, **changes)  # type: ignore[arg-type]
@@ -122,8 +124,9 @@ def test_a_gpu_answers_what_the_cpu_does(
     found = last_scenes(on(files, 'cuda:0', graph=graph, **asked))
     assert len(wanted[0].prediction.people) == 3 and wanted[0].futures is not None
     apart = gaps(found, wanted)
+    assert apart.pop('solver') <= 1.0  # a step more or less, where a residual is at the limit
     assert max(apart.values()) < CLOSE, apart
-    assert apart['futures.cached'] == apart['solver'] == 0.0
+    assert apart['futures.cached'] == 0.0
     moved = gaps(wanted[:1], wanted[1:2])  # control: a message later all is different
     assert min(moved['positions'], moved['futures.positions']) > CLOSE
 
@@ -131,3 +134,16 @@ def test_a_gpu_answers_what_the_cpu_does(
 def test_another_seed_is_seen(files: PipelineConfig) -> None:
     apart = gaps(*(last_scenes(on(files, 'cpu', seed=seed)) for seed in (1, 2)))
     assert apart['futures.positions'] > CLOSE and apart['positions'] == 0.0
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.parametrize('graph', [False, True])
+def test_a_gpu_answers_what_the_cpu_does_with_the_shipped_models(graph: bool) -> None:
+    config = PipelineConfig(density=DensityConfig(enabled='always', rate_hz=100.0))
+    messages = Crowd(share_file('demo', 'demo.mcap'), 30.0).messages(2, 45)
+    pipelines = on(config, 'cpu'), on(config, 'cuda:0', graph=graph)
+    wanted, found = zip(*([each.step(one) for each in pipelines] for one in messages), strict=True)
+    apart = gaps([each for each in found if each][-5:], [each for each in wanted if each][-5:])
+    assert apart.pop('solver') <= 1.0
+    assert max(apart.values()) < CLOSE, apart
