@@ -92,11 +92,14 @@ def _same(group: str, before: Any, after: Any) -> bool:
 
 
 def main() -> None:
-    """Write the report anew."""
+    """Write the report anew, unless it says the same to within the tolerances."""
     if not BAG.is_file():
         write_bag(BAG)
     fresh = fresh_report()
     changed = differences(golden_report(), fresh) if REPORT.is_file() else ['all of it']
+    if not changed:
+        print(f'{REPORT}: nothing changed')
+        return
     write_json(fresh, REPORT)
     print(*changed, sep='\n')
     print(f'{REPORT}: {len(changed)} entries changed; commit it with what changed them')

@@ -111,8 +111,8 @@ def _of_iterations(
 
 def print_motion_deq(report: dict[str, Any], console: Console) -> None:
     """Print one row per number of people."""
-    title = f'{report["model"]} on {report["device"]}, {report["threads"]} threads [ms]'
-    table = Table(title=title, title_justify='left')
+    title = f'{report["model"]} on {report["device"]}, {report["threads"]} threads: ms'
+    table = Table(title=title, title_justify='left', box=None, padding=(0, 1, 0, 0))
     kinds = [f'{start} {kind}' for start in ('warm', 'cold') for kind in KINDS]
     for head in ('people', *kinds, *(f'{count} it.' for count in ITERATIONS), 'each', 'layers'):
         table.add_column(head, justify='right')

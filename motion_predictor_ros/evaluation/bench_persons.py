@@ -55,7 +55,7 @@ def bench_persons(
 def print_persons(report: dict[str, Any], console: Console) -> None:
     """Print one row per number of people."""
     title = f'{report["model"]} on {report["device"]}, {report["threads"]} threads: median ms'
-    table = Table(title=title, title_justify='left')
+    table = Table(title=title, title_justify='left', box=None, padding=(0, 1, 0, 0))
     for head in ('people', *STAGES, 'whole step', 'p99', 'of one person'):
         table.add_column(head, justify='right')
     for count, step_ms in report['step_ms'].items():

@@ -194,7 +194,7 @@ def start_up_s(config: PipelineConfig) -> float:
 
 def print_pipeline(report: dict[str, Any], console: Console) -> None:
     """Print a table of stages by number of threads."""
-    title = f'{report["model"]} on {report["device"]}: one person, every message in full [ms]'
+    title = f'{report["model"]} on {report["device"]}: ms for one person, every message in full'
     table = Table(title=title, title_justify='left')
     table.add_column('')
     for count in report['by_threads']:

@@ -318,7 +318,7 @@ def print_stochastic(report: Mapping[str, Any], console: Console) -> None:
     if 'kde_motion' in contenders:
         density = contenders['kde_motion']['log_prob_per_motion_dim']
         console.print(
-            f'kde_motion: {density:.3f} per coordinate [m]: another space, its own scale'
+            rf'kde_motion: {density:.3f} per coordinate \[m]: another space, its own scale'
         )
     console.print(report['conventions'], markup=False)
 
