@@ -169,7 +169,8 @@ def _show(report: dict[str, Any], console: Console) -> None:
         console.print(f'volume calibrated until {volume["horizons_s"]} s: {volume["file"]}')
     if volume['reason']:
         console.print(f'volume: {volume["reason"]}')
-    console.print(f'ros2 launch ... params_file:={report["parameters"]}', soft_wrap=True)
+    launch = 'ros2 launch motion_predictor_ros predictor.launch.py'
+    console.print(f'{launch} params_file:={report["parameters"]}', soft_wrap=True)
 
 
 def _table(report: dict[str, Any], title: str) -> Table:

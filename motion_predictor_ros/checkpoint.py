@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from motion_predictor_ros.errors import CheckpointError
@@ -44,7 +44,7 @@ def save_checkpoint(path: Path, header: Mapping[str, Any], tensors: Mapping[str,
     partial = path.with_suffix('.partial')
     document = json.dumps({'format': FORMAT, **header}, sort_keys=True)
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(kept, partial, metadata={_KEY: document})
+    partial.write_bytes(save(kept, metadata={_KEY: document}))  # save_file's none but us can read
     os.replace(partial, path)
 
 

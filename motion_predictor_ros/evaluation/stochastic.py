@@ -324,12 +324,13 @@ def print_stochastic(report: Mapping[str, Any], console: Console) -> None:
 
 
 def _table(title: str, rows: Mapping[str, Mapping[str, Any]], heads: tuple[str, ...]) -> Table:
-    table = Table(title=title, title_justify='left')
+    table = Table(title=title, title_justify='left', box=None, padding=(0, 1, 0, 0))
     table.add_column('model')
     for head in heads:
-        table.add_column(head.removesuffix('_m').replace('_', ' '), justify='right')
+        words = head.removesuffix('_m').replace('_', '\n')
+        table.add_column(words, justify='right', no_wrap=True)
     for name, figures in rows.items():
         cells = (f'{figures[head]:.3f}' if head in figures else '' for head in heads)
         if any(head in figures for head in heads):
-            table.add_row(name, *cells)
+            table.add_row(name.replace('_', ' '), *cells)
     return table

@@ -2,6 +2,7 @@
 """Weight files from outside: what does not fit is refused with a reason."""
 
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -30,6 +31,18 @@ def test_a_whole_file_loads(weights: Path) -> None:
     trained = load_motion_deq(str(weights), CPU)
     assert trained.joint_names[0] == 'pelvis'
     assert trained.name.startswith('tiny@')
+
+
+@pytest.mark.parametrize(('umask', 'mode'), [(0o022, 0o644), (0o077, 0o600)])
+def test_the_robots_user_may_read_what_another_wrote(
+    tmp_path: Path, umask: int, mode: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        written = write_weights(tmp_path / 'tiny.safetensors')
+    finally:
+        os.umask(before)
+    assert written.stat().st_mode & 0o777 == mode
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
