@@ -3,8 +3,15 @@
 
 Any stage may use it. Whoever is free takes the next piece. Where other work keeps the cores busy
 a thread may not run for a long while: the caller never waits for one that has not begun.
+
+A thread that is woken often begins on the core of whoever woke it, although another one is idle
+(in a virtual machine, an idle core looks as if somebody else had it), and is moved milliseconds
+later: threads are kept off the caller's core.
 """
 
+import ctypes
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -23,6 +30,14 @@ def settle_in() -> None:
     torch.get_num_threads()
 
 
+_core = getattr(ctypes.CDLL(None), 'sched_getcpu', lambda: -1)
+
+
+def _usable_cores() -> set[int]:
+    """Return the cores that this process may use; none where the system cannot tell."""
+    return os.sched_getaffinity(0) if hasattr(os, 'sched_setaffinity') else set()
+
+
 class Crew:
     """The caller's thread and some more."""
 
@@ -33,7 +48,22 @@ class Crew:
             threads: The caller's included.
         """
         self._helpers = threads - 1
-        self._pool = ThreadPoolExecutor(max(self._helpers, 1), 'crew', settle_in)
+        self._threads: list[int] = []
+        self._cores, self._caller = _usable_cores(), -1
+        self._pool = ThreadPoolExecutor(max(self._helpers, 1), 'crew', self._enlist)
+
+    def _enlist(self) -> None:
+        settle_in()
+        self._threads.append(threading.get_native_id())
+        self._caller = -1
+
+    def _make_way(self) -> None:
+        """Keep the threads off the core that the caller runs on now, if there are others."""
+        core = _core()
+        if core != self._caller and len(self._cores) > 1:
+            self._caller = core
+            for thread in self._threads:
+                os.sched_setaffinity(thread, self._cores - {core})
 
     def run(self, pieces: Sequence[Callable[[], Any]]) -> list[Any]:
         """Return what each piece of work returns, in order; the longest should come first.
@@ -52,6 +82,7 @@ class Crew:
                     return
                 done[index] = piece()
 
+        self._make_way()
         others = [self._pool.submit(work) for _ in range(min(self._helpers, len(pieces) - 1))]
         work()
         for each in others:
@@ -65,6 +96,7 @@ class Crew:
 
         Whoever asks for the result waits for it, or does the piece where no thread has begun it.
         """
+        self._make_way()
         other = self._pool.submit(piece) if self._helpers else None
 
         def result() -> Any:

@@ -97,6 +97,23 @@ def test_nobody_leaves_while_the_piece_is_being_done() -> None:
     assert done == [True]
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason='needs two cores')
+def test_threads_are_kept_off_the_core_of_the_caller() -> None:
+    every, crew = os.sched_getaffinity(0), Crew(2)
+    crew._pool.submit(int).result()  # somebody is there
+    try:
+        for core in sorted(every)[:2]:
+            os.sched_setaffinity(0, {core})
+            with crew.beside(int):
+                pass
+            crew.run([int, int])
+            kept_to = crew._pool.submit(os.sched_getaffinity, 0).result()
+            assert kept_to == every - {core}
+    finally:
+        os.sched_setaffinity(0, every)
+    assert Crew(2)._pool.submit(os.sched_getaffinity, 0).result() == every  # control: none called
+
+
 _COUNT = """
 import ctypes, threading, torch
 from motion_predictor_ros.crew import Crew

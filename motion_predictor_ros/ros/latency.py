@@ -4,11 +4,19 @@
 A real node in a process of its own, over DDS, that tells volumes; a recorded person walks in front
 of it, forth and back. Times are counted on the system's clock, which both processes share: from
 the stamp, taken just before the observation is published, until DDS is handed the answer.
+
+Where a core is idle in between, waking it counts too: much in a virtual machine, less on a robot,
+whose cores have other work or a governor that keeps them awake. Loops of the lowest priority,
+which give way to anything else, keep them awake for the trial if asked to.
 """
 
 import os
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,13 +27,20 @@ import numpy as np
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.errors import MotionPredictorError
 from motion_predictor_ros.evaluation.bench_stream import Crowd
-from motion_predictor_ros.msg import ProbabilityVolumeArray, Skeleton
+from motion_predictor_ros.msg import ProbabilityVolume, ProbabilityVolumeArray, Skeleton
 from motion_predictor_ros.ros.children import child, local_environment, write_parameters
 from motion_predictor_ros.ros.feeder import RATE_HZ, Feeder, stamp_ns
 
 _WARM_S = 5.0
 _LAST_S = 1.0
 _TOPIC = 'probability_volumes'
+_LOOP = """
+import os, sys
+os.sched_setaffinity(0, {int(sys.argv[1])})
+os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+while True:
+    pass
+"""
 
 
 @dataclass(frozen=True)
@@ -40,6 +55,7 @@ class LatencyReport:
         volumes: How often they were.
         reachable_share: Of them, in which somebody got the reachable set instead.
         cores: Processor time of the whole node per second [s/s].
+        awake: Whether idle cores were kept awake.
     """
 
     observations: int
@@ -49,15 +65,23 @@ class LatencyReport:
     volumes: int
     reachable_share: float
     cores: float
+    awake: bool
 
 
 def run_latency(
-    bag: Path, people: int, seconds: float, volume_hz: float, config: PipelineConfig
+    bag: Path,
+    people: int,
+    seconds: float,
+    volume_hz: float,
+    config: PipelineConfig,
+    *,
+    awake: bool = False,
 ) -> LatencyReport:
     """Walk the bag's person, or several of them, past a live node for some seconds.
 
     Args:
         volume_hz: How often futures are drawn and volumes told.
+        awake: Keep idle cores from falling asleep.
 
     Raises:
         BagError: The bag cannot be read, or shows nobody for long enough.
@@ -71,11 +95,12 @@ def run_latency(
         words = ['predictor_node', '--ros-args', '--params-file', str(parameters)]
         in_full = [f'outputs.{_TOPIC}.rate_hz:=100.0', 'degradation.enabled:=false']
         words += [word for each in in_full for word in ('-p', each)]
-        with child(words, environment) as process:
+        with _kept_awake(awake), child(words, environment) as process:
             feeder = Feeder(int(environment['ROS_DOMAIN_ID']))
             try:
                 feeder.wait_for(process)
-                return _Trial(feeder, process.pid).run(crowd, people, seconds)
+                found = _Trial(feeder, process.pid).run(crowd, people, seconds)
+                return replace(found, awake=awake)
             finally:
                 feeder.close()
 
@@ -104,6 +129,8 @@ class _Trial:
 
     def _take(self, message: Any, info: Any) -> None:
         made_ns = stamp_ns(message)
+        if any(each.validity == ProbabilityVolume.STALE for each in message.persons):
+            return  # once the trial is over, the last observation is told again
         waited_ms = (info['source_timestamp'] - made_ns) / 1e6
         self._volumes[made_ns] = waited_ms, any(each.level == 0.0 for each in message.persons)
 
@@ -120,7 +147,21 @@ class _Trial:
             volumes=len(volumes),
             reachable_share=sum(reached for _, reached in volumes) / max(len(volumes), 1),
             cores=cores,
+            awake=False,
         )
+
+
+@contextmanager
+def _kept_awake(wanted: bool) -> Iterator[None]:
+    """Let a loop that gives way to anything else run on each core."""
+    cores = sorted(os.sched_getaffinity(0)) if wanted else []
+    loops = [subprocess.Popen([sys.executable, '-c', _LOOP, str(core)]) for core in cores]
+    try:
+        yield
+    finally:
+        for each in loops:
+            each.terminate()
+            each.wait()
 
 
 def _spread(waited_ms: list[float]) -> tuple[float, float]:
