@@ -7,7 +7,7 @@ MOTIONS ?=
 # A sourced ROS must not mix with the one in .venv.
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH LD_LIBRARY_PATH PYTHONPATH PYTHONHOME
 unexport RMW_IMPLEMENTATION ROS_DISTRO ROS_VERSION VIRTUAL_ENV _ROS_WHEELS_BOOTSTRAP_COMPLETE
-# Python compiles what is imported once, not at each start: half of the CPU time that imports take.
+# Python compiles what is imported once, not at each start.
 unexport PYTHONDONTWRITEBYTECODE
 # Nothing that runs from here talks to a robot on the network.
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST

@@ -26,9 +26,9 @@ def keep_freed_memory() -> bool:
 def set_aside() -> None:
     """Leave what lives now out of garbage collection, for a process that has loaded everything.
 
-    Torch and numba alone are a quarter of a million objects, and each full collection follows
-    every one of them: a pause of an eighth of a second, in which a live node misses observations.
-    They also need not be taken apart, one by one, when the process ends. `gc.unfreeze` undoes it.
+    Torch and numba alone are a great many objects, and each full collection follows every one of
+    them: a pause in which a live node falls behind. They also need not be taken apart, one by one,
+    when the process ends. `gc.unfreeze` undoes it.
     """
     gc.collect()
     gc.freeze()

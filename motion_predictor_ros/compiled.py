@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How kernels are compiled: once, kept on disk, without the interpreter's lock.
 
-Any stage may use it. Compilation is waited for once: a loop takes a few tenths of a second, but
-what numba brings with it takes longer. Assigning an array to a part of another (it can say what
-shapes did not fit) and sorting cost two seconds each.
+Any stage may use it. Compilation is waited for once (`startup_s` of `bench pipeline --json` after
+an installation). A plain loop is soon compiled; what numba brings with it is not, above all
+assigning an array to a part of another (it can say what shapes did not fit) and sorting.
 """
 
 import inspect

@@ -170,7 +170,7 @@ class VolumeConfig:
     """Which space is kept free around people, and how it is cut into voxels."""
 
     enabled: bool = param(
-        False, 'work out the space to keep free; needs a density model, takes tens of ms [-]'
+        False, 'work out the space to keep free; needs a density model, and time [-]'
     )
     calibration: str = param(
         'body_2s_calibration', 'shipped calibration or path, made with the same weights [-]'

@@ -39,7 +39,7 @@ class Posterior:
 class ConstantGRU(nn.Module):
     """GRU from a zero state under an input that never changes.
 
-    Its input's share of the gates is computed once, not at every step: less than half the work.
+    Its input's share of the gates is computed once, not at every step.
     """
 
     def __init__(self, inputs: int, hidden: int) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A mixture's density at many places, in one pass that writes nothing but the answer.
 
-Stage: density. All is float32, and in bits: exp2 takes a third of the time of exp. A mode's
+Stage: density. All is float32, and in bits: exp2 takes less time than exp. A mode's
 exponent is a sum of squares, so that places far from its mean cost no digits.
 """
 

@@ -2,7 +2,7 @@
 """Write predictions and futures into messages.
 
 `prediction/wire` and `density/wire` read them back. Arrays are filled through `array.frombytes`:
-assigning numpy arrays to a message's field is a hundred times slower.
+what a message's field is given otherwise is gone through one by one.
 """
 
 from array import array

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draw observed and predicted skeletons for RViz.
 
-Few LIST markers, made once per person and refilled: hundreds of new ones cost milliseconds. Ghosts
+Few LIST markers, made once per person and refilled: to make hundreds anew takes too long. Ghosts
 are opaque and go from orange to purple with the horizon, grey if the prediction is not to be used.
 """
 

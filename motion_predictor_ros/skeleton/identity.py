@@ -195,7 +195,7 @@ _FAR_M = 1e3
 
 
 def _assignment() -> Callable[..., Any]:
-    """Return scipy's; loading it takes a quarter of the node's start, and most do not need it."""
+    """Return scipy's, which takes long to load, and which most do not need."""
     from scipy.optimize import linear_sum_assignment
 
     assign: Callable[..., Any] = linear_sum_assignment

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Leave out capsules that lie within another one: a union is the same without them.
 
-Stage: volume. Bodies that were made thicker by a calibrated radius overlap so much that of a
-thousand capsules a few dozen are left. A capsule is the hull of the balls at its ends, and what it
-is compared with is convex: it lies within if both balls do.
+Stage: volume. Bodies that were made thicker by a calibrated radius overlap so much that few
+capsules are left. A capsule is the hull of the balls at its ends, and what it is compared with is
+convex: it lies within if both balls do.
 """
 
 import numpy as np

@@ -12,7 +12,7 @@ from torch import Tensor
 from motion_predictor_ros.volume.columns import LEVEL, SLACK
 
 _AT_ONCE = 2**27
-"""Intervals in memory at once: about 12 GB on the way."""
+"""Most intervals in memory at once."""
 
 
 def rasterise(
