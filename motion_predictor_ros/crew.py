@@ -68,9 +68,13 @@ class Crew:
     def run(self, pieces: Sequence[Callable[[], Any]]) -> list[Any]:
         """Return what each piece of work returns, in order; the longest should come first.
 
+        A piece may itself run pieces here: they are shared if its caller's thread asks.
+
         Raises:
             Exception: Whatever a piece raises.
         """
+        if threading.get_native_id() in self._threads:
+            return [piece() for piece in pieces]
         waiting = deque(enumerate(pieces))
         done: dict[int, Any] = {}
 

@@ -291,21 +291,16 @@ class Pipeline:
     ) -> tuple[SafetyVolume, ...]:
         assert self.volume is not None and self.latest is not None
         poses = {person.person_id: person.positions for person in self.latest.people}
-        volumes = [
-            self.volume.assess(
-                each,
-                futures,
-                poses[each.person_id],
-                frame_id=scene.frame_id,
-                age_s=age_s,
-                coarseness=self.level.coarseness,
-            )
-            for each in scene.people
-            if each.person_id in poses
-        ]
+        volumes = self.volume.assess_all(
+            [(each, poses[each.person_id]) for each in scene.people if each.person_id in poses],
+            futures,
+            frame_id=scene.frame_id,
+            age_s=age_s,
+            coarseness=self.level.coarseness,
+        )
         if self.level.futures < 1.0:  # it was calibrated with all of them
-            volumes = [dataclasses.replace(each, approximate=True) for each in volumes]
-        return tuple(volumes)
+            return tuple(dataclasses.replace(each, approximate=True) for each in volumes)
+        return volumes
 
     def reset(self) -> None:
         """Forget everybody; counters stay."""

@@ -97,6 +97,19 @@ def test_nobody_leaves_while_the_piece_is_being_done() -> None:
     assert done == [True]
 
 
+def test_a_piece_may_run_pieces_of_its_own() -> None:
+    crew, met = Crew(2), threading.Barrier(2, timeout=20.0)
+
+    def piece() -> tuple[int, list[int]]:
+        met.wait()  # one in each thread
+        return threading.get_ident(), crew.run([threading.get_ident] * 5)
+
+    (one, own), (other, others) = crew.run([piece, piece])
+    assert one != other
+    in_crew = {one, other} - {threading.get_ident()}
+    assert set(own if one in in_crew else others) == in_crew  # what is begun there stays there
+
+
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason='needs two cores')
 def test_threads_are_kept_off_the_core_of_the_caller() -> None:
     every, crew = os.sched_getaffinity(0), Crew(2)

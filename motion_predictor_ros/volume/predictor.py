@@ -6,8 +6,10 @@ incomplete or like nothing recorded, the reachable set is given instead, and why
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -75,7 +77,7 @@ class VolumePredictor:
         self.config, self.calibration = config, calibration
         self.fallbacks: Counter[str] = Counter()
         self._shape, self._period_s, self._device = shape, period_s, device
-        self._crew = Crew(config.threads)
+        self._crew, self._counting = Crew(config.threads), Lock()
         self._until = calibration.until(config.horizon_s)
         self._radius = self._until.radius(config.level)
         self._factor = self._until.factor(config.level)
@@ -109,6 +111,21 @@ class VolumePredictor:
         joined([Patch((0, 0, 0), self._covered(one, grid)), self._likely(one, grid)], grid)
         collision_probability(one, RobotMotion(still, still, np.ones((1, 1, 1))))
 
+    def assess_all(
+        self,
+        people: Sequence[tuple[Prediction, Float64[np.ndarray, 'joint xyz=3']]],
+        futures: Futures | None,
+        **how: Any,
+    ) -> tuple[SafetyVolume, ...]:
+        """Return the space to keep free around each, shared out to threads.
+
+        Args:
+            people: With the pose they were last seen in [m].
+            how: See `assess`.
+        """
+        pieces = [partial(self.assess, person, futures, pose, **how) for person, pose in people]
+        return tuple(self._crew.run(pieces))
+
     def assess(
         self,
         prediction: Prediction,
@@ -140,7 +157,8 @@ class VolumePredictor:
                 'the coverage volume is larger than what can be reached at the same level',
             )
         assert fallback is not None
-        self.fallbacks[fallback.cause] += 1
+        with self._counting:
+            self.fallbacks[fallback.cause] += 1
         return self._reachable(prediction, fallback, pose, frame_id, age_s, size_m)
 
     def _fallback(

@@ -155,3 +155,20 @@ def test_coarser_voxels_cover_no_less() -> None:
         index = np.floor((centres - coarse.grid.origin) / coarse.grid.size_m).astype(int)
         inside = theirs.covered[tuple(index.T)]
         assert inside.mean() > 0.99 and 0 < theirs.covered.sum() < ours.covered.sum()
+
+
+@pytest.mark.parametrize('threads', [1, 2])
+def test_everybody_is_assessed_as_if_alone(threads: int) -> None:
+    shared = predictor(config=dataclasses.replace(CONFIG, threads=threads))
+    crowd = [prediction(), prediction(person_id='eve'), prediction(person_id='bob')] * 2
+    found = shared.assess_all([(each, STANDING) for each in crowd], futures(), frame_id='map')
+    assert [each.person_id for each in found] == ['ann', 'eve', 'bob'] * 2
+    assert shared.fallbacks == {'no_futures': 2}  # of eve
+    for each, whole in zip(crowd, found, strict=True):
+        alone = predictor().assess(each, futures(), STANDING, frame_id='map')
+        assert alone.cause == whole.cause and alone.grid == whole.grid
+        for one, other in zip(alone.windows, whole.windows, strict=True):
+            np.testing.assert_array_equal(one.covered, other.covered)
+            np.testing.assert_array_equal(one.probability, other.probability)
+    ann, bob = found[0].windows[-1].probability, found[2].windows[-1].probability
+    assert ann.shape != bob.shape or (ann != bob).any()  # control: they differ
