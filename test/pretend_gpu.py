@@ -49,6 +49,7 @@ class OnGPU(Tensor):
                 storage_offset=inner.storage_offset(),
                 dtype=inner.dtype,
                 device=CUDA,
+                requires_grad=inner.requires_grad,
             )
         made.inner = inner
         return made

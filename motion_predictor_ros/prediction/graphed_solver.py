@@ -6,7 +6,7 @@ settings allow, and whoever is solved before stays as they are. So the CPU never
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,17 +21,9 @@ from motion_predictor_ros.prediction.motion_deq import MotionDEQ
 class GraphedMotionDEQ:
     """A trained model whose weights will not change any more, on a GPU."""
 
-    def __init__(
-        self,
-        module: MotionDEQ,
-        replayed: Callable[[Callable[..., Answer]], Callable[..., Answer]] = Graphs,
-    ) -> None:
-        """Capture nothing yet.
-
-        Args:
-            replayed: What makes graphs of a function.
-        """
-        self._module, self._run = module, replayed(self._solved)
+    def __init__(self, module: MotionDEQ) -> None:
+        """Capture nothing yet."""
+        self._module, self._run = module, Graphs(self._solved)
 
     def predict(
         self,
