@@ -68,11 +68,10 @@ cuda: ## on a machine with a GPU: its tests, then benches on DEVICE (default cud
 	@$(CUDA_PYTHON) -c 'import sys, torch; torch.cuda.is_available() or sys.exit(f"make cuda: torch \
 	{torch.__version__} of {sys.executable} sees no GPU; nothing was run. make cuda PYTHON=... takes another one")'
 	$(CUDA_PYTHON) -m pytest -m cuda -rs $(shell grep -rl 'mark\.cuda' --include='test_*.py' test)
-	for graph in '' --cuda-graph; do for bench in pipeline persons motion-deq; do \
+	for graph in '' --cuda-graph; do for bench in pipeline persons motion-deq density; do \
 		$(CUDA_BENCH) $$bench --device $(or $(DEVICE),cuda:0) $$graph || exit 1; \
 	done; done
 	$(CUDA_BENCH) cache --device $(or $(DEVICE),cuda:0)
-	$(CUDA_BENCH) density --device $(or $(DEVICE),cuda:0)
 
 lint: env ## check format, style, types and the direction of imports
 	@failed=0; for check in 'ruff check' 'ruff format --check --output-format concise' mypy \

@@ -224,6 +224,7 @@ def add_bench_density(kinds: 'Commands[argparse.ArgumentParser]') -> None:
     parser.add_argument('--size', type=_size, default=100_000, help='futures of a made-up cache')
     parser.add_argument('--json', action='store_true', help='print the report as JSON')
     _add_device(parser)
+    parser.add_argument('--cuda-graph', action='store_true', help='replay it as CUDA graphs')
     parser.set_defaults(run=_bench_density)
 
 
@@ -240,7 +241,8 @@ def _bench_density(options: argparse.Namespace) -> None:
             '--checkpoint and --cache go together: a cache belongs to its checkpoint'
         )
     _set_threads(options)
-    config = DensityConfig(device=options.device, futures=50, rule='nearest', root='decoded')
+    asked = {'device': options.device, 'cuda_graph': options.cuda_graph}
+    config = DensityConfig(**asked, futures=50, rule='nearest', root='decoded')
     if options.checkpoint is None:
         _, recipe = load_cache_flow_recipe(options.recipe)
         predictor = bench_density.untrained_predictor(

@@ -46,12 +46,17 @@ def residuals(config: MotionDEQConfig) -> dict[str, Tensor]:
 
 
 def write_weights(
-    path: Path, channels: int = 8, scale: float = 1.0, *, masked: bool = False
+    path: Path,
+    channels: int = 8,
+    scale: float = 1.0,
+    *,
+    masked: bool = False,
+    correction: bool = False,
 ) -> Path:
     """Write an untrained model of the common skeleton, as the node and the pipeline load it."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
-    config = MotionDEQConfig(channels=channels, patterns=8, masked=masked)
+    config = MotionDEQConfig(channels=channels, patterns=8, masked=masked, correction=correction)
     module = motion_deq(config)
     torch.set_default_dtype(before)
     with torch.no_grad():

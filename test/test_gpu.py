@@ -16,10 +16,11 @@ import torch
 from cache_flow_models import TINY, write_density
 from models import write_weights
 from pretend_gpu import pretended_gpu
-from scenes import message, stream
+from scenes import message, pose, stream
 
 from motion_predictor_ros.config import DensityConfig, PipelineConfig, PredictionConfig
 from motion_predictor_ros.density.futures import Futures
+from motion_predictor_ros.density.predictor import CacheFlowPredictor
 from motion_predictor_ros.evaluation.bench_stream import Crowd
 from motion_predictor_ros.pipeline import Pipeline, Scene
 from motion_predictor_ros.share import share_file
@@ -61,6 +62,14 @@ def files(folder: Path) -> PipelineConfig:
         prediction=PredictionConfig(weights=str(weights), tolerance=2e-5, max_steps=16),
         density=write_density(folder, SHORT, enabled='always', rate_hz=100.0),
     )
+
+
+@pytest.fixture(scope='module')
+def corrected(files: PipelineConfig, folder: Path) -> PipelineConfig:
+    """Return the same with a model that has a correction adapter."""
+    weights = write_weights(folder / 'corrected.safetensors', masked=True, correction=True)
+    prediction = dataclasses.replace(files.prediction, weights=str(weights))
+    return dataclasses.replace(files, prediction=prediction)
 
 
 def on(config: PipelineConfig, device: str, *, graph: bool = False, **density: object) -> Pipeline:
@@ -117,11 +126,17 @@ def gaps(found: list[Scene], wanted: list[Scene]) -> dict[str, float]:
     ],
 )
 def test_a_gpu_answers_what_the_cpu_does(
-    gpu: None, files: PipelineConfig, graph: bool, rule: str, root: str
+    gpu: None,
+    files: PipelineConfig,
+    corrected: PipelineConfig,
+    graph: bool,
+    rule: str,
+    root: str,
 ) -> None:
+    config = corrected if rule == 'weighted' else files
     asked = {'rule': rule, 'root': root}
-    wanted = last_scenes(on(files, 'cpu', **asked))
-    found = last_scenes(on(files, 'cuda:0', graph=graph, **asked))
+    wanted = last_scenes(on(config, 'cpu', **asked))
+    found = last_scenes(on(config, 'cuda:0', graph=graph, **asked))
     assert len(wanted[0].prediction.people) == 3 and wanted[0].futures is not None
     apart = gaps(found, wanted)
     assert apart.pop('solver') <= 1.0  # a step more or less, where a residual is at the limit
@@ -129,6 +144,27 @@ def test_a_gpu_answers_what_the_cpu_does(
     assert apart['futures.cached'] == 0.0
     moved = gaps(wanted[:1], wanted[1:2])  # control: a message later all is different
     assert min(moved['positions'], moved['futures.positions']) > CLOSE
+
+
+@pytest.mark.parametrize('graph', [False, True])
+def test_cached_futures_are_as_dense_on_a_gpu(
+    gpu: None, files: PipelineConfig, graph: bool
+) -> None:
+    observed = np.stack([[pose(since + 0.04 * k) for k in range(5)] for since in (0.0, 0.5)])
+    found = []
+    for device, replay in (('cpu', False), ('cuda:0', graph)):
+        config = dataclasses.replace(files.density, device=device, cuda_graph=replay)
+        predictor = CacheFlowPredictor.load(config)
+        found.append(predictor.cached_log_density(observed, 200).cpu())
+    torch.testing.assert_close(*found, atol=CLOSE, rtol=0)
+    assert float((found[0][0] - found[0][1]).abs().max()) > 0.1  # control: people differ
+
+
+def test_recurrent_layers_keep_float32_on_a_gpu(gpu: None, files: PipelineConfig) -> None:
+    torch.backends.cudnn.allow_tf32 = True  # as torch begins
+    for device, allowed in (('cpu', True), ('cuda:0', False)):
+        CacheFlowPredictor.load(dataclasses.replace(files.density, device=device))
+        assert torch.backends.cudnn.allow_tf32 is allowed
 
 
 def test_another_seed_is_seen(files: PipelineConfig) -> None:

@@ -20,7 +20,7 @@ from motion_predictor_ros.density.canonical import Placement
 from motion_predictor_ros.density.inference import FoldedCacheFlow, placed
 from motion_predictor_ros.density.mixture import Mixture, Noise
 from motion_predictor_ros.density.model_file import TrainedCacheFlow
-from motion_predictor_ros.density.sampling import Draws, cache_weights, draw
+from motion_predictor_ros.density.sampling import Draws, cache_weights, cached_log_density, draw
 
 Run = Callable[..., Answer]
 
@@ -60,6 +60,7 @@ class Drawing:
         self._observe: Run = replayed(self._observed)
         self._draw: Run = replayed(self._drawn)
         self._weigh: Run = replayed(self._weighed)
+        self._weigh_cached: Run = replayed(self._weighed_cached)
 
     def observe(self, past: Float[Tensor, 'batch time posed xyz=3']) -> Mixture:
         """Return q(z | c) of observed poses [m]."""
@@ -104,6 +105,11 @@ class Drawing:
     ) -> Float[Tensor, ' batch']:
         """Return log p(x | c) of arbitrary futures [nat]."""
         (found,) = self._weigh(None, past, poses, q.log_weights, q.means, q.log_sigmas)
+        return found
+
+    def cached_log_density(self, q: Mixture, count: int) -> Float[Tensor, 'batch cached']:
+        """Return log p(x | c) of the first `count` cached futures (eq. 12) [nat]."""
+        (found,) = self._weigh_cached(count, q.log_weights, q.means, q.log_sigmas)
         return found
 
     def _observed(self, way: None, past: Tensor) -> Answer:
@@ -157,3 +163,8 @@ class Drawing:
         z, log_det = self._folded.pull(self._folded.latent(past, poses))
         q = Mixture(log_weights, means, log_sigmas)
         return (q.log_prob(z[:, None])[:, 0] + log_det,)
+
+    def _weighed_cached(
+        self, count: int, log_weights: Tensor, means: Tensor, log_sigmas: Tensor
+    ) -> Answer:
+        return (cached_log_density(Mixture(log_weights, means, log_sigmas), self._cache, count),)

@@ -23,7 +23,7 @@ from motion_predictor_ros.density.futures import Futures
 from motion_predictor_ros.density.inference import FoldedCacheFlow
 from motion_predictor_ros.density.mixture import Mixture, Noise
 from motion_predictor_ros.density.model_file import TrainedCacheFlow, load_cache_flow
-from motion_predictor_ros.density.sampling import Draws, cached_log_density
+from motion_predictor_ros.density.sampling import Draws
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.prediction.model_file import choose_device
 from motion_predictor_ros.prediction.prediction import Prediction
@@ -245,7 +245,7 @@ class CacheFlowPredictor:
             observed: [m], any frame with z up.
         """
         _, q = self.observe(observed)
-        return cached_log_density(q, self.cache, count)
+        return self._drawing.cached_log_density(q, count)
 
     @torch.inference_mode()
     def observe(
