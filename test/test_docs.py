@@ -31,6 +31,8 @@ FENCED = [ROOT / 'README.md', *sorted(ROOT.glob('docs/*.md'))]
 NOT_RUN = {
     'sudo apt': 'changes the machine',
     'git clone': 'needs the network',
+    'python3 -m venv': 'needs ROS 2 installed beside it',
+    'touch ': 'needs a ROS 2 workspace',
     'pip install': 'changes the environment; the file it names must exist',
     'cd ': 'needs a ROS 2 workspace',
     'source ': 'needs ROS 2',
@@ -202,7 +204,7 @@ def check(part: str) -> str:
     if part.startswith(('ros2 launch ', 'ros2 run ')):
         return ', '.join(launch_misses(part))
     if part.startswith(tuple(NOT_RUN)):
-        file = re.search(r'-r motion_predictor_ros/(\S+)', part)
+        file = re.search(r'-r \S*motion_predictor_ros/(\S+)', part)
         return f'no {file[1]}' if file and not (ROOT / file[1]).is_file() else ''
     return f'no test knows what {part!r} is'
 
