@@ -23,6 +23,9 @@ from motion_predictor_ros.volume.voxels import voxel_probability
 
 GRID = VoxelGrid((-1.6, -1.6, -0.4), 0.05, (64, 64, 64))
 
+_SIDES = (16, 32, 64, 128, 256)
+"""Voxels along each side of grids that take the same room as `GRID`."""
+
 _STANDING = {
     'pelvis': (0.0, 0.0, 0.95), 'chest': (0.0, 0.0, 1.28), 'neck': (0.0, 0.0, 1.5),
     'head': (0.03, 0.0, 1.64), 'hip': (0.0, 0.09, 0.92), 'knee': (0.02, 0.1, 0.5),
@@ -132,7 +135,14 @@ def bench_volume(futures: int = 50, poses: int = 15, robots: int = 1000) -> dict
         'poses': poses,
         'capsules': people.radii.shape[2],
         'grid': list(GRID.shape),
+        'by_voxels': {str(side**3): _rasterise_ms(people, side) for side in _SIDES},
     }
+
+
+def _rasterise_ms(people: Bodies, side: int) -> float:
+    size_m = GRID.size_m * GRID.shape[0] / side
+    grid = VoxelGrid(GRID.origin, size_m, (side, side, side))
+    return _best_ms(lambda: voxel_probability(people, grid), 5)[0]
 
 
 def compare(people: Bodies, grid: VoxelGrid) -> tuple[int, int, int]:
@@ -185,6 +195,8 @@ def print_bench(report: dict[str, Any], console: Console) -> None:
         f'into {report["grid"]} voxels: {report["rasterise_ms"]:.2f} ms, direct test '
         f'{report["yardstick_ms"]:.1f} ms (least processor time of one thread)'
     )
+    each = ', '.join(f'{int(n):,} {ms:.1f}' for n, ms in report['by_voxels'].items())
+    console.print(f'the same room in so many voxels, in ms: {each}')
     console.print(
         f'missed voxels {report["missed_voxels"]}, extra {report["extra_voxels_share"]:.2%}'
     )

@@ -200,3 +200,5 @@ def test_bench_prints_the_promised_keys(capsys: pytest.CaptureFixture[str]) -> N
     report = json.loads(capsys.readouterr().out)
     assert report['missed_voxels'] == 0 and report['extra_voxels_share'] <= 0.05
     assert report['rasterise_ms'] > 0 and report['yardstick_ms'] > 0
+    assert list(report['by_voxels']) == [str(side**3) for side in (16, 32, 64, 128, 256)]
+    assert all(spent > 0 for spent in report['by_voxels'].values())
