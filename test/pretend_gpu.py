@@ -181,6 +181,9 @@ class PretendGraph:
 @contextlib.contextmanager
 def pretended_gpu() -> Iterator[PretendGPU]:
     """Let there be one GPU."""
+    if torch.cuda.is_available():
+        torch.cuda.init()  # torch believes that this was done, once a pretended one was there
+    torch._C._ensureCUDADeviceGuardSet()  # a torch with CUDA must not ask for a device
     with pytest.MonkeyPatch.context() as patch, PretendGPU() as gpu:
         # Modules that move get new parameters, instead of new numbers in the old ones.
         patch.setattr(torch.__future__, '_overwrite_module_params_on_conversion', True)

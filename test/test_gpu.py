@@ -17,13 +17,17 @@ from cache_flow_models import TINY, write_density
 from models import write_weights
 from pretend_gpu import pretended_gpu
 from scenes import message, pose, stream
+from volume_scenes import SHAPE
 
 from motion_predictor_ros.config import DensityConfig, PipelineConfig, PredictionConfig
 from motion_predictor_ros.density.futures import Futures
 from motion_predictor_ros.density.predictor import CacheFlowPredictor
 from motion_predictor_ros.evaluation.bench_stream import Crowd
+from motion_predictor_ros.evaluation.bench_volume import walkers as crowd
 from motion_predictor_ros.pipeline import Pipeline, Scene
 from motion_predictor_ros.share import share_file
+from motion_predictor_ros.volume.grid import VoxelGrid
+from motion_predictor_ros.volume.voxels import covered, voxel_probability
 
 CLOSE = 1e-4
 """Metres or nats between a GPU and the CPU."""
@@ -165,6 +169,18 @@ def test_recurrent_layers_keep_float32_on_a_gpu(gpu: None, files: PipelineConfig
     for device, allowed in (('cpu', True), ('cuda:0', False)):
         CacheFlowPredictor.load(dataclasses.replace(files.density, device=device))
         assert torch.backends.cudnn.allow_tf32 is allowed
+
+
+def test_a_gpu_marks_the_same_voxels(gpu: None) -> None:
+    grid = VoxelGrid((-1.0, -1.0, -1.0), 0.05, (40, 40, 40))
+    people, device = crowd(SHAPE, 10, 5), torch.device('cuda:0')
+    ours = voxel_probability(people, grid)
+    theirs = voxel_probability(people, grid, device=device)
+    np.testing.assert_array_equal(ours > 0, theirs > 0)
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    inside = covered(people, grid, device=device)
+    np.testing.assert_array_equal(inside, covered(people, grid))
+    assert 0.01 < inside.mean() < 0.99  # control
 
 
 def test_another_seed_is_seen(files: PipelineConfig) -> None:

@@ -166,15 +166,6 @@ def test_torch_says_the_same_bits(grid: VoxelGrid, at_once: int) -> None:
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
-def test_a_gpu_says_the_same_bits() -> None:
-    people = walkers(SHAPE, 10, 5)
-    ours = voxel_probability(people, GRID)
-    theirs = voxel_probability(people, GRID, device=torch.device('cuda:0'))
-    np.testing.assert_array_equal(ours > 0, theirs > 0)
-
-
 def test_bodies_outside_the_grid_leave_it_empty() -> None:
     far = capsules(np.full((1, 3), 50.0), np.full((1, 3), 51.0), np.array([0.2]))
     assert not covered(far, GRID).any()
