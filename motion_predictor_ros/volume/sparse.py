@@ -6,6 +6,7 @@ is covered if any of its voxels is, so that nothing is lost; its probability is 
 likeliest of them, which is less than that of touching any.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,10 +62,12 @@ def sparse(
     likely = [each.likely or Patch((0, 0, 0), each.covered) for each in volume.windows]
     while True:
         both = list(zip(covered, likely, strict=True))
-        kept = [_kept(inside.values, values, least, shell) for inside, values in both]
-        found = sum(np.count_nonzero(each) for each in kept)
-        if found <= max(most, count) or max(grid.shape) <= 2:
-            break
+        last = max(grid.shape) <= 2
+        # There are at least those that are covered.
+        if shell or last or _count(each.values for each in covered) <= max(most, count):
+            kept = [_kept(inside.values, values, least, shell) for inside, values in both]
+            if last or _count(kept) <= max(most, count):
+                break
         larger, grid = joined([*covered, *likely], grid)
         covered, likely = larger[:count], larger[count:]
     windows = tuple(
@@ -78,6 +81,10 @@ def sparse(
         for window, mask, (inside, values) in zip(volume.windows, kept, both, strict=True)
     )
     return SparseVolume(grid, windows)
+
+
+def _count(masks: Iterable[Bool[np.ndarray, '_ _ _']]) -> int:
+    return sum(int(np.count_nonzero(each)) for each in masks)
 
 
 def _kept(
