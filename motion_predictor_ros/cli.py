@@ -121,7 +121,7 @@ def _add_evaluate_bag(commands: 'Commands[argparse.ArgumentParser]') -> None:
     parser.add_argument(
         '--source', default='', choices=SOURCE_NAMES, help="default: by the topic's type"
     )
-    parser.add_argument('--out', type=Path, help='write report.json and scene.png here')
+    parser.add_argument('--out', type=Path, help='write report.json and pictures here')
     parser.add_argument('--report-html', type=Path, help='write a page with the replay here')
     add_result_options(parser)
     parser.add_argument(
@@ -155,6 +155,9 @@ def _evaluate_bag(options: argparse.Namespace) -> None:
         print(json.dumps(evaluation.report))
     else:
         evaluation.show(Console())
+        asked = options.out, options.report_html, options.archive, options.csv
+        if written := [str(each) for each in asked if each]:
+            Console().print('written:', *written, markup=False, highlight=False, soft_wrap=True)
 
 
 def _add_train(
