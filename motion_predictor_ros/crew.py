@@ -62,8 +62,11 @@ class Crew:
         core = _core()
         if core != self._caller and len(self._cores) > 1:
             self._caller = core
-            for thread in self._threads:
-                os.sched_setaffinity(thread, self._cores - {core})
+            try:
+                for thread in self._threads:
+                    os.sched_setaffinity(thread, self._cores - {core})
+            except OSError:  # it is not allowed here
+                self._cores = set()
 
     def run(self, pieces: Sequence[Callable[[], Any]]) -> list[Any]:
         """Return what each piece of work returns, in order; the longest should come first.

@@ -127,6 +127,23 @@ def test_threads_are_kept_off_the_core_of_the_caller() -> None:
     assert Crew(2)._pool.submit(os.sched_getaffinity, 0).result() == every  # control: none called
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason='needs two cores')
+def test_where_cores_may_not_be_chosen_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def refuse(thread: int, cores: set[int]) -> None:
+        asked.append(thread)
+        raise PermissionError
+
+    crew = Crew(2)
+    crew._pool.submit(int).result()
+    monkeypatch.setattr(os, 'sched_setaffinity', refuse)
+    for _ in range(3):
+        with crew.beside(partial(int, 3)) as result:
+            assert result() == 3
+    assert len(asked) == 1
+
+
 _COUNT = """
 import ctypes, threading, torch
 from motion_predictor_ros.crew import Crew
