@@ -11,6 +11,7 @@ which give way to anything else, keep them awake for the trial if asked to.
 """
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
 
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.errors import MotionPredictorError
@@ -34,6 +36,7 @@ from motion_predictor_ros.ros.feeder import RATE_HZ, Feeder, stamp_ns
 _WARM_S = 5.0
 _LAST_S = 1.0
 _TOPIC = 'probability_volumes'
+_STAGE = re.compile(r'stage\.(\w+)_ms_(p50|p99)')
 _LOOP = """
 import os, sys
 os.sched_setaffinity(0, {int(sys.argv[1])})
@@ -56,6 +59,8 @@ class LatencyReport:
         reachable_share: Of them, in which somebody got the reachable set instead.
         cores: Processor time of the whole node per second [s/s].
         awake: Whether idle cores were kept awake.
+        stages_ms: Median and 99th percentile of each stage when it was due, as the node's
+            diagnostics tell of its last 500 answers [ms].
     """
 
     observations: int
@@ -66,6 +71,7 @@ class LatencyReport:
     reachable_share: float
     cores: float
     awake: bool
+    stages_ms: dict[str, dict[str, float]]
 
 
 def run_latency(
@@ -111,7 +117,9 @@ class _Trial:
     def __init__(self, feeder: Feeder, pid: int) -> None:
         self._feeder, self._pid = feeder, pid
         self._volumes: dict[int, tuple[float, bool]] = {}
+        self._facts: dict[str, str] = {}
         feeder.node.create_subscription(ProbabilityVolumeArray, _TOPIC, self._take, 50)
+        feeder.node.create_subscription(DiagnosticArray, '/diagnostics', self._note, 50)
 
     def run(self, crowd: Crowd, people: int, seconds: float) -> LatencyReport:
         """Feed the node, and work the report out of what counts."""
@@ -134,6 +142,18 @@ class _Trial:
         waited_ms = (info['source_timestamp'] - made_ns) / 1e6
         self._volumes[made_ns] = waited_ms, any(each.level == 0.0 for each in message.persons)
 
+    def _note(self, message: DiagnosticArray) -> None:
+        self._facts |= {each.key: each.value for part in message.status for each in part.values}
+
+    def _stages_ms(self) -> dict[str, dict[str, float]]:
+        told = {key: _STAGE.fullmatch(key) for key in self._facts}
+        found: dict[str, dict[str, float]] = {}
+        for key, match in told.items():
+            if match:
+                stage, kind = match.groups()
+                found.setdefault(stage, {})[kind] = float(self._facts[key])
+        return found
+
     def _report(self, sent: set[int], cores: float) -> LatencyReport:
         heard = [each for each in self._feeder.heard if not each.stale and each.stamp_ns in sent]
         if not heard:
@@ -148,6 +168,7 @@ class _Trial:
             reachable_share=sum(reached for _, reached in volumes) / max(len(volumes), 1),
             cores=cores,
             awake=False,
+            stages_ms=self._stages_ms(),
         )
 
 

@@ -130,7 +130,10 @@ def test_latency_counts_from_the_stamp_to_motion_and_volumes(
     assert said['observations'] == 90 and 0 < said['answered_share'] <= 1
     assert 0 < said['motion_ms_p50'] <= said['motion_ms_p99']
     assert 0 < said['volume_ms_p50'] <= said['volume_ms_p99'] and 0 < said['volumes'] <= 16
-    assert 0 < said['cores'] < 16
+    assert 0 < said['cores'] < 16 and not said['awake']
+    stages_ms = said['stages_ms']
+    assert {'skeleton', 'prediction', 'density', 'volume', 'publish'} <= set(stages_ms)
+    assert all(0 <= each['p50'] <= each['p99'] for each in stages_ms.values())
 
 
 def test_a_short_soak_loses_nothing_and_leaves_a_table(
