@@ -108,13 +108,16 @@ def test_futures_that_are_not_finite_are_found(
 ) -> None:
     density = whole._models.density
     assert density is not None
-    predict = density.predict
+    sample = density.sample
 
     def careless(*args: Any) -> Any:
-        futures = predict(*args)
-        return futures and dataclasses.replace(futures, novelty=futures.novelty * np.nan)
+        drawn = sample(*args)
+        if drawn is None:
+            return None
+        lost = dataclasses.replace(drawn.futures, novelty=drawn.futures.novelty * np.nan)
+        return dataclasses.replace(drawn, futures=lost)
 
-    monkeypatch.setattr(density, 'predict', careless)
+    monkeypatch.setattr(density, 'sample', careless)
     report = fuzz(100, 7, whole, sources=('native',))
     assert any('novelty of futures' in line for line in report.told)
 
