@@ -9,8 +9,9 @@ that a voxel that a capsule touches anywhere is never missed. The CPU has a comp
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, UInt64
+from jaxtyping import Bool, Float32, Float64, UInt64
 
+from motion_predictor_ros.compiled import compiled
 from motion_predictor_ros.volume.capsules import Bodies
 from motion_predictor_ros.volume.columns import LANES, add_futures, cover
 from motion_predictor_ros.volume.grid import VoxelGrid
@@ -85,7 +86,35 @@ def _in_voxels(
     """Return starts, ends and padded radii in voxels, from the centre of the first one."""
     padding = grid.padding_m if padding_m is None else padding_m
     first = np.array(grid.origin) + 0.5 * grid.size_m
-    starts, ends = (
-        ((each - first) / grid.size_m).astype(np.float32) for each in (bodies.starts, bodies.ends)
+    shape = bodies.radii.shape
+    starts, ends = (np.empty((*shape, 3), np.float32) for _ in range(2))
+    radii = np.empty(shape, np.float32)
+    _scale(
+        bodies.starts, bodies.ends, bodies.radii, first, grid.size_m, padding, starts, ends, radii
     )
-    return starts, ends, ((bodies.radii + padding) / grid.size_m).astype(np.float32)
+    return starts, ends, radii
+
+
+@compiled
+def _scale(
+    starts: Float64[np.ndarray, 'future pose capsule xyz=3'],
+    ends: Float64[np.ndarray, 'future pose capsule xyz=3'],
+    radii: Float64[np.ndarray, 'future pose capsule'],
+    first: Float64[np.ndarray, 'xyz=3'],
+    size_m: float,
+    padding_m: float,
+    scaled_starts: Float32[np.ndarray, 'future pose capsule xyz=3'],
+    scaled_ends: Float32[np.ndarray, 'future pose capsule xyz=3'],
+    scaled_radii: Float32[np.ndarray, 'future pose capsule'],
+) -> None:
+    """Write places and padded radii in voxels."""
+    futures, poses, capsules = radii.shape
+    for future in range(futures):
+        for pose in range(poses):
+            for capsule in range(capsules):
+                at = future, pose, capsule
+                scaled_radii[at] = (radii[at] + padding_m) / size_m
+                for axis in range(3):
+                    place = future, pose, capsule, axis
+                    scaled_starts[place] = (starts[place] - first[axis]) / size_m
+                    scaled_ends[place] = (ends[place] - first[axis]) / size_m
