@@ -4,9 +4,8 @@
 Any stage may use it. Whoever is free takes the next piece. Where other work keeps the cores busy
 a thread may not run for a long while: the caller never waits for one that has not begun.
 
-A thread that is woken often begins on the core of whoever woke it, although another one is idle
-(in a virtual machine, an idle core looks as if somebody else had it), and is moved milliseconds
-later: threads are kept off the caller's core.
+A thread that is woken may begin on the core of whoever woke it, although another one is idle, and
+share it for milliseconds: threads are kept off the caller's core.
 """
 
 import ctypes
