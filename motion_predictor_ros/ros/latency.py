@@ -5,8 +5,8 @@ A real node in a process of its own, over DDS, that tells volumes; a recorded pe
 of it, forth and back. Times are counted on the system's clock, which both processes share: from
 the stamp, taken just before the observation is published, until DDS is handed the answer.
 
-Where a core is idle in between, waking it counts too, which takes long in a virtual machine. Loops
-of the lowest priority, which give way to anything else, keep cores awake for the trial if asked to.
+Where a core is idle in between, waking it counts too, which takes long in a virtual machine:
+loops of the lowest priority, which give way to anything else, keep cores awake if asked to.
 """
 
 import os
