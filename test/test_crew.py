@@ -149,7 +149,7 @@ import ctypes, threading, torch
 from motion_predictor_ros.crew import Crew
 torch.set_num_threads(1)
 with open('/proc/self/maps') as maps:
-    path = next(line.split()[-1] for line in maps if 'gomp' in line)
+    path = next(line.split(maxsplit=5)[-1].strip() for line in maps if 'gomp' in line)
 count = ctypes.CDLL(path).omp_get_max_threads
 fresh = []
 thread = threading.Thread(target=lambda: fresh.append(count()))
