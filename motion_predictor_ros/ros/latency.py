@@ -40,7 +40,8 @@ _LOOP = """
 import os, sys
 os.sched_setaffinity(0, {int(sys.argv[1])})
 os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-while True:
+parent = os.getppid()
+while os.getppid() == parent:
     pass
 """
 
