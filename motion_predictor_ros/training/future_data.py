@@ -14,7 +14,6 @@ from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
 from motion_predictor_ros.training.recordings import Recordings
 from motion_predictor_ros.training.windows import Origins, WindowSampler, every_window
 
-_VALIDATION_STRIDE_S = 0.4
 _SEED_STRIDE = 1_000_003
 
 
@@ -59,7 +58,7 @@ class FutureData:
         )
         held_out = recipe.subjects.select(recordings, 'val')
         self.held_out_positions = every_window(
-            held_out, length, model.period_s, _VALIDATION_STRIDE_S
+            held_out, length, model.period_s, recipe.sampling.validation_stride_s
         ).to(device)
         self.held_out = self.poses(self.held_out_positions)
 

@@ -20,6 +20,7 @@ from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
 from motion_predictor_ros.errors import CheckpointError
 from motion_predictor_ros.training import parallel
 from motion_predictor_ros.training.optimiser import Optimiser
+from motion_predictor_ros.training.weight_average import WeightAverage
 from motion_predictor_ros.training.recipe import ScheduleConfig
 
 
@@ -44,10 +45,12 @@ class Task(Protocol):
 
 
 def rate_share(schedule: ScheduleConfig, index: int) -> float:
-    """Linear warm-up, then a half cosine to 1/100 of the peak, or a factor after every part."""
+    """Linear warm-up; then a half cosine to 1/100 of the peak, steps down, or the peak itself."""
     if index < schedule.warmup_steps:
         return (index + 1) / schedule.warmup_steps
     since, whole = index - schedule.warmup_steps, max(1, schedule.steps - schedule.warmup_steps)
+    if schedule.decay == 'constant':
+        return 1.0
     if schedule.decay == 'exponential':
         return schedule.decay_factor ** (schedule.decays * since // whole)
     return 0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * since / whole))
@@ -67,9 +70,10 @@ def train(
     processes (`parallel`) the first alone validates, writes and watches the time.
     """
     optimiser = Optimiser(task.module, schedule)
+    average = WeightAverage(task.module, schedule.averaging)
     done, best = 0, math.inf
     if resume and (out / 'last.safetensors').is_file():
-        done, best = _restore(task, optimiser, out / 'last.safetensors')
+        done, best = _restore(task, optimiser, average, out / 'last.safetensors')
     deadline = math.inf if minutes is None else time.monotonic() + 60.0 * minutes
     recent: dict[str, float] = {}
     quiet = None if parallel.is_first() else True
@@ -78,13 +82,14 @@ def train(
     ) as bar:
         for index in range(done, schedule.steps):
             losses = _optimise(task, optimiser, schedule, index)
+            average.update(index)
             recent = {key: 0.98 * recent.get(key, v) + 0.02 * v for key, v in losses.items()}
             bar.update()
             bar.set_postfix({key: f'{value:.4f}' for key, value in recent.items()}, refresh=False)
             over = index + 1 == schedule.steps or parallel.as_first(time.monotonic() > deadline)
             due = over or (index + 1) % schedule.validate_every == 0
             if due and parallel.is_first():
-                best = _record(task, optimiser, out, index + 1, best, recent)
+                best = _record(task, optimiser, average, out, index + 1, best, recent)
             if over:
                 break
     return out / 'best.safetensors'
@@ -105,21 +110,24 @@ def _optimise(
 def _record(
     task: Task,
     optimiser: Optimiser,
+    average: WeightAverage,
     out: Path,
     done: int,
     best: float,
     recent: Mapping[str, float],
 ) -> float:
     """Validate, append to the CSV, and save; return the best score so far."""
-    figures, extra = task.validate()
+    trained = {name: value.clone() for name, value in task.module.state_dict().items()}
+    with average.applied():
+        figures, extra = task.validate()
+        weights = {name: value.clone() for name, value in task.module.state_dict().items()}
     row = {'step': done, **{f'train_{k}': v for k, v in recent.items()}, **figures}
     _append(out / 'losses.csv', row)
-    weights = dict(task.module.state_dict())
     header = {'kind': task.kind, **task.header(), 'training': {**task.header()['training'], **row}}
     if figures['score'] < best:
         best = figures['score']
         save_checkpoint(out / 'best.safetensors', header, {**weights, **extra})
-    state = {**weights, **extra, **optimiser.tensors()}
+    state = {**trained, **extra, **optimiser.tensors(), **average.tensors()}
     save_checkpoint(out / 'last.safetensors', {**header, 'best': best, 'done': done}, state)
     tqdm.write(f'step {done}: ' + ', '.join(f'{k} {v:.4g}' for k, v in figures.items()))
     return best
@@ -135,7 +143,9 @@ def _append(path: Path, row: Mapping[str, float]) -> None:
         writer.writerow(row)
 
 
-def _restore(task: Task, optimiser: Optimiser, path: Path) -> tuple[int, float]:
+def _restore(
+    task: Task, optimiser: Optimiser, average: WeightAverage, path: Path
+) -> tuple[int, float]:
     """Continue from `path`; return the steps done and the best score.
 
     Raises:
@@ -149,6 +159,7 @@ def _restore(task: Task, optimiser: Optimiser, path: Path) -> tuple[int, float]:
     task.module.load_state_dict({name: checkpoint.tensors[name] for name in own})
     try:
         optimiser.restore(checkpoint.tensors)
+        average.restore(checkpoint.tensors)
     except KeyError as error:
         raise CheckpointError(
             f'{path} has no {error}; it was trained with another optimiser: choose another --out'

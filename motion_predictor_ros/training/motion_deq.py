@@ -39,7 +39,6 @@ from motion_predictor_ros.training.recipe import MotionDEQRecipe, training_clips
 from motion_predictor_ros.training.recordings import Recordings
 from motion_predictor_ros.training.windows import WindowSampler, every_window
 
-_VALIDATION_STRIDE_S = 0.4
 _CHUNK = 64
 
 
@@ -207,7 +206,9 @@ class MotionTask:
         )
         self._shape = BodyShape(layout, recipe.shape)
         self._degrader = Degrader(layout, model.period_s, recipe.degrade)
-        self._validation = every_window(held_out, length, model.period_s, _VALIDATION_STRIDE_S)
+        self._validation = every_window(
+            held_out, length, model.period_s, recipe.sampling.validation_stride_s
+        )
 
     def start_from(self, path: Path) -> None:
         """Begin with the weights of a checkpoint instead of random ones.

@@ -36,6 +36,13 @@ class ScheduleConfig:
     )
     warmup_steps: int = param(0, 'steps of linear warm-up [-]', low=0, high=10**6)
     clip_norm: float = param(1.0, 'gradients are scaled down to this norm [-]', low=0.0, high=1e6)
+    averaging: float = param(
+        0.0,
+        'decay per step of an exponential moving average of the weights, which is what is validated'
+        ' and kept; 0: the weights themselves [-]',
+        low=0.0,
+        high=0.99999,
+    )
     validate_every: int = param(500, 'steps between validations [-]', low=1, high=10**7)
     seed: int = param(1, 'seed of weights and batches [-]', low=0, high=2**31 - 1)
     epochs: int = param(
@@ -47,7 +54,7 @@ class ScheduleConfig:
     decay: str = param(
         'cosine',
         'how the learning rate falls after the warm-up [-]',
-        choices=('cosine', 'exponential'),
+        choices=('cosine', 'exponential', 'constant'),
     )
     decay_factor: float = param(
         0.98, 'exponential: the rate is multiplied by this [-]', low=0.0, high=1.0

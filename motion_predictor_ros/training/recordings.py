@@ -25,6 +25,7 @@ class Clip:
 
     Attributes:
         action: What the person does, in the words of the source; may be empty.
+        kind: Class of motion, such as 'walk'; may be empty.
     """
 
     key: str
@@ -34,6 +35,7 @@ class Clip:
     start: int
     length: int
     action: str = ''
+    kind: str = ''
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ def _assemble(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Recordings
                 start=start,
                 length=len(array),
                 action=str(info.get('description', '')),
+                kind=str(info.get('kind', '')),
             )
         )
         kept.append(array)

@@ -37,6 +37,15 @@ class SamplingConfig:
     retargeted_weight: float = param(
         0.3, 'weight of clips retargeted to a foreign figure [-]', low=0.0, high=1.0
     )
+    rare_kinds: str = param(
+        '', 'words, separated by blanks: clips whose kind has one of them weigh `rare_weight` [-]'
+    )
+    rare_weight: float = param(
+        1.0, 'weight of kinds of motion that robots hardly meet [-]', low=0.0, high=1.0
+    )
+    validation_stride_s: float = param(
+        0.4, 'validation windows begin this far apart [s]', low=0.04, high=60.0
+    )
 
 
 @dataclass(frozen=True)
@@ -129,6 +138,7 @@ class WindowSampler:
 
 
 def _clip_weights(clips: list[Clip], span: float, config: SamplingConfig) -> Tensor:
+    rare = set(config.rare_kinds.split())
     seconds: dict[str, float] = {}
     for clip in clips:
         seconds[clip.subject] = seconds.get(clip.subject, 0.0) + clip.length
@@ -136,6 +146,7 @@ def _clip_weights(clips: list[Clip], span: float, config: SamplingConfig) -> Ten
         (clip.length - span)
         * seconds[clip.subject] ** (config.subject_power - 1.0)
         * (config.retargeted_weight if clip.retargeted else 1.0)
+        * (config.rare_weight if rare.intersection(clip.kind.split()) else 1.0)
         for clip in clips
     ]
     return torch.tensor(weights, dtype=torch.float64)

@@ -140,3 +140,19 @@ def test_a_window_may_end_with_the_last_frame_of_all(tmp_path: Path) -> None:
     alone = load_recordings(write(tmp_path / 'alone.npz', {'a1': ramp(20, 0)}))
     last = draw(alone, SamplingConfig(mirror=False, stretch_share=0.0))[:, -1, 0, 0]
     assert float(last.max()) == 19.0 and float(last.min()) == 18.0
+
+
+def test_kinds_that_robots_hardly_meet_are_drawn_less_often(tmp_path: Path) -> None:
+    clips = {'a1': ramp(80, 0), 'b1': ramp(80, 1000)}
+    kinds = {'a1': 'animal / pantomime', 'b1': 'walk'}
+    info = {key: {'subject': key[0], 'split': 'train', 'kind': kinds[key]} for key in clips}
+    recordings = load_recordings(write(tmp_path / 'clips.npz', clips, clips=info))
+
+    def share(weight: float) -> float:
+        config = SamplingConfig(
+            mirror=False, stretch=1.0, rare_kinds='pantomime dance', rare_weight=weight
+        )
+        return float((draw(recordings, config)[:, 0, 0, 0] < 500).double().mean())
+
+    assert abs(share(1.0) - 0.5) < 0.1  # control
+    assert abs(share(0.25) - 0.2) < 0.08
