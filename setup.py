@@ -45,7 +45,7 @@ setup(
     maintainer='motion_predictor_ros maintainers',
     maintainer_email='maintainers@motion-predictor.example',
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
-    package_data={f'{PACKAGE}.evaluation': ['page/*']},
+    package_data={f'{PACKAGE}.evaluation.report': ['page/*']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (SHARE, ['package.xml']),
@@ -56,11 +56,11 @@ setup(
     zip_safe=False,
     entry_points={
         'console_scripts': [
-            'motion-predictor = motion_predictor_ros.cli:main',
+            'motion-predictor = motion_predictor_ros.cli.main:main',
             'predictor_node = motion_predictor_ros.ros.predictor_node:main',
             'monitor_node = motion_predictor_ros.ros.monitor_node:main',
-            'play_bag = motion_predictor_ros.ros.play_bag:main',
-            'record_bag = motion_predictor_ros.ros.record_bag:main',
+            'play_bag = motion_predictor_ros.ros.tools.play_bag:main',
+            'record_bag = motion_predictor_ros.ros.tools.record_bag:main',
         ]
     },
 )

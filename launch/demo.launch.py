@@ -10,7 +10,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
-from motion_predictor_ros.share import share_file
+from motion_predictor_ros.resources import share_file
 
 PACKAGE = 'motion_predictor_ros'
 

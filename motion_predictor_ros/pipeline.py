@@ -18,18 +18,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from motion_predictor_ros.allocation import keep_freed_memory
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.conventions import NS_PER_S
-from motion_predictor_ros.crew import Crew, settle_in
-from motion_predictor_ros.degradation import FULL
-from motion_predictor_ros.density.futures import Futures
 from motion_predictor_ros.density.predictor import CacheFlowPredictor, Sample, check_same_windows
+from motion_predictor_ros.density.types import Futures
 from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
-from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
-from motion_predictor_ros.prediction.streaming import StreamingPredictor, check_joints
+from motion_predictor_ros.prediction.predictor import StreamingPredictor, check_joints
+from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
+from motion_predictor_ros.runtime.load_shedding import FULL
+from motion_predictor_ros.runtime.process_memory import keep_freed_memory
+from motion_predictor_ros.runtime.stage_times import StageTimes
+from motion_predictor_ros.runtime.threads import Crew, settle_in
 from motion_predictor_ros.skeleton.buffer import PersonBuffer
-from motion_predictor_ros.skeleton.fixed_frame import Lookup
 from motion_predictor_ros.skeleton.frame import (
     Observation,
     Rejection,
@@ -37,14 +37,14 @@ from motion_predictor_ros.skeleton.frame import (
     Validity,
     Window,
 )
-from motion_predictor_ros.skeleton.identity import Restart
 from motion_predictor_ros.skeleton.intake import Intake
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.skeleton.plausible import Plausibility
-from motion_predictor_ros.stage_times import StageTimes
+from motion_predictor_ros.skeleton.plausibility import Plausibility
+from motion_predictor_ros.skeleton.tracking import Restart
+from motion_predictor_ros.skeleton.transforms import Lookup
 from motion_predictor_ros.volume.calibration import Bound
 from motion_predictor_ros.volume.predictor import VolumePredictor
-from motion_predictor_ros.volume.safety_volume import SafetyVolume
+from motion_predictor_ros.volume.types import SafetyVolume
 
 
 @dataclass(frozen=True)

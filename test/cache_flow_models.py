@@ -10,11 +10,11 @@ from walkers import walkers
 
 from motion_predictor_ros.checkpoint import save_checkpoint
 from motion_predictor_ros.config import DensityConfig
-from motion_predictor_ros.density.cache import FutureCache
-from motion_predictor_ros.density.cache_flow import CacheFlow, CacheFlowConfig
-from motion_predictor_ros.density.flow import Flow
-from motion_predictor_ros.density.mixture import Mixture
-from motion_predictor_ros.density.model_file import load_cache_flow
+from motion_predictor_ros.density.cache_flow.cache import FutureCache
+from motion_predictor_ros.density.cache_flow.checkpoint import load_cache_flow
+from motion_predictor_ros.density.cache_flow.flow import Flow
+from motion_predictor_ros.density.cache_flow.mixture import Mixture
+from motion_predictor_ros.density.cache_flow.model import CacheFlow, CacheFlowConfig
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.training.cache_build import build_cache
 from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from motion_predictor_ros.training.cmu_benchmark import JOINT_NAMES
+from motion_predictor_ros.data.cmu import JOINT_NAMES
 
 # As the literature's code writes them: which joints are not fed, and which take another's place.
 IGNORED = [0, 1, 2, 7, 8, 13, 16, 20, 29, 24, 27, 33, 36]

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from motion_predictor_ros.config import DensityConfig, PipelineConfig, PredictionConfig
-from motion_predictor_ros.evaluation.bag_evaluation import evaluate_bag
-from motion_predictor_ros.evaluation.bags import SKELETON_ARRAY, BagWriter, read_messages
-from motion_predictor_ros.evaluation.report import write_json
+from motion_predictor_ros.data.bags import SKELETON_ARRAY, BagWriter, read_messages
+from motion_predictor_ros.evaluation.report.bag import evaluate_bag
+from motion_predictor_ros.evaluation.report.tables import write_json
 
 BAG = Path(__file__).with_name('golden') / 'golden.mcap'
 REPORT = BAG.with_name('report.json')

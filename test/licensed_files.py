@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from motion_predictor_ros.training import h36m, smpl
-from motion_predictor_ros.training.kinematics import place_joints
+from motion_predictor_ros.data import h36m, smpl
+from motion_predictor_ros.data.smpl import place_joints
 
 REST = np.array(  # [m]; left is x > 0, and right its mirror image
     [

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from motion_predictor_ros.checkpoint import save_checkpoint
-from motion_predictor_ros.prediction.motion_deq import MotionDEQ, MotionDEQConfig
+from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 TINY = MotionDEQConfig(joints=5, past=6, future=4, channels=8, patterns=8)

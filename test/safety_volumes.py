@@ -5,11 +5,11 @@ import numpy as np
 from volume_scenes import PERIOD_S, SHAPE, STANDING, calibration
 
 from motion_predictor_ros.config import VolumeConfig
-from motion_predictor_ros.density.futures import Futures
-from motion_predictor_ros.prediction.prediction import Prediction
+from motion_predictor_ros.density.types import Futures
+from motion_predictor_ros.prediction.types import Prediction
 from motion_predictor_ros.skeleton.frame import Validity, Window
 from motion_predictor_ros.volume.predictor import VolumePredictor
-from motion_predictor_ros.volume.safety_volume import SafetyVolume
+from motion_predictor_ros.volume.types import SafetyVolume
 
 STAMP_NS = 1_700_000_000_123_456_789
 CONFIG = VolumeConfig(level=0.95, horizon_s=1.0, voxel_m=0.1)

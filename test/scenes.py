@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from motion_predictor_ros.evaluation.bags import BagWriter, typestore
+from motion_predictor_ros.data.bags import BagWriter, typestore
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 NAMES = SkeletonLayout.load('body18').joint_names

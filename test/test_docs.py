@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import yaml
 
-from motion_predictor_ros.cli import _parser
+from motion_predictor_ros.cli.main import _parser
 from motion_predictor_ros.config import read_parameter_file
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -197,8 +197,10 @@ def check(part: str) -> str:
     """Return what is wrong with one command of a fenced block; '' if nothing is."""
     if 'motion-predictor ' in part:
         return misread(part, whole=True)
-    if 'motion_predictor_ros.cli ' in part:
-        return misread(part.replace('motion_predictor_ros.cli ', 'motion-predictor '), whole=True)
+    if 'motion_predictor_ros.cli.main ' in part:
+        return misread(
+            part.replace('motion_predictor_ros.cli.main ', 'motion-predictor '), whole=True
+        )
     if part.startswith('make '):
         return ', '.join(makefile_misses(part))
     if part.startswith(('ros2 launch ', 'ros2 run ')):

@@ -19,13 +19,13 @@ from pretend_gpu import pretended_gpu
 from scenes import message, pose, stream
 from volume_scenes import SHAPE
 
+from motion_predictor_ros.bench.crowd import Crowd
+from motion_predictor_ros.bench.volume import walkers as crowd
 from motion_predictor_ros.config import DensityConfig, PipelineConfig, PredictionConfig
-from motion_predictor_ros.density.futures import Futures
 from motion_predictor_ros.density.predictor import CacheFlowPredictor
-from motion_predictor_ros.evaluation.bench_stream import Crowd
-from motion_predictor_ros.evaluation.bench_volume import walkers as crowd
+from motion_predictor_ros.density.types import Futures
 from motion_predictor_ros.pipeline import Pipeline, Scene
-from motion_predictor_ros.share import share_file
+from motion_predictor_ros.resources import share_file
 from motion_predictor_ros.volume.grid import VoxelGrid
 from motion_predictor_ros.volume.voxels import covered, voxel_probability
 

@@ -10,7 +10,7 @@ import pytest
 from cache_flow_models import TINY, write_density
 from models import write_weights
 from scenes import START_NS, message, stream
-from skeleton.test_sources import BODY, POSE
+from skeleton.sources.test_sources import BODY, POSE
 
 from motion_predictor_ros.config import (
     DensityConfig,
@@ -21,7 +21,7 @@ from motion_predictor_ros.config import (
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.skeleton.frame import Rejection, Validity
-from motion_predictor_ros.skeleton.identity import Restart
+from motion_predictor_ros.skeleton.tracking import Restart
 
 NO_DENSITY = DensityConfig(enabled='never')
 

@@ -12,7 +12,7 @@ from test_pipeline import load
 from volume_scenes import PERIOD_S, SHAPE, calibration
 
 from motion_predictor_ros.config import DensityConfig, VolumeConfig
-from motion_predictor_ros.degradation import Level, ladder
+from motion_predictor_ros.runtime.load_shedding import Level, ladder
 from motion_predictor_ros.skeleton.frame import Rejection, Validity
 from motion_predictor_ros.volume.predictor import VolumePredictor
 

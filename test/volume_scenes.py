@@ -3,12 +3,10 @@
 
 import numpy as np
 
-from motion_predictor_ros.evaluation.bench_volume import standing
+from motion_predictor_ros.bench.volume import standing
 from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.calibration import Bound, Calibration, HorizonCalibration
-from motion_predictor_ros.volume.outlook import Outlook, outlook
-from motion_predictor_ros.volume.region import Choice
-from motion_predictor_ros.volume.spread import FEATURES, Spread
+from motion_predictor_ros.volume.coverage import FEATURES, Choice, Outlook, Spread, outlook
 
 SHAPE = BodyShape.load('body18')
 STANDING = standing(SHAPE)

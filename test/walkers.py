@@ -3,10 +3,10 @@
 
 import numpy as np
 
-from motion_predictor_ros.prediction.motion_deq import MotionDEQConfig
+from motion_predictor_ros.data.recordings import Clip, Recordings
+from motion_predictor_ros.prediction.motion_deq.model import MotionDEQConfig
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.training.recipe import EquilibriumConfig, MotionDEQRecipe, ScheduleConfig
-from motion_predictor_ros.training.recordings import Clip, Recordings
 
 SCHEDULE = ScheduleConfig(steps=40, batch=8, learning_rate=5e-3, validate_every=20)
 RECIPE = MotionDEQRecipe(

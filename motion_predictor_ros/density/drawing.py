@@ -14,13 +14,13 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from motion_predictor_ros.cuda_graph import Answer
-from motion_predictor_ros.density.cache import FutureCache
-from motion_predictor_ros.density.canonical import Placement
-from motion_predictor_ros.density.inference import FoldedCacheFlow, placed
-from motion_predictor_ros.density.mixture import Mixture, Noise
-from motion_predictor_ros.density.model_file import TrainedCacheFlow
+from motion_predictor_ros.density.body_frame import Placement
+from motion_predictor_ros.density.cache_flow.cache import FutureCache
+from motion_predictor_ros.density.cache_flow.checkpoint import TrainedCacheFlow
+from motion_predictor_ros.density.cache_flow.cpu.model import FoldedCacheFlow, placed
+from motion_predictor_ros.density.cache_flow.mixture import Mixture, Noise
 from motion_predictor_ros.density.sampling import Draws, cache_weights, cached_log_density, draw
+from motion_predictor_ros.runtime.cuda_graph import Answer
 
 Run = Callable[..., Answer]
 

@@ -15,20 +15,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from motion_predictor_ros.config import DensityConfig
-from motion_predictor_ros.cuda_graph import Graphs, check_on_gpu
-from motion_predictor_ros.density.cache import FutureCache, load_cache
-from motion_predictor_ros.density.canonical import Placement
+from motion_predictor_ros.density.body_frame import Placement
+from motion_predictor_ros.density.cache_flow.cache import FutureCache, load_cache
+from motion_predictor_ros.density.cache_flow.checkpoint import TrainedCacheFlow, load_cache_flow
+from motion_predictor_ros.density.cache_flow.cpu.model import FoldedCacheFlow
+from motion_predictor_ros.density.cache_flow.mixture import Mixture, Noise
 from motion_predictor_ros.density.drawing import Drawing, Wish
-from motion_predictor_ros.density.futures import Futures
-from motion_predictor_ros.density.inference import FoldedCacheFlow
-from motion_predictor_ros.density.mixture import Mixture, Noise
-from motion_predictor_ros.density.model_file import TrainedCacheFlow, load_cache_flow
 from motion_predictor_ros.density.sampling import Draws
+from motion_predictor_ros.density.types import Futures
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.prediction.model_file import choose_device
-from motion_predictor_ros.prediction.prediction import Prediction
-from motion_predictor_ros.prediction.streaming import StreamingPredictor
-from motion_predictor_ros.share import is_shipped
+from motion_predictor_ros.prediction.motion_deq.checkpoint import choose_device
+from motion_predictor_ros.prediction.predictor import StreamingPredictor
+from motion_predictor_ros.prediction.types import Prediction
+from motion_predictor_ros.resources import is_shipped
+from motion_predictor_ros.runtime.cuda_graph import Graphs, check_on_gpu
 from motion_predictor_ros.skeleton.frame import Window
 
 

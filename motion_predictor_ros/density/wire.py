@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from motion_predictor_ros.conventions import NS_PER_S
-from motion_predictor_ros.density.futures import STAND_INS, Futures
+from motion_predictor_ros.density.types import STAND_INS, Futures
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.skeleton.frame import Validity
 

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from motion_predictor_ros.errors import DataError
-from motion_predictor_ros.evaluation.replay import Case
+from motion_predictor_ros.evaluation.replay.replay import Case
 
 KINDS = ('bag', 'mocap', 'cmu', 'stochastic', 'volume')
 """Evaluations that have archives."""

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float64
 
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import DataError
-from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction, SolverReport
+from motion_predictor_ros.prediction.types import Prediction, ScenePrediction, SolverReport
 from motion_predictor_ros.skeleton.frame import Validity
 
 UNIQUE_ROWS, UNIQUE_COLUMNS = (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from motion_predictor_ros.density.futures import Futures
+from motion_predictor_ros.density.types import Futures
 from motion_predictor_ros.pipeline import Pipeline, Scene
-from motion_predictor_ros.prediction.prediction import ScenePrediction, SolverReport
-from motion_predictor_ros.ros.memory import memory_facts
+from motion_predictor_ros.prediction.types import ScenePrediction, SolverReport
+from motion_predictor_ros.runtime.process_memory import memory_facts
 
 SILENCE_S = 1.0
 """An active node warns when its input pauses for longer."""

@@ -13,14 +13,14 @@ from jaxtyping import Float64
 from std_msgs.msg import Header
 
 from motion_predictor_ros.conventions import NS_PER_S
-from motion_predictor_ros.density.futures import Futures
+from motion_predictor_ros.density.types import Futures
 from motion_predictor_ros.msg import (
     PredictedMotion,
     PredictedMotionArray,
     WeightedFutures,
     WeightedFuturesArray,
 )
-from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
+from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
 from motion_predictor_ros.prediction.wire import UNIQUE_COLUMNS, UNIQUE_ROWS
 
 

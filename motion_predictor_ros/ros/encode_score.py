@@ -7,12 +7,12 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from jaxtyping import Float64
 
-from motion_predictor_ros.evaluation.live_score import LiveScore
-from motion_predictor_ros.evaluation.metrics import report_frames
-from motion_predictor_ros.evaluation.tally import Coverage
 from motion_predictor_ros.msg import Coverage as CoverageMessage
 from motion_predictor_ros.msg import LiveScore as LiveScoreMessage
 from motion_predictor_ros.ros.encode import encode_header
+from motion_predictor_ros.scoring.live_score import LiveScore
+from motion_predictor_ros.scoring.metrics import report_frames
+from motion_predictor_ros.scoring.tally import Coverage
 
 
 def score_to_ros(score: LiveScore, memory_s: float) -> LiveScoreMessage:

@@ -24,7 +24,6 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from motion_predictor_ros.config import InputConfig, ScoreConfig, param
 from motion_predictor_ros.density.wire import decode_futures
 from motion_predictor_ros.errors import ConfigError, MotionPredictorError, SkeletonFormatError
-from motion_predictor_ros.evaluation.live_scorer import LiveScorer
 from motion_predictor_ros.msg import (
     LiveScore,
     PredictedMotionArray,
@@ -36,13 +35,14 @@ from motion_predictor_ros.ros.encode_score import score_to_ros, score_to_status
 from motion_predictor_ros.ros.parameters import check_changes, declare, read
 from motion_predictor_ros.ros.process import ros, spin
 from motion_predictor_ros.ros.qos import QosWatch
-from motion_predictor_ros.ros.sources import SourceSubscription
+from motion_predictor_ros.ros.subscriptions import SourceSubscription
 from motion_predictor_ros.ros.throttled_log import ThrottledLog
 from motion_predictor_ros.ros.transforms import LiveTransforms
 from motion_predictor_ros.ros.worker import Worker
+from motion_predictor_ros.scoring.live_scorer import LiveScorer
 from motion_predictor_ros.skeleton.intake import Intake
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.skeleton.source import stamp_of
+from motion_predictor_ros.skeleton.sources.base import stamp_of
 from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.wire import decode_volumes
 

@@ -21,9 +21,9 @@ from motion_predictor_ros.config import (
     iterate_params,
     param,
 )
-from motion_predictor_ros.density.futures import SENT_FUTURES, SENT_STRIDE
+from motion_predictor_ros.density.types import SENT_FUTURES, SENT_STRIDE
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.ros.planner_config import PlannerConfig
+from motion_predictor_ros.ros.outputs.config import PlannerConfig
 
 T = TypeVar('T')
 

@@ -20,27 +20,27 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
 
-from motion_predictor_ros.allocation import set_aside
-from motion_predictor_ros.compiled import telling
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import ConfigError, MotionPredictorError
 from motion_predictor_ros.pipeline import Pipeline
-from motion_predictor_ros.prediction.prediction import ScenePrediction
+from motion_predictor_ros.prediction.types import ScenePrediction
 from motion_predictor_ros.ros.diagnostics import Statistics, diagnose, pipeline_facts
-from motion_predictor_ros.ros.outputs import Outputs
-from motion_predictor_ros.ros.pace import Pace
+from motion_predictor_ros.ros.load_shedding import Pace
+from motion_predictor_ros.ros.outputs.scene import Outputs
 from motion_predictor_ros.ros.parameters import NodeConfig, check_changes, declare, read
 from motion_predictor_ros.ros.process import broken_off_by_signals, ros, spin
 from motion_predictor_ros.ros.qos import QosWatch
-from motion_predictor_ros.ros.sources import SourceSubscription, message_class
+from motion_predictor_ros.ros.subscriptions import SourceSubscription, message_class
 from motion_predictor_ros.ros.throttled_log import ThrottledLog
 from motion_predictor_ros.ros.transforms import LiveTransforms
 from motion_predictor_ros.ros.watchdog import CHECK_S, Growing, Watchdog
 from motion_predictor_ros.ros.worker import Worker
+from motion_predictor_ros.runtime.jit import telling
+from motion_predictor_ros.runtime.process_memory import set_aside
 from motion_predictor_ros.skeleton.frame import Rejection
-from motion_predictor_ros.skeleton.identity import Restart
-from motion_predictor_ros.skeleton.sources import SOURCES
+from motion_predictor_ros.skeleton.sources.registry import SOURCES
+from motion_predictor_ros.skeleton.tracking import Restart
 
 NAME = 'motion_predictor'
 NOT_CERTIFIED = (

@@ -15,8 +15,8 @@ from rclpy.qos import QoSProfile
 from rclpy.time import Time
 
 from motion_predictor_ros.errors import SkeletonFormatError
-from motion_predictor_ros.ros.sources import message_class, static_qos
-from motion_predictor_ros.skeleton.sources import SOURCES
+from motion_predictor_ros.ros.subscriptions import message_class, static_qos
+from motion_predictor_ros.skeleton.sources.registry import SOURCES
 from motion_predictor_ros.skeleton.transforms import Rigid, TransformTree
 
 _WAIT_S = 0.1

@@ -11,7 +11,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
+from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
 from motion_predictor_ros.skeleton.frame import Validity
 
 CHECK_S = 0.02

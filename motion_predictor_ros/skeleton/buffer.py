@@ -13,10 +13,10 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from motion_predictor_ros.config import SkeletonConfig
 from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.skeleton.completion import StandIns
 from motion_predictor_ros.skeleton.frame import Shortfall, SkeletonFrame, Validity, Window
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.resample import SAME_TIME_S, resample
-from motion_predictor_ros.skeleton.stand_in import StandIns
 
 MIN_SPACING_S = 0.004
 """Samples closer than this count as one: a slope between them would be noise over nothing [s]."""

@@ -11,12 +11,11 @@ from typing import Any
 from motion_predictor_ros.config import InputConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import SkeletonFormatError
-from motion_predictor_ros.skeleton.fixed_frame import FixedFrame, Lookup
 from motion_predictor_ros.skeleton.frame import Observation
-from motion_predictor_ros.skeleton.identity import Identities, Restart
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.skeleton.sources import make_source
-from motion_predictor_ros.skeleton.transforms import TransformTree
+from motion_predictor_ros.skeleton.sources.registry import make_source
+from motion_predictor_ros.skeleton.tracking import Identities, Restart
+from motion_predictor_ros.skeleton.transforms import FixedFrame, Lookup, TransformTree
 
 _TIME_JUMP_NS = NS_PER_S
 """Stamps that go back by more than this are a new time, not a late message."""

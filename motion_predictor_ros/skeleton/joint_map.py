@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.share import resolve_file
+from motion_predictor_ros.resources import resolve_file
 from motion_predictor_ros.skeleton.layout import SkeletonLayout, read_layout_file
 
 

@@ -16,7 +16,7 @@ import yaml
 from jaxtyping import Int64
 
 from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
-from motion_predictor_ros.share import resolve_file
+from motion_predictor_ros.resources import resolve_file
 
 _ENTRIES = ('joints', 'mirror', 'root', 'to', 'body')  # `body`: volume/body.py
 

@@ -5,8 +5,10 @@ Stage: skeleton. Serves bags, which hold /tf without tf2, and machines on which 
 installed. Quaternions are xyzw; transforms3d has w first.
 """
 
+import dataclasses
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +18,7 @@ from transforms3d import quaternions
 
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
+from motion_predictor_ros.skeleton.frame import Observation
 
 _TIME_JUMP_NS = NS_PER_S
 _MOST_LINKS = 100
@@ -221,3 +224,46 @@ class TransformTree:
         """Begin anew: time has jumped back, as when a bag loops."""
         self._links = {frame: link for frame, link in self._links.items() if link.static}
         self._newest_ns = stamp_ns
+
+
+Lookup = Callable[[str, str, int], Rigid]
+"""Target frame, source frame, stamp [ns]; raises SkeletonFormatError `no_transform`."""
+
+
+class FixedFrame:
+    """Moves observations into the fixed frame; without one they stay where they are."""
+
+    def __init__(self, name: str, extrinsic: str, lookup: Lookup) -> None:
+        """Set up.
+
+        Args:
+            name: Of the fixed frame; '' leaves everything in the source's.
+            extrinsic: How the source's frame stands in it: x y z qx qy qz qw; '' asks `lookup`.
+
+        Raises:
+            ConfigError: The extrinsic is malformed, or is one in no frame.
+        """
+        if extrinsic and not name:
+            raise ConfigError('extrinsic is given, but no fixed_frame in which it holds')
+        self.name = name
+        self._extrinsic = Rigid.parse(extrinsic) if extrinsic else None
+        self._lookup = lookup
+
+    def move(self, observation: Observation) -> Observation:
+        """Return the observation in the fixed frame.
+
+        Raises:
+            SkeletonFormatError: `no_transform`; nobody knows how the frames stood then.
+        """
+        if not self.name or observation.frame_id == self.name:
+            return observation
+        if not observation.people:
+            return dataclasses.replace(observation, frame_id=self.name)
+        motion = self._extrinsic or self._lookup(
+            self.name, observation.frame_id, observation.stamp_ns
+        )
+        people = tuple(
+            dataclasses.replace(person, positions=motion.apply(person.positions))
+            for person in observation.people
+        )
+        return dataclasses.replace(observation, frame_id=self.name, people=people)

@@ -14,17 +14,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from motion_predictor_ros.config import from_mapping
-from motion_predictor_ros.density.cache import FutureCache
-from motion_predictor_ros.density.cache_flow import CacheFlow
-from motion_predictor_ros.density.canonical import HeadingFrame
-from motion_predictor_ros.density.mixture import Mixture, powers_of
-from motion_predictor_ros.density.model_file import TrainedCacheFlow
-from motion_predictor_ros.density.neighbours import neighbours_among
-from motion_predictor_ros.density.root import RootPaths, compress_paths
+from motion_predictor_ros.data.recordings import Recordings
+from motion_predictor_ros.density.body_frame import HeadingFrame
+from motion_predictor_ros.density.cache_flow.cache import FutureCache, RootPaths, compress_paths
+from motion_predictor_ros.density.cache_flow.checkpoint import TrainedCacheFlow
+from motion_predictor_ros.density.cache_flow.mixture import Mixture, powers_of
+from motion_predictor_ros.density.cache_flow.model import CacheFlow
+from motion_predictor_ros.density.cache_flow.neighbours import neighbours_among
 from motion_predictor_ros.errors import CheckpointError, ConfigError
 from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
 from motion_predictor_ros.training.future_data import Batch, FutureData, batch_generator
-from motion_predictor_ros.training.recordings import Recordings
 
 _CHUNK = 1000
 _CONTEXTS = 512

@@ -22,11 +22,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from motion_predictor_ros.checkpoint import load_checkpoint
-from motion_predictor_ros.density.behaviour import PoseFromBehaviour
-from motion_predictor_ros.density.cache_flow import CacheFlow
-from motion_predictor_ros.density.flow import even_times, random_times
-from motion_predictor_ros.density.mixture import Mixture
-from motion_predictor_ros.density.model_file import KIND
+from motion_predictor_ros.density.cache_flow.behaviour import PoseFromBehaviour
+from motion_predictor_ros.density.cache_flow.checkpoint import KIND
+from motion_predictor_ros.density.cache_flow.flow import even_times, random_times
+from motion_predictor_ros.density.cache_flow.mixture import Mixture
+from motion_predictor_ros.density.cache_flow.model import CacheFlow
 from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
 from motion_predictor_ros.training.future_data import Batch, FutureData, batch_generator
 

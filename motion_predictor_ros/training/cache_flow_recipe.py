@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 import yaml
 
 from motion_predictor_ros.config import from_mapping, param
-from motion_predictor_ros.density.cache_flow import CacheFlowConfig
+from motion_predictor_ros.data.recordings import Recordings
+from motion_predictor_ros.density.cache_flow.model import CacheFlowConfig
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.share import resolve_file
+from motion_predictor_ros.resources import resolve_file
 from motion_predictor_ros.training.recipe import ScheduleConfig
-from motion_predictor_ros.training.recordings import Recordings
 from motion_predictor_ros.training.windows import SamplingConfig
 
 

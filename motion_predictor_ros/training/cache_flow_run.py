@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 
 from motion_predictor_ros.checkpoint import load_checkpoint
+from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.training.cache_flow import BehaviourTask, DecoderTask, FlowTask
 from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
 from motion_predictor_ros.training.future_data import FutureData
 from motion_predictor_ros.training.loop import Task, train
 from motion_predictor_ros.training.recipe import ScheduleConfig
-from motion_predictor_ros.training.recordings import Recordings
 
 
 def train_cache_flow(

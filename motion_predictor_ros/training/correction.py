@@ -15,15 +15,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import DataError
-from motion_predictor_ros.prediction.cell import Condition, State
-from motion_predictor_ros.prediction.correction import Novelty
-from motion_predictor_ros.prediction.fixed_point import SolverSettings
-from motion_predictor_ros.prediction.model_file import TrainedMotionDEQ
-from motion_predictor_ros.prediction.motion_deq import MotionDEQ
+from motion_predictor_ros.prediction.motion_deq.cell import Condition, State
+from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
+from motion_predictor_ros.prediction.motion_deq.correction import Novelty
+from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ
+from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.training.recipe import ScheduleConfig
-from motion_predictor_ros.training.recordings import Recordings
 from motion_predictor_ros.training.windows import SamplingConfig, WindowSampler
 
 SCHEDULE = ScheduleConfig(

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from motion_predictor_ros.density.canonical import BodyFrame, body_frame
+from motion_predictor_ros.data.recordings import Recordings
+from motion_predictor_ros.density.body_frame import BodyFrame, body_frame
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
-from motion_predictor_ros.training.recordings import Recordings
 from motion_predictor_ros.training.windows import Origins, WindowSampler, every_window
 
 _SEED_STRIDE = 1_000_003

@@ -20,8 +20,8 @@ from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
 from motion_predictor_ros.errors import CheckpointError
 from motion_predictor_ros.training import parallel
 from motion_predictor_ros.training.optimiser import Optimiser
-from motion_predictor_ros.training.weight_average import WeightAverage
 from motion_predictor_ros.training.recipe import ScheduleConfig
+from motion_predictor_ros.training.weight_average import WeightAverage
 
 
 @runtime_checkable

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from motion_predictor_ros.prediction.cell import Condition, State
-from motion_predictor_ros.prediction.motion_deq import MotionDEQ
+from motion_predictor_ros.prediction.motion_deq.cell import Condition, State
+from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ
 
 _ROUNDING = 1e-2
 

@@ -7,6 +7,8 @@ only one graph is alive at a time.
 """
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -17,14 +19,15 @@ from torch import Tensor, nn
 
 from motion_predictor_ros.checkpoint import load_checkpoint
 from motion_predictor_ros.conventions import REPORT_HORIZONS_MS
+from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import CheckpointError, DataError
-from motion_predictor_ros.prediction.cell import Condition, State
-from motion_predictor_ros.prediction.fixed_point import SolverSettings
-from motion_predictor_ros.prediction.motion_deq import MotionDEQ
+from motion_predictor_ros.prediction.motion_deq.cell import Condition, State
+from motion_predictor_ros.prediction.motion_deq.layers import PairModule
+from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ
+from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.training import parallel
-from motion_predictor_ros.training.body_shape import BodyShape
-from motion_predictor_ros.training.degrade import Degrader
+from motion_predictor_ros.training.augment import BodyShape, Degrader
 from motion_predictor_ros.training.losses import (
     backward_through,
     contraction_hinge,
@@ -34,10 +37,23 @@ from motion_predictor_ros.training.losses import (
     leaves_of,
     phantom_backward,
 )
-from motion_predictor_ros.training.precision import pairs_in
 from motion_predictor_ros.training.recipe import MotionDEQRecipe, training_clips
-from motion_predictor_ros.training.recordings import Recordings
 from motion_predictor_ros.training.windows import WindowSampler, every_window
+
+
+@contextmanager
+def pairs_in(module: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
+    """Compute the pairs of joints in `dtype`; states, nodes and weights stay what they are."""
+    parts = [part for part in module.modules() if isinstance(part, PairModule)]
+    before = [part.pair_dtype for part in parts]
+    for part in parts:
+        part.pair_dtype = dtype
+    try:
+        yield
+    finally:
+        for part, own in zip(parts, before, strict=True):
+            part.pair_dtype = own
+
 
 _CHUNK = 64
 

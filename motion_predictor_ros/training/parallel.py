@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.prediction.model_file import choose_device
+from motion_predictor_ros.prediction.motion_deq.checkpoint import choose_device
 
 
 def join(wish: str) -> torch.device:

@@ -4,10 +4,9 @@
 import numpy as np
 from jaxtyping import Float64
 
+from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import DataError
-from motion_predictor_ros.skeleton.infer import axes_of
-from motion_predictor_ros.skeleton.proportions import LIMBS, Proportions
-from motion_predictor_ros.training.recordings import Recordings
+from motion_predictor_ros.skeleton.completion import LIMBS, Proportions, axes_of
 
 _EVERY_S = 0.2
 _SYMMETRIC = np.array([1.0, 0.0, 1.0])

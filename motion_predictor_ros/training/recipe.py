@@ -9,12 +9,11 @@ from pathlib import Path
 import yaml
 
 from motion_predictor_ros.config import from_mapping, param
+from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import ConfigError, DataError
-from motion_predictor_ros.prediction.motion_deq import MotionDEQConfig
-from motion_predictor_ros.share import resolve_file
-from motion_predictor_ros.training.body_shape import BodyShapeConfig
-from motion_predictor_ros.training.degrade import DegradeConfig
-from motion_predictor_ros.training.recordings import Recordings
+from motion_predictor_ros.prediction.motion_deq.model import MotionDEQConfig
+from motion_predictor_ros.resources import resolve_file
+from motion_predictor_ros.training.augment import BodyShapeConfig, DegradeConfig
 from motion_predictor_ros.training.windows import SamplingConfig
 
 
@@ -38,8 +37,8 @@ class ScheduleConfig:
     clip_norm: float = param(1.0, 'gradients are scaled down to this norm [-]', low=0.0, high=1e6)
     averaging: float = param(
         0.0,
-        'decay per step of an exponential moving average of the weights, which is what is validated'
-        ' and kept; 0: the weights themselves [-]',
+        'decay per step of an exponential moving average of the weights, which are validated'
+        ' and kept in their place; 0: none [-]',
         low=0.0,
         high=0.99999,
     )

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float64
 
 from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
+from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import DataError
-from motion_predictor_ros.prediction.covariance import Residuals, joint_speeds
-from motion_predictor_ros.prediction.fixed_point import SolverSettings
-from motion_predictor_ros.prediction.model_file import KIND, load_motion_deq
-from motion_predictor_ros.prediction.motion_deq import MotionDEQ
-from motion_predictor_ros.training.recordings import Recordings
+from motion_predictor_ros.prediction.motion_deq.checkpoint import KIND, load_motion_deq
+from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ
+from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
+from motion_predictor_ros.prediction.uncertainty import Residuals, joint_speeds
 from motion_predictor_ros.training.windows import every_window
 
 GROUPS = 5

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from motion_predictor_ros.config import param
+from motion_predictor_ros.data.recordings import Clip, Recordings
 from motion_predictor_ros.errors import DataError
-from motion_predictor_ros.training.recordings import Clip, Recordings
 
 
 @dataclass(frozen=True)

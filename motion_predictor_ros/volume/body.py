@@ -15,9 +15,9 @@ import numpy as np
 import yaml
 from jaxtyping import Bool, Float, Float64, Int64
 
-from motion_predictor_ros.compiled import compiled
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.share import resolve_file
+from motion_predictor_ros.resources import resolve_file
+from motion_predictor_ros.runtime.jit import compiled
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 SCALES = (0.5, 1.5)

@@ -18,9 +18,8 @@ from jaxtyping import Float64
 
 from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
 from motion_predictor_ros.errors import CheckpointError, ConfigError
-from motion_predictor_ros.share import resolve_file
-from motion_predictor_ros.volume.region import Choice
-from motion_predictor_ros.volume.spread import FEATURES, Spread
+from motion_predictor_ros.resources import resolve_file
+from motion_predictor_ros.volume.coverage import FEATURES, Choice, Spread
 
 KIND = 'volume_calibration'
 

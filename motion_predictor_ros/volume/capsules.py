@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from motion_predictor_ros.compiled import compiled
+from motion_predictor_ros.runtime.jit import compiled
 from motion_predictor_ros.volume.body import BodyShape
 
 
@@ -173,3 +173,21 @@ def _largest(
     largest = np.maximum(inflation, later)
     firsts = range(0, len(inflation), every)
     return np.stack([largest[first : first + every].max(axis=0) for first in firsts])
+
+
+Swept = tuple[
+    Float64[np.ndarray, 'part xyz=3'],
+    Float64[np.ndarray, 'part xyz=3'],
+    Float64[np.ndarray, ' part'],
+]
+
+
+def swept_capsules(bodies: Bodies) -> Swept:
+    """Return starts, ends and radii of one capsule per part [m]."""
+    parts = bodies.radii.shape[-1]
+    starts = bodies.starts.reshape(-1, parts, 3)
+    ends = bodies.ends.reshape(-1, parts, 3)
+    start = 0.5 * (starts.min(axis=0) + starts.max(axis=0))
+    end = 0.5 * (ends.min(axis=0) + ends.max(axis=0))
+    away = np.maximum(np.linalg.norm(starts - start, axis=-1), np.linalg.norm(ends - end, axis=-1))
+    return start, end, (away + bodies.radii.reshape(-1, parts)).max(axis=0)

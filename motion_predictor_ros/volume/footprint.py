@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Num
 
 from motion_predictor_ros.volume.grid import VoxelGrid
-from motion_predictor_ros.volume.safety_volume import SafetyVolume
+from motion_predictor_ros.volume.types import SafetyVolume
 
 _MOST_CELLS = 1_000_000
 _ROUNDING = 1e-6

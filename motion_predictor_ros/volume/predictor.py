@@ -17,20 +17,25 @@ import torch
 from jaxtyping import Float64
 
 from motion_predictor_ros.config import VolumeConfig
-from motion_predictor_ros.crew import Crew
-from motion_predictor_ros.density.futures import Futures
-from motion_predictor_ros.prediction.prediction import Prediction
+from motion_predictor_ros.density.types import Futures
+from motion_predictor_ros.prediction.types import Prediction
+from motion_predictor_ros.runtime.threads import Crew
 from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.calibration import Bound, Calibration, load_calibration
 from motion_predictor_ros.volume.capsules import Bodies, bodies
 from motion_predictor_ros.volume.collision import RobotMotion, collision_probability
+from motion_predictor_ros.volume.coverage import (
+    Outlook,
+    kept_futures,
+    outlook,
+    region,
+    window_frames,
+)
 from motion_predictor_ros.volume.grid import Patch, VoxelGrid
-from motion_predictor_ros.volume.outlook import Outlook, outlook
 from motion_predictor_ros.volume.reachable import point_speeds, reachable_bodies
-from motion_predictor_ros.volume.region import kept_futures, region, window_frames
-from motion_predictor_ros.volume.safety_volume import SafetyVolume, WindowVolume
 from motion_predictor_ros.volume.sparse import joined
+from motion_predictor_ros.volume.types import SafetyVolume, WindowVolume
 from motion_predictor_ros.volume.voxels import covered, voxel_probability
 
 WINDOWS_S = ((0.0, 0.25), (0.25, 0.5), (0.5, 1.0), (1.0, 2.0))

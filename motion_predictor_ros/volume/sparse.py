@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
-from motion_predictor_ros.compiled import compiled
+from motion_predictor_ros.runtime.jit import compiled
 from motion_predictor_ros.volume.grid import Patch, VoxelGrid
-from motion_predictor_ros.volume.safety_volume import SafetyVolume
+from motion_predictor_ros.volume.types import SafetyVolume
 
 
 @dataclass(frozen=True)

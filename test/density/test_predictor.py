@@ -11,12 +11,12 @@ from cache_flow_models import TINY, write_density
 from walkers import walkers
 
 from motion_predictor_ros.config import DensityConfig
-from motion_predictor_ros.density.cache import load_cache
-from motion_predictor_ros.density.canonical import DroppedFrame
-from motion_predictor_ros.density.model_file import load_cache_flow
+from motion_predictor_ros.density.body_frame import DroppedFrame
+from motion_predictor_ros.density.cache_flow.cache import load_cache
+from motion_predictor_ros.density.cache_flow.checkpoint import load_cache_flow
 from motion_predictor_ros.density.predictor import CacheFlowPredictor, carried_on
 from motion_predictor_ros.errors import CheckpointError
-from motion_predictor_ros.prediction.prediction import Prediction
+from motion_predictor_ros.prediction.types import Prediction
 from motion_predictor_ros.skeleton.frame import Validity, Window
 
 Positions = np.ndarray

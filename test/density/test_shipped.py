@@ -11,17 +11,17 @@ from torch import Tensor
 
 from motion_predictor_ros.config import DensityConfig, SkeletonConfig
 from motion_predictor_ros.conventions import NS_PER_S
-from motion_predictor_ros.density.cache import load_cache
-from motion_predictor_ros.density.flow import even_times
-from motion_predictor_ros.density.model_file import load_cache_flow
+from motion_predictor_ros.data.bags import skeleton_messages
+from motion_predictor_ros.density.cache_flow.cache import load_cache
+from motion_predictor_ros.density.cache_flow.checkpoint import load_cache_flow
+from motion_predictor_ros.density.cache_flow.flow import even_times
 from motion_predictor_ros.density.predictor import CacheFlowPredictor
 from motion_predictor_ros.errors import CheckpointError
-from motion_predictor_ros.evaluation.bags import skeleton_messages
-from motion_predictor_ros.evaluation.baselines import constant_velocity
-from motion_predictor_ros.skeleton.decode import decode
+from motion_predictor_ros.scoring.baselines import constant_velocity
 from motion_predictor_ros.skeleton.frame import SkeletonFrame
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.resample import resample
+from motion_predictor_ros.skeleton.sources.native import decode
 
 ROOT = Path(__file__).parents[2]
 CONFIG = DensityConfig(device='cpu')

@@ -14,7 +14,7 @@ from rich.console import Console
 from scenes import stream, write_bag
 from walkers import walkers
 
-from motion_predictor_ros.cli import main
+from motion_predictor_ros.cli.main import main
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.evaluation.archive import (
     Archive,

@@ -77,6 +77,8 @@ def launch(processes: 'Callable[..., Process]') -> 'Callable[..., Process]':
     """Start one of our executables, as the module that it is."""
 
     def start(name: str, *args: str) -> 'Process':
-        return processes([sys.executable, '-m', f'motion_predictor_ros.ros.{name}', *args])
+        folder = 'ros.tools' if name in ('play_bag', 'record_bag') else 'ros'
+        module = f'motion_predictor_ros.{folder}.{name}'
+        return processes([sys.executable, '-m', module, *args])
 
     return start

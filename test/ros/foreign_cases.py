@@ -6,7 +6,7 @@ from typing import Any
 import foreign_messages as foreign
 import numpy as np
 from foreign_messages import Joints
-from skeleton.test_sources import POSE, joints_of
+from skeleton.sources.test_sources import POSE, joints_of
 from transforms3d import quaternions
 
 from motion_predictor_ros.skeleton.transforms import Rigid

@@ -24,7 +24,7 @@ from rclpy.executors import SingleThreadedExecutor
 from std_msgs.msg import Header
 
 from motion_predictor_ros.checkpoint import save_checkpoint
-from motion_predictor_ros.prediction.motion_deq import MotionDEQ, MotionDEQConfig
+from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 LAYOUT = SkeletonLayout.load('body18')

@@ -17,9 +17,9 @@ from rclpy.parameter import Parameter
 from safety_volumes import volume
 
 from motion_predictor_ros.errors import ConfigError
+from motion_predictor_ros.ros.outputs.config import PlannerConfig
+from motion_predictor_ros.ros.outputs.planners import PlannerOutputs
 from motion_predictor_ros.ros.parameters import declare, read
-from motion_predictor_ros.ros.planner_config import PlannerConfig
-from motion_predictor_ros.ros.planner_outputs import PlannerOutputs
 from motion_predictor_ros.ros.qos import QosWatch
 from motion_predictor_ros.skeleton.frame import Validity
 

@@ -4,8 +4,8 @@
 import numpy as np
 from ros.graph import LAYOUT, START_NS
 
-from motion_predictor_ros.density.futures import Futures
-from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction, SolverReport
+from motion_predictor_ros.density.types import Futures
+from motion_predictor_ros.prediction.types import Prediction, ScenePrediction, SolverReport
 from motion_predictor_ros.skeleton.frame import Validity, Window
 
 STAMP_NS = START_NS + 123456789

@@ -11,11 +11,11 @@ from rclpy.serialization import deserialize_message, serialize_message
 from ros.graph import START_NS
 from ros.scenes import HORIZONS_S, futures, scene, seen, unseen
 
-from motion_predictor_ros.density.futures import Futures
+from motion_predictor_ros.data.bags import typestore
+from motion_predictor_ros.density.types import Futures
 from motion_predictor_ros.density.wire import decode_futures
 from motion_predictor_ros.errors import DataError
-from motion_predictor_ros.evaluation.bags import typestore
-from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
+from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
 from motion_predictor_ros.prediction.wire import decode_observed, decode_prediction, decode_seen
 from motion_predictor_ros.ros.encode import encode_futures, encode_prediction
 

@@ -12,7 +12,7 @@ from motion_predictor_ros.msg import PredictedMotion, PredictedMotionArray
 from ros import foreign_packages
 from ros.foreign_cases import CASES, FIXED, FRAME, LISTENERS, MOUNTED, base_at
 from ros.graph import LAYOUT, Graph, Process, stamp_ns
-from skeleton.test_sources import INDEX, POSE
+from skeleton.sources.test_sources import INDEX, POSE
 
 from motion_predictor_ros.skeleton.joint_map import load_joint_map
 

@@ -9,8 +9,8 @@ import pytest
 from motion_predictor_ros.msg import PredictedMotion, PredictedMotionArray
 from ros.graph import PERIOD_NS, START_NS, Graph, Process, stamp_ns
 
+from motion_predictor_ros.data.bags import read_messages
 from motion_predictor_ros.errors import BagError
-from motion_predictor_ros.evaluation.bags import read_messages
 
 Launch = Callable[..., Process]
 

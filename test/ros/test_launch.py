@@ -12,8 +12,8 @@ from ros.graph import PERIOD_NS, START_NS, Graph, Process, skeletons, stamp_ns
 from ros.launch_stand_in import resolve
 
 from motion_predictor_ros.config import SOURCE_NAMES
-from motion_predictor_ros.evaluation.bags import BagWriter
-from motion_predictor_ros.share import share_file
+from motion_predictor_ros.data.bags import BagWriter
+from motion_predictor_ros.resources import share_file
 
 PREDICTOR = share_file('launch', 'predictor.launch.py')
 REPLAY = share_file('launch', 'replay.launch.py')

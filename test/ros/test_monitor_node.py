@@ -27,7 +27,7 @@ from ros.graph import (
 )
 from std_msgs.msg import Header
 
-from motion_predictor_ros.prediction.prediction import Prediction, ScenePrediction
+from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
 from motion_predictor_ros.ros.encode import encode_prediction
 from motion_predictor_ros.skeleton.frame import Validity
 

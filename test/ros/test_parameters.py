@@ -13,9 +13,9 @@ from rclpy.parameter import Parameter
 
 from motion_predictor_ros.config import PipelineConfig, iterate_params
 from motion_predictor_ros.errors import ConfigError
+from motion_predictor_ros.resources import share_file
 from motion_predictor_ros.ros.monitor_node import MonitorConfig
 from motion_predictor_ros.ros.parameters import NodeConfig, check_changes, declare, describe, read
-from motion_predictor_ros.share import share_file
 
 
 @pytest.fixture(scope='module')

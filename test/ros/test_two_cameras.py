@@ -11,7 +11,7 @@ from motion_predictor_ros.msg import PredictedMotionArray, SkeletonArray
 from ros.graph import PERIOD_NS, START_NS, Graph, Process, skeletons, stamp_ns
 from ros.launch_stand_in import resolve
 
-from motion_predictor_ros.share import share_file
+from motion_predictor_ros.resources import share_file
 
 TWO_CAMERAS = share_file('launch', 'two_cameras.launch.py')
 SIDES = ('left', 'right')

@@ -3,7 +3,7 @@
 
 from ros.scenes import STAMP_NS, scene, seen
 
-from motion_predictor_ros.prediction.prediction import ScenePrediction
+from motion_predictor_ros.prediction.types import ScenePrediction
 from motion_predictor_ros.ros.watchdog import Growing, Watchdog
 from motion_predictor_ros.skeleton.frame import Validity
 

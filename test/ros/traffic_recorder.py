@@ -6,8 +6,8 @@ import sys
 from foreign_messages import DEFINITIONS
 from rosbags.typesys import get_types_from_msg
 
-from motion_predictor_ros.evaluation.bag_types import typestore
-from motion_predictor_ros.ros.record_bag import main
+from motion_predictor_ros.data.bag_types import typestore
+from motion_predictor_ros.ros.tools.record_bag import main
 
 
 def register() -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.training.body_shape import BodyShape, BodyShapeConfig
+from motion_predictor_ros.training.augment import BodyShape, BodyShapeConfig
 
 LAYOUT = SkeletonLayout.load('body18')
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from walkers import walkers
 
 from motion_predictor_ros.checkpoint import load_checkpoint
-from motion_predictor_ros.density.cache import load_cache
-from motion_predictor_ros.density.cache_flow import MODES
-from motion_predictor_ros.density.model_file import load_cache_flow
+from motion_predictor_ros.density.cache_flow.cache import load_cache
+from motion_predictor_ros.density.cache_flow.checkpoint import load_cache_flow
+from motion_predictor_ros.density.cache_flow.model import MODES
 from motion_predictor_ros.errors import CheckpointError, ConfigError, DataError
 from motion_predictor_ros.training.cache_build import build_cache
 from motion_predictor_ros.training.cache_flow import (

@@ -11,8 +11,8 @@ from walkers import RECIPE, walkers
 
 from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
 from motion_predictor_ros.errors import DataError
-from motion_predictor_ros.prediction.model_file import TrainedMotionDEQ, load_motion_deq
-from motion_predictor_ros.prediction.motion_deq import MotionDEQ
+from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ, load_motion_deq
+from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ
 from motion_predictor_ros.training.correction import CorrectionTask
 from motion_predictor_ros.training.loop import train
 from motion_predictor_ros.training.recipe import ScheduleConfig

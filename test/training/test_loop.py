@@ -11,8 +11,8 @@ from walkers import RECIPE, SCHEDULE, walkers
 
 from motion_predictor_ros.checkpoint import load_checkpoint
 from motion_predictor_ros.errors import CheckpointError, ConfigError, DataError
-from motion_predictor_ros.prediction.model_file import load_motion_deq
-from motion_predictor_ros.prediction.motion_deq import MotionDEQ, MotionDEQConfig
+from motion_predictor_ros.prediction.motion_deq.checkpoint import load_motion_deq
+from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
 from motion_predictor_ros.training.loop import rate_share, train
 from motion_predictor_ros.training.motion_deq import MotionDEQTask
 from motion_predictor_ros.training.optimiser import Optimiser

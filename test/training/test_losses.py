@@ -5,9 +5,9 @@ import pytest
 import torch
 from models import TINY, motion_deq, people
 
-from motion_predictor_ros.prediction.cell import Condition, State
-from motion_predictor_ros.prediction.fixed_point import SolverSettings
-from motion_predictor_ros.prediction.motion_deq import MotionDEQ
+from motion_predictor_ros.prediction.motion_deq.cell import Condition, State
+from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ
+from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
 from motion_predictor_ros.training.losses import (
     backward_through,
     contraction_hinge,

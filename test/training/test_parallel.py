@@ -52,7 +52,14 @@ def test_processes_that_do_not_agree_learn_something_else(
 
 def torchrun(recipe: Path, data: Path, out: Path) -> 'subprocess.CompletedProcess[str]':
     command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
-    command += ['-m', 'motion_predictor_ros.cli', 'train', 'motion-deq', '--recipe', str(recipe)]
+    command += [
+        '-m',
+        'motion_predictor_ros.cli.main',
+        'train',
+        'motion-deq',
+        '--recipe',
+        str(recipe),
+    ]
     command += ['--data', str(data), '--out', str(out), '--device', 'cpu', '--threads', '1']
     own = {'GLOO_SOCKET_IFNAME': 'lo', 'OMP_NUM_THREADS': '1'}
     return subprocess.run(

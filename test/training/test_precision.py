@@ -4,10 +4,10 @@
 import torch
 from torch import Tensor, nn
 
-from motion_predictor_ros.allocation import keep_freed_memory
-from motion_predictor_ros.prediction.layers import PairModule, pair_distances
-from motion_predictor_ros.prediction.motion_deq import MotionDEQ, MotionDEQConfig
-from motion_predictor_ros.training.precision import pairs_in
+from motion_predictor_ros.prediction.motion_deq.layers import PairModule, pair_distances
+from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
+from motion_predictor_ros.runtime.process_memory import keep_freed_memory
+from motion_predictor_ros.training.motion_deq import pairs_in
 
 
 def model() -> MotionDEQ:

@@ -8,10 +8,11 @@ import pytest
 import yaml
 from walkers import RECIPE, walkers
 
+from motion_predictor_ros.data.recordings import Recordings, join_clips
 from motion_predictor_ros.errors import ConfigError, DataError
-from motion_predictor_ros.prediction.fixed_point import SolverSettings
-from motion_predictor_ros.prediction.motion_deq import MotionDEQ, MotionDEQConfig
-from motion_predictor_ros.share import share_file
+from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
+from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
+from motion_predictor_ros.resources import share_file
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.training.loop import rate_share
 from motion_predictor_ros.training.recipe import (
@@ -22,7 +23,6 @@ from motion_predictor_ros.training.recipe import (
     load_recipe,
     training_clips,
 )
-from motion_predictor_ros.training.recordings import Recordings, join_clips
 
 SHIPPED = sorted(
     path.stem

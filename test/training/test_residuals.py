@@ -10,8 +10,8 @@ from models import write_weights
 from walkers import walkers
 
 from motion_predictor_ros.errors import CheckpointError, DataError
-from motion_predictor_ros.prediction.covariance import Residuals, joint_speeds
-from motion_predictor_ros.prediction.model_file import load_motion_deq
+from motion_predictor_ros.prediction.motion_deq.checkpoint import load_motion_deq
+from motion_predictor_ros.prediction.uncertainty import Residuals, joint_speeds
 from motion_predictor_ros.training.residuals import by_speed, keep_residuals
 
 CPU = torch.device('cpu')

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from motion_predictor_ros.data.recordings import Recordings, load_recordings
 from motion_predictor_ros.errors import DataError
-from motion_predictor_ros.training.recordings import Recordings, load_recordings
 from motion_predictor_ros.training.windows import SamplingConfig, WindowSampler, every_window
 
 NAMES = ('root', 'left', 'right')

@@ -8,7 +8,7 @@ import pytest
 from volume_scenes import SHAPE, STANDING, wandering
 
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.share import share_file
+from motion_predictor_ros.resources import share_file
 from motion_predictor_ros.volume.body import SCALES, BodyShape
 from motion_predictor_ros.volume.capsules import Bodies, bodies
 

@@ -8,8 +8,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from volume_scenes import SHAPE, wandering
 
+from motion_predictor_ros.bench.volume import arms_near, walkers
 from motion_predictor_ros.errors import DataError
-from motion_predictor_ros.evaluation.bench_volume import arms_near, walkers
 from motion_predictor_ros.volume.capsules import Bodies, bodies
 from motion_predictor_ros.volume.collision import (
     RobotMotion,

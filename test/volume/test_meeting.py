@@ -8,8 +8,11 @@ from volume_scenes import SHAPE, wandering
 
 from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.volume.capsules import bodies
-from motion_predictor_ros.volume.collision import collision_probability, robot_motion
-from motion_predictor_ros.volume.meeting import meeting_probability
+from motion_predictor_ros.volume.collision import (
+    collision_probability,
+    meeting_probability,
+    robot_motion,
+)
 
 RADIUS = np.array([0.05])
 FAR, NEAR = [30.0, 0.0, 1.0], [0.0, 0.0, 1.0]

@@ -6,8 +6,7 @@ from volume_scenes import SHAPE, wandering
 
 from motion_predictor_ros.volume.capsules import Bodies, bodies
 from motion_predictor_ros.volume.grid import VoxelGrid
-from motion_predictor_ros.volume.nested import outermost
-from motion_predictor_ros.volume.voxels import covered, voxel_probability
+from motion_predictor_ros.volume.voxels import covered, outermost, voxel_probability
 
 GRID = VoxelGrid((-2.0, -2.0, -1.0), 0.05, (90, 90, 80))
 

@@ -5,8 +5,7 @@ import numpy as np
 from safety_volumes import volume
 from volume_scenes import SHAPE, wandering
 
-from motion_predictor_ros.volume.capsules import bodies
-from motion_predictor_ros.volume.swept import Swept, swept_capsules
+from motion_predictor_ros.volume.capsules import Swept, bodies, swept_capsules
 
 
 def sticks_out_m(swept: Swept, starts: np.ndarray, ends: np.ndarray, radii: np.ndarray) -> float:

@@ -9,9 +9,9 @@ import pytest
 from volume_scenes import PERIOD_S, SHAPE, STANDING, calibration
 
 from motion_predictor_ros.config import VolumeConfig
-from motion_predictor_ros.density.futures import Futures
+from motion_predictor_ros.density.types import Futures
 from motion_predictor_ros.errors import CheckpointError, ConfigError
-from motion_predictor_ros.prediction.prediction import Prediction
+from motion_predictor_ros.prediction.types import Prediction
 from motion_predictor_ros.skeleton.frame import Validity, Window
 from motion_predictor_ros.volume.calibration import Bound, save_calibration
 from motion_predictor_ros.volume.predictor import VolumePredictor

@@ -9,15 +9,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from volume_scenes import SHAPE, wandering
 
-from motion_predictor_ros.errors import DataError
-from motion_predictor_ros.evaluation.bench_volume import (
+from motion_predictor_ros.bench.volume import (
     GRID as BENCH_GRID,
 )
-from motion_predictor_ros.evaluation.bench_volume import compare, direct_probability, walkers
+from motion_predictor_ros.bench.volume import compare, direct_probability, walkers
+from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.volume.capsules import Bodies, bodies
 from motion_predictor_ros.volume.grid import Patch, VoxelGrid
-from motion_predictor_ros.volume.rasteriser import rasterise
-from motion_predictor_ros.volume.voxels import covered, voxel_probability
+from motion_predictor_ros.volume.voxels import covered, rasterise, voxel_probability
 
 GRID = VoxelGrid((-1.0, -1.0, -1.0), 0.05, (40, 40, 40))
 TALL = VoxelGrid((-1.0, -1.0, -3.0), 0.05, (40, 41, 150))

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fine-tune MotionDEQ on one's own people, and measure anew what it is off by and what it covers.
+
+Stands beside the line. Three parts of the recordings, earliest first: `train` is learnt from,
+`val` chooses the checkpoint and gives the covariances, `test` judges before and after and is used
+for nothing else but the volume's scores. What was there before is never written to.
+"""
+
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import chi2
+
+from motion_predictor_ros.adapt.recalibrate import recalibrate
+from motion_predictor_ros.adapt.requirements import Needs, amounts, refuse_too_little
+from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
+from motion_predictor_ros.config import PipelineConfig
+from motion_predictor_ros.data.recordings import Recordings
+from motion_predictor_ros.errors import ConfigError
+from motion_predictor_ros.evaluation.motion.mocap import WINDOW_EVERY_S, evaluate_mocap
+from motion_predictor_ros.evaluation.report.tables import write_json
+from motion_predictor_ros.prediction.motion_deq.checkpoint import (
+    KIND,
+    TrainedMotionDEQ,
+    choose_device,
+    load_motion_deq,
+)
+from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
+from motion_predictor_ros.resources import is_shipped, resolve_file
+from motion_predictor_ros.scoring.metrics import report_frames
+from motion_predictor_ros.training.loop import train
+from motion_predictor_ros.training.motion_deq import MotionDEQTask
+from motion_predictor_ros.training.recipe import MotionDEQRecipe
+from motion_predictor_ros.training.residuals import keep_residuals
+from motion_predictor_ros.training.windows import every_window
+
+COVERED = 0.9
+"""Nominal share of joints within the covariances' ellipsoids, by which they are judged."""
+
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is made, and how.
+
+    Attributes:
+        name: Of the new weights.
+        out: New folder.
+        steps: Of the optimiser; 0 keeps the weights and measures covariances and volume anew.
+        minutes: Training stops after so many.
+    """
+
+    name: str
+    out: Path
+    recipe: MotionDEQRecipe
+    steps: int
+    minutes: float
+    needs: Needs
+
+
+def refuse_to_overwrite(name: str, out: Path) -> None:
+    """Check that what is made takes nothing's place.
+
+    Raises:
+        ConfigError: The folder exists, or shipped weights have this name.
+    """
+    if out.exists():
+        raise ConfigError(f'{out} exists already; name a new folder with --out')
+    if not name.replace('_', '').replace('-', '').isalnum():
+        raise ConfigError(f'--name must be letters, digits, - and _, got {name!r}')
+    if is_shipped(name, 'weights', '.safetensors'):
+        raise ConfigError(f'{name!r} is the name of shipped weights; choose another --name')
+
+
+def adapt(
+    recordings: Recordings,
+    config: PipelineConfig,
+    plan: Plan,
+    elsewhere: Recordings | None = None,
+    *,
+    lost_s: Mapping[str, float] = MappingProxyType({}),
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Write new weights, covariances, calibration and parameters to a new folder.
+
+    Args:
+        recordings: Own people, in the splits of `bag_recordings`.
+        config: Which weights are adapted, and what the calibration shall certify.
+        elsewhere: People who are judged before and after and nothing else.
+        lost_s: Seconds of people that could not be used, by reason; for the report.
+
+    Returns:
+        The report that is written to report.json.
+
+    Raises:
+        ConfigError: Something would be overwritten.
+        DataError: There is too little, and how much is missing.
+        CheckpointError: The weights cannot be adapted.
+    """
+    refuse_to_overwrite(plan.name, plan.out)
+    device = choose_device(config.prediction.device)
+    base = load_motion_deq(config.prediction.weights, device)
+    refuse_too_little(recordings, base.module.config, plan.needs, lost_s)
+    weights, training = _fine_tune(recordings, base, config, plan, device)
+    report: dict[str, Any] = {
+        'weights': str(weights),
+        'training': training,
+        **amounts(recordings, base.module.config),
+        'lost_s': dict(lost_s),
+        **compare(base, load_motion_deq(str(weights), device), recordings, elsewhere),
+        'volume': recalibrate(recordings, config, weights, progress=progress),
+    }
+    write_json(report, plan.out / 'report.json')
+    return report
+
+
+def compare(
+    base: TrainedMotionDEQ,
+    adapted: TrainedMotionDEQ,
+    recordings: Recordings,
+    elsewhere: Recordings | None = None,
+) -> dict[str, Any]:
+    """Judge both on the part that is for it, and on people elsewhere; say if it got worse."""
+    held_out = _split(recordings, 'test')
+    before, after = judge(base, held_out), judge(adapted, held_out)
+    report: dict[str, Any] = {
+        'base': base.name,
+        'adapted': adapted.name,
+        'before': before,
+        'after': after,
+        'worse': _mean_mm(after) > _mean_mm(before),
+    }
+    if elsewhere is not None:
+        judged = {'before': judge(base, elsewhere), 'after': judge(adapted, elsewhere)}
+        report['elsewhere'] = judged
+    return report
+
+
+def _mean_mm(judged: dict[str, Any]) -> float:
+    """Return the mean over the reported horizons."""
+    return float(np.mean(list(judged['mpjpe_mm']['motion_deq'].values())))
+
+
+def _split(recordings: Recordings, split: str) -> Recordings:
+    return recordings.select(lambda clip: clip.split == split)
+
+
+def _fine_tune(
+    recordings: Recordings,
+    base: TrainedMotionDEQ,
+    config: PipelineConfig,
+    plan: Plan,
+    device: torch.device,
+) -> tuple[Path, dict[str, Any]]:
+    """Train, or keep the weights where that does not help on `val`; measure covariances anew."""
+    start = resolve_file(config.prediction.weights, 'weights', '.safetensors')
+    task = _task(recordings, base, config, plan, device)
+    task.start_from(start)
+    before = task.validate()[0]['score']
+    weights, after, done = plan.out / f'{plan.name}.safetensors', before, 0
+    if plan.steps:
+        with contextlib.redirect_stdout(sys.stderr):
+            best = train(task, task.recipe.schedule, plan.out, minutes=plan.minutes)
+        header = load_checkpoint(best, KIND).header['training']
+        after, done = float(header['score']), int(header['step'])
+    if after < before:
+        best.replace(weights)
+    else:
+        task.start_from(start)
+        save_checkpoint(weights, {'kind': KIND, **task.header()}, task.module.state_dict())
+    keep_residuals(weights, _split(recordings, 'val'), device)
+    for name in ('best', 'last'):
+        (plan.out / f'{name}.safetensors').unlink(missing_ok=True)
+    kept = 'trained' if after < before else 'as they were'
+    figures = {'steps': done, 'score_before': before, 'score_after': after, 'weights': kept}
+    return weights, figures
+
+
+def _task(
+    recordings: Recordings,
+    base: TrainedMotionDEQ,
+    config: PipelineConfig,
+    plan: Plan,
+    device: torch.device,
+) -> MotionDEQTask:
+    """Set the recipe up for the model that is adapted; whose data it was made from is kept."""
+    recipe, model = plan.recipe, base.module.config
+    missing = recipe.degrade.missing if model.masked else 0.0
+    recipe = dataclasses.replace(
+        recipe,
+        layout=config.skeleton.layout,
+        model=model,
+        schedule=dataclasses.replace(recipe.schedule, steps=max(1, plan.steps)),
+        degrade=dataclasses.replace(recipe.degrade, missing=missing),
+    )
+    sources = tuple(str(line) for line in base.training.get('attribution', ()))
+    recordings = dataclasses.replace(recordings, attribution=(*sources, *recordings.attribution))
+    return MotionDEQTask(plan.name, recipe, recordings, device)
+
+
+def judge(trained: TrainedMotionDEQ, recordings: Recordings) -> dict[str, Any]:
+    """Return errors by method, and how often joints were as near as the covariances say.
+
+    Raises:
+        DataError: The recordings have other joints than the model, or are too short.
+    """
+    report = evaluate_mocap(recordings, trained)
+    methods = ('motion_deq', 'constant_velocity', 'repeat_last')
+    return {
+        'mpjpe_mm': {name: report[name]['mpjpe_mm'] for name in methods},
+        'covered': covered(trained, recordings),
+        'windows': report['windows'],
+    }
+
+
+@torch.inference_mode()
+def covered(trained: TrainedMotionDEQ, recordings: Recordings) -> dict[str, float]:
+    """Return the share of joints within the ellipsoid of `COVERED`, by reported horizon [ms].
+
+    Empty if the weights say nothing of covariances.
+    """
+    shape, residuals = trained.module.config, trained.residuals
+    if residuals is None:
+        return {}
+    device = next(trained.module.parameters()).device
+    windows = every_window(recordings, shape.past + shape.future, shape.period_s, WINDOW_EVERY_S)
+    frames = report_frames(shape.period_s * np.arange(1, shape.future + 1))
+    inside = []
+    for chunk in windows.split(_CHUNK):
+        past, target = chunk.split([shape.past, shape.future], dim=1)
+        predicted, _, _ = trained.module(past.to(device), SolverSettings())
+        squares = (predicted.cpu() - target).double().square().sum(-1).numpy()
+        for observed, square in zip(past.double().numpy(), squares, strict=True):
+            variance = residuals.covariances(observed, shape.period_s)[..., 0, 0]
+            inside.append(square <= chi2.ppf(COVERED, 3) * variance)
+    share = np.mean(inside, axis=(0, 2))
+    return {str(ms): float(share[frame]) for ms, frame in frames.items()}

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calibrate coverage volumes for adapted weights, where own people suffice for the level asked."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from motion_predictor_ros.config import PipelineConfig
+from motion_predictor_ros.data.recordings import Recordings
+from motion_predictor_ros.errors import ConfigError, DataError
+from motion_predictor_ros.resources import is_shipped
+from motion_predictor_ros.training.volume_calibration import (
+    HORIZONS_S,
+    CalibrationRecipe,
+    calibrate_on,
+    summary,
+)
+from motion_predictor_ros.training.volume_windows import APART_S, Models, windows_of
+from motion_predictor_ros.volume.calibration import (
+    LEVELS,
+    least_scores,
+    load_calibration,
+    save_calibration,
+)
+
+
+def recalibrate(
+    recordings: Recordings, config: PipelineConfig, weights: Path, *, progress: bool = False
+) -> dict[str, Any]:
+    """Write WEIGHTS_calibration beside the weights; say what was found, or why there is none.
+
+    g is fitted on `train`; scores are of `val` and `test`, windows `APART_S` apart, which no
+    weight of MotionDEQ was trained on. People may be the same: it is marked approximate.
+
+    Returns:
+        `file` and `summary`, or `reason`; `horizons_s` at which the level asked is certified.
+    """
+    density, level = config.density, config.volume.level
+    if density.enabled == 'never' or not (
+        is_shipped(density.weights, 'weights', '.safetensors')
+        and is_shipped(density.cache, 'weights', '.safetensors')
+    ):
+        return {'reason': 'there is no density model', 'horizons_s': []}
+    models = Models.load(density, str(weights), config.skeleton.layout)
+    held_out = recordings.select(lambda clip: clip.split != 'train')
+    enough, short = _enough(models, held_out, level)
+    if not enough:
+        return {'reason': short, 'horizons_s': []}
+    try:
+        found = calibrate_on(
+            models,
+            recordings.select(lambda clip: clip.split == 'train'),
+            held_out,
+            CalibrationRecipe(tuple(enough), tuple(sorted({*LEVELS, level})), several=True),
+            progress=progress,
+        )
+    except (ConfigError, DataError) as error:
+        return {'reason': str(error), 'horizons_s': []}
+    file = weights.with_name(f'{weights.stem}_calibration.safetensors')
+    save_calibration(file, dataclasses.replace(found, approximate=True))
+    kept = load_calibration(str(file), models.bound)
+    sure = [each.horizon_s for each in kept.horizons if level in each.levels]
+    return {'file': str(file), 'summary': summary(kept), 'reason': short, 'horizons_s': sure}
+
+
+def _enough(models: Models, held_out: Recordings, level: float) -> tuple[list[float], str]:
+    """Return the horizons with windows enough for the level, and what the first other lacks."""
+    enough, short = [], ''
+    longest_s = float(models.futures.horizons_s[-1]) + 1e-6
+    for horizon_s in (each for each in HORIZONS_S if each <= longest_s):
+        count = _windows(models, held_out, horizon_s)
+        if count >= least_scores(level):
+            enough.append(horizon_s)
+        elif not short:
+            short = _short(count, horizon_s, level)
+    return enough, short
+
+
+def _windows(models: Models, recordings: Recordings, horizon_s: float) -> int:
+    frames = models.futures.past + round(horizon_s / models.period_s)
+    try:
+        return len(windows_of(recordings, frames, models.period_s, several=True))
+    except DataError:
+        return 0
+
+
+def _short(count: int, horizon_s: float, level: float) -> str:
+    needed = least_scores(level)
+    return (
+        f'{level:.0%} until {horizon_s:g} s needs {needed} held-out windows {APART_S:g} s apart, '
+        f'there are {count}: {needed - count} more, about '
+        f'{(needed - count) * APART_S / 0.4:.0f} s of recording'
+    )

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Time the density room for one person: densities of cached futures, and samples.
+
+Both begin at the observed positions in the room and end at what is asked for; the yardstick is the
+same answer in plain torch, one formula after the other, in the same run:
+    density   the mixture at every cached z, a mode and a coordinate at a time, instead of one
+              matrix product
+    samples   nearest neighbours by all distances instead of boxes, a GRU fed at every step
+              instead of one whose constant input is hoisted, joints turned back one by one
+    both      weights as they are trained instead of those folded together
+The cost depends on the shape of a model, hardly on its weights (how many boxes are opened depends
+on where latents lie), so an untrained model over a made-up cache will do where there is no trained
+one.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from motion_predictor_ros.config import DensityConfig
+from motion_predictor_ros.density.body_frame import body_frame
+from motion_predictor_ros.density.cache_flow.cache import FutureCache
+from motion_predictor_ros.density.cache_flow.checkpoint import TrainedCacheFlow
+from motion_predictor_ros.density.cache_flow.model import CacheFlow, CacheFlowConfig
+from motion_predictor_ros.density.cache_flow.neighbours import BruteForce
+from motion_predictor_ros.density.predictor import CacheFlowPredictor
+from motion_predictor_ros.density.sampling import effective_sample_size, importance_weights
+from motion_predictor_ros.errors import ConfigError
+from motion_predictor_ros.runtime.process_memory import keep_freed_memory
+from motion_predictor_ros.skeleton.layout import SkeletonLayout
+
+UNTRAINED = 'untrained'
+
+_DENSITIES = 10_000
+_ROUNDS, _SLOW_ROUNDS = 200, 20
+_SEED = 0
+
+
+def untrained_predictor(
+    shape: CacheFlowConfig, layout: str, cached: int, config: DensityConfig, device: torch.device
+) -> CacheFlowPredictor:
+    """Return a model with random weights, and as many futures as asked, as if it had drawn them.
+
+    Raises:
+        ConfigError: There is nothing to cache.
+    """
+    if cached < 1:
+        raise ConfigError(f'a cache needs at least one future, got {cached}')
+    torch.manual_seed(_SEED)
+    names = SkeletonLayout.load(layout).joint_names
+    module = CacheFlow(shape).to(device).eval().requires_grad_(False)
+    frame = body_frame(shape.frame, names)
+    trained = TrainedCacheFlow(UNTRAINED, UNTRAINED, module, frame, names, {})
+    people = torch.from_numpy(people_who_wander(shape, 64)).to(next(module.parameters()))
+    with torch.inference_mode():
+        q = module.observe(frame.enter(people, frame.place(people[:, -1])))
+        z = q.sample(-(-cached // 64)).flatten(0, 1)[:cached]
+    numbers = torch.zeros(cached, dtype=torch.int32, device=device)
+    cache = FutureCache(
+        z=z.clone(),
+        x=torch.randn_like(z),
+        log_det=torch.randn_like(z[:, 0]),
+        log_rho=torch.randn_like(z[:, 0]),
+        clips=numbers,
+        frames=numbers,
+        roots=None,
+        digest=UNTRAINED,
+        figures={'typical_distance': 1.0},
+    )
+    return CacheFlowPredictor(trained, cache, config)
+
+
+def people_who_wander(
+    shape: CacheFlowConfig, count: int
+) -> Float64[np.ndarray, 'batch time joint xyz=3']:
+    """Return people who wander [m]."""
+    random = np.random.default_rng(_SEED)
+    still = random.normal(size=(count, 1, shape.joints, 3))
+    return still + random.normal(0.0, 0.02, (count, shape.past, 1, 3)).cumsum(1)
+
+
+class PlainTorch:
+    """The predictor's answers, computed as the formulas stand."""
+
+    def __init__(self, predictor: CacheFlowPredictor) -> None:
+        self._predictor, self._module = predictor, predictor.trained.module
+        self._frame, self._cache = predictor.trained.frame, predictor.cache
+        fast = self._module.vae.decoder
+        inputs, hidden = fast.input.in_features, fast.hidden
+        self._gru = nn.GRU(inputs, hidden, batch_first=True).requires_grad_(False)
+        weights = {
+            'weight_ih_l0': fast.input.weight,
+            'bias_ih_l0': fast.input.bias,
+            'weight_hh_l0': fast.state.weight,
+            'bias_hh_l0': fast.state.bias,
+        }
+        self._gru.load_state_dict(weights)
+        self._gru.to(fast.input.weight)
+        self._neighbours = BruteForce(self._cache.z)
+
+    @torch.inference_mode()
+    def density(
+        self, observed: Float64[np.ndarray, 'batch time joint xyz=3'], count: int
+    ) -> Float[Tensor, 'batch cached']:
+        """Return log p(x | c) of the first `count` cached futures [nat]."""
+        q = self._module.observe(self._past(observed))
+        z = self._cache.z[:count].expand(len(observed), -1, -1)
+        return q.log_prob(z) + self._cache.log_det[:count]
+
+    @torch.inference_mode()
+    def draw(
+        self,
+        observed: Float64[np.ndarray, 'batch time joint xyz=3'],
+        generator: torch.Generator,
+    ) -> tuple[Float64[np.ndarray, 'batch future horizon joint xyz=3'], Float[Tensor, ' batch']]:
+        """Return futures by eq. 13 [m], and the effective sample size."""
+        config, cache = self._predictor.config, self._cache
+        past = self._past(observed)
+        q = self._module.observe(past)
+        weighed = cache.z[: config.weighed].expand(len(observed), -1, -1)
+        log_rho = cache.log_rho[: config.weighed]
+        size = effective_sample_size(importance_weights(q.log_prob(weighed), log_rho))
+        z = q.sample(config.futures, generator)
+        _, nearest = self._neighbours.nearest(z.flatten(0, 1))
+        index = nearest.unflatten(0, z.shape[:2])
+        poses = self._play(index, past)
+        placement = self._frame.place(torch.from_numpy(observed[:, -1]).to(past))
+        root = self._frame.root
+        local = poses + poses[..., root : root + 1, :]
+        local[..., root, :] = poses[..., root, :]
+        rotation = placement.rotation.mT[:, None, None]
+        places = local @ rotation + placement.origin[:, None, None, None]
+        return places.double().cpu().numpy(), size
+
+    def _past(
+        self, observed: Float64[np.ndarray, 'batch time joint xyz=3']
+    ) -> Float[Tensor, 'batch time posed xyz=3']:
+        positions = torch.from_numpy(observed).to(self._cache.z)
+        return self._frame.enter(positions, self._frame.place(positions[:, -1]))
+
+    def _play(
+        self, index: Tensor, past: Float[Tensor, 'batch time posed xyz=3']
+    ) -> Float[Tensor, 'batch future horizon posed xyz=3']:
+        vae, cache = self._module.vae, self._cache
+        people, count = index.shape
+        last = past[:, -vae.seen :].flatten(2).repeat_interleave(count, dim=0)
+        behaviour = self._module.factorisation.expand(cache.x[index].flatten(0, 1))
+        constant = torch.cat([behaviour, vae.start(last.flatten(1))], dim=1)
+        states, _ = self._gru(constant[:, None].repeat(1, vae.future, 1))
+        poses = last[:, -1:] + vae.offset(states)
+        return poses.unflatten(2, (-1, 3)).unflatten(0, (people, count))
+
+
+def bench_density(predictor: CacheFlowPredictor) -> dict[str, Any]:
+    """Return medians over many rounds [ms], and those of plain torch.
+
+    Raises:
+        ConfigError: Futures are not drawn as the yardstick draws them.
+    """
+    config, shape = predictor.config, predictor.trained.module.config
+    if config.rule != 'nearest' or config.root != 'decoded' or shape.frame != 'heading':
+        raise ConfigError(
+            "the yardstick knows rule 'nearest', root 'decoded' and body frame 'heading', not "
+            f'{config.rule!r}, {config.root!r} and {shape.frame!r}'
+        )
+    keep_freed_memory()  # as `Pipeline.load` does
+    plain, observed = PlainTorch(predictor), people_who_wander(shape, 1)
+    count = min(_DENSITIES, len(predictor.cache))
+    device = predictor.cache.z.device
+    generator = torch.Generator().manual_seed(_SEED)
+    spent = {
+        'density_10k_ms': _medians_ms(lambda: predictor.cached_log_density(observed, count)),
+        'samples_50_ms': _medians_ms(lambda: predictor.draw(observed)),
+        'yardstick_density_10k_ms': _medians_ms(
+            lambda: plain.density(observed, count), _SLOW_ROUNDS
+        ),
+        'yardstick_samples_50_ms': _medians_ms(
+            lambda: plain.draw(observed, generator), _SLOW_ROUNDS
+        ),
+        'observe_ms': _medians_ms(lambda: predictor.observe(observed)),
+    }
+    return {
+        **{name: wall for name, (wall, _) in spent.items()},
+        'processor': {name: own for name, (_, own) in spent.items()},
+        'device': str(device),
+        'threads': torch.get_num_threads(),
+        'cached_futures': len(predictor.cache),
+        'densities': count,
+        'samples': config.futures,
+        'frames': shape.future,
+        'model': predictor.trained.name,
+    }
+
+
+def _medians_ms(answer: Callable[[], object], rounds: int = _ROUNDS) -> tuple[float, float]:
+    """Return medians of the time that passed, and of the processor's time for this thread [ms].
+
+    The first is what a robot waits for; the second does not count what else the machine does.
+    """
+    spent = []
+    for _ in range(rounds + 3):
+        start = time.perf_counter(), time.thread_time()
+        answer()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        spent.append((time.perf_counter() - start[0], time.thread_time() - start[1]))
+    passed, own = np.median(1e3 * np.array(spent[3:]), axis=0)
+    return float(passed), float(own)
+
+
+def print_density(report: dict[str, Any], console: Console) -> None:
+    """Print what was asked, how long it took, and how long it takes in plain torch."""
+    title = (
+        f'{report["model"]}, {report["cached_futures"]} cached futures, {report["device"]}, '
+        f'{report["threads"]} threads: median ms'
+    )
+    table = Table(title=title, title_justify='left')
+    for head in ('one observation to', 'here', 'plain torch', 'processor', 'plain torch'):
+        table.add_column(head, justify='right' if table.columns else 'left')
+    own = report['processor']
+    for name, key in (
+        (f'density of {report["densities"]} futures', 'density_10k_ms'),
+        (f'{report["samples"]} samples of {report["frames"]} frames', 'samples_50_ms'),
+    ):
+        slow = f'yardstick_{key}'
+        table.add_row(
+            name, *(f'{each:.2f}' for each in (report[key], report[slow], own[key], own[slow]))
+        )
+    console.print(table)
+    console.print(f'of which reading the observation takes {report["observe_ms"]:.2f}')
+    console.print("processor: this thread's own time, whatever else the machine does")
+    if report['model'] == UNTRAINED:
+        console.print('untrained model, made-up cache: for its cost, not for its answers')

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Time MotionDEQ alone: warm and cold, by number of people and of solver iterations.
+
+People walk by as in `bench_persons.py`; nobody's futures are drawn. The yardstick in the same run
+is a forward pass of four unshared EqMotion layers of the same size for as many people.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from motion_predictor_ros.bench.crowd import Crowd
+from motion_predictor_ros.bench.pipeline import KINDS, TimedStream
+from motion_predictor_ros.bench.timing import eqmotion_style_ms, machine, rounds_ms, spread
+from motion_predictor_ros.config import PipelineConfig, PredictionConfig
+from motion_predictor_ros.errors import ConfigError
+from motion_predictor_ros.prediction.motion_deq.checkpoint import load_motion_deq
+from motion_predictor_ros.prediction.predictor import StreamingPredictor
+from motion_predictor_ros.skeleton.frame import Window
+
+ITERATIONS = (1, 2, 4, 8)
+_ROUNDS = 30
+_NEVER = 1e-8
+"""A tolerance that is not reached in so few iterations."""
+
+
+def bench_motion_deq(
+    bag: Path, config: PipelineConfig, frames: int, counts: Sequence[int]
+) -> dict[str, Any]:
+    """Return how long predictions take by number of people and of iterations [ms].
+
+    Raises:
+        BagError: The bag cannot be read, or shows nobody for long enough.
+        ConfigError: There is nothing to time, or fewer people may be tracked.
+        MotionPredictorError: The model cannot be used.
+    """
+    most = config.skeleton.max_people
+    if frames < 1 or not counts or max(counts) > most or min(counts) < 1:
+        raise ConfigError(
+            f'expected frames, and people up to skeleton.max_people ({most}), got {frames} and '
+            f'{list(counts)}'
+        )
+    stream = TimedStream(_alone(config), Crowd(bag))
+    predictor = stream.pipeline.predictor
+    return {
+        'by_people': {str(count): _for_people(stream, count, frames) for count in counts},
+        'model': predictor.model,
+        'device': machine(predictor.device),
+        'threads': torch.get_num_threads(),
+        'frames': frames,
+    }
+
+
+def _alone(config: PipelineConfig) -> PipelineConfig:
+    density = replace(config.density, enabled='never')
+    return replace(config, density=density, volume=replace(config.volume, enabled=False))
+
+
+def _for_people(stream: TimedStream, people: int, frames: int) -> dict[str, Any]:
+    warm = stream.run(people, frames)['prediction']
+    config, device = stream.pipeline.config.prediction, stream.pipeline.predictor.device
+    trained = load_motion_deq(config.weights, device)
+    cold = StreamingPredictor(trained, replace(config, warm_start=False))
+    people_seen, steps = itertools.cycle(stream.windows), list[int]()
+
+    def answer() -> None:
+        steps.extend(each.solver.steps for each in cold.predict(next(people_seen)))
+
+    spent_ms = rounds_ms(answer, len(stream.windows), device)
+    by_iterations = {
+        str(count): spread(_of_iterations(cold, config, count, stream.windows[-1]))
+        for count in ITERATIONS
+    }
+    medians = [each['p50'] for each in by_iterations.values()]
+    return {
+        'warm_ms': warm,
+        'cold_ms': spread(spent_ms),
+        'steps': {'warm': float(np.median(stream.steps)), 'cold': float(np.median(steps))},
+        'by_iterations_ms': by_iterations,
+        'per_iteration_ms': float(np.polyfit(ITERATIONS, medians, 1)[0]),
+        'eqmotion_style_forward_ms': eqmotion_style_ms(
+            stream.windows[-1], trained.module.config, device
+        ),
+    }
+
+
+def _of_iterations(
+    cold: StreamingPredictor, config: PredictionConfig, count: int, windows: list[Window]
+) -> list[float]:
+    """Return what predictions take that stop after so many iterations [ms]."""
+    before = cold.config
+    cold.config = replace(
+        config,
+        warm_start=False,
+        max_steps=count,
+        tolerance=_NEVER,
+        motion_tolerance_m=0.0,
+    )
+    spent_ms = rounds_ms(lambda: cold.predict(windows), _ROUNDS, cold.device)
+    cold.config = before
+    return spent_ms
+
+
+def print_motion_deq(report: dict[str, Any], console: Console) -> None:
+    """Print one row per number of people."""
+    title = f'{report["model"]} on {report["device"]}, {report["threads"]} threads: ms'
+    table = Table(title=title, title_justify='left', box=None, padding=(0, 1, 0, 0))
+    kinds = [f'{start} {kind}' for start in ('warm', 'cold') for kind in KINDS]
+    for head in ('people', *kinds, *(f'{count} it.' for count in ITERATIONS), 'each', 'layers'):
+        table.add_column(head, justify='right')
+    for people, found in report['by_people'].items():
+        cells = [found[f'{start}_ms'][kind] for start in ('warm', 'cold') for kind in KINDS]
+        cells += [each['p50'] for each in found['by_iterations_ms'].values()]
+        cells += [found['per_iteration_ms'], found['eqmotion_style_forward_ms']['p50']]
+        table.add_row(people, *(f'{each:.2f}' for each in cells))
+    console.print(table)
+    console.print('it.: after so many iterations; layers: forward pass of four EqMotion layers')
+    for people, found in report['by_people'].items():
+        steps, yardstick_ms = found['steps'], found['eqmotion_style_forward_ms']['p50']
+        console.print(
+            f'{people} people: {steps["warm"]:.0f} iterations warm, {steps["cold"]:.0f} cold; '
+            f'warm costs {found["warm_ms"]["p50"] / yardstick_ms:.2f} forward passes'
+        )

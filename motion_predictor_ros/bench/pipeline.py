@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Time the whole line, message in to volume out, on a stream of people; by stage, by thread count.
+
+Every message is answered in full: futures and volumes each time, where a robot would draw them a
+few times a second. The yardstick in the same run is a forward pass of four unshared EqMotion
+layers of MotionDEQ's size, for as many people as are in the stream.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from motion_predictor_ros.bench.crowd import Crowd
+from motion_predictor_ros.bench.timing import eqmotion_style_ms, machine, rounds_ms, spread
+from motion_predictor_ros.config import PipelineConfig
+from motion_predictor_ros.errors import ConfigError
+from motion_predictor_ros.pipeline import Pipeline, Scene
+from motion_predictor_ros.prediction.motion_deq.checkpoint import load_motion_deq
+from motion_predictor_ros.prediction.predictor import StreamingPredictor
+from motion_predictor_ros.runtime.process_memory import set_aside
+from motion_predictor_ros.runtime.stage_times import STAGES
+from motion_predictor_ros.skeleton.frame import Window
+
+KINDS = ('p50', 'p99')
+_RATE_HZ = 30.0
+_FILLING = 40
+"""Messages until everybody's window is full and caches are warm; they do not count."""
+
+_COLD = 50
+
+_START = """
+import json, sys
+from motion_predictor_ros.config import PipelineConfig, from_mapping
+from motion_predictor_ros.pipeline import Pipeline, Scene
+Pipeline.load(from_mapping(PipelineConfig, json.loads(sys.argv[1])))
+"""
+
+
+class TimedStream:
+    """A pipeline whose steps are timed while a crowd walks by.
+
+    Attributes:
+        windows: Those of the last messages, as MotionDEQ was given them.
+        steps: Of the solver, for each person that counted.
+        reached: How many volumes were the reachable set, for want of futures.
+        processor_ms: What each step, and each stage of it, took of all processors [ms], whatever
+            else the machine did.
+        voxels: Of the grids of each message.
+    """
+
+    def __init__(self, config: PipelineConfig, crowd: Crowd) -> None:
+        self._crowd, self.pipeline = crowd, Pipeline.load(config)
+        set_aside()  # as the node does
+        self.windows: list[list[Window]] = []
+        self.steps: list[int] = []
+        self.processor_ms: dict[str, list[float]] = {}
+        self.voxels: list[float] = []
+        self.reached = 0
+
+    def run(self, people: int, count: int) -> dict[str, dict[str, float]]:
+        """Answer `count` messages of so many people; return the spread of each stage [ms]."""
+        self.pipeline.reset()
+        for kept in (self.windows, self.steps, self.voxels):
+            kept.clear()
+        self.reached = 0
+        spent: dict[str, list[float]] = {name: [] for name in ('step', *STAGES)}
+        self.processor_ms = {name: [] for name in spent}
+        for number, message in enumerate(self._crowd.messages(people, _FILLING + count)):
+            begin, processor = time.perf_counter(), time.process_time()
+            scene = self.pipeline.step(message)
+            step_ms = 1e3 * (time.perf_counter() - begin)
+            processor_ms = 1e3 * (time.process_time() - processor)
+            assert scene is not None, self.pipeline.drops
+            if number >= _FILLING:
+                times = self.pipeline.times
+                _append(spent, {**times.last_ms, 'step': step_ms})
+                _append(self.processor_ms, {**times.last_processor_ms, 'step': processor_ms})
+                self._note(scene)
+        return {name: spread(each or [0.0]) for name, each in spent.items()}
+
+    def _note(self, scene: Scene) -> None:
+        people, volumes = scene.prediction.people, scene.volumes or ()
+        self.windows.append([one.window for one in people if one.window is not None])
+        self.steps.extend(one.solver.steps for one in people)
+        self.reached += sum(one.level == 0.0 for one in volumes)
+        self.voxels.append(float(sum(np.prod(one.grid.shape) for one in volumes)))
+
+
+def _append(kept: dict[str, list[float]], more: dict[str, float]) -> None:
+    for name, each in more.items():
+        kept[name].append(each)
+
+
+def in_full(config: PipelineConfig) -> PipelineConfig:
+    """Return the configuration that answers every message with futures and volumes."""
+    density = replace(config.density, enabled='always', rate_hz=100.0)
+    return replace(config, density=density, volume=replace(config.volume, enabled=True))
+
+
+def bench_pipeline(
+    bag: Path, config: PipelineConfig, frames: int, threads: Sequence[int]
+) -> dict[str, Any]:
+    """Return how long a step for one person takes, by stage and number of CPU threads [ms].
+
+    Args:
+        threads: The first one's figures stand at the top of the report too.
+
+    Raises:
+        BagError: The bag cannot be read, or shows nobody for long enough.
+        ConfigError: There is nothing to time.
+        MotionPredictorError: The models cannot be used, or not together.
+    """
+    if frames < 1 or not threads or min(threads) < 1:
+        raise ConfigError(f'expected frames and threads, got {frames} and {list(threads)}')
+    startup_s = start_up_s(config)
+    crowd = Crowd(bag, _RATE_HZ)
+    each = {str(count): _with_threads(crowd, config, frames, count) for count in threads}
+    return {
+        **each[str(threads[0])],
+        'startup_s': startup_s,
+        'by_threads': each,
+        'frames': frames,
+        'rate_hz': _RATE_HZ,
+    }
+
+
+def _with_threads(
+    crowd: Crowd, config: PipelineConfig, frames: int, threads: int
+) -> dict[str, Any]:
+    stream = TimedStream(_threaded(config, threads), crowd)
+    stages = stream.run(1, frames)
+    processor_ms = {name: spread(each or [0.0]) for name, each in stream.processor_ms.items()}
+    predictor = stream.pipeline.predictor
+    cold = replace(config.prediction, warm_start=False, threads=threads)
+    trained = load_motion_deq(cold.weights, predictor.device)
+    alone = StreamingPredictor(trained, cold)
+    windows = stream.windows[-1]
+    spent_ms = rounds_ms(lambda: alone.predict(windows), _COLD, predictor.device)
+    cold_steps = alone.predict(windows)[0].solver.steps
+    return {
+        'step_ms': stages.pop('step'),
+        'stages_ms': stages,
+        'step_processor_ms': processor_ms.pop('step')['p50'],
+        'stages_processor_ms': processor_ms,
+        'voxels': spread(stream.voxels),
+        'motion_deq_warm_ms': stages['prediction']['p50'],
+        'motion_deq_cold_ms': spread(spent_ms)['p50'],
+        'eqmotion_style_forward_ms': eqmotion_style_ms(
+            windows, trained.module.config, predictor.device
+        )['p50'],
+        'solver_steps': {
+            'warm': float(np.median(stream.steps)),
+            'cold': cold_steps,
+        },
+        'reachable_instead': stream.reached,
+        'model': predictor.model,
+        'device': machine(predictor.device),
+        'threads': torch.get_num_threads(),
+    }
+
+
+def _threaded(config: PipelineConfig, threads: int) -> PipelineConfig:
+    return replace(config, prediction=replace(config.prediction, threads=threads))
+
+
+def start_up_s(config: PipelineConfig) -> float:
+    """Return how long a new process takes from its start to its first prediction [s].
+
+    Loading ends with a prediction for somebody made up, so that the first real one does not wait.
+    """
+    begin = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, '-c', _START, json.dumps(asdict(config))],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    spent_s = time.perf_counter() - begin
+    if done.returncode:
+        raise ConfigError(f'the pipeline did not start: {done.stderr.strip()[-500:]}')
+    return spent_s
+
+
+def print_pipeline(report: dict[str, Any], console: Console) -> None:
+    """Print a table of stages by number of threads."""
+    title = f'{report["model"]} on {report["device"]}: ms for one person, every message in full'
+    table = Table(title=title, title_justify='left')
+    table.add_column('')
+    for count in report['by_threads']:
+        for kind in KINDS:
+            table.add_column(f'{kind}, {count} threads', justify='right')
+    each = list(report['by_threads'].values())
+    rows = {name: [one['stages_ms'][name] for one in each] for name in STAGES}
+    for name, cells in {**rows, 'whole step': [one['step_ms'] for one in each]}.items():
+        table.add_row(name, *(f'{cell[kind]:.2f}' for cell in cells for kind in KINDS))
+    console.print(table)
+    for count, one in report['by_threads'].items():
+        steps, yardstick_ms = one['solver_steps'], one['eqmotion_style_forward_ms']
+        console.print(
+            f'{count} threads: MotionDEQ warm {one["motion_deq_warm_ms"]:.2f} ms in '
+            f'{steps["warm"]:.0f} steps, cold {one["motion_deq_cold_ms"]:.2f} ms in '
+            f'{steps["cold"]:.0f}; four EqMotion layers {yardstick_ms:.2f} ms: the whole step '
+            f'costs {one["step_ms"]["p50"] / yardstick_ms:.2f} of them'
+        )
+    console.print(f'start of the process to first prediction: {report["startup_s"]:.1f} s')

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m motion_predictor_ros.cli` is `motion-predictor`."""
+
+from motion_predictor_ros.cli.main import main
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find what a bag holds of people, and the transforms that bring them into the fixed frame.
+
+Stands beside the line. The whole of /tf is read first, so that a transform recorded after the
+observation it belongs to is known all the same.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from motion_predictor_ros.config import PipelineConfig
+from motion_predictor_ros.data.bags import (
+    BagMessage,
+    read_messages,
+    skeleton_messages,
+    topic_types,
+)
+from motion_predictor_ros.errors import BagError
+from motion_predictor_ros.pipeline import Pipeline
+from motion_predictor_ros.skeleton.sources.registry import SOURCES
+from motion_predictor_ros.skeleton.tracking import Restart
+from motion_predictor_ros.skeleton.transforms import TransformTree
+
+_SAY_NOTHING = ('azure_kinect', 'pose_array', 'tf')
+"""Sources whose messages serve many other ends."""
+
+_OURS = ('/markers',)
+
+
+@dataclass(frozen=True)
+class RecordedSource:
+    """A source as a bag holds it, and the pipeline that reads it."""
+
+    pipeline: Pipeline
+    messages: Iterator[BagMessage]
+
+
+def open_source(
+    bag: Path,
+    topic: str,
+    config: PipelineConfig,
+    source: str = '',
+    on_restart: Callable[[Restart], None] = lambda restart: None,
+) -> RecordedSource:
+    """Find the source, load the pipeline for it, and give both.
+
+    Args:
+        topic: '' takes the only one that fits.
+        source: '' takes the configured one if it is not native, else what the types say.
+        on_restart: Told whose history is void, while the pipeline observes.
+
+    Raises:
+        BagError: The bag cannot be read, or it is not clear what is meant.
+        MotionPredictorError: The model, the layout or the source cannot be used.
+    """
+    configured = config.source if config.source != 'native' else ''
+    name, topic = find_source(bag, topic, source or configured)
+    config = dataclasses.replace(config, source=name)
+    tree = TransformTree(keep_s=np.inf)
+    if config.fixed_frame and not config.extrinsic:
+        _read_transforms(bag, tree)
+    pipeline = Pipeline.load(config, lookup=tree.lookup, on_restart=on_restart)
+    if name == 'tf':
+        for each in read_messages(bag, ['/tf_static'], SOURCES['tf'].msgtype):
+            pipeline.learn(each.message)
+    return RecordedSource(pipeline, skeleton_messages(bag, topic, SOURCES[name].msgtype))
+
+
+def find_source(bag: Path, topic: str = '', source: str = '') -> tuple[str, str]:
+    """Return which source a bag holds, and on which topic.
+
+    Types that only skeletons have come first; markers and poses are taken if nothing else is
+    there; TF is taken only when asked for.
+
+    Raises:
+        BagError: Nothing, or more than one thing, could be meant.
+    """
+    types = {each: kind for each, kind in topic_types(bag).items() if topic in ('', each)}
+    if source:
+        kind = SOURCES[source].msgtype
+        found = [(source, each) for each, its in types.items() if its == kind]
+        found = [('tf', '/tf')] if (source, topic) == ('tf', '') and '/tf' in types else found
+    else:
+        found = [
+            (name, each)
+            for each, its in types.items()
+            for name, kind in SOURCES.items()
+            if kind.msgtype == its and (topic or (name != 'tf' and each not in _OURS))
+        ]
+        certain = [(name, each) for name, each in found if name not in _SAY_NOTHING]
+        found = certain or found
+    if len(found) == 1:
+        return found[0]
+    listing = ', '.join(sorted(f'{each} [{its}]' for each, its in topic_types(bag).items()))
+    wanted = f'no topic {topic!r} with' if topic else 'not exactly one topic with'
+    what = SOURCES[source].msgtype if source else 'skeletons'
+    if len(found) > 1:
+        wanted = f'several skeleton topics {sorted(each for _, each in found)}, not one with'
+    raise BagError(
+        f'{bag}: {wanted} {what}; it holds {listing or "nothing"}; name topic and source'
+    )
+
+
+def _read_transforms(bag: Path, tree: TransformTree) -> None:
+    kind = SOURCES['tf'].msgtype
+    for each in read_messages(bag, ['/tf', '/tf_static'], kind):
+        tree.add(each.message, static=each.topic == '/tf_static')

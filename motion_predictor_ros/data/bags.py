@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read and write rosbag2 without ROS: sqlite3 or mcap, a directory or one bare file.
+
+Stands beside the line: what a tracker published becomes the replay's input. Bags come from
+anywhere; whatever is wrong with one is a `BagError`, raised after the messages that can be read.
+"""
+
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rosbags.interfaces import Connection
+from rosbags.rosbag2 import (
+    CompressionFormat,
+    CompressionMode,
+    Reader,
+    StoragePlugin,
+    Writer,
+    WriterError,
+)
+from rosbags.rosbag2.storage_mcap import McapWriter
+from rosbags.typesys.base import TypesysError
+from rosbags.typesys.store import Typestore
+
+from motion_predictor_ros.data.bag_files import opened, said
+from motion_predictor_ros.data.bag_types import recorded_types, typestore
+from motion_predictor_ros.errors import BagError
+
+__all__ = [
+    'SKELETON_ARRAY',
+    'BagMessage',
+    'BagWriter',
+    'read_messages',
+    'skeleton_messages',
+    'typestore',
+]
+
+SKELETON_ARRAY = 'motion_predictor_ros/msg/SkeletonArray'
+
+
+@dataclass(frozen=True)
+class BagMessage:
+    """One recorded message, deserialised when first asked for.
+
+    Attributes:
+        stamp_ns: When it was recorded, not its header's stamp.
+        raw: CDR with its encapsulation header.
+        types: Knows `msgtype` as it was recorded.
+    """
+
+    topic: str
+    msgtype: str
+    stamp_ns: int
+    raw: bytes
+    types: Typestore = field(repr=False, compare=False)
+
+    @cached_property
+    def message(self) -> Any:
+        """The deserialised message; arrays of numbers are numpy arrays.
+
+        Raises:
+            BagError: The bytes are not such a message.
+        """
+        try:
+            return self.types.deserialize_cdr(self.raw, self.msgtype)
+        except Exception as error:
+            raise BagError(
+                f'message on {self.topic!r} at {self.stamp_ns} ns is no {self.msgtype} '
+                f'({said(error)}); is the bag damaged, or recorded with other definitions?'
+            ) from error
+
+
+def read_messages(
+    path: str | Path, topics: Collection[str] | None = None, msgtype: str | None = None
+) -> Iterator[BagMessage]:
+    """Yield the messages of a bag in the order they were recorded.
+
+    Args:
+        topics: Only these; None takes all.
+        msgtype: Only this type; None takes all.
+
+    Raises:
+        BagError: The bag cannot be read, or not beyond the messages already given.
+    """
+    with opened(Path(path)) as reader:
+        wanted = [
+            each
+            for each in reader.connections
+            if (topics is None or each.topic in topics) and msgtype in (None, each.msgtype)
+        ]
+        yield from _messages(reader, wanted)
+
+
+def skeleton_messages(
+    path: str | Path, topic: str = '', msgtype: str = SKELETON_ARRAY
+) -> Iterator[BagMessage]:
+    """Yield the messages of `topic`, or of the only topic of the bag that has this type.
+
+    Raises:
+        BagError: The bag cannot be read; no topic, or several, could be meant; or SkeletonArray
+            had other fields when this was recorded.
+    """
+    with opened(Path(path)) as reader:
+        chosen = _skeleton_topic(Path(path), reader.connections, topic, msgtype)
+        wanted = [
+            each for each in reader.connections if (each.topic, each.msgtype) == (chosen, msgtype)
+        ]
+        yield from _messages(reader, wanted, ours_only=msgtype == SKELETON_ARRAY)
+
+
+def topic_types(path: str | Path) -> dict[str, str]:
+    """Return the type of every topic.
+
+    Raises:
+        BagError: The bag cannot be read.
+    """
+    found: dict[str, str] = {}
+    try:
+        with opened(Path(path)) as reader:
+            found = {each.topic: each.msgtype for each in reader.connections}
+    except BagError:
+        if not found:
+            raise
+    return found
+
+
+def _skeleton_topic(path: Path, connections: list[Connection], topic: str, msgtype: str) -> str:
+    found = {each.topic for each in connections if each.msgtype == msgtype}
+    listing = ', '.join(sorted(f'{each.topic} [{each.msgtype}]' for each in connections))
+    if topic and topic not in found:
+        raise BagError(
+            f'{path}: no topic {topic!r} of type {msgtype}; it holds {listing or "nothing"}'
+        )
+    if not found:
+        raise BagError(f'{path}: no topic of type {msgtype}; it holds {listing or "nothing"}')
+    if len(found) > 1 and not topic:
+        raise BagError(f'{path}: several skeleton topics {sorted(found)}; name one of them')
+    return topic or found.pop()
+
+
+def _messages(
+    reader: Reader, wanted: list[Connection], ours_only: bool = False
+) -> Iterator[BagMessage]:
+    if not wanted:  # to rosbags, no connection means every connection
+        return
+    types = {each.msgtype: recorded_types(each, ours_only) for each in wanted}
+    rows: Iterable[tuple[Connection, Any, Any]] = reader.messages(connections=wanted)
+    for connection, stamp_ns, raw in rows:
+        # sqlite stores in any column whatever it was given
+        if not (isinstance(stamp_ns, int) and isinstance(raw, bytes)):
+            raise BagError(f'a message on {connection.topic!r} has no time or no bytes')
+        msgtype = connection.msgtype
+        yield BagMessage(connection.topic, msgtype, stamp_ns, raw, types[msgtype])
+
+
+class BagWriter:
+    """Write a rosbag2, as a context manager: one bare file if `path` ends in .mcap, else a folder.
+
+    What is left by an exception is removed: either the bag is whole or there is none. A bag that
+    is written `in_place` stays instead, and can be read up to the last `flush`.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        mcap: bool = True,
+        replace: bool = False,
+        in_place: bool = False,
+    ) -> None:
+        """Set up; nothing is written before entering.
+
+        Args:
+            mcap: Storage of a folder, mcap or sqlite3.
+            replace: Whether a bare file that exists may be replaced; a folder never is.
+            in_place: Whether a bare file grows where it will stay, for recordings whose process
+                may be killed.
+        """
+        self._path = Path(path)
+        self._bare = self._path.suffix == '.mcap'
+        self._plugin = StoragePlugin.MCAP if mcap or self._bare else StoragePlugin.SQLITE3
+        self._replace = replace and self._bare
+        self._in_place = in_place and self._bare
+        self._connections: dict[tuple[str, str], Connection] = {}
+
+    def __enter__(self) -> 'BagWriter':
+        """Start a bag in a temporary folder beside the final place.
+
+        Raises:
+            BagError: The path is taken or cannot be written.
+        """
+        if self._path.is_dir() or (self._path.exists() and not self._replace):
+            raise BagError(f'{self._path} exists already; move it away or choose another name')
+        with _as_write_error(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._folder = Path(tempfile.mkdtemp(prefix='.bag-', dir=self._path.parent))
+            self._writer = Writer(
+                self._folder / self._path.stem, version=9, storage_plugin=self._plugin
+            )
+            if self._bare:
+                self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+            self._writer.open()
+            if self._in_place:  # a file keeps its name while it is open
+                self._made.replace(self._path)
+        return self
+
+    def write(self, topic: str, msgtype: str, stamp_ns: int, message: Any) -> None:
+        """Append one message, given as such or as CDR bytes.
+
+        Raises:
+            BagError: The type is unknown, or the bag cannot be written.
+        """
+        with _as_write_error(self._path):
+            if not isinstance(message, bytes):
+                message = typestore().serialize_cdr(message, msgtype)
+            key = (topic, msgtype)
+            if key not in self._connections:
+                self._connections[key] = self._writer.add_connection(
+                    topic, msgtype, typestore=typestore()
+                )
+            self._writer.write(self._connections[key], stamp_ns, message)
+
+    def flush(self) -> None:
+        """Put what was written so far into the file, so that it outlives this process.
+
+        rosbags gathers messages into chunks of a megabyte; an mcap may hold smaller ones.
+
+        Raises:
+            BagError: The bag cannot be written.
+        """
+        storage = self._writer.storage
+        if isinstance(storage, McapWriter) and storage.chunk.bio.tell():
+            with _as_write_error(self._path):
+                storage.close_chunk()
+                storage.bio.flush()
+
+    @property
+    def _made(self) -> Path:
+        folder = self._writer.path
+        return folder / f'{folder.name}.mcap' if self._bare else folder
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Finish and move the bag to its place, or remove what there is after an exception."""
+        try:
+            with _as_write_error(self._path):
+                self._writer.__exit__(kind, error, trace)
+                if kind is None and not self._in_place:
+                    self._made.replace(self._path)
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@contextmanager
+def _as_write_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, sqlite3.Error, WriterError, TypesysError, KeyError) as error:
+        raise BagError(f'{path}: cannot be written ({said(error)})') from error

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each part of CacheFlow is worth ([CacheFlow] table 3), on the held-out clips.
+
+Behaviours are trained once for all. On them stand, each in a folder with a `run.json`:
+    the three training modes, of which the recipe's is the whole model
+    without_factorisation   the flow works on whole behaviours; densities are of another space
+    without_flow            the mixture lies directly over the latent
+The whole model is also asked with other sampling rules, smaller caches, and a cache of random
+futures: z from a Gaussian with the moments of the recorded ones, pushed through the flow.
+"""
+
+import dataclasses
+import math
+import sys
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from motion_predictor_ros.config import DensityConfig
+from motion_predictor_ros.data.recordings import Recordings
+from motion_predictor_ros.density.cache_flow.cache import FutureCache
+from motion_predictor_ros.density.cache_flow.checkpoint import TrainedCacheFlow, load_cache_flow
+from motion_predictor_ros.density.cache_flow.model import MODES
+from motion_predictor_ros.density.predictor import CacheFlowPredictor
+from motion_predictor_ros.evaluation.ablation.runs import (
+    begin_run,
+    clear_training,
+    fingerprint,
+    save_json,
+)
+from motion_predictor_ros.evaluation.futures.contenders import (
+    CacheFlowContender,
+    Contender,
+    LatentMixtureContender,
+)
+from motion_predictor_ros.evaluation.futures.stochastic import evaluate_stochastic, make_case
+from motion_predictor_ros.training.baselines.latent_mixture import (
+    LatentMixtureTask,
+    load_latent_mixture,
+)
+from motion_predictor_ros.training.cache_build import build_cache
+from motion_predictor_ros.training.cache_flow import BehaviourTask, DecoderTask, FlowTask
+from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
+from motion_predictor_ros.training.future_data import FutureData, batch_generator
+from motion_predictor_ros.training.loop import Task, train
+from motion_predictor_ros.training.recipe import ScheduleConfig
+
+VARIANTS = (*MODES, 'without_factorisation', 'without_flow')
+
+_CHUNK = 1000
+_FIGURES = ('log_prob_per_dim', 'ade_m', 'fde_m', 'apd', 'effective_sample_size', 'inference_ms')
+
+
+@dataclass(frozen=True)
+class CacheFlowTrial:
+    """What all variants have in common.
+
+    Attributes:
+        minutes: Each training stops after this long; None: at the end of its schedule.
+        cached: Futures in the cache of every variant.
+        smaller: Sizes of caches that the whole model is also asked with.
+    """
+
+    name: str
+    recipe: CacheFlowRecipe
+    recordings: Recordings
+    out: Path
+    device: torch.device
+    minutes: float | None
+    cached: int
+    smaller: tuple[int, ...]
+    futures: int = 50
+
+
+def ablate_cache_flow(trial: CacheFlowTrial) -> dict[str, Any]:
+    """Train what is not yet trained, and return the figures of every variant.
+
+    Writes `report.json` beside the runs.
+
+    Raises:
+        ConfigError: A run in the folder was made with other data, recipe or budget.
+        DataError: The clips do not fit the recipe.
+    """
+    runs = {name: _run(trial, name) for name in VARIANTS}
+    recipe = trial.recipe
+    report = {
+        'recipe': trial.name,
+        'mode': recipe.model.mode,
+        'steps': {part: getattr(recipe, part).steps for part in ('behaviour', 'decoder', 'flow')},
+        'minutes': trial.minutes,
+        'cached_futures': trial.cached,
+        'threads': torch.get_num_threads(),
+        'variants': {name: rows for own in runs.values() for name, rows in own.items()},
+    }
+    save_json(report, trial.out / 'report.json')
+    return report
+
+
+def _run(trial: CacheFlowTrial, name: str) -> dict[str, Any]:
+    """Return the figures of one variant; what of it is there is not made again."""
+    path = trial.out / name / 'run.json'
+    made_with = {
+        'recipe': dataclasses.asdict(_recipe(trial, name)),
+        'minutes': trial.minutes,
+        'cached': [trial.cached, *trial.smaller],
+        'futures': trial.futures,
+        **fingerprint(trial.recordings),
+    }
+    run = begin_run(path, made_with)
+    if 'result' not in run:
+        run['result'] = _without_flow(trial) if name == 'without_flow' else _judged(trial, name)
+        save_json(run, path)
+    return run['result']
+
+
+def _recipe(trial: CacheFlowTrial, name: str) -> CacheFlowRecipe:
+    """Return the recipe of a variant; only the model differs."""
+    model = trial.recipe.model
+    if name in MODES:
+        model = dataclasses.replace(model, mode=name)
+    if name == 'without_factorisation':
+        model = dataclasses.replace(model, latent=model.behaviour)
+    return dataclasses.replace(trial.recipe, model=model)
+
+
+def _train(trial: CacheFlowTrial, task: Task, schedule: ScheduleConfig, folder: Path) -> Path:
+    """Train to the end; what is there is not trained again."""
+    path = folder / 'run.json'
+    recipe = task.header()['training']['recipe']
+    made_with = {'recipe': recipe, 'minutes': trial.minutes, **fingerprint(trial.recordings)}
+    run = begin_run(path, made_with)
+    if 'result' not in run:
+        if trial.minutes is not None:
+            clear_training(folder)
+        with redirect_stdout(sys.stderr):  # which may be promised to JSON
+            train(task, schedule, folder, minutes=trial.minutes, resume=True)
+        save_json({**run, 'result': 'trained'}, path)
+    return folder / 'best.safetensors'
+
+
+def _trained(trial: CacheFlowTrial, name: str) -> TrainedCacheFlow:
+    """Return a variant with a flow, trained; behaviours are shared, and so is their decoder."""
+    recipe, out = _recipe(trial, name), trial.out
+    data = FutureData(recipe, trial.recordings, trial.device)
+    whole = _recipe(trial, trial.recipe.model.mode)
+    behaviour = _train(
+        trial, BehaviourTask(trial.name, whole, data), recipe.behaviour, out / 'behaviour'
+    )
+    shared = recipe.model.latent == whole.model.latent
+    task = DecoderTask(trial.name, whole if shared else recipe, data, behaviour)
+    decoder = _train(
+        trial, task, recipe.decoder, out / ('decoder' if shared else f'{name}/decoder')
+    )
+    flow = FlowTask(trial.name, recipe, data, decoder)
+    best = _train(trial, flow, recipe.flow, out / name / 'flow')
+    return load_cache_flow(str(best), trial.device)
+
+
+def _judged(trial: CacheFlowTrial, name: str) -> dict[str, Any]:
+    """Return the figures of a variant with a flow; the whole model is asked in many ways."""
+    trained = _trained(trial, name)
+    cache = build_cache(trained, trial.recordings, trial.cached)
+    predictor = _predictor(trial, trained, cache)
+    contenders: dict[str, Contender] = {name: CacheFlowContender(predictor)}
+    if name == trial.recipe.model.mode:
+        for rule in ('weighted', 'flow'):
+            config = dataclasses.replace(predictor.config, rule=rule)
+            asked = CacheFlowPredictor(trained, cache, config)
+            contenders[f'rule_{rule}'] = CacheFlowContender(asked)
+        others = {f'cache_{size}': beginning(cache, size) for size in trial.smaller}
+        others['random_cache'] = random_cache(trained, cache)
+        for key, other in others.items():
+            contenders[key] = CacheFlowContender(_predictor(trial, trained, other))
+    return _figures(trial, trained, contenders)
+
+
+def _without_flow(trial: CacheFlowTrial) -> dict[str, Any]:
+    trained = _trained(trial, trial.recipe.model.mode)
+    data = FutureData(trial.recipe, trial.recordings, trial.device)
+    task = LatentMixtureTask(trial.name, trial.recipe, data, trained)
+    best = _train(trial, task, trial.recipe.flow, trial.out / 'without_flow/mixture')
+    mixture = load_latent_mixture(best, trained)
+    base = _predictor(trial, trained, build_cache(trained, trial.recordings, 1))
+    contender = LatentMixtureContender(base, mixture, trial.futures, base.config.seed)
+    return _figures(trial, trained, {'without_flow': contender})
+
+
+def _predictor(
+    trial: CacheFlowTrial, trained: TrainedCacheFlow, cache: FutureCache
+) -> CacheFlowPredictor:
+    config = DensityConfig(futures=trial.futures, rule='nearest', root='decoded')
+    return CacheFlowPredictor(trained, cache, config)
+
+
+def _figures(
+    trial: CacheFlowTrial, trained: TrainedCacheFlow, contenders: Mapping[str, Contender]
+) -> dict[str, Any]:
+    held_out = trial.recipe.subjects.select(trial.recordings, 'val')
+    report = evaluate_stochastic(make_case(trained, held_out), trained, contenders)
+    return {
+        name: {key: report[name][key] for key in _FIGURES if key in report[name]}
+        for name in contenders
+    }
+
+
+def beginning(cache: FutureCache, size: int) -> FutureCache:
+    """Return the first futures of a cache, which are in random order."""
+    rows = ('z', 'x', 'log_det', 'log_rho', 'clips', 'frames')
+    first = {key: getattr(cache, key)[:size] for key in rows}
+    return dataclasses.replace(cache, roots=None, **first)
+
+
+@torch.inference_mode()
+def random_cache(trained: TrainedCacheFlow, cache: FutureCache) -> FutureCache:
+    """Return as many futures that nobody recorded, from a Gaussian like the recorded z."""
+    mean, std = cache.z.mean(0), cache.z.std(0).clamp_min(1e-6)
+    noise = torch.randn(cache.z.shape, generator=batch_generator(1, 0)).to(cache.z)
+    pushed: list[tuple[Tensor, Tensor]] = [
+        trained.module.flow.push_with_volume(each) for each in (mean + std * noise).split(_CHUNK)
+    ]
+    terms = -0.5 * noise.square() - std.log() - 0.5 * math.log(2 * math.pi)
+    return dataclasses.replace(
+        cache,
+        z=mean + std * noise,
+        x=torch.cat([x for x, _ in pushed]),
+        log_det=-torch.cat([volume for _, volume in pushed]),
+        log_rho=terms.sum(1),
+        roots=None,
+    )
+
+
+def print_cache_flow_ablation(report: Mapping[str, Any], console: Console) -> None:
+    """Print one line per variant."""
+    title = f'{report["recipe"]}, {report["cached_futures"]} cached futures, held-out clips'
+    table = Table(title=title, title_justify='left', box=None, padding=(0, 1, 0, 0))
+    table.add_column('', no_wrap=True)
+    for key in _FIGURES:
+        table.add_column(key.removesuffix('_m').replace('_', ' '), justify='right')
+    for name, own in report['variants'].items():
+        label = f'{name} (whole)' if name == report['mode'] else name
+        table.add_row(label, *(f'{own[key]:.3f}' if key in own else '' for key in _FIGURES))
+    console.print(table)
+    console.print('without_factorisation: log prob per dim is of another space: not comparable')

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that can guess many futures of a person, asked in the same way.
+
+A contender gets what was observed, in the room, and returns guesses in the room; those that know
+their density say so by a mixture, over the base samples z or straight over the latents x.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from motion_predictor_ros.density.body_frame import BodyFrame, leave
+from motion_predictor_ros.density.cache_flow.mixture import Mixture, ObservationMixture
+from motion_predictor_ros.density.predictor import CacheFlowPredictor
+from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
+from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
+from motion_predictor_ros.scoring.baselines import constant_velocity
+from motion_predictor_ros.training.baselines.conditional_vae import ConditionalVAE
+
+_COMPONENTS = 64
+"""Principal components of a residual that are drawn; the rest is drawn as independent noise."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a contender says of a batch of people.
+
+    Attributes:
+        positions: [m], in the room.
+        density: Over z if `of_base`, else over x; None where only samples are known.
+        latents: x of the guesses, where the contender knows them.
+        effective: Effective sample size over the cache.
+    """
+
+    positions: Float64[np.ndarray, 'batch future horizon joint xyz=3']
+    density: Mixture | None = None
+    of_base: bool = False
+    latents: Float[Tensor, 'batch future latent'] | None = None
+    effective: Float[Tensor, ' batch'] | None = None
+
+
+@runtime_checkable
+class Contender(Protocol):
+    """Guesses many futures."""
+
+    def answer(self, observed: Float64[np.ndarray, 'batch time joint xyz=3']) -> Answer:
+        """Return guesses of everybody's future."""
+
+
+class CacheFlowContender:
+    """CacheFlow, with its cache or without, as the predictor's configuration says."""
+
+    def __init__(self, predictor: CacheFlowPredictor) -> None:
+        self.predictor = predictor
+
+    def answer(self, observed: Float64[np.ndarray, 'batch time joint xyz=3']) -> Answer:
+        """Return guesses of everybody's future."""
+        positions, draws, effective = self.predictor.draw(observed)
+        _, q = self.predictor.observe(_near(observed, self.predictor.trained.frame.root)[0])
+        return Answer(positions, q, True, draws.x, effective)
+
+
+class LatentMixtureContender:
+    """Draws from a mixture over x, decoded by CacheFlow's decoder."""
+
+    def __init__(
+        self, base: CacheFlowPredictor, mixture: ObservationMixture, count: int, seed: int
+    ) -> None:
+        self._base, self._mixture, self._count = base, mixture, count
+        self._generator = torch.Generator(base.cache.z.device).manual_seed(seed)
+
+    @torch.inference_mode()
+    def answer(self, observed: Float64[np.ndarray, 'batch time joint xyz=3']) -> Answer:
+        """Return guesses of everybody's future."""
+        frame, module = self._base.trained.frame, self._base.trained.module
+        near, origin = _near(observed, frame.root)
+        past, _ = self._base.observe(near)
+        q = self._mixture(module.features(past))
+        x = q.sample(self._count, self._generator)
+        repeated = past.repeat_interleave(self._count, dim=0)
+        poses = module.decode(x.flatten(0, 1), repeated).unflatten(0, x.shape[:2])
+        return Answer(_leave(frame, poses, near) + origin[:, None], q, False, x)
+
+
+class ConditionalVAEContender:
+    """A conditional VAE."""
+
+    def __init__(self, model: ConditionalVAE, frame: BodyFrame, count: int, seed: int) -> None:
+        self._model, self._frame, self._count = model, frame, count
+        self._generator = torch.Generator().manual_seed(seed)
+
+    @torch.inference_mode()
+    def answer(self, observed: Float64[np.ndarray, 'batch time joint xyz=3']) -> Answer:
+        """Return guesses of everybody's future."""
+        near, origin = _near(observed, self._frame.root)
+        positions = torch.from_numpy(near).to(next(self._model.parameters()))
+        past = self._frame.enter(positions, self._frame.place(positions[:, -1]))
+        poses = self._model.sample(past, self._count, self._generator)
+        return Answer(_leave(self._frame, poses, near) + origin[:, None])
+
+
+Guess = Callable[
+    [Float64[np.ndarray, 'batch time joint xyz=3'], int],
+    Float64[np.ndarray, 'batch horizon joint xyz=3'],
+]
+"""From what was observed and how many frames to one future [m]."""
+
+
+class GaussianContender:
+    """One guess, with residuals drawn as on held-out people (canonical frame, all frames at once).
+
+    Args:
+        held_out: Windows [m] whose residuals are learned.
+    """
+
+    def __init__(
+        self,
+        guess: Guess,
+        frame: BodyFrame,
+        held_out: Float64[np.ndarray, 'window time joint xyz=3'],
+        past: int,
+        count: int,
+        seed: int,
+    ) -> None:
+        self._guess, self._frame, self._count = guess, frame, count
+        self._future = held_out.shape[1] - past
+        self._random = np.random.default_rng(seed)
+        observed = held_out[:, :past]
+        axes = self._axes(observed)
+        residual = (held_out[:, past:] - guess(observed, self._future)) @ axes[:, None]
+        flat = residual.reshape(len(residual), -1)
+        self._mean = flat.mean(0)
+        _, spread, directions = np.linalg.svd(flat - self._mean, full_matrices=False)
+        kept = min(_COMPONENTS, len(spread))
+        self._scaled = (spread[:kept, None] / np.sqrt(len(flat))) * directions[:kept]
+        rest = (flat - self._mean).var(0) - np.square(self._scaled).sum(0)
+        self._rest = np.sqrt(rest.clip(min=0.0))
+
+    def answer(self, observed: Float64[np.ndarray, 'batch time joint xyz=3']) -> Answer:
+        """Return guesses of everybody's future."""
+        people, joints = len(observed), observed.shape[2]
+        shape = (people, self._count)
+        noise = self._random.normal(size=(*shape, len(self._scaled))) @ self._scaled
+        noise += self._rest * self._random.normal(size=(*shape, len(self._rest)))
+        residual = (self._mean + noise).reshape(*shape, self._future, joints, 3)
+        turned = residual @ self._axes(observed)[:, None, None].swapaxes(-1, -2)
+        return Answer(self._guess(observed, self._future)[:, None] + turned)
+
+    def _axes(
+        self, observed: Float64[np.ndarray, 'batch time joint xyz=3']
+    ) -> Float64[np.ndarray, 'batch xyz=3 xyz=3']:
+        return self._frame.place(torch.from_numpy(observed[:, -1])).rotation.double().numpy()
+
+
+def constant_velocity_guess() -> Guess:
+    """Return the guess that everybody goes on as before."""
+    return constant_velocity
+
+
+def motion_deq_guess(trained: TrainedMotionDEQ) -> Guess:
+    """Return MotionDEQ, fed with its own predictions where it does not look far enough."""
+    module, device = trained.module, next(trained.module.parameters()).device
+
+    @torch.inference_mode()
+    def guess(
+        observed: Float64[np.ndarray, 'batch time joint xyz=3'], future: int
+    ) -> Float64[np.ndarray, 'batch horizon joint xyz=3']:
+        near, origin = _near(observed, 0)
+        series = torch.from_numpy(near).float().to(device)
+        while series.shape[1] < observed.shape[1] + future:
+            chunks = series[:, -module.config.past :].split(64)
+            series = torch.cat(
+                [series, torch.cat([module(each, SolverSettings())[0] for each in chunks])], dim=1
+            )
+        ahead = series[:, observed.shape[1] : observed.shape[1] + future]
+        return ahead.double().cpu().numpy() + origin
+
+    return guess
+
+
+def _near(
+    observed: Float64[np.ndarray, 'batch time joint xyz=3'], root: int
+) -> tuple[Float64[np.ndarray, 'batch time joint xyz=3'], Float64[np.ndarray, 'batch 1 1 xyz=3']]:
+    """Return people moved to the origin, and from where; height is kept."""
+    origin = observed[:, -1:, root : root + 1] * np.array([1.0, 1.0, 0.0])
+    return observed - origin, origin
+
+
+def _leave(
+    frame: BodyFrame,
+    poses: Float[Tensor, 'batch future horizon posed xyz=3'],
+    near: Float64[np.ndarray, 'batch time joint xyz=3'],
+) -> Float64[np.ndarray, 'batch future horizon joint xyz=3']:
+    """Put poses back where people stand."""
+    placement = frame.place(torch.from_numpy(near[:, -1]).to(poses))
+    flat = leave(frame, poses.flatten(1, 2), placement)
+    return flat.unflatten(1, poses.shape[1:3]).double().cpu().numpy()

@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judge many futures: accuracy, diversity, density and time, of all contenders on equal terms.
+
+Conventions, which differ between papers:
+    windows        all that begin `EVERY_S` apart
+    root dropped   every joint relative to the root at the same time, root left out, turned into
+                   the heading at the last observation; the literature's figures are of this kind
+    root included  all joints, relative to where the root was last seen, turned likewise
+    similar        last observed poses, root dropped, within 0.5 m (or as asked) as one vector
+    multimodal     MMADE, MMFDE and log-probability count every window, those too whose only
+                   similar future is their own; how many have more is `multimodal_windows`
+    log-prob       of the latents x (8-d, whitened) of all similar futures, mean over futures, then
+                   over windows, per dimension [nat]; exact where the contender has a density, a
+                   kernel density over its samples' x elsewhere
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from tqdm import tqdm
+
+from motion_predictor_ros.data.recordings import Recordings
+from motion_predictor_ros.density.cache_flow.checkpoint import TrainedCacheFlow
+from motion_predictor_ros.errors import DataError
+from motion_predictor_ros.evaluation.archive import Figures, name_cases
+from motion_predictor_ros.evaluation.futures.contenders import Answer, Contender
+from motion_predictor_ros.evaluation.futures.metrics import (
+    cumulative_motion_distance,
+    displacement_errors,
+    kernel_log_density,
+    motion_per_frame,
+    pairwise_diversity,
+    similar_starts,
+)
+from motion_predictor_ros.training.windows import every_window
+
+EVERY_S = 0.4
+SIMILAR_M = 0.5
+
+_CHUNK = 16
+_TIMED = 20
+_CONVENTIONS = (
+    'plain figures: root dropped, whole-pose norms [m], best of the samples; root_included: with '
+    'root; multimodal: futures of starts within similar_m, windows with one such future counted'
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """All windows, and what was true of them.
+
+    Attributes:
+        windows: [m], in the room.
+        poses: True futures, flat, root dropped [m].
+        placed: The same with root [m]; None where the model knows no root.
+        x, z, log_det: Latents of the true futures.
+        similar: Whose futures count as possible for whom.
+    """
+
+    windows: Float64[np.ndarray, 'window time joint xyz=3']
+    poses: Float[Tensor, 'window horizon size']
+    placed: Float[Tensor, 'window horizon placed']
+    x: Float[Tensor, 'window latent']
+    z: Float[Tensor, 'window latent']
+    log_det: Float[Tensor, ' window']
+    similar: Bool[Tensor, 'window window']
+    similar_m: float
+
+
+@torch.inference_mode()
+def make_case(
+    trained: TrainedCacheFlow, recordings: Recordings, similar_m: float = SIMILAR_M
+) -> Case:
+    """Cut windows and compute their latents.
+
+    Args:
+        similar_m: Poses nearer than this are similar; the literature has 0.4 for AMASS [m].
+
+    Raises:
+        DataError: The recordings have other joints than the model, or are too short.
+    """
+    if recordings.joint_names != trained.joint_names:
+        raise DataError(
+            f'recordings have joints {recordings.joint_names}, the model {trained.joint_names}'
+        )
+    model, config = trained.module, trained.module.config
+    windows = every_window(recordings, config.past + config.future, config.period_s, EVERY_S)
+    x, z, log_det, last, poses, placed = [], [], [], [], [], []
+    for chunk in windows.split(256):
+        placement = trained.frame.place(chunk[:, config.past - 1])
+        entered = trained.frame.enter(chunk, placement).to(next(model.parameters()))
+        past, future = entered[:, : config.past], entered[:, config.past :]
+        x.append(model.latent(past, future))
+        pulled = model.flow.pull(x[-1])
+        z.append(pulled[0])
+        log_det.append(pulled[1])
+        last.append(_dropped(past[:, -1:], trained)[:, 0])
+        poses.append(_dropped(future, trained))
+        placed.append(_placed(future, trained))
+    return Case(
+        windows.double().numpy(),
+        torch.cat(poses),
+        torch.cat(placed),
+        torch.cat(x),
+        torch.cat(z),
+        torch.cat(log_det),
+        similar_starts(torch.cat(last), similar_m),
+        similar_m,
+    )
+
+
+def _dropped(
+    poses: Float[Tensor, '*batch horizon posed xyz=3'], trained: TrainedCacheFlow
+) -> Float[Tensor, '*batch horizon size']:
+    """Leave the root out and flatten."""
+    if trained.module.config.frame == 'dropped':
+        return poses.flatten(-2)
+    root = trained.frame.root
+    return torch.cat([poses[..., :root, :], poses[..., root + 1 :, :]], dim=-2).flatten(-2)
+
+
+def _placed(
+    poses: Float[Tensor, '*batch horizon posed xyz=3'], trained: TrainedCacheFlow
+) -> Float[Tensor, '*batch horizon placed']:
+    """Put all joints where the root is, and flatten."""
+    if trained.module.config.frame == 'dropped':
+        return poses.flatten(-2)
+    root = trained.frame.root
+    moved = poses + poses[..., root : root + 1, :]
+    moved[..., root, :] = poses[..., root, :]
+    return moved.flatten(-2)
+
+
+@torch.inference_mode()
+def evaluate_stochastic(
+    case: Case,
+    trained: TrainedCacheFlow,
+    contenders: Mapping[str, Contender],
+    *,
+    progress: bool = False,
+    figures: Figures | None = None,
+) -> dict[str, Any]:
+    """Return the figures of every contender, under its name.
+
+    Args:
+        figures: Gets those of every window.
+    """
+    report: dict[str, Any] = {
+        'windows': len(case.windows),
+        'multimodal_windows': int((case.similar.sum(1) > 1).sum()),
+        'similar_futures_mean': float(case.similar.double().sum(1).mean()),
+        'similar_m': case.similar_m,
+        'conventions': _CONVENTIONS,
+        'model': trained.name,
+    }
+    bar = tqdm(contenders.items(), leave=False, disable=None if progress else True)
+    for name, contender in bar:
+        bar.set_postfix_str(name)
+        tally = _Tally(case, trained)
+        for start in range(0, len(case.windows), _CHUNK):
+            observed = case.windows[start : start + _CHUNK, : trained.module.config.past]
+            tally.count(contender.answer(observed), start)
+        if figures is not None:
+            tally.keep(name, name_cases(case.windows), figures)
+        report[name] = tally.figures() | {'inference_ms': _inference_ms(contender, case, trained)}
+        if name == 'cache_flow':
+            report['kde_latent'] = {'log_prob_per_dim': tally.mean('kde_latent')}
+            report['kde_motion'] = {'log_prob_per_motion_dim': tally.mean('kde_motion')}
+    return report
+
+
+class _Tally:
+    """The figures of one contender so far."""
+
+    def __init__(self, case: Case, trained: TrainedCacheFlow) -> None:
+        self._case, self._trained = case, trained
+        self._rows: dict[str, list[float]] = {}
+        self._motion: list[Tensor] = []
+
+    def count(self, answer: Answer, start: int) -> None:
+        """Add a batch whose first window is `start`."""
+        case, trained = self._case, self._trained
+        past = trained.module.config.past
+        people, futures = answer.positions.shape[:2]
+        last = torch.from_numpy(case.windows[start : start + people, past - 1])
+        placement = trained.frame.place(last)
+        flat = torch.from_numpy(answer.positions).flatten(1, 2)
+        entered = trained.frame.enter(flat, placement).to(case.poses)
+        poses = entered.unflatten(1, (futures, -1))
+        latents = answer.latents
+        if latents is None:
+            latents = self._latents(poses, start)
+        dropped, placed = _dropped(poses, trained), _placed(poses, trained)
+        self._motion.append(motion_per_frame(dropped).mean(1))
+        self._add('apd', pairwise_diversity(dropped))
+        self._add('root_apd', pairwise_diversity(placed))
+        for index in range(people):
+            like = case.similar[start + index]
+            self._errors('', dropped[index], case.poses, start + index, like)
+            self._errors('root_', placed[index], case.placed, start + index, like)
+            self._densities(answer, latents[index], dropped[index], index, like)
+        if answer.effective is not None:
+            self._add('effective_sample_size', answer.effective)
+
+    def _latents(
+        self, poses: Float[Tensor, 'batch future horizon posed xyz=3'], start: int
+    ) -> Float[Tensor, 'batch future latent']:
+        """Encode guesses as if they had come true."""
+        config = self._trained.module.config
+        people, futures = poses.shape[:2]
+        observed = torch.from_numpy(self._case.windows[start : start + people, : config.past])
+        placement = self._trained.frame.place(observed[:, -1])
+        past = self._trained.frame.enter(observed, placement).to(poses)
+        repeated = past.repeat_interleave(futures, dim=0)
+        x = self._trained.module.latent(repeated, poses.flatten(0, 1))
+        return x.unflatten(0, (people, futures))
+
+    def _errors(
+        self,
+        prefix: str,
+        guesses: Float[Tensor, 'future horizon size'],
+        truths: Float[Tensor, 'window horizon size'],
+        own: int,
+        like: Bool[Tensor, ' window'],
+    ) -> None:
+        average, final = displacement_errors(guesses, truths[like])
+        place = int(like[:own].sum())  # where the own future stands among the similar ones
+        self._add(f'{prefix}ade_m', average[place])
+        self._add(f'{prefix}fde_m', final[place])
+        self._add(f'{prefix}mmade_m', average.mean())
+        self._add(f'{prefix}mmfde_m', final.mean())
+
+    def _densities(
+        self,
+        answer: Answer,
+        latents: Float[Tensor, 'future latent'],
+        guesses: Float[Tensor, 'future horizon size'],
+        index: int,
+        like: Bool[Tensor, ' window'],
+    ) -> None:
+        case = self._case
+        by_kernel = kernel_log_density(latents.double(), case.x[like].double())
+        self._add('kde_latent', by_kernel.mean() / latents.shape[1])
+        motion = kernel_log_density(
+            guesses.flatten(1).double(), case.poses[like].flatten(1).double()
+        )
+        self._add('kde_motion', motion.mean() / guesses[0].numel())
+        if answer.density is None:
+            self._add('log_prob_per_dim', by_kernel.mean() / latents.shape[1])
+            return
+        row = type(answer.density)(
+            *(each[index : index + 1] for each in vars(answer.density).values())
+        )
+        places = case.z if answer.of_base else case.x
+        exact = row.log_prob(places[like][None])[0]
+        exact = exact + (case.log_det[like] if answer.of_base else 0.0)
+        self._add('log_prob_per_dim', exact.mean() / latents.shape[1])
+
+    def _add(self, name: str, values: Tensor) -> None:
+        self._rows.setdefault(name, []).extend(values.double().flatten().tolist())
+
+    def mean(self, name: str) -> float:
+        """Return the mean over windows."""
+        return float(np.mean(self._rows[name]))
+
+    def keep(self, contender: str, cases: list[str], figures: Figures) -> None:
+        """Hand on what was found of every window."""
+        for name, values in self._rows.items():
+            unit = 'm' if name.endswith('_m') or name.endswith('apd') else ''
+            unit = 'nat' if 'log_prob' in name or name.startswith('kde') else unit
+            figures.add(contender, name, unit, cases, values)
+
+    def figures(self) -> dict[str, Any]:
+        """Return means over windows; root-included ones apart."""
+        names = ('apd', 'ade_m', 'fde_m', 'mmade_m', 'mmfde_m')
+        found: dict[str, Any] = {name: self.mean(name) for name in names}
+        guessed = torch.cat(self._motion).mean(0)
+        found['cmd'] = float(
+            cumulative_motion_distance(guessed, motion_per_frame(self._case.poses).mean())
+        )
+        found['log_prob_per_dim'] = self.mean('log_prob_per_dim')
+        if self._trained.module.config.frame != 'dropped':
+            found['root_included'] = {name: self.mean(f'root_{name}') for name in names}
+        if 'effective_sample_size' in self._rows:
+            found['effective_sample_size'] = self.mean('effective_sample_size')
+        return found
+
+
+def _inference_ms(contender: Contender, case: Case, trained: TrainedCacheFlow) -> float:
+    """Return the median time of one person's answer [ms]."""
+    spent = []
+    for index in np.linspace(0, len(case.windows) - 1, _TIMED).astype(int):
+        observed = case.windows[index : index + 1, : trained.module.config.past]
+        begin = time.perf_counter()
+        contender.answer(observed)
+        spent.append(1e3 * (time.perf_counter() - begin))
+    return float(np.median(spent))
+
+
+def print_stochastic(report: Mapping[str, Any], console: Console) -> None:
+    """Print one table, root dropped, and a second one with it."""
+    contenders = {k: v for k, v in report.items() if isinstance(v, dict)}
+    errors = ('apd', 'ade_m', 'fde_m', 'mmade_m', 'mmfde_m')
+    rest = ('cmd', 'log_prob_per_dim', 'effective_sample_size', 'inference_ms')
+    title = f'{report["model"]}, {report["windows"]} windows, root dropped'
+    console.print(_table(title, contenders, errors + rest))
+    placed = {k: v['root_included'] for k, v in contenders.items() if 'root_included' in v}
+    if placed:
+        console.print(_table('root included', placed, errors))
+    if 'kde_motion' in contenders:
+        density = contenders['kde_motion']['log_prob_per_motion_dim']
+        console.print(
+            rf'kde_motion: {density:.3f} per coordinate \[m]: another space, its own scale'
+        )
+    console.print(report['conventions'], markup=False)
+
+
+def _table(title: str, rows: Mapping[str, Mapping[str, Any]], heads: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify='left', box=None, padding=(0, 1, 0, 0))
+    table.add_column('model')
+    for head in heads:
+        words = head.removesuffix('_m').replace('_', '\n')
+        table.add_column(words, justify='right', no_wrap=True)
+    for name, figures in rows.items():
+        cells = (f'{figures[head]:.3f}' if head in figures else '' for head in heads)
+        if any(head in figures for head in heads):
+            table.add_row(name.replace('_', ' '), *cells)
+    return table

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must hold of every answer, whatever was asked: for `fuzz.py`.
+
+Stands beside the line. What is published is float32, so that is what must be finite.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from motion_predictor_ros.density.types import Futures
+from motion_predictor_ros.pipeline import Scene
+from motion_predictor_ros.prediction.types import ScenePrediction
+from motion_predictor_ros.volume.types import SafetyVolume
+
+_Numbers = Float[np.ndarray, '...'] | Bool[np.ndarray, '...'] | float
+
+
+def non_finite(scene: Scene) -> list[str]:
+    """Name what holds NaN or infinity, or no probability where there should be one."""
+    found = [*_of_people(scene.prediction)]
+    if scene.futures is not None:
+        found += _of_futures(scene.futures)
+    for volume in scene.volumes or ():
+        found += _of_volume(volume)
+    return found
+
+
+def without_volume(scene: Scene) -> set[str]:
+    """List who is in the scene, but not among the volumes, if there are any."""
+    if scene.volumes is None:
+        return set()
+    return {each.person_id for each in scene.prediction.people} - {
+        each.person_id for each in scene.volumes
+    }
+
+
+def _of_people(scene: ScenePrediction) -> Iterator[str]:
+    for person in scene.people:
+        values = {'positions': person.positions, 'covariances': person.covariances}
+        values['observed'] = None if person.window is None else person.window.positions
+        if person.positions is not None:
+            values['residual'] = np.array(person.solver.residual)
+        for name, value in values.items():
+            if value is not None and not _finite(value):
+                yield f'{name} of {person.person_id!r}'
+
+
+def _of_futures(futures: Futures) -> Iterator[str]:
+    for name in ('positions', 'weights', 'log_density', 'effective_sample_size', 'novelty'):
+        if not _finite(getattr(futures, name)):
+            yield f'{name} of futures'
+    if np.abs(futures.weights.sum(axis=1) - 1.0).max() > 1e-6 or futures.weights.min() < 0.0:
+        yield 'weights of futures, which are no probabilities'
+
+
+def _of_volume(volume: SafetyVolume) -> Iterator[str]:
+    who = f'volume of {volume.person_id!r}'
+    if not (_finite(np.array(volume.grid.origin)) and volume.grid.size_m > 0.0):
+        yield f'grid in the {who}'
+    every = [volume.bodies, *(window.bodies for window in volume.windows)]
+    for bodies in every:
+        if not all(map(_finite, (bodies.starts, bodies.ends, bodies.radii, bodies.weights))):
+            yield f'capsules in the {who}'
+    for window in volume.windows:
+        if not (window.probability.min() >= 0.0 and window.probability.max() <= 1.0 + 1e-5):
+            yield f'probabilities in the {who}'
+        if not window.covered.any():
+            yield f'nothing covered in the {who}'
+
+
+def _finite(value: _Numbers) -> bool:
+    with np.errstate(over='ignore'):
+        return bool(np.isfinite(np.asarray(value).astype(np.float32)).all())

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a source's layout costs: how far off the joints are that it leaves out.
+
+Recorded people are seen through each layout: joints that the layout gives are taken as they are,
+the others are put in place as on a robot. So this holds nothing of a tracker's own errors, and
+where a tracker's joint is not quite ours, that is not in it either.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from tqdm import tqdm
+
+from motion_predictor_ros.data.recordings import Recordings
+from motion_predictor_ros.errors import ConfigError, DataError
+from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
+from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
+from motion_predictor_ros.resources import share_file
+from motion_predictor_ros.scoring.metrics import mean_joint_error, mpjpe_mm
+from motion_predictor_ros.skeleton.completion import Inference, StandIns, shipped_proportions
+from motion_predictor_ros.skeleton.frame import Window
+from motion_predictor_ros.skeleton.joint_map import load_joint_map
+from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.skeleton.plausibility import Plausibility
+from motion_predictor_ros.training.windows import every_window
+
+WINDOW_EVERY_S = 1.0
+_CHUNK = 64
+_SHOWN_MS = ('400', '1000')
+
+Windows = Float64[np.ndarray, 'batch time joint xyz=3']
+
+
+def mapped_layouts(target: SkeletonLayout) -> list[str]:
+    """List the shipped layouts that say how they become `target`."""
+    found = []
+    for path in sorted(share_file('config', 'skeletons').glob('*.yaml')):
+        try:
+            load_joint_map(path.stem, target)
+        except ConfigError:
+            continue
+        found.append(path.stem)
+    return found
+
+
+def evaluate_sources(
+    recordings: Recordings, trained: TrainedMotionDEQ, *, progress: bool = False
+) -> dict[str, Any]:
+    """Return, by layout, errors of what is put in place and of predictions made from it [mm].
+
+    Raises:
+        DataError: The recordings are not of body18 and the model's joints, or are too short.
+    """
+    target = SkeletonLayout.load('body18')
+    if not recordings.joint_names == trained.joint_names == target.joint_names:
+        raise DataError(f'recordings have joints {recordings.joint_names}, expected body18')
+    shape = trained.module.config
+    length = shape.past + shape.future
+    windows = every_window(recordings, length, shape.period_s, WINDOW_EVERY_S).double().numpy()
+    alike: dict[bytes, dict[str, Any]] = {}
+    report: dict[str, Any] = {
+        'windows': len(windows),
+        'clips': len(recordings.clips),
+        'layouts': {},
+    }
+    layouts = mapped_layouts(target)
+    for name in tqdm(layouts, unit='layout', leave=False, disable=None if progress else True):
+        given = load_joint_map(name, target).given
+        if given.tobytes() not in alike:
+            alike[given.tobytes()] = _judge(windows, given, target, trained)
+        report['layouts'][name] = alike[given.tobytes()]
+    return report
+
+
+def _judge(
+    windows: Windows,
+    given: Bool[np.ndarray, ' joint'],
+    target: SkeletonLayout,
+    trained: TrainedMotionDEQ,
+) -> dict[str, Any]:
+    past = trained.module.config.past
+    truth, seen = windows[:, past:], _retarget(windows[:, :past], given, target)
+    gaps_mm = 1000 * np.linalg.norm(seen - windows[:, :past], axis=-1)
+    absent = np.flatnonzero(~given)
+    stand_ins = StandIns(target).choose(given)
+    everything = np.ones(len(given), dtype=bool)
+    return {
+        'inferred': {
+            target.joint_names[joint]: {
+                'error_mm': float(gaps_mm[..., joint].mean()),
+                'error_p95_mm': float(np.percentile(gaps_mm[..., joint], 95)),
+                'bone_cv': _bone_variation(seen, target, int(joint)),
+                'bone_cv_true': _bone_variation(windows[:, :past], target, int(joint)),
+            }
+            for joint in absent
+        },
+        'error_mm': float(gaps_mm.mean()),
+        'mpjpe_mm': _predict(seen, truth, everything, trained),
+        'mpjpe_stand_ins_mm': _predict(seen[:, :, stand_ins], truth, given, trained),
+        **_recognised(seen, given, target),
+    }
+
+
+def _retarget(
+    poses: Windows, given: Bool[np.ndarray, ' joint'], target: SkeletonLayout
+) -> Windows:
+    """Take away what a layout does not give, and put it in place from the rest."""
+    inference = Inference(target, shipped_proportions())
+    seen = np.where(given[:, None], poses, np.nan)
+    for pose in seen.reshape(-1, *seen.shape[2:]):
+        filled = inference.fill(pose, ~given)
+        assert np.array_equal(filled, ~given)
+    return seen
+
+
+def _bone_variation(poses: Windows, target: SkeletonLayout, joint: int) -> float:
+    """Return by which share a bone's length varies within a window, on average."""
+    bone = poses[:, :, joint] - poses[:, :, target.parents[joint]]
+    lengths = np.linalg.norm(bone, axis=-1)
+    return float((lengths.std(axis=1) / lengths.mean(axis=1)).mean())
+
+
+@torch.inference_mode()
+def _predict(
+    observed: Windows,
+    truth: Windows,
+    seen: Bool[np.ndarray, ' joint'],
+    trained: TrainedMotionDEQ,
+) -> dict[str, float]:
+    module = trained.module
+    device = next(module.parameters()).device
+    origin = observed[:, -1:, :1]
+    chunks = torch.from_numpy(observed - origin).float().to(device).split(_CHUNK)
+    mask = None if seen.all() else torch.from_numpy(seen).to(device)
+    predicted = [
+        module(
+            chunk, SolverSettings(), seen=None if mask is None else mask.expand(len(chunk), -1)
+        )[0]
+        for chunk in chunks
+    ]
+    future = torch.cat(predicted).double().cpu().numpy() + origin
+    horizons_s = module.config.period_s * np.arange(1, module.config.future + 1)
+    return mpjpe_mm(mean_joint_error(future, truth), horizons_s)
+
+
+def _recognised(
+    seen: Windows, given: Bool[np.ndarray, ' joint'], target: SkeletonLayout
+) -> dict[str, float]:
+    """Return how often sound, mirrored and inverted people are refused."""
+    judge = Plausibility(target, 'z')
+    mirrored = (seen * [1.0, -1.0, 1.0]).copy()
+    inverted = (seen * [1.0, -1.0, -1.0]).copy()
+    return {
+        name: float(np.mean([_fault(judge, pose, given) == wanted for pose in poses]))
+        for name, poses, wanted in (
+            ('sound_refused_mirrored', seen, 'mirrored'),
+            ('sound_refused_upside_down', seen, 'upside_down'),
+            ('mirrored_found', mirrored, 'mirrored'),
+            ('upside_down_found', inverted, 'upside_down'),
+        )
+    }
+
+
+def _fault(
+    judge: Plausibility,
+    poses: Float64[np.ndarray, 'time joint xyz=3'],
+    given: Bool[np.ndarray, ' joint'],
+) -> str:
+    seen = np.ones(poses.shape[:2], dtype=bool)
+    fault = judge.fault(
+        Window('', 1, poses, seen, seen.astype(np.float32), restarted=False, inferred=~given)
+    )
+    return '' if fault is None else fault[0]
+
+
+def print_sources(report: Mapping[str, Any], console: Console) -> None:
+    """Print one row per layout."""
+    title = f'{report["clips"]} clips, {report["windows"]} windows'
+    table = Table(title=title, title_justify='left', box=None, padding=(0, 1, 0, 0))
+    for column in (
+        'layout',
+        'inferred\n[mm] (95 %)',
+        'all\n[mm]',
+        'MPJPE [mm]\n400 / 1000 ms',
+        'with\nstand-ins',
+        'mirror\nfound',
+        'sound\nrefused',
+    ):
+        table.add_column(escape(column), no_wrap=True)
+    for name, each in report['layouts'].items():
+        joints = '\n'.join(
+            f'{joint} {own["error_mm"]:.0f} ({own["error_p95_mm"]:.0f})'
+            for joint, own in each['inferred'].items()
+        )
+        errors = [
+            ' / '.join(f'{each[key][ms]:.1f}' for ms in _SHOWN_MS if ms in each[key])
+            for key in ('mpjpe_mm', 'mpjpe_stand_ins_mm')
+        ]
+        wrongly = each['sound_refused_mirrored'] + each['sound_refused_upside_down']
+        shares = [f'{100 * share:.1f} %' for share in (each['mirrored_found'], wrongly)]
+        table.add_row(name, joints or '-', f'{each["error_mm"]:.1f}', *errors, *shares)
+    console.print(table)

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What cameras do to a prediction: other rates, noise, joints out of sight.
+
+A camera of some rate, noise and blindness watches recorded people for a second; what it saw goes
+through the same `PersonBuffer` as on a robot, is predicted from cold, and is judged by the truth.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from motion_predictor_ros.config import SkeletonConfig
+from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.data.recordings import Recordings
+from motion_predictor_ros.errors import DataError
+from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
+from motion_predictor_ros.prediction.motion_deq.model import MotionDEQConfig
+from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
+from motion_predictor_ros.scoring.baselines import BASELINES
+from motion_predictor_ros.scoring.metrics import mean_joint_error, mpjpe_mm
+from motion_predictor_ros.skeleton.buffer import PersonBuffer
+from motion_predictor_ros.skeleton.frame import SkeletonFrame, Window
+from motion_predictor_ros.skeleton.layout import SkeletonLayout
+
+WINDOW_EVERY_S = 1.0
+_CHUNK = 64
+_EARLIER_S = 0.1
+"""The camera watches a little longer than the model looks back, as it does on a robot."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """How people are seen.
+
+    Attributes:
+        noise_m: Standard deviation of each coordinate, white [m].
+        hidden: Names of joints never seen.
+    """
+
+    rate_hz: float = 30.0
+    noise_m: float = 0.0
+    hidden: tuple[str, ...] = ()
+
+
+_ARM = ('l_elbow', 'l_wrist')
+_LEGS = tuple(f'{side}_{joint}' for side in 'lr' for joint in ('knee', 'ankle', 'foot'))
+CAMERAS: Mapping[str, Camera] = {
+    **{f'{rate} Hz': Camera(float(rate)) for rate in (15, 20, 25, 30, 60)},
+    **{f'30 Hz, noise {mm} mm': Camera(noise_m=mm / 1000.0) for mm in (10, 20, 30)},
+    '30 Hz, no left wrist': Camera(hidden=('l_wrist',)),
+    '30 Hz, no left forearm': Camera(hidden=_ARM),
+    '30 Hz, no legs': Camera(hidden=_LEGS),
+}
+
+
+def evaluate_robustness(
+    recordings: Recordings,
+    trained: TrainedMotionDEQ,
+    *,
+    cameras: Mapping[str, Camera] = CAMERAS,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Return errors [mm] by camera, method and horizon.
+
+    Cameras that hide joints are left out for a model that was not trained for it.
+
+    Raises:
+        DataError: The recordings have other joints than the model, or no clip is long enough.
+    """
+    if recordings.joint_names != trained.joint_names:
+        raise DataError(
+            f'recordings have joints {recordings.joint_names}, the model {trained.joint_names}'
+        )
+    shape = trained.module.config
+    scenes = _scenes(recordings, shape)
+    layout = SkeletonLayout.load(trained.training.get('recipe', {}).get('layout', 'body18'))
+    used = {name: each for name, each in cameras.items() if shape.masked or not each.hidden}
+    report: dict[str, Any] = {'windows': len(scenes), 'cameras': {}}
+    for name, camera in tqdm(
+        used.items(), unit='camera', leave=False, disable=None if progress else True
+    ):
+        rng = np.random.default_rng(0)
+        windows = [_watch(scene, camera, layout, shape, rng) for scene in scenes]
+        truth = np.stack([scene.truth for scene in scenes])
+        report['cameras'][name] = _judge(windows, truth, trained)
+    return report
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """A piece of a clip.
+
+    Attributes:
+        past: [m] at the recording's rate; the last frame is the present.
+        truth: [m] what followed, on the model clock.
+    """
+
+    past: Float64[np.ndarray, 'sample joint xyz=3']
+    fps: float
+    truth: Float64[np.ndarray, 'horizon joint xyz=3']
+
+    def at(self, age_s: Float64[np.ndarray, ' time']) -> Float64[np.ndarray, 'time joint xyz=3']:
+        """Return the positions so long ago, straight between recorded frames [m]."""
+        place = len(self.past) - 1 - age_s * self.fps
+        low = np.clip(np.floor(place).astype(int), 0, len(self.past) - 2)
+        part = (place - low)[:, None, None]
+        return (1.0 - part) * self.past[low] + part * self.past[low + 1]
+
+
+def _scenes(recordings: Recordings, shape: MotionDEQConfig) -> list[_Scene]:
+    fps = recordings.fps
+    stride = round(shape.period_s * fps)
+    before = round((shape.past * shape.period_s + _EARLIER_S) * fps)
+    every = round(WINDOW_EVERY_S * fps)
+    scenes = []
+    for clip in recordings.clips:
+        last = clip.length - 1 - shape.future * stride
+        for present in range(before, last + 1, every):
+            here = clip.start + present
+            past = recordings.positions[here - before : here + 1].astype(np.float64)
+            future = recordings.positions[here + stride :: stride][: shape.future]
+            scenes.append(_Scene(past, fps, future.astype(np.float64)))
+    if not scenes:
+        raise DataError('no clip is long enough to watch a person and see what followed')
+    return scenes
+
+
+def _watch(
+    scene: _Scene,
+    camera: Camera,
+    layout: SkeletonLayout,
+    shape: MotionDEQConfig,
+    rng: np.random.Generator,
+) -> Window:
+    """Return what a buffer on the robot would hand to the model."""
+    buffer = PersonBuffer(layout, shape.past, shape.period_s, SkeletonConfig(), len(camera.hidden))
+    span_s = (len(scene.past) - 1) / scene.fps
+    age_s = np.arange(int(span_s * camera.rate_hz + 1e-6), -1, -1) / camera.rate_hz
+    seen = scene.at(age_s)
+    seen += camera.noise_m * rng.normal(size=seen.shape)
+    seen[:, [layout.joint_names.index(name) for name in camera.hidden]] = np.nan
+    for age, positions in zip(age_s, seen, strict=True):
+        sure = np.isfinite(positions[:, 0]).astype(np.float32)
+        buffer.add(SkeletonFrame('', NS_PER_S * 10 - round(age * NS_PER_S), positions, sure))
+    window = buffer.window()
+    assert isinstance(window, Window), window
+    return window
+
+
+@torch.inference_mode()
+def _judge(
+    windows: Sequence[Window],
+    truth: Float[np.ndarray, 'batch horizon joint xyz=3'],
+    trained: TrainedMotionDEQ,
+) -> dict[str, Any]:
+    module = trained.module
+    device = next(module.parameters()).device
+    observed = np.stack([window.positions for window in windows])
+    seen = torch.from_numpy(np.stack([window.seen for window in windows])).to(device)
+    chunks = torch.from_numpy(observed).float().to(device).split(_CHUNK)
+    settings = SolverSettings()
+    predicted = [
+        module(chunk, settings, seen=own)[0].double().cpu().numpy()
+        for chunk, own in zip(chunks, seen.split(_CHUNK), strict=True)
+    ]
+    guesses = {'motion_deq': np.concatenate(predicted)}
+    guesses |= {name: guess(observed, truth.shape[1]) for name, guess in BASELINES.items()}
+    horizons_s = module.config.period_s * np.arange(1, module.config.future + 1)
+    return {
+        name: {'mpjpe_mm': mpjpe_mm(mean_joint_error(guess, truth), horizons_s)}
+        for name, guess in guesses.items()
+    }
+
+
+def print_robustness(report: Mapping[str, Any], console: Console) -> None:
+    """Print one row per camera, and for constant velocity beside it."""
+    table = Table(title=rf'MPJPE \[mm], {report["windows"]} windows', title_justify='left')
+    table.add_column('camera')
+    first = next(iter(report['cameras'].values()))
+    horizons = list(first['motion_deq']['mpjpe_mm'])
+    for horizon in horizons:
+        table.add_column(f'{horizon} ms', justify='right')
+    table.add_column('constant velocity', justify='right')
+    for name, methods in report['cameras'].items():
+        own, other = (methods[key]['mpjpe_mm'] for key in ('motion_deq', 'constant_velocity'))
+        beside = ' / '.join(f'{other[ms]:.0f}' for ms in ('400', '1000') if ms in other)
+        table.add_row(name, *(f'{own[ms]:.1f}' for ms in horizons), beside)
+    console.print(table)
+    console.print('constant velocity: at 400 / 1000 ms')

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What it is worth to start from the last solution, on streams of people the model never saw.
+
+Each clip is one stream: a prediction per model frame, each from cold (F_DL), warm (the last fixed
+point as it is) and, if the model has one, warm through the correction adapter. All are solved far
+beyond what a robot would, and the error after each evaluation of f is kept.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from tqdm import tqdm
+
+from motion_predictor_ros.data.recordings import Recordings
+from motion_predictor_ros.errors import DataError
+from motion_predictor_ros.prediction.motion_deq.cell import Condition, State
+from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
+from motion_predictor_ros.prediction.motion_deq.correction import Novelty
+from motion_predictor_ros.prediction.motion_deq.features import Features
+from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
+from motion_predictor_ros.prediction.motion_deq.solver import FixedPoint, SolverSettings
+from motion_predictor_ros.scoring.metrics import report_frames
+
+ROUNDS = 25
+"""Predictions per stream: one second of them."""
+
+CLOSE_M = 1e-3
+BUDGETS = (1, 2, 3)
+_EXACT = SolverSettings(max_steps=30, tolerance=1e-6)
+_RESIDUAL = 1e-3
+RESIDUAL_RULES = (1e-2, 3e-3, 1e-3, 1e-4)
+MOTION_RULES_M = (1e-2, 3e-3, 1e-3, 3e-4)
+"""Stopping rules that are compared: relative residual, and change of the decoded motion [m]."""
+
+
+@dataclass
+class Tally:
+    """What one way of starting has done so far.
+
+    Attributes:
+        errors: [m] mean over joints, by prediction, evaluation of f (0: the start) and horizon.
+        steps: Evaluations of f until the relative residual was below 1e-3.
+        residuals: Relative residual of each evaluation of f.
+        changes: [m] of the decoded motion by each evaluation, mean over joints and time.
+    """
+
+    errors: list[Float64[np.ndarray, 'case step horizon']] = field(default_factory=list)
+    steps: list[Float64[np.ndarray, ' case']] = field(default_factory=list)
+    residuals: list[Float64[np.ndarray, 'case evaluation']] = field(default_factory=list)
+    changes: list[Float64[np.ndarray, 'case evaluation']] = field(default_factory=list)
+
+
+@torch.inference_mode()
+def evaluate_streaming(
+    recordings: Recordings, trained: TrainedMotionDEQ, *, progress: bool = False
+) -> dict[str, Any]:
+    """Return iterations and errors, cold and warm, over all streams and by how much people move.
+
+    In `by_iteration`, errors begin with those of the start, residuals (medians) with the first
+    evaluation of f. `stopping` compares rules: what each costs in iterations and in error.
+
+    Raises:
+        DataError: The recordings have other joints than the model, or no clip is long enough.
+    """
+    if recordings.joint_names != trained.joint_names:
+        raise DataError(
+            f'recordings have joints {recordings.joint_names}, the model {trained.joint_names}'
+        )
+    model = trained.module
+    series = streams(recordings, model.config).to(next(model.parameters()).device)
+    tallies: dict[str, Tally] = {'cold': Tally(), 'warm': Tally()}
+    if model.correction is not None:
+        tallies['warm_eca'] = Tally()
+    previous: _Round | None = None
+    for index in tqdm(
+        range(ROUNDS), unit='round', leave=False, disable=None if progress else True
+    ):
+        windows = series[:, index : index + model.config.past + model.config.future]
+        previous = _round(model, windows, previous, tallies)
+    horizons_s = model.config.period_s * np.arange(1, model.config.future + 1)
+    report = _report(tallies, horizons_s, slice(None))
+    groups = _by_motion(_displacement(series, model.config.past))
+    report |= {
+        name: _report(tallies, horizons_s, np.tile(own, ROUNDS - 1))
+        for name, own in groups.items()
+    }
+    report['streams'], report['predictions'] = len(series), len(series) * (ROUNDS - 1)
+    return report
+
+
+@dataclass(frozen=True)
+class _Round:
+    seen: Features
+    state: State
+    future: Float[Tensor, 'batch horizon joint xyz=3']
+
+
+def streams(
+    recordings: Recordings, config: MotionDEQConfig
+) -> Float[Tensor, 'batch time joint xyz=3']:
+    """Cut the beginning of each clip that is long enough, on the model clock [m].
+
+    Raises:
+        DataError: No clip is.
+    """
+    stride = round(config.period_s * recordings.fps)
+    frames = config.past + config.future + ROUNDS - 1
+    span = stride * (frames - 1) + 1
+    clips = [clip for clip in recordings.clips if clip.length >= span]
+    if not clips:
+        raise DataError(f'no clip is as long as a stream of {span / recordings.fps:.1f} s')
+    return torch.from_numpy(
+        np.stack([recordings.positions[c.start : c.start + span : stride] for c in clips])
+    )
+
+
+def _round(
+    model: MotionDEQ,
+    windows: Float[Tensor, 'batch time joint xyz=3'],
+    previous: _Round | None,
+    tallies: dict[str, Tally],
+) -> _Round:
+    observed, truth = windows[:, : model.config.past], windows[:, model.config.past :]
+    seen = model.observe(observed)
+    condition = model.condition(seen)
+    cold = model.lift(observed)
+    if previous is None:
+        found = model.solve(condition, cold, _EXACT)
+    else:
+        for name, start in _starts(model, cold, seen, observed, previous, tallies).items():
+            found = model.solve(condition, start, _EXACT, keep_trajectory=True)
+            _count(model, tallies[name], condition, start, found, truth - observed[:, -1:])
+    state = model.unpack(found.state, condition)
+    return _Round(seen, state, model.decode(state, observed[:, -1]))
+
+
+def _starts(
+    model: MotionDEQ,
+    cold: State,
+    seen: Features,
+    observed: Float[Tensor, 'batch time joint xyz=3'],
+    previous: _Round,
+    wanted: dict[str, Tally],
+) -> dict[str, State]:
+    starts = {'cold': cold, 'warm': previous.state}
+    if 'warm_eca' in wanted:
+        assert model.correction is not None
+        deviation = observed[:, -1] - previous.future[:, 0]
+        elapsed = torch.ones_like(deviation[:, 0, 0])
+        news = Novelty(previous.seen, seen, deviation, elapsed)
+        starts['warm_eca'] = model.correction(previous.state, news)
+    return starts
+
+
+def _count(
+    model: MotionDEQ,
+    tally: Tally,
+    condition: Condition,
+    start: State,
+    found: FixedPoint,
+    truth: Float[Tensor, 'batch horizon joint xyz=3'],
+) -> None:
+    """Keep the error after each evaluation of f; a solved person keeps theirs."""
+    states = [start, *(model.unpack(image, condition) for image in found.images)]
+    motions = [model.offsets(each) for each in states]
+    errors = [(motion - truth).norm(dim=-1).mean(-1) for motion in motions]
+    errors += [errors[-1]] * (_EXACT.max_steps + 1 - len(errors))
+    tally.errors.append(torch.stack(errors, dim=1).double().cpu().numpy())
+    changes = [(b - a).norm(dim=-1).mean((1, 2)) for a, b in pairwise(motions)]
+    changes += [changes[-1]] * (_EXACT.max_steps - len(changes))
+    tally.changes.append(torch.stack(changes, dim=1).double().cpu().numpy())
+    pairs = zip(found.images, found.trajectory, strict=True)
+    residuals = torch.stack([(f - z).norm(dim=1) / f.norm(dim=1) for f, z in pairs], dim=1)
+    below = residuals < _RESIDUAL
+    first = torch.where(below.any(1), below.double().argmax(1) + 1, _EXACT.max_steps)
+    tally.steps.append(first.double().cpu().numpy())
+    rest = residuals[:, -1:].expand(-1, _EXACT.max_steps - residuals.shape[1])
+    tally.residuals.append(torch.cat([residuals, rest], dim=1).double().cpu().numpy())
+
+
+def _displacement(
+    series: Float[Tensor, 'batch time joint xyz=3'], past: int
+) -> Float64[np.ndarray, ' batch']:
+    """Return how far the joints of each stream travel, mean over joints [m]."""
+    return series[:, past:].diff(dim=1).norm(dim=-1).sum(1).mean(1).double().cpu().numpy()
+
+
+def _by_motion(moved: Float64[np.ndarray, ' batch']) -> dict[str, Bool[np.ndarray, ' batch']]:
+    """Halve the streams by how far people move; a single one is not halved."""
+    large = np.argsort(np.argsort(moved)) >= len(moved) // 2
+    return {} if len(moved) < 2 else {'large_motion': large, 'small_motion': ~large}
+
+
+def _report(
+    tallies: dict[str, Tally],
+    horizons_s: Float64[np.ndarray, ' horizon'],
+    cases: slice | Bool[np.ndarray, ' case'],
+) -> dict[str, Any]:
+    frames = report_frames(horizons_s)
+    report: dict[str, Any] = {
+        key: {} for key in ('iterations_to_residual', 'iterations_to_1mm', 'mpjpe_mm')
+    }
+    for name, tally in tallies.items():
+        errors = np.concatenate(tally.errors)[cases].mean(0)
+        steps = np.concatenate(tally.steps)[cases]
+        report['iterations_to_residual'][name] = float(steps.mean())
+        report['iterations_to_1mm'][name] = _first_close(errors.mean(1))
+        report['mpjpe_mm'][name] = _at(errors[BUDGETS[0]], frames)
+        for budget in BUDGETS[1:]:
+            after = report.setdefault(f'mpjpe_mm_after_{budget}', {})
+            after[name] = _at(errors[budget], frames)
+        report.setdefault('mpjpe_mm_converged', {})[name] = _at(errors[-1], frames)
+        report.setdefault('by_iteration', {})[name] = {
+            'residual': np.median(np.concatenate(tally.residuals)[cases], axis=0).tolist(),
+            'mpjpe_mm': [_at(after, frames) for after in errors],
+        }
+        report.setdefault('stopping', {})[name] = _stopping(tally, cases, frames)
+    return report
+
+
+def _stopping(
+    tally: Tally, cases: slice | Bool[np.ndarray, ' case'], frames: dict[int, int]
+) -> dict[str, dict[str, float]]:
+    """Return mean iterations and errors of each rule, had it decided when each person stops."""
+    errors = np.concatenate(tally.errors)[cases]
+    criteria = {
+        **{f'residual {t:g}': (tally.residuals, t) for t in RESIDUAL_RULES},
+        **{f'motion {1e3 * t:g} mm': (tally.changes, t) for t in MOTION_RULES_M},
+    }
+    rules = {}
+    for name, (values, tolerance) in criteria.items():
+        below = np.concatenate(values)[cases] < tolerance
+        steps = np.where(below.any(axis=1), below.argmax(axis=1) + 1, below.shape[1])
+        stopped = errors[np.arange(len(errors)), steps].mean(axis=0)
+        rules[name] = {'iterations': float(steps.mean()), **_at(stopped, frames)}
+    return rules
+
+
+def _first_close(errors: Sequence[float] | Float64[np.ndarray, ' step']) -> int:
+    """Return the fewest evaluations from which on the error stays within 1 mm of the last."""
+    off = np.flatnonzero(np.abs(np.asarray(errors) - errors[-1]) > CLOSE_M)
+    return int(off[-1]) + 1 if len(off) else 0
+
+
+def _at(errors: Float64[np.ndarray, ' horizon'], frames: dict[int, int]) -> dict[str, float]:
+    return {str(ms): 1000.0 * float(errors[at]) for ms, at in frames.items() if ms in (400, 1000)}
+
+
+def print_streaming(report: Mapping[str, Any], console: Console) -> None:
+    """Print one table for everybody, and one each for those who move much and little."""
+    titles = {'large_motion': 'those who move much', 'small_motion': 'those who move little'}
+    parts = {title: report[name] for name, title in titles.items() if name in report}
+    for title, part in ({'everybody': report} | parts).items():
+        table = Table(title=f'Streams: {title}', title_justify='left')
+        table.add_column('start')
+        for head in ('to residual 1e-3', 'to 1 mm', *(f'after {n}' for n in BUDGETS), 'converged'):
+            table.add_column(head, justify='right')
+        budgets = ['mpjpe_mm', *(f'mpjpe_mm_after_{n}' for n in BUDGETS[1:]), 'mpjpe_mm_converged']
+        for name in part['iterations_to_residual']:
+            errors = [' / '.join(f'{e:.1f}' for e in part[key][name].values()) for key in budgets]
+            iterations = f'{part["iterations_to_residual"][name]:.1f}'
+            table.add_row(name, iterations, str(part['iterations_to_1mm'][name]), *errors)
+        console.print(table)
+    _print_stopping(report['stopping'], console)
+    console.print('iterations of the solver; MPJPE in mm at 400 / 1000 ms after so many of them')
+
+
+def _print_stopping(
+    stopping: Mapping[str, Mapping[str, Mapping[str, float]]], console: Console
+) -> None:
+    table = Table(title='Stop when ... is below', title_justify='left')
+    for head in ('rule', *(f'{name}: {what}' for name in stopping for what in ('steps', 'MPJPE'))):
+        table.add_column(head, justify='left' if head == 'rule' else 'right')
+    for rule in next(iter(stopping.values())):
+        cells = []
+        for each in stopping.values():
+            found = dict(each[rule])
+            cells.append(f'{found.pop("iterations"):.1f}')
+            cells.append(' / '.join(f'{error:.1f}' for error in found.values()))
+        table.add_row(rule, *cells)
+    console.print(table)

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Play a bag through the same `Pipeline.step` as the live node, and see what came true.
+
+The truth about a prediction is what the same bag observed later. A prediction is scored only if
+the person was really seen at every predicted time, so that all horizons and all methods are judged
+on the same cases.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from motion_predictor_ros.data.bags import BagMessage
+from motion_predictor_ros.density.types import Futures
+from motion_predictor_ros.evaluation.replay.kept_volumes import KeptVolume, VolumeKeeper
+from motion_predictor_ros.pipeline import Pipeline
+from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
+from motion_predictor_ros.runtime.stage_times import STAGES
+from motion_predictor_ros.scoring.baselines import BASELINES
+from motion_predictor_ros.scoring.metrics import mean_joint_error
+from motion_predictor_ros.scoring.track import Track
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What the pipeline answered, and what was seen.
+
+    Attributes:
+        tracks: By how often time had jumped back before, and person id.
+        futures: What else people may do, thinned as it is published, by resets and stamp.
+        step_ms: Time each `Pipeline.step` took; with `stages_ms` all that differs between two
+            replays.
+        volumes: The space to keep free, by resets and stamp.
+        stages_ms: Time each stage took, whenever it was due.
+    """
+
+    scenes: tuple[tuple[int, ScenePrediction], ...]
+    tracks: dict[tuple[int, str], Track]
+    step_ms: Float64[np.ndarray, ' step']
+    frames: int
+    drops: Counter[str]
+    futures: dict[tuple[int, int], Futures] = field(default_factory=dict)
+    volumes: dict[tuple[int, int], tuple[KeptVolume, ...]] = field(default_factory=dict)
+    stages_ms: dict[str, Float64[np.ndarray, ' _']] = field(default_factory=dict)
+
+
+def replay(messages: Iterable[Any], pipeline: Pipeline) -> Replay:
+    """Step the pipeline through messages of its source, as such or from a bag, in their order."""
+    scenes: list[tuple[int, ScenePrediction]] = []
+    tracks: dict[tuple[int, str], Track] = {}
+    futures: dict[tuple[int, int], Futures] = {}
+    step_ms: list[float] = []
+    stages_ms: dict[str, list[float]] = {}
+    keeper = VolumeKeeper()
+    for each in messages:
+        recorded = isinstance(each, BagMessage)
+        message, received_ns = (each.message, each.stamp_ns) if recorded else (each, 0)
+        begin = time.perf_counter()
+        accepted = pipeline.observe(message, received_ns)
+        scene = pipeline.predict() if accepted else None
+        step_ms.append(1000.0 * (time.perf_counter() - begin))
+        for person in pipeline.latest.people if accepted and pipeline.latest else ():
+            tracks.setdefault((pipeline.resets, person.person_id), Track()).frames.append(person)
+        if scene is None:
+            continue
+        scenes.append((pipeline.resets, scene.prediction))
+        for stage, spent_ms in pipeline.times.last_ms.items():
+            stages_ms.setdefault(stage, []).append(spent_ms)
+        keeper.take(pipeline.resets, scene.volumes or ())
+        if scene.futures is not None:
+            futures[pipeline.resets, scene.prediction.stamp_ns] = scene.futures.thinned()
+    return Replay(
+        tuple(scenes),
+        tracks,
+        np.array(step_ms, dtype=np.float64),
+        len(step_ms),
+        Counter(pipeline.drops),
+        futures,
+        keeper.kept,
+        {stage: np.array(stages_ms[stage]) for stage in STAGES if stage in stages_ms},
+    )
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prediction that could be scored.
+
+    Attributes:
+        errors: [m] mean over joints, by method and horizon.
+    """
+
+    prediction: Prediction
+    truth: Float64[np.ndarray, 'horizon joint xyz=3']
+    errors: dict[str, Float64[np.ndarray, ' horizon']]
+
+
+def score(played: Replay) -> list[Case]:
+    """Compare every prediction, trusted or not, and the baselines of its window with the truth."""
+    cases = []
+    for epoch, scene in played.scenes:
+        for prediction in scene.people:
+            truth = played.tracks[epoch, prediction.person_id].at(
+                prediction.stamp_ns, scene.horizons_s
+            )
+            if truth is not None and prediction.positions is not None:
+                cases.append(Case(prediction, truth, _errors(prediction, truth)))
+    return cases
+
+
+def guesses(
+    prediction: Prediction, future: int
+) -> dict[str, Float64[np.ndarray, 'horizon joint xyz=3']]:
+    """Return what the model and the baselines say of a person who was predicted [m]."""
+    assert prediction.window is not None and prediction.positions is not None
+    observed = prediction.window.positions
+    others = {name: guess(observed, future) for name, guess in BASELINES.items()}
+    return {'motion_deq': prediction.positions, **others}
+
+
+def _errors(
+    prediction: Prediction, truth: Float64[np.ndarray, 'horizon joint xyz=3']
+) -> dict[str, Float64[np.ndarray, ' horizon']]:
+    said = guesses(prediction, len(truth))
+    return {name: mean_joint_error(guess, truth) for name, guess in said.items()}

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hold the volumes of a replay against what the same bag saw later.
+
+A volume held if every voxel that the body then touched, from the observation until the end of a
+window, belongs to the space that was to be kept free. Voxel probabilities are held against whether
+the body touched the voxel, swept as futures are; of voxels where somebody may be or was, all
+others are trivially right. Only people who were seen at every time until the last window's end are
+scored.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64
+
+from motion_predictor_ros.evaluation.replay.kept_volumes import KeptVolume
+from motion_predictor_ros.evaluation.replay.replay import Replay
+from motion_predictor_ros.skeleton.frame import Validity
+from motion_predictor_ros.volume.body import BodyShape
+from motion_predictor_ros.volume.capsules import Bodies, bodies
+from motion_predictor_ros.volume.coverage import window_frames
+from motion_predictor_ros.volume.grid import VoxelGrid
+from motion_predictor_ros.volume.voxels import covered
+
+_BINS = 10
+
+
+def volume_report(played: Replay, shape: BodyShape, every: int) -> dict[str, Any]:
+    """Return how often volumes held, how large they are, and how right voxel probabilities were.
+
+    By the end of each window [s]: `coverage.<end>` is joint over all times until then.
+
+    Args:
+        every: Predicted frames that share one set of capsules, as volumes were made with.
+    """
+    period_s = float(played.scenes[0][1].horizons_s[0])
+    volumes = [(key[0], each) for key, some in played.volumes.items() for each in some]
+    calibrated = [each for _, each in volumes if each.validity is Validity.OK]
+    fallbacks = Counter(each.cause for _, each in volumes if each.cause)
+    held: dict[bool, list[list[bool]]] = {True: [], False: []}
+    ends = [f'{window.end_s:g}' for window in volumes[0][1].windows]
+    tallies = {end: Reliability() for end in ends}
+    for epoch, volume in volumes:
+        truth = _truth(played, epoch, volume, shape, period_s)
+        if truth is None:
+            continue
+        told = volume.validity is Validity.OK
+        inside = [_holds(volume, at, truth.body(at)) for at in range(len(ends))]
+        held[told].append(np.logical_and.accumulate(inside).tolist())
+        for index, end in enumerate(ends if told else ()):
+            swept = covered(truth.body(index, every), volume.grid)
+            tallies[end].count(volume.windows[index].probability, swept)
+    return {
+        'calibration': next((each.calibration for each in calibrated), ''),
+        'level': max((each.level for each in calibrated), default=0.0),
+        'horizon_s': volumes[0][1].horizon_s,
+        'voxel_m': max(each.grid.size_m for _, each in volumes),
+        'times': len(calibrated),
+        'scored': len(held[True]),
+        'coverage': _shares(held[True], ends),
+        'volume_m3': _mean_sizes(calibrated, ends),
+        'voxels': {end: tally.figures() for end, tally in tallies.items() if tally.voxels},
+        'fallbacks': dict(sorted(fallbacks.items())),
+        'reachable_scored': len(held[False]),
+        'reachable_held': _shares(held[False], ends),
+    }
+
+
+def _shares(held: list[list[bool]], ends: list[str]) -> dict[str, float]:
+    return dict(zip(ends, np.mean(held, axis=0).tolist(), strict=True)) if held else {}
+
+
+def _mean_sizes(volumes: list[KeptVolume], ends: list[str]) -> dict[str, float]:
+    sizes = [[window.volume_m3 for window in each.windows] for each in volumes]
+    return dict(zip(ends, np.mean(sizes, axis=0).tolist(), strict=True)) if sizes else {}
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """What one person did in the windows of a volume."""
+
+    shape: BodyShape
+    points: Float64[np.ndarray, 'time point xyz=3']
+    times_s: Float64[np.ndarray, ' time']
+    windows_s: tuple[tuple[float, float], ...]
+    scale: float
+
+    def body(self, index: int, every: int = 1) -> Bodies:
+        """Return the body in one window, `every` times sharing one set of capsules."""
+        first, last = window_frames(self.times_s, self.windows_s[index])
+        points, times_s = self.points[None, first:last], self.times_s[first:last]
+        return bodies(self.shape, points, np.ones(1), times_s, self.scale, every=every)
+
+
+def _truth(
+    played: Replay, epoch: int, volume: KeptVolume, shape: BodyShape, period_s: float
+) -> _Truth | None:
+    """Return what came; None unless it was seen all the time."""
+    windows_s = tuple((each.start_s, each.end_s) for each in volume.windows)
+    last = int(np.ceil(windows_s[-1][1] / period_s - 1e-9))
+    times_s = period_s * np.arange(last + 1)
+    seen = played.tracks[epoch, volume.person_id].at(volume.stamp_ns, times_s)
+    if seen is None:
+        return None
+    scale = shape.scale(seen[0])
+    return _Truth(shape, shape.points(seen, scale), times_s, windows_s, scale)
+
+
+def _holds(volume: KeptVolume, index: int, body: Bodies) -> bool:
+    """Return whether the body stayed in one window's space."""
+    outside = covered(body, volume.grid) & ~volume.windows[index].covered
+    return _within(body, volume.grid) and not bool(outside.any())
+
+
+def _within(body: Bodies, grid: VoxelGrid) -> bool:
+    """Return whether a body lies in the grid, so that no voxel it touches is missing there."""
+    low, high = body.bounds
+    lowest = np.array(grid.origin)
+    highest = lowest + grid.size_m * np.array(grid.shape)
+    return bool((low >= lowest).all() and (high <= highest).all())
+
+
+class Reliability:
+    """Voxel probabilities against what came.
+
+    Attributes:
+        voxels: How many were counted.
+    """
+
+    def __init__(self) -> None:
+        self.voxels = 0
+        self._said = np.zeros(_BINS)
+        self._came = np.zeros(_BINS)
+        self._count = np.zeros(_BINS)
+        self._squares = 0.0
+
+    def count(
+        self, chance: Float32[np.ndarray, 'x y z'], touched: Bool[np.ndarray, 'x y z']
+    ) -> None:
+        """Add the voxels of one window."""
+        asked = (chance > 0.0) | touched
+        said: Float64[np.ndarray, ' voxel'] = chance[asked].astype(np.float64)
+        came = touched[asked].astype(np.float64)
+        bins = np.minimum((_BINS * said).astype(int), _BINS - 1)
+        self.voxels += said.size
+        self._count += np.bincount(bins, minlength=_BINS)
+        self._said += np.bincount(bins, weights=said, minlength=_BINS)
+        self._came += np.bincount(bins, weights=came, minlength=_BINS)
+        self._squares += float(((said - came) ** 2).sum())
+
+    def figures(self) -> dict[str, Any]:
+        """Return Brier score and, by tenth of probability, what was said and what came."""
+        rate = float(self._came.sum() / self.voxels)
+        rows = zip(self._said, self._came, self._count, strict=True)
+        curve = [
+            {'predicted': said / count, 'observed': came / count, 'voxels': int(count)}
+            for said, came, count in rows
+            if count
+        ]
+        return {
+            'brier': self._squares / self.voxels,
+            'brier_of_constant_rate': rate * (1.0 - rate),
+            'reliability': curve,
+        }
+
+
+def volume_rows(report: Mapping[str, Any]) -> list[list[str]]:
+    """Return a line of text for each window: until when, how often it held, size, Brier score."""
+    return [
+        [
+            end,
+            f'{100.0 * report["coverage"][end]:.1f} %' if report['coverage'] else 'not scored',
+            f'{size:.2f}',
+            _brier(report['voxels'][end]) if end in report['voxels'] else '',
+        ]
+        for end, size in report['volume_m3'].items()
+    ]
+
+
+def _brier(voxels: Mapping[str, Any]) -> str:
+    return f'{voxels["brier"]:.3f} ({voxels["brier_of_constant_rate"]:.3f})'

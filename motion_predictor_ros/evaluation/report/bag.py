@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a bag to its report: read, replay, score, show."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from tqdm import tqdm
+
+from motion_predictor_ros.config import PipelineConfig
+from motion_predictor_ros.data.bag_sources import open_source
+from motion_predictor_ros.density.predictor import CacheFlowPredictor
+from motion_predictor_ros.errors import MotionPredictorError
+from motion_predictor_ros.evaluation.archive import Archive, bag_archive
+from motion_predictor_ros.evaluation.replay.replay import Case, Replay, replay, score
+from motion_predictor_ros.evaluation.report.density_picture import draw_density
+from motion_predictor_ros.evaluation.report.html import write_html
+from motion_predictor_ros.evaluation.report.picture import draw_scene
+from motion_predictor_ros.evaluation.report.tables import bag_report, print_bag_report, write_json
+from motion_predictor_ros.resources import is_shipped
+from motion_predictor_ros.runtime.process_memory import set_aside
+from motion_predictor_ros.skeleton.frame import Validity
+from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.volume.body import BodyShape
+from motion_predictor_ros.volume.calibration import Bound, load_calibration
+
+
+@dataclass(frozen=True)
+class BagEvaluation:
+    """A bag that was replayed and scored."""
+
+    played: Replay
+    cases: list[Case]
+    layout: SkeletonLayout
+    density: CacheFlowPredictor | None
+    report: dict[str, Any]
+    bag: Path
+    up: str
+
+    def save(self, out: Path) -> None:
+        """Write report.json, scene.png and, with a density model, density.png."""
+        write_json(self.report, out / 'report.json')
+        horizons_s = self.played.scenes[0][1].horizons_s
+        calibrated = {
+            (each.stamp_ns, each.person_id): each
+            for told in self.played.volumes.values()
+            for each in told
+            if each.validity is Validity.OK
+        }
+        draw_scene(self.cases, horizons_s, self.layout, out / 'scene.png', calibrated)
+        if self.density is not None:
+            self._draw_density(self.density, out / 'density.png')
+
+    def _draw_density(self, density: CacheFlowPredictor, path: Path) -> None:
+        """Draw the middle one of all moments whose future was seen to the end, else of all."""
+        pairs = []
+        for case in self.cases:
+            window, track = case.prediction.window, (0, case.prediction.person_id)
+            if window is not None and track in self.played.tracks:
+                truth = self.played.tracks[track].at(window.stamp_ns, density.horizons_s)
+                pairs.append((window, truth))
+        whole = [pair for pair in pairs if pair[1] is not None] or pairs
+        draw_density(density, *whole[len(whole) // 2], path)
+
+    def save_html(self, path: Path) -> None:
+        """Write the page with the replay."""
+        write_html(self.report, self.played, self.cases, self.layout, self.up, self.bag.name, path)
+
+    def archive(self) -> Archive:
+        """Return the report and every error, for `evaluate compare`."""
+        return bag_archive(self.report, self.cases, self.played.scenes[0][1].horizons_s)
+
+    def show(self, console: Console) -> None:
+        """Print the tables."""
+        print_bag_report(self.report, console)
+
+
+def with_volumes(config: PipelineConfig) -> tuple[PipelineConfig, str]:
+    """Turn volumes on if the models in use have a calibration; else say why not.
+
+    What a parameter file turned on stays on: if that cannot be, loading the pipeline says so.
+    """
+    density, volume = config.density, config.volume
+    if volume.enabled:
+        return config, ''
+    if density.enabled == 'never' or not is_shipped(density.weights, 'weights', '.safetensors'):
+        return config, 'no volumes: they need a density model'
+    try:
+        bound = Bound.of(density.weights, density.cache, config.prediction.weights)
+        load_calibration(volume.calibration, bound).until(volume.horizon_s).radius(volume.level)
+        BodyShape.load(config.skeleton.layout)
+    except MotionPredictorError as error:
+        return config, f'no volumes: {error}'
+    return dataclasses.replace(config, volume=dataclasses.replace(volume, enabled=True)), ''
+
+
+def evaluate_bag(
+    bag: Path, topic: str, config: PipelineConfig, source: str = '', *, progress: bool = False
+) -> BagEvaluation:
+    """Replay a bag through the pipeline and compare with what was seen later.
+
+    Args:
+        source: One of the sources; '' is found by the types of the bag's topics.
+
+    Raises:
+        BagError: The bag cannot be read or holds nothing to score.
+        MotionPredictorError: The model, the layout or the source cannot be used.
+    """
+    recorded = open_source(bag, topic, config, source)
+    set_aside()  # as the node does, so that latencies are those of the node
+    bar = tqdm(recorded.messages, unit='frame', leave=False, disable=None if progress else True)
+    pipeline = recorded.pipeline
+    played = replay(bar, pipeline)
+    cases = score(played)
+    layout = SkeletonLayout.load(config.skeleton.layout)
+    body = None
+    if played.volumes:
+        body = BodyShape.load(config.skeleton.layout), config.volume.every
+    report = bag_report(played, cases, body)
+    up = config.skeleton.up
+    return BagEvaluation(played, cases, layout, pipeline.density, report, bag, up)

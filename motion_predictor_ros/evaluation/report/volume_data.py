@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pack a replay's volumes and futures small enough to travel inside a page.
+
+Voxels are told by level: how many of `LEVELS_P` their probability reaches. A grid is cut to what
+is in it and written in runs along its last axis, one byte each: the level in the upper four bits,
+the length less one in the lower four; 15 there means that the next two bytes hold the length.
+Voxels of a reachable set are not sent: it has no probabilities. Of the space to keep free its
+footprint is sent, as a grid that is flat along `up`. page/volumes.js reads all of it.
+"""
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int32, Int64, UInt8
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+
+from motion_predictor_ros.density.types import Futures
+from motion_predictor_ros.evaluation.replay.kept_volumes import KeptVolume, KeptWindow
+from motion_predictor_ros.evaluation.replay.replay import Replay
+from motion_predictor_ros.skeleton.frame import Validity
+from motion_predictor_ros.volume.grid import Patch, VoxelGrid
+from motion_predictor_ros.volume.sparse import joined
+
+LEVELS_P = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+"""Thresholds that the page offers."""
+
+FUTURES, FUTURES_S = 10, 1.0
+"""Possible futures shown of each person, and how far ahead [s]."""
+
+_VOXEL_M = 0.1
+_PER_S, _LEAST, _MOST = 65_000, 650_000, 8_000_000
+"""Characters that volumes may take per second, and in all; then voxels are joined and left out."""
+
+_LONG = 15
+
+Grid = list[Any]
+"""Size [m], place of the lowest corner in voxels, voxels along x, y and z, runs."""
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """One volume and the scene in which it appears."""
+
+    scene: int
+    volume: KeptVolume
+
+
+def pack_volumes(
+    played: Replay, times_ms: Int32[np.ndarray, ' scene'], every: int, up: Float64[np.ndarray, '3']
+) -> dict[str, Any] | None:
+    """Return what the page shows of volumes, by 'epoch/person'; None if there are none.
+
+    Args:
+        times_ms: Of all scenes.
+        every: Which scenes are shown: each `every`-th.
+    """
+    slots = _slots(played, every)
+    if not slots:
+        return None
+    axis = int(np.argmax(np.abs(up)))
+    allowed = min(max(_LEAST, _PER_S * int(times_ms[-1]) / 1000.0), _MOST)
+    size_m, leave = _VOXEL_M, 1
+    people = {key: _pack(own, axis, size_m) for key, own in slots.items()}
+    while len(str(people)) > allowed and leave < 64:
+        if size_m == _VOXEL_M:
+            size_m *= 2.0
+        else:
+            leave *= 2
+        people = {key: _pack(own[::leave], axis, size_m) for key, own in slots.items()}
+    first = next(iter(slots.values()))[0].volume
+    shown_ms = times_ms[::every]
+    gaps = [np.diff(shown_ms[[slot.scene for slot in own[::leave]]]) for own in slots.values()]
+    usual_ms = float(np.median(np.concatenate(gaps))) if sum(map(len, gaps)) else 0.0
+    ramp = colormaps['YlGn'](0.25 + 0.75 * np.arange(1, len(LEVELS_P) + 1) / len(LEVELS_P))
+    return {
+        'levels': list(LEVELS_P),
+        'colours': [to_hex(colour) for colour in ramp],
+        'windows_s': [[window.start_s, window.end_s] for window in first.windows],
+        'up_axis': axis,
+        'voxel_m': size_m,
+        'hold_ms': max(300.0, 1.5 * usual_ms),
+        'people': {f'{epoch}/{person}': own for (epoch, person), own in people.items()},
+    }
+
+
+def _places(played: Replay, every: int) -> dict[tuple[int, int], int]:
+    """Map epoch and stamp to the first scene shown that is not earlier."""
+    last = (len(played.scenes) - 1) // every
+    return {
+        (epoch, scene.stamp_ns): min(-(-place // every), last)
+        for place, (epoch, scene) in enumerate(played.scenes)
+    }
+
+
+def _slots(played: Replay, every: int) -> dict[tuple[int, str], list[_Slot]]:
+    places = _places(played, every)
+    found: dict[tuple[int, str], dict[int, _Slot]] = {}
+    for key, volumes in played.volumes.items():
+        for volume in volumes:
+            slot = _Slot(places[key], volume)
+            found.setdefault((key[0], volume.person_id), {})[slot.scene] = slot
+    return {key: list(own.values()) for key, own in found.items()}
+
+
+def _pack(slots: list[_Slot], axis: int, size_m: float) -> dict[str, Any]:
+    volumes = [slot.volume for slot in slots]
+    return {
+        'scenes': [slot.scene for slot in slots],
+        'voxels': [[_voxels(own, each, size_m) for each in own.windows] for own in volumes],
+        'keep': [[_footprint(own.grid, each, axis) for each in own.windows] for own in volumes],
+    }
+
+
+def _voxels(volume: KeptVolume, window: KeptWindow, size_m: float) -> Grid | None:
+    """Return the levels of a window's voxels; None of a reachable set, or where none is likely."""
+    if volume.validity is not Validity.OK:
+        return None
+    reached = np.arange(256)[:, None] + 0.5 >= 255.0 * np.array(LEVELS_P)
+    level_of = reached.sum(axis=1).astype(np.uint8)
+    return _grid(level_of[window.parts_of_255], volume.grid, size_m)
+
+
+def _footprint(grid: VoxelGrid, window: KeptWindow, axis: int) -> Grid | None:
+    """Return where the space to keep free is, seen along `up`."""
+    low = [round(each / grid.size_m) * grid.size_m for each in grid.origin]
+    low[axis] = 0.0
+    flat = np.expand_dims(window.covered.max(axis=axis), axis).astype(np.uint8)
+    shape = (flat.shape[0], flat.shape[1], flat.shape[2])
+    plane = VoxelGrid((low[0], low[1], low[2]), grid.size_m, shape)
+    return _grid(flat, plane, _VOXEL_M)
+
+
+def _grid(levels: UInt8[np.ndarray, 'x y z'], grid: VoxelGrid, size_m: float) -> Grid | None:
+    """Join voxels until they are as large as asked, cut to what is there, and write in runs."""
+    while grid.size_m < size_m - 1e-9:
+        (whole,), grid = joined([Patch((0, 0, 0), levels)], grid)
+        levels = whole.values
+    spans = []
+    for axis in range(3):
+        there = np.flatnonzero(levels.any(axis=tuple({0, 1, 2} - {axis})))
+        if not len(there):
+            return None
+        spans.append((int(there[0]), int(there[-1]) + 1))
+    cut = levels[tuple(slice(*span) for span in spans)]
+    places = np.round(np.array(grid.origin) / grid.size_m).astype(int)
+    first = [int(place) + span[0] for place, span in zip(places, spans, strict=True)]
+    text = base64.b64encode(runs(cut.ravel())).decode('ascii')
+    return [round(grid.size_m, 6), *first, *cut.shape, text]
+
+
+def runs(levels: UInt8[np.ndarray, ' voxel']) -> bytes:
+    """Write levels below 16 in runs."""
+    starts: Int64[np.ndarray, ' run'] = np.flatnonzero(np.diff(levels, prepend=255))
+    lengths = np.diff(starts, append=len(levels))
+    written = bytearray()
+    for level, length in zip(levels[starts].tolist(), lengths.tolist(), strict=True):
+        left = length
+        while left:
+            part = min(left, 65_535)
+            left -= part
+            if part <= _LONG:
+                written.append(16 * level + part - 1)
+            else:
+                written.append(16 * level + _LONG)
+                written += part.to_bytes(2, 'little')
+    return bytes(written)
+
+
+@dataclass(frozen=True)
+class ShownFutures:
+    """Where a person's futures go.
+
+    Attributes:
+        scenes: In which they appear.
+        positions: [m], the likeliest first.
+    """
+
+    scenes: list[int]
+    positions: Float64[np.ndarray, 'slot future joint xyz=3']
+
+
+def shown_futures(played: Replay, every: int) -> dict[tuple[int, str], ShownFutures]:
+    """Return the likeliest futures of each person at the horizon next to `FUTURES_S`."""
+    places = _places(played, every)
+    found: dict[tuple[int, str], dict[int, Float64[np.ndarray, 'future joint xyz=3']]] = {}
+    for key, futures in played.futures.items():
+        for row, person in enumerate(futures.person_ids):
+            found.setdefault((key[0], person), {})[places[key]] = _likeliest(futures, row)
+    return {
+        key: ShownFutures(list(own), np.array(list(own.values()))) for key, own in found.items()
+    }
+
+
+def _likeliest(futures: Futures, row: int) -> Float64[np.ndarray, 'future joint xyz=3']:
+    frame = int(np.argmin(np.abs(futures.horizons_s - FUTURES_S)))
+    order = np.argsort(-futures.log_density[row], kind='stable')[:FUTURES]
+    return futures.positions[row, order, frame]
+
+
+def future_colours(count: int) -> list[str]:
+    """Return opaque colours from likely to unlikely."""
+    ramp = colormaps['Blues'](np.linspace(0.95, 0.35, count))
+    return [to_hex(colour) for colour in ramp]

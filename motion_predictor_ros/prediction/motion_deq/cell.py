@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The map f(z, x) whose fixed point is the prediction: injection, equivariant layers, a norm.
+
+Stage: prediction. Source: MotionDEQ (EGFL, IPFL, F_EGI, F_IPI) on the layer of EqMotion.
+Deviations, and why:
+    * the state comes back scaled by `feedback`, the observation in full. At 1, as published,
+      learning stalled (docs/motion_deq.md); the maps that read the state can still make it as loud
+      as they need.
+    * G is divided per joint by sqrt(1 + rms_j^2 / rms(X_G)^2) and H passes a LayerNorm: without a
+      bound on the state, training drifts away from contraction.
+    * messages and aggregation are means over joints instead of sums: the same function up to the
+      weights' scale, and it does not depend on how many joints a skeleton has.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from motion_predictor_ros.prediction.motion_deq.layers import (
+    PairLinear,
+    PairMix,
+    PairModule,
+    centred,
+    mix,
+    mix_channels,
+    mix_onto,
+    mlp,
+)
+from motion_predictor_ros.prediction.motion_deq.recompute import recomputed
+
+ACTING = 2
+"""Edge categories that act; the others mean "no interaction"."""
+
+
+@dataclass(frozen=True)
+class State:
+    """z = (G, H): geometry relative to its mean, and invariant patterns."""
+
+    geometry: Float[Tensor, 'batch channel joint xyz=3']
+    pattern: Float[Tensor, 'batch joint pattern']
+
+    def rows(self, people: list[int]) -> 'State':
+        """Return the state of some of the people."""
+        return State(self.geometry[people], self.pattern[people])
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What every evaluation of f needs of the observation, computed once.
+
+    Attributes:
+        geometry: Phi (X_G - M(X_G)), the injected geometry.
+        pattern: The part of F_IPI's first layer that sees X_H.
+        velocity: W_vel V of each layer, one after the other.
+        category: Of each ordered pair, only the acting ones.
+        scale: rms of X_G; the unit in which the state's geometry is bounded.
+    """
+
+    geometry: Float[Tensor, 'batch channel joint xyz=3']
+    pattern: Float[Tensor, 'batch joint pattern']
+    velocity: Float[Tensor, 'batch layer_channel joint xyz=3']
+    category: Float[Tensor, 'batch acting joint joint']
+    scale: Float[Tensor, ' batch']
+
+
+class EquivariantLayer(PairModule):
+    """EGFL and IPFL: one round of geometric and pattern learning."""
+
+    def __init__(self, channels: int, patterns: int) -> None:
+        super().__init__()
+        self.pair_in = PairLinear(patterns, channels, (1 + ACTING) * patterns)
+        self.message_out = PairMix(patterns, patterns)
+        self.category_out = nn.Linear(ACTING * patterns, patterns, bias=False)
+        self.category_bias = nn.Parameter(torch.zeros(patterns, ACTING))
+        self.weight_out = PairMix(patterns, channels)
+        self.attention = nn.Linear(patterns, channels)
+        self.velocity = nn.Linear(channels, channels, bias=False)
+        self.query = nn.Linear(channels, channels, bias=False)
+        self.key = nn.Linear(channels, channels, bias=False)
+        self.update = mlp(2 * patterns, patterns, patterns)
+        nn.init.uniform_(self.weight_out.weight, -1e-2, 1e-2)
+
+    def forward(self, state: State, condition: Condition) -> State:
+        """Return the state after one round.
+
+        The message MLP and the MLP of each category see the same inputs.
+        """
+        geometry, pattern = state.geometry, state.pattern
+        width = pattern.shape[2]
+        of_message, of_weight = self.pair_in.parts(
+            pattern, self.edges(geometry), (width, ACTING * width)
+        )
+        moved = self.move(state, of_weight, condition)
+        message = self._message(functional.silu(of_message), pattern)
+        return State(moved, pattern + self.update(torch.cat([pattern, message], dim=-1)))
+
+    def move(
+        self, state: State, of_weight: Float[Tensor, 'batch _ pair'], condition: Condition
+    ) -> Float[Tensor, 'batch channel joint xyz=3']:
+        """Return the geometry after inner attention, aggregation and velocity.
+
+        Args:
+            of_weight: First layer of each acting category's MLP, before its nonlinearity.
+        """
+        geometry = state.geometry
+        weight = self._weights(of_weight, condition.category).to(geometry.dtype)
+        attention = functional.silu(self.attention(state.pattern)).transpose(1, 2)[..., None]
+        moved = geometry + attention * centred(geometry)
+        pulled = weight.sum(-1, keepdim=True) * geometry - weight @ geometry
+        moved = moved + pulled / geometry.shape[2]
+        return self._vector_nonlinearity(moved + condition.velocity)
+
+    def _message(
+        self,
+        hidden: Float[Tensor, 'batch pattern pair'],
+        pattern: Float[Tensor, 'batch joint pattern'],
+    ) -> Float[Tensor, 'batch joint pattern']:
+        """Return the mean message to each joint."""
+        joints = pattern.shape[1]
+        message = functional.silu(self.message_out(hidden)).unflatten(2, (joints, joints))
+        # The pair (i, i) says nothing of another joint.
+        others = 1.0 - torch.eye(joints, dtype=message.dtype, device=message.device)
+        total = (message * others).sum(3).to(pattern.dtype)
+        return total.transpose(1, 2) / max(joints - 1, 1)
+
+    def _weights(
+        self,
+        of_weight: Float[Tensor, 'batch _ pair'],
+        category: Float[Tensor, 'batch acting joint joint'],
+    ) -> Float[Tensor, 'batch channel joint joint']:
+        """Return the aggregation weights w_ij, `joint` times too large."""
+        acting = category.flatten(2).to(of_weight.dtype)
+        gated = functional.silu(of_weight).unflatten(1, (ACTING, -1)) * acting[:, :, None]
+        bias = mix(self.category_bias, acting)
+        mixed = mix_onto(bias, self.category_out.weight, gated.flatten(1, 2))
+        return self.weight_out(functional.silu(mixed)).unflatten(2, category.shape[2:])
+
+    def _vector_nonlinearity(
+        self, geometry: Float[Tensor, 'batch channel joint xyz=3']
+    ) -> Float[Tensor, 'batch channel joint xyz=3']:
+        """Remove from each query the part that points against its key."""
+        mean = geometry.mean(dim=(1, 2), keepdim=True)
+        query = mix_channels(self.query.weight, geometry - mean)
+        key = mix_channels(self.key.weight, geometry - mean)
+        along = (query * key).sum(-1, keepdim=True)
+        against = along.clamp_max(0.0) / (key.square().sum(-1, keepdim=True) + 1e-4)
+        return query - against * key + mean
+
+
+class FixedPointCell(nn.Module):
+    """f(z, x): inject the observation into the state, run the layers, bound the result.
+
+    Attributes:
+        recompute: Keep no layer's graph until its gradient is asked for; slower, smaller.
+    """
+
+    recompute = False
+
+    def __init__(
+        self, channels: int, patterns: int, layers: int = 1, feedback: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.feedback = feedback
+        self.inject_geometry = nn.Linear(channels, channels, bias=False)
+        self.inject_state = nn.Linear(patterns, patterns, bias=False)
+        self.inject_pattern = nn.Linear(patterns, patterns)
+        self.inject_out = nn.Linear(patterns, patterns)
+        self.layers = nn.ModuleList(EquivariantLayer(channels, patterns) for _ in range(layers))
+        self.norm = nn.LayerNorm(patterns)
+
+    def condition(
+        self,
+        geometry: Float[Tensor, 'batch channel joint xyz=3'],
+        velocity: Float[Tensor, 'batch channel joint xyz=3'],
+        pattern: Float[Tensor, 'batch joint pattern'],
+        category: Float[Tensor, 'batch category joint joint'],
+    ) -> Condition:
+        """Compute what does not change while the fixed point is sought."""
+        relative = centred(geometry)
+        return Condition(
+            geometry=mix_channels(self.inject_geometry.weight, relative),
+            pattern=self.inject_pattern(pattern),
+            velocity=self.velocities(velocity),
+            category=category[:, :ACTING],
+            scale=relative.square().mean(dim=(1, 2, 3)).clamp_min(1e-12).sqrt(),
+        )
+
+    def velocities(
+        self, velocity: Float[Tensor, 'batch channel joint xyz=3']
+    ) -> Float[Tensor, 'batch layer_channel joint xyz=3']:
+        """Return W_vel V of all layers."""
+        weights = torch.cat([layer.velocity.weight for layer in self._layers()])
+        return mix_channels(weights, velocity)
+
+    def forward(self, state: State, condition: Condition) -> State:
+        """Evaluate f once."""
+        raw = self.inject(state, condition)
+        velocities = condition.velocity.chunk(len(self.layers), dim=1)
+        for layer, velocity in zip(self._layers(), velocities, strict=True):
+            raw = self._run(layer, raw, replace(condition, velocity=velocity))
+        return State(self._bound(raw.geometry, condition.scale), self.norm(raw.pattern))
+
+    def inject(self, state: State, condition: Condition) -> State:
+        """Return (P, Q): the state with the observation in it (F_EGI, F_IPI)."""
+        back = self.feedback * centred(state.geometry)
+        geometry = mix_channels(self.inject_geometry.weight, back)
+        pattern = self.inject_state(self.feedback * state.pattern) + condition.pattern
+        pattern = functional.silu(pattern)
+        return State(geometry + condition.geometry, self.inject_out(pattern))
+
+    def _run(self, layer: EquivariantLayer, state: State, condition: Condition) -> State:
+        if not (self.recompute and torch.is_grad_enabled()):
+            return layer(state, condition)
+
+        def run(geometry: Tensor, pattern: Tensor, velocity: Tensor, category: Tensor) -> Any:
+            given = replace(condition, velocity=velocity, category=category)
+            out = layer(State(geometry, pattern), given)
+            return out.geometry, out.pattern
+
+        read = state.geometry, state.pattern, condition.velocity, condition.category
+        # W_vel acts in `condition`: the layer itself does not read it.
+        own = [p for p in layer.parameters() if p is not layer.velocity.weight]
+        return State(*recomputed(run, read, own))
+
+    def _layers(self) -> list[EquivariantLayer]:
+        return cast(list[EquivariantLayer], list(self.layers))
+
+    @staticmethod
+    def _bound(
+        geometry: Float[Tensor, 'batch channel joint xyz=3'], scale: Float[Tensor, ' batch']
+    ) -> Float[Tensor, 'batch channel joint xyz=3']:
+        """Limit each joint's rms to `scale`, smoothly: G / sqrt(1 + rms_j^2 / scale^2)."""
+        relative = centred(geometry)
+        rms2 = relative.square().mean(dim=(1, 3), keepdim=True)
+        return relative / torch.sqrt(1.0 + rms2 / scale[:, None, None, None].square())

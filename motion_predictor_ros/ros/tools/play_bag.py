@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Play a rosbag2, with its own time on /clock, where `ros2 bag` is not installed."""
+
+import argparse
+import importlib
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.utilities import remove_ros_args
+from rosgraph_msgs.msg import Clock
+
+from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.data.bags import read_messages
+from motion_predictor_ros.errors import BagError
+from motion_predictor_ros.ros.encode import encode_header
+from motion_predictor_ros.ros.process import ros
+
+_TICK_NS = 10_000_000
+_MATCHING_TIMEOUT_S = 15.0
+_SETTLE_S = 0.3
+"""Time for the other side of a match to know of it, too, and for the last message to arrive."""
+
+_LATCHED = ('/tf_static',)
+
+
+class BagClock:
+    """Recorded time, running at `rate` against the wall and published as it goes."""
+
+    def __init__(self, node: Node, rate: float, publish: bool) -> None:
+        self._rate = rate
+        self._publisher = node.create_publisher(Clock, '/clock', 10) if publish else None
+        self._now_ns = self._begin_ns = 0
+        self._begin_s = 0.0
+
+    def start(self, stamp_ns: int) -> None:
+        """Set the clock."""
+        self._now_ns = self._begin_ns = stamp_ns
+        self._begin_s = time.monotonic()
+
+    def wait_until(self, stamp_ns: int) -> bool:
+        """Tick until the recorded time has come; return False if ROS ended before."""
+        while rclpy.ok():
+            self._now_ns = max(self._now_ns, min(self._now_ns + _TICK_NS, stamp_ns))
+            passed_s = (self._now_ns - self._begin_ns) / NS_PER_S / self._rate
+            _sleep_until(self._begin_s + passed_s)
+            if self._publisher is not None and rclpy.ok():
+                self._publisher.publish(Clock(clock=encode_header(self._now_ns, '').stamp))
+            if self._now_ns >= stamp_ns:
+                return rclpy.ok()
+        return False
+
+
+def open_publishers(
+    node: Node, bag: Path, topics: Sequence[str], with_clock: bool
+) -> dict[str, Publisher]:
+    """Make a publisher for every topic that can be played.
+
+    Raises:
+        BagError: There is none.
+    """
+    publishers: dict[str, Publisher] = {}
+    for topic, msgtype in _recorded_topics(bag, topics).items():
+        if with_clock and topic == '/clock':
+            continue  # ours replaces it
+        kind = message_class(node, topic, msgtype)
+        if kind is not None:
+            qos = QoSProfile(depth=100)
+            if topic in _LATCHED:
+                qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
+            publishers[topic] = node.create_publisher(kind, topic, qos)
+    if not publishers:
+        chosen = f' among {list(topics)}' if topics else ''
+        raise BagError(f'{bag}: no topic that can be played{chosen}')
+    return publishers
+
+
+def _recorded_topics(bag: Path, topics: Sequence[str]) -> dict[str, str]:
+    """Read the bag once; of a damaged one, list what there is before the damage."""
+    found: dict[str, str] = {}
+    try:
+        for message in read_messages(bag, topics or None):
+            found.setdefault(message.topic, message.msgtype)
+    except BagError:
+        if not found:
+            raise
+    return found
+
+
+def message_class(node: Node, topic: str, msgtype: str) -> Any:
+    """Return the class of a message type, or None with a warning if it is not installed."""
+    package, _, name = msgtype.partition('/msg/')
+    try:
+        return getattr(importlib.import_module(f'{package}.msg'), name)
+    except (ImportError, AttributeError, ValueError):
+        node.get_logger().warning(
+            f'skipped {topic}: type {msgtype} is not installed; install or source {package!r}'
+        )
+        return None
+
+
+def play(
+    bag: Path, publishers: dict[str, Publisher], clock: BagClock, topics: Sequence[str]
+) -> int:
+    """Publish the bag once, in recorded time; return how many messages it was.
+
+    Raises:
+        BagError: The bag is damaged; what lies before has been played.
+    """
+    count = 0
+    for message in read_messages(bag, topics or None):
+        publisher = publishers.get(message.topic)
+        if publisher is None:
+            continue
+        if not count:
+            clock.start(message.stamp_ns)
+        if not clock.wait_until(message.stamp_ns):
+            break
+        publisher.publish(message.raw)
+        count += 1
+    return count
+
+
+def _wait_for_subscribers(node: Node, publishers: dict[str, Publisher], wanted: int) -> None:
+    end_s = time.monotonic() + _MATCHING_TIMEOUT_S
+    while (
+        rclpy.ok() and sum(each.get_subscription_count() for each in publishers.values()) < wanted
+    ):
+        if time.monotonic() > end_s:
+            node.get_logger().warning(f'fewer than {wanted} subscribers; playing all the same')
+            return
+        time.sleep(0.02)
+    _sleep_until(time.monotonic() + _SETTLE_S)
+
+
+def _sleep_until(end_s: float) -> None:
+    """Sleep, but not through the end of ROS."""
+    while rclpy.ok() and (left_s := end_s - time.monotonic()) > 0:
+        time.sleep(min(left_s, 0.05))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser('play_bag', description=__doc__)
+    parser.add_argument('bag', type=Path, help='rosbag2 folder, .mcap or .db3')
+    parser.add_argument('--rate', type=_positive, default=1.0, help='play faster or slower')
+    parser.add_argument('--loop', action='store_true', help='begin again at the end')
+    parser.add_argument('--topics', nargs='+', default=[], help='play only these')
+    parser.add_argument('--no-clock', action='store_true', help='do not publish /clock')
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument(
+        '--wait-for-subscribers',
+        type=int,
+        default=1,
+        metavar='N',
+        help=f'begin when N subscribers are there, at the latest after {_MATCHING_TIMEOUT_S:g} s',
+    )
+    begin.add_argument('--delay', type=float, metavar='S', help='begin after S seconds instead')
+    return parser
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float('inf'):
+        raise argparse.ArgumentTypeError(f'must be a number above 0, got {text}')
+    return value
+
+
+def run(options: argparse.Namespace, node: Node) -> None:
+    """Play as the options say, until the end or a signal.
+
+    Raises:
+        BagError: The bag cannot be played, or not to its end.
+    """
+    clock = BagClock(node, options.rate, not options.no_clock)
+    publishers = open_publishers(node, options.bag, options.topics, not options.no_clock)
+    if options.delay is None:
+        _wait_for_subscribers(node, publishers, options.wait_for_subscribers)
+    else:
+        _sleep_until(time.monotonic() + options.delay)
+    while rclpy.ok():
+        count = play(options.bag, publishers, clock, options.topics)
+        if rclpy.ok():
+            node.get_logger().info(f'played {count} messages on {", ".join(publishers)}')
+        if not options.loop:
+            break
+    for publisher in publishers.values():
+        if rclpy.ok():
+            publisher.wait_for_all_acked(Duration(seconds=2))
+    _sleep_until(time.monotonic() + _SETTLE_S)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Play; return 2 if the bag cannot be played, 0 at its end or on a signal."""
+    given = sys.argv[1:] if args is None else list(args)
+    options = _parser().parse_args(remove_ros_args(args=[sys.argv[0], *given])[1:])
+    with ros(args):
+        node = rclpy.create_node('play_bag', start_parameter_services=False)
+        try:
+            run(options, node)
+        except BagError as error:
+            node.get_logger().error(str(error))
+            return 2
+        finally:
+            node.destroy_node()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hold a live node against the replay of the same bag."""
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+from motion_predictor_ros.config import PipelineConfig
+from motion_predictor_ros.data.bag_sources import open_source
+from motion_predictor_ros.data.bags import BagWriter, skeleton_messages
+from motion_predictor_ros.errors import MotionPredictorError
+from motion_predictor_ros.evaluation.replay.live import LiveComparison, compare_live
+from motion_predictor_ros.evaluation.replay.replay import replay
+from motion_predictor_ros.ros.trials.demo import run_live
+
+ONE_SKIPPED_M = 1e-3
+"""After a skipped observation the solver starts elsewhere, and ends within its tolerance [m]."""
+
+
+def replay_live(
+    bag: Path, rate: float, config: PipelineConfig, people: int | None = None
+) -> LiveComparison:
+    """Replay the bag, play it into a live node, and compare what both say.
+
+    Args:
+        people: At most so many of each SkeletonArray, and none that shows nobody; None: the bag
+            as it is.
+
+    Raises:
+        MotionPredictorError: The bag cannot be read, or one of the processes failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        if people is not None:
+            bag = with_fewer(bag, people, Path(folder) / 'fewer.mcap')
+        recorded = open_source(bag, '', config)
+        played = replay(recorded.messages, recorded.pipeline)
+        recording = Path(folder) / 'live.mcap'
+        run_live(bag, recording, rate, config)
+        live = compare_live(recording, played)
+    if not live.frames:
+        raise MotionPredictorError('the live node answered nothing; see its output above')
+    return live
+
+
+def with_fewer(bag: Path, people: int, out: Path) -> Path:
+    """Write the first people of each SkeletonArray that shows anybody to another bag.
+
+    Raises:
+        BagError: The bag cannot be read, or holds no such messages on exactly one topic.
+    """
+    with BagWriter(out) as writer:
+        for each in skeleton_messages(bag):
+            message = each.message
+            if len(message.persons):
+                kept = dataclasses.replace(message, persons=message.persons[:people])
+                writer.write(each.topic, each.msgtype, each.stamp_ns, kept)
+    return out
+
+
+def allowed_m(live: LiveComparison) -> float:
+    """Return how far the two may be apart [m]: not at all where nothing was skipped."""
+    return 0.0 if live.processed_share == 1.0 else ONE_SKIPPED_M

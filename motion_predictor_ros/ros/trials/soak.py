@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ten people coming and going at 30 Hz in front of a live node, for as long as you like.
+
+A real node in a process of its own, over DDS. Every ten seconds a row goes to a CSV: the node's
+memory, how long answers took, how many observations were answered or counted as dropped.
+"""
+
+import csv
+import random
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+
+from motion_predictor_ros.config import PipelineConfig
+from motion_predictor_ros.data.synthetic import Walker
+from motion_predictor_ros.errors import MotionPredictorError
+from motion_predictor_ros.ros.trials.children import child, local_environment, write_parameters
+from motion_predictor_ros.ros.trials.feeder import RATE_HZ, Feeder
+from motion_predictor_ros.runtime.process_memory import resident_mb
+
+PEOPLE = 10
+_ROW_S = 10.0
+_SHORTEST_S = 1.0
+_TURN_S = 3.0
+"""How often, on average, somebody comes or goes."""
+
+_WARM_UP = 0.2
+"""Share of the time, two minutes at most, after which memory and latency are judged."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Some seconds of the trial; latencies from publishing to hearing the answer."""
+
+    seconds: float
+    people: int
+    rss_mb: float
+    sent: int
+    answered: int
+    dropped: int
+    p50_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True)
+class SoakReport:
+    """What the soak showed.
+
+    Attributes:
+        rss_slope_mb_per_10min: Of a line through the node's resident memory after warm-up.
+        p99_ms_first: Median of the rows' 99th percentiles in the first quarter after warm-up.
+        p99_ms_last: The same in the last quarter.
+        lost: Observations that were neither answered nor counted as dropped.
+    """
+
+    minutes: float
+    rss_slope_mb_per_10min: float
+    p99_ms_first: float
+    p99_ms_last: float
+    lost: int
+    sent: int
+    superseded: int
+
+
+class _Drops:
+    """The drops that the node counts, by reason, from its diagnostics."""
+
+    def __init__(self, feeder: Feeder) -> None:
+        self.counts: dict[str, int] = {}
+        feeder.node.create_subscription(DiagnosticArray, '/diagnostics', self._take, 10)
+
+    def _take(self, message: Any) -> None:
+        for status in message.status:
+            found = {each.key: each.value for each in status.values}
+            self.counts |= {
+                key.removeprefix('drops.'): int(value)
+                for key, value in found.items()
+                if key.startswith('drops.')
+            }
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+
+def run_soak(minutes: float, out: Path, seed: int, config: PipelineConfig) -> SoakReport:
+    """Feed a live node for `minutes` and write a CSV.
+
+    Raises:
+        MotionPredictorError: The node did not start, ended, or did not end well.
+    """
+    environment = local_environment()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        parameters = write_parameters(config, Path(folder))
+        node = ['predictor_node', '--ros-args', '--params-file', str(parameters)]
+        with child(node, environment) as process:
+            feeder = Feeder(int(environment['ROS_DOMAIN_ID']))
+            try:
+                feeder.wait_for(process)
+                soak = _Soak(feeder, process.pid, seed)
+                rows = soak.run(60 * minutes, out)
+                return judge(minutes, rows, soak.lost(), soak.drops.counts)
+            finally:
+                feeder.close()
+
+
+class _Soak:
+    """People in front of one node, and what is noted of it."""
+
+    def __init__(self, feeder: Feeder, pid: int, seed: int) -> None:
+        self._feeder, self._pid = feeder, pid
+        self.drops = _Drops(feeder)
+        self._random = random.Random(seed)
+        self._people: dict[str, Walker] = {}
+        self._number = self._sent = self._sent_before = self._answered = 0
+        for _ in range(PEOPLE):
+            self._come()
+
+    def run(self, seconds: float, out: Path) -> list[Row]:
+        """Feed the node, with a row to the CSV every so often."""
+        rows: list[Row] = []
+        begin_s = time.monotonic()
+        with out.open('w', newline='', encoding='utf-8') as file:
+            table = csv.writer(file)
+            table.writerow(Row.__annotations__)
+            while (left_s := begin_s + seconds - time.monotonic()) > _SHORTEST_S:
+                self._feed(min(_ROW_S, left_s))
+                rows.append(self._row(time.monotonic() - begin_s))
+                table.writerow(f'{value:.6g}' for value in vars(rows[-1]).values())
+                file.flush()
+        return rows
+
+    def lost(self) -> int:
+        """Return how many observations were neither answered nor counted."""
+        self._feeder.listen(2.5)  # the last answers, and diagnostics that count the last drops
+        self._row(0.0)
+        return self._sent - self._answered - self.drops.total
+
+    def _feed(self, seconds: float) -> None:
+        end_s = time.monotonic() + seconds
+        while (left_s := end_s - time.monotonic()) > 1 / RATE_HZ:
+            until_s = min(left_s, self._random.expovariate(1 / _TURN_S))
+            self._sent += len(self._feeder.feed(self._people, until_s))
+            if self._random.random() < len(self._people) / PEOPLE - 0.5:
+                del self._people[self._random.choice(list(self._people))]
+            elif len(self._people) < PEOPLE:
+                self._come()
+
+    def _come(self) -> None:
+        self._number += 1
+        self._people[f'p{self._number}'] = Walker(self._number)
+
+    def _row(self, seconds: float) -> Row:
+        """Sum up what came since the last row; what is on its way comes with the next."""
+        feeder = self._feeder
+        answers = {each.stamp_ns: each.at_s for each in feeder.heard if not each.stale}
+        feeder.heard.clear()
+        sent_s = feeder.sent_s
+        waits_ms = [1e3 * (at - sent_s.pop(stamp)) for stamp, at in answers.items()]
+        sent, self._sent_before = self._sent - self._sent_before, self._sent
+        self._answered += len(waits_ms)
+        waits = np.array(waits_ms or [np.nan])
+        return Row(
+            seconds=seconds,
+            people=len(self._people),
+            rss_mb=_rss_mb(self._pid),
+            sent=sent,
+            answered=len(waits_ms),
+            dropped=self.drops.total,
+            p50_ms=float(np.percentile(waits, 50)),
+            p99_ms=float(np.percentile(waits, 99)),
+        )
+
+
+def _rss_mb(pid: int) -> float:
+    resident = resident_mb(pid)
+    if resident is None:
+        raise MotionPredictorError('the node ended; see its output above')
+    return resident
+
+
+def judge(minutes: float, rows: Sequence[Row], lost: int, drops: dict[str, int]) -> SoakReport:
+    """Work the report out of the rows."""
+    begin_s = min(120.0, _WARM_UP * rows[-1].seconds)
+    warm = [row for row in rows if row.seconds > begin_s]
+    times_s = np.array([row.seconds for row in warm])
+    slope = np.polyfit(times_s, [row.rss_mb for row in warm], 1)[0] if len(warm) > 1 else np.nan
+    quarter = max(len(warm) // 4, 1)
+    return SoakReport(
+        minutes=minutes,
+        rss_slope_mb_per_10min=float(600 * slope),
+        p99_ms_first=float(np.nanmedian([row.p99_ms for row in warm[:quarter]])),
+        p99_ms_last=float(np.nanmedian([row.p99_ms for row in warm[-quarter:]])),
+        lost=lost,
+        sent=sum(row.sent for row in rows),
+        superseded=drops.get('superseded', 0),
+    )

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory that is not given back to the kernel, and not searched for garbage, between two steps."""
+
+import ctypes
+import gc
+from pathlib import Path
+
+import torch
+
+_KB_PER_MB = 1024.0
+
+
+def resident_mb(pid: int | str = 'self') -> float | None:
+    """Read a process's resident memory [MiB]; None where it ended, or the system does not tell."""
+    try:
+        lines = Path(f'/proc/{pid}/status').read_text(encoding='utf-8').splitlines()
+        return (
+            int(next(line.split()[1] for line in lines if line.startswith('VmRSS:'))) / _KB_PER_MB
+        )
+    except (OSError, StopIteration):
+        return None
+
+
+def memory_facts(device: torch.device) -> dict[str, str]:
+    """Report this process's memory, and on a GPU what its tensors and torch's cache take there."""
+    resident = resident_mb()
+    facts = {} if resident is None else {'memory_mb': f'{resident:.0f}'}
+    if device.type == 'cuda':
+        held = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
+        names = 'device_memory_mb', 'device_memory_reserved_mb'
+        facts |= {name: f'{each / 2**20:.0f}' for name, each in zip(names, held, strict=True)}
+    return facts
+
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_TOP_PAD_BYTES = 256 * 2**20
+_NEVER = 2**31 - 1
+
+
+def keep_freed_memory() -> bool:
+    """Ask glibc to keep what this process frees, for the next step; return whether it could.
+
+    Each step frees megabytes (in training, hundreds) and asks for them again. Given back to the
+    kernel, every page comes again as a page fault and zeroed.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: _NEVER, _M_TOP_PAD: _TOP_PAD_BYTES}
+    return all(mallopt(key, value) == 1 for key, value in settings.items())
+
+
+def set_aside() -> None:
+    """Leave what lives now out of garbage collection, for a process that has loaded everything.
+
+    Torch and numba alone are a great many objects, and each full collection follows every one of
+    them: a pause in which a live node falls behind. They also need not be taken apart, one by one,
+    when the process ends. `gc.unfreeze` undoes it.
+    """
+    gc.collect()
+    gc.freeze()

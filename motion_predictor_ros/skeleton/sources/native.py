@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read our own message, SkeletonArray, and messages of any source.
+
+Stage: skeleton. A pure function of one message: whether it agrees with the one before (its frame,
+its stamp) is for those who remember. A fault of the message raises; a fault of one person drops
+that person only, so that one broken track does not hide the others.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from motion_predictor_ros.config import SkeletonConfig
+from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
+from motion_predictor_ros.skeleton.frame import Observation, TrackingState
+from motion_predictor_ros.skeleton.joint_map import JointMap, load_joint_map
+from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.skeleton.sources.base import Sighting, Source, stamp_of
+
+
+class Native(Source):
+    """SkeletonArray: joints by name, or in the order of the layout it names."""
+
+    def header(self, msg: Any, received_ns: int) -> tuple[int, str]:
+        """Return stamp and frame of the header."""
+        return stamp_of(msg.header.stamp), msg.header.frame_id
+
+    def people(self, msg: Any) -> Iterable[tuple[str, Any]]:
+        """List everybody, with how the message's joints become the model's."""
+        if not re.fullmatch(r'[\w-]{0,64}', msg.layout):  # a message cannot make us open files
+            said = f'layout {msg.layout[:80]!r} is no name'
+            raise SkeletonFormatError('layout_mismatch', said)
+        layout = msg.layout or self.config.source_layout
+        joints = _joints(tuple(msg.joint_names), layout, self.layout)
+        return [(person.person_id, (person, joints)) for person in msg.persons]
+
+    def see(self, who: str, person: tuple[Any, JointMap]) -> Sighting:
+        """Read one person; joints with NaN or confidence 0 count as not observed."""
+        fields, joints = person
+        state = _tracking(fields.tracking_state, who)
+        received = joints.weights.shape[1]
+        _check_lengths(fields, received, who)
+        positions = np.array(fields.positions, dtype=np.float64).reshape(-1, 3)
+        confidences: Float32[np.ndarray, ' seen'] = np.ones(received, dtype=np.float32)
+        if len(fields.confidences):
+            confidences = np.array(fields.confidences, dtype=np.float32)
+        return Sighting(joints, positions, confidences, state)
+
+
+def decode(msg: Any, layout: SkeletonLayout, config: SkeletonConfig) -> Observation:
+    """Read one SkeletonArray-like message; see `Source.decode`."""
+    observation = Native(layout, config).decode(msg)
+    assert observation is not None
+    return observation
+
+
+@lru_cache(maxsize=64)
+def _joints(names: tuple[str, ...], layout: str, target: SkeletonLayout) -> JointMap:
+    """Find each joint of the model by name, or as the message's layout says."""
+    if set(target.joint_names) <= set(names) or (names and layout in ('', target.name)):
+        known, one_each = target, np.eye(len(target.joint_names))
+    else:
+        described = _described(layout or target.name, target)
+        known, one_each = described.source, described.weights
+    order = known.order_from(names or known.joint_names)
+    weights = np.zeros((len(target.joint_names), len(names or known.joint_names)))
+    weights[:, order] = one_each
+    return JointMap(known, weights)
+
+
+def _described(layout: str, target: SkeletonLayout) -> JointMap:
+    try:
+        return load_joint_map(layout, target)
+    except ConfigError as error:
+        raise SkeletonFormatError(
+            'layout_mismatch',
+            f'the message has layout {layout!r} and no joint_names of {target.name!r}; expected '
+            f'parameter "skeleton.layout" ({target.name!r}), joint_names to match by, or a layout '
+            f'of config/skeletons that says how it becomes that one: {error}',
+        ) from error
+
+
+def _tracking(value: Any, who: str) -> TrackingState:
+    try:
+        return TrackingState(value)
+    except ValueError:
+        raise SkeletonFormatError(
+            'bad_tracking_state',
+            f'{who}: tracking_state {value}; expected one '
+            f'of {[f"{known.value} {known.name}" for known in TrackingState]}',
+        ) from None
+
+
+def _check_lengths(person: Any, received: int, who: str) -> None:
+    if len(person.positions) != 3 * received:
+        raise SkeletonFormatError(
+            'wrong_length',
+            f'{who}: {len(person.positions)} position values, expected 3 x {received} joints; '
+            'does parameter "skeleton.layout" match the tracker?',
+        )
+    if len(person.confidences) not in (0, received):
+        raise SkeletonFormatError(
+            'wrong_length',
+            f'{who}: {len(person.confidences)} confidences, expected none or {received}',
+        )

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Show a model what cameras show: noise, low rates, joints out of sight; targets stay true."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
+
+from motion_predictor_ros.config import param
+from motion_predictor_ros.skeleton.completion import StandIns
+from motion_predictor_ros.skeleton.layout import SkeletonLayout
+
+
+@dataclass(frozen=True)
+class BodyShapeConfig:
+    """How far bodies are varied; 1, and 0 for the posture, leave them as they were recorded."""
+
+    size: float = param(
+        1.0, 'scale people, and how far they move, up to this factor [-]', low=1.0, high=2.0
+    )
+    bones: float = param(
+        1.0, 'scale each bone, left and right alike, up to this factor [-]', low=1.0, high=2.0
+    )
+    posture_deg: float = param(
+        0.0,
+        'turn each bone, and all that hangs from it, by a rotation that lasts the whole window;'
+        ' standard deviation about each axis [deg]',
+        low=0.0,
+        high=45.0,
+    )
+
+
+class BodyShape:
+    """Scale windows of one skeleton, each window by factors of its own."""
+
+    def __init__(self, layout: SkeletonLayout, config: BodyShapeConfig) -> None:
+        self._config = config
+        count = len(layout.joint_names)
+        bones = torch.eye(count, dtype=torch.float64)
+        for parent, child in layout.bones:
+            bones[child, parent] = -1.0
+        self._to_bones = bones
+        self._to_joints = torch.linalg.inv(bones)
+        # Mirrored joints draw the factor of the first of the two.
+        self._same = torch.tensor([min(i, other) for i, other in enumerate(layout.mirror)])
+        self._roots = torch.tensor([parent < 0 for parent in layout.parents])
+        self._parents = layout.parents
+
+    def vary(
+        self, windows: Float[Tensor, 'batch time joint xyz=3'], generator: torch.Generator
+    ) -> Float[Tensor, 'batch time joint xyz=3']:
+        """Return the windows [m] with other bones, each moving as it did in the recording.
+
+        The root's path is scaled with the size about where it begins.
+        """
+        config = self._config
+        if config.size == config.bones == 1.0 and config.posture_deg == 0.0:
+            return windows
+        change = self._lengths(len(windows), generator)
+        if config.posture_deg > 0.0:
+            change = self._turns(len(windows), generator) @ change
+        start = windows[:, :1, self._roots.to(windows.device)].mean(2, keepdim=True)
+        bones = self._to_bones.to(windows) @ (windows - start)
+        bones = (change.to(windows)[:, None] @ bones[..., None])[..., 0]
+        return self._to_joints.to(windows) @ bones + start
+
+    def _lengths(
+        self, batch: int, generator: torch.Generator
+    ) -> Float64[Tensor, 'batch joint 3 3']:
+        """Draw by how much each bone is longer."""
+        count = len(self._same)
+        drawn = 2.0 * torch.rand(batch, 1 + count, generator=generator, dtype=torch.float64) - 1.0
+        factor = self._config.bones ** drawn[:, 1:][:, self._same]
+        factor = torch.where(self._roots, torch.ones_like(factor), factor)
+        factor = factor * self._config.size ** drawn[:, :1]
+        return factor[..., None, None] * torch.eye(3, dtype=torch.float64)
+
+    def _turns(self, batch: int, generator: torch.Generator) -> Float64[Tensor, 'batch joint 3 3']:
+        """Draw how each bone is turned: by its own rotation after those of all it hangs from."""
+        vectors = math.radians(self._config.posture_deg) * torch.randn(
+            batch, len(self._same), 3, generator=generator, dtype=torch.float64
+        )
+        own = torch.linalg.matrix_exp(_cross_matrices(vectors))
+        turned: dict[int, Tensor] = {-1: torch.eye(3, dtype=torch.float64).expand(batch, 3, 3)}
+        while len(turned) <= len(self._parents):
+            for joint, parent in enumerate(self._parents):
+                if parent in turned and joint not in turned:
+                    turned[joint] = turned[-1] if parent < 0 else own[:, joint] @ turned[parent]
+        return torch.stack([turned[joint] for joint in range(len(self._parents))], 1)
+
+
+def _cross_matrices(vectors: Float64[Tensor, '*batch 3']) -> Float64[Tensor, '*batch 3 3']:
+    x, y, z = vectors.unbind(-1)
+    zero = torch.zeros_like(x)
+    rows = [zero, -z, y, z, zero, -x, -y, x, zero]
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+_ALONE = 0.1
+"""Chance of a joint to be missing on its own, in a window where joints are missing."""
+
+
+@dataclass(frozen=True)
+class DegradeConfig:
+    """Which share of the windows suffers what; each fault is drawn on its own."""
+
+    noisy: float = param(0.0, 'share of windows with noise [-]', low=0.0, high=1.0)
+    noise_m: float = param(
+        0.03, 'largest deviation of a coordinate; each window draws its own [m]', low=0.0, high=0.2
+    )
+    slow: float = param(0.0, 'share of windows observed at a low rate [-]', low=0.0, high=1.0)
+    slowest_hz: float = param(
+        12.0, 'lowest rate; the highest is that of the model clock [Hz]', low=1.0, high=200.0
+    )
+    missing: float = param(0.0, 'share of windows with missing joints [-]', low=0.0, high=1.0)
+
+
+class Degrader:
+    """Degrade observations of one skeleton on one clock."""
+
+    def __init__(self, layout: SkeletonLayout, period_s: float, config: DegradeConfig) -> None:
+        self._config = config
+        self._fastest_hz = 1.0 / period_s
+        self._stand_ins = StandIns(layout)
+        self._mirror = np.array(layout.mirror)
+        self._subtrees = _subtrees(layout)
+        self._roots = np.array(layout.parents) < 0
+        self._limbs = np.flatnonzero(np.array(layout.parents) >= 0)
+
+    def degrade(
+        self, past: Float[Tensor, 'batch time joint xyz=3'], generator: torch.Generator
+    ) -> tuple[Float[Tensor, 'batch time joint xyz=3'], Bool[Tensor, 'batch joint'] | None]:
+        """Return the observation [m] as a camera might have it, and which joints were seen.
+
+        A missing joint has its stand-in's positions. None in place of the second: all were seen.
+        """
+        config = self._config
+        if config.noisy > 0.0:
+            past = past + self._noise(past, generator)
+        if config.slow > 0.0:
+            past = self._slow(past, generator)
+        if config.missing == 0.0:
+            return past, None
+        seen = self._seen(len(past), generator)
+        chosen = torch.from_numpy(self._stand_ins.choose(seen)).to(past.device)
+        at = chosen[:, None, :, None].expand_as(past)
+        return past.gather(2, at), torch.from_numpy(seen).to(past.device)
+
+    def _noise(self, past: Tensor, generator: torch.Generator) -> Tensor:
+        share, size = torch.rand(2, len(past), generator=generator)
+        sigma_m = self._config.noise_m * size * (share < self._config.noisy)
+        white = torch.randn(past.shape, generator=generator)
+        return (sigma_m[:, None, None, None] * white).to(past.device, past.dtype)
+
+    def _slow(self, past: Tensor, generator: torch.Generator) -> Tensor:
+        """Keep samples at a lower rate, the newest among them, and join them by straight lines."""
+        share, size = torch.rand(2, len(past), generator=generator)
+        slowest = self._config.slowest_hz / self._fastest_hz
+        rate = slowest + (1.0 - slowest) * size
+        rate = torch.where(share < self._config.slow, rate, torch.ones_like(rate))
+        last = past.shape[1] - 1
+        # Time before the newest sample, in samples of the slower camera.
+        age = torch.arange(last, -1, -1) * rate[:, None]
+        newer, part = age.floor(), age - age.floor()
+        at = [(last - each / rate[:, None]).clamp(0, last) for each in (newer, newer + 1.0)]
+        ends = [_at(past, each) for each in at]
+        return torch.lerp(ends[0], ends[1], part.to(past)[..., None, None])
+
+    def _seen(self, batch: int, generator: torch.Generator) -> Bool[np.ndarray, 'batch joint']:
+        """Draw limbs out of sight, half of them with the limb opposite, and single joints."""
+        share, both, some = torch.rand(3, batch, generator=generator).numpy()
+        pick = torch.randint(len(self._limbs), (batch,), generator=generator).numpy()
+        alone = torch.rand(batch, len(self._mirror), generator=generator).numpy() < _ALONE
+        limb = self._limbs[pick]
+        hidden = self._subtrees[limb]
+        hidden |= self._subtrees[self._mirror[limb]] & (both < 0.5)[:, None]
+        hidden = np.where((some < 0.5)[:, None], alone, hidden)
+        hidden[:, self._roots] = False
+        too_many = hidden.sum(axis=1) > hidden.shape[1] // 2
+        return ~(hidden & ((share < self._config.missing) & ~too_many)[:, None])
+
+
+def _at(
+    past: Float[Tensor, 'batch time joint xyz=3'], frame: Float[Tensor, 'batch time']
+) -> Float[Tensor, 'batch time joint xyz=3']:
+    """Return the positions at fractional frames."""
+    low = frame.floor().clamp_max(past.shape[1] - 2).long()
+    part = (frame - low).to(past)[..., None, None]
+    rows = torch.arange(len(past))[:, None]
+    return torch.lerp(past[rows, low], past[rows, low + 1], part)
+
+
+def _subtrees(layout: SkeletonLayout) -> Bool[np.ndarray, 'joint joint']:
+    """Return for each joint which joints hang from it, itself among them."""
+    below = np.eye(len(layout.joint_names), dtype=bool)
+    for _ in layout.joint_names:
+        for parent, child in layout.bones:
+            below[parent] |= below[child]
+    return below

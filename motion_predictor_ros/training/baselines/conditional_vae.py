@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A conditional VAE of futures, in the manner of DLow (ECCV 2020) and TPK (ICCV 2017).
+
+The observation conditions encoder and decoder directly; samples are decoded from N(0, I). It is
+what the density model is compared with, trained on the same windows.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from motion_predictor_ros.checkpoint import load_checkpoint
+from motion_predictor_ros.config import from_mapping
+from motion_predictor_ros.density.cache_flow.behaviour import ConstantGRU, Posterior
+from motion_predictor_ros.density.cache_flow.model import CacheFlowConfig, pose_features
+from motion_predictor_ros.errors import CheckpointError, ConfigError
+from motion_predictor_ros.training.cache_flow import chunks, header_of, squared_error
+from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
+from motion_predictor_ros.training.future_data import FutureData, batch_generator
+
+KIND = 'conditional_vae'
+
+_NOISE = 32
+_DIVERGENCE = 2e-3
+"""Weight of the KL divergence [m^2]; a smaller one makes samples diverse and wrong."""
+
+
+class ConditionalVAE(nn.Module):
+    """Futures from an observation and standard normal noise."""
+
+    def __init__(self, config: CacheFlowConfig) -> None:
+        super().__init__()
+        self.config = config
+        size, hidden = 3 * config.posed, config.hidden
+        self.observer = nn.GRU(2 * size, hidden, batch_first=True)
+        self.encoder = nn.GRU(size, hidden, batch_first=True)
+        self.posterior = nn.Linear(2 * hidden, 2 * _NOISE)
+        self.decoder = ConstantGRU(hidden + _NOISE, hidden)
+        self.offset = nn.Linear(hidden, size)
+
+    def observe(
+        self, past: Float[Tensor, 'batch time posed xyz=3']
+    ) -> Float[Tensor, 'batch hidden']:
+        """Return what was observed as one vector."""
+        return self.observer(pose_features(past, self.config.period_s))[1][0]
+
+    def encode(
+        self,
+        seen: Float[Tensor, 'batch hidden'],
+        future: Float[Tensor, 'batch horizon posed xyz=3'],
+    ) -> Posterior:
+        """Return the noise that would have led to a future."""
+        state = self.encoder(future.flatten(2))[1][0]
+        mean, log_variance = self.posterior(torch.cat([seen, state], dim=1)).chunk(2, dim=1)
+        return Posterior(mean, log_variance.clamp(-10.0, 5.0))
+
+    def decode(
+        self,
+        seen: Float[Tensor, 'batch hidden'],
+        noise: Float[Tensor, 'batch noise'],
+        past: Float[Tensor, 'batch time posed xyz=3'],
+    ) -> Float[Tensor, 'batch horizon posed xyz=3']:
+        """Return the future that noise leads to [m]."""
+        states = self.decoder(torch.cat([seen, noise], dim=1), self.config.future)
+        return past[:, -1:] + self.offset(states).unflatten(2, (-1, 3))
+
+    def sample(
+        self,
+        past: Float[Tensor, 'batch time posed xyz=3'],
+        count: int,
+        generator: torch.Generator,
+    ) -> Float[Tensor, 'batch future horizon posed xyz=3']:
+        """Return `count` futures of each person [m]."""
+        seen = self.observe(past).repeat_interleave(count, dim=0)
+        noise = torch.randn(len(seen), _NOISE, generator=generator).to(seen)
+        played = self.decode(seen, noise, past[:, -1:].repeat_interleave(count, dim=0))
+        return played.unflatten(0, (len(past), count))
+
+
+class ConditionalVAETask:
+    """The conditional VAE with its data."""
+
+    kind = KIND
+
+    def __init__(self, name: str, recipe: CacheFlowRecipe, data: FutureData) -> None:
+        torch.manual_seed(recipe.behaviour.seed)
+        self.name, self.recipe, self.data = name, recipe, data
+        self.module = ConditionalVAE(recipe.model).to(data.device)
+
+    def header(self) -> dict[str, Any]:
+        """Say how to rebuild the model, and how it was made."""
+        return header_of(self.name, self.recipe, self.data)
+
+    def step(self, index: int) -> dict[str, float]:
+        """Accumulate the gradients of one batch."""
+        schedule = self.recipe.behaviour
+        generator = batch_generator(schedule.seed, index)
+        batch = self.data.draw(schedule.batch, generator)
+        seen = self.module.observe(batch.past)
+        posterior = self.module.encode(seen, batch.future)
+        noise = torch.randn(posterior.mean.shape, generator=generator).to(seen)
+        played = self.module.decode(seen, posterior.sample(noise), batch.past)
+        error = squared_error(played.flatten(2), batch.future.flatten(2))
+        divergence = posterior.divergence().mean()
+        (error + _DIVERGENCE * divergence).backward()
+        return {'error': float(error.detach()), 'divergence': float(divergence.detach())}
+
+    @torch.no_grad()
+    def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Return the evidence bound's two terms on held-out subjects."""
+        errors, divergences = [], []
+        for batch in chunks(self.data.held_out):
+            seen = self.module.observe(batch.past)
+            posterior = self.module.encode(seen, batch.future)
+            played = self.module.decode(seen, posterior.mean, batch.past)
+            errors.append((played - batch.future).square().sum((2, 3)).mean(1))
+            divergences.append(posterior.divergence())
+        error, divergence = float(torch.cat(errors).mean()), float(torch.cat(divergences).mean())
+        score = error + _DIVERGENCE * divergence
+        return {'score': score, 'error': error, 'divergence': divergence}, {}
+
+
+def load_conditional_vae(path: Path, device: torch.device) -> ConditionalVAE:
+    """Load a trained conditional VAE.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or holds something else.
+    """
+    checkpoint = load_checkpoint(path, KIND)
+    try:
+        module = ConditionalVAE(from_mapping(CacheFlowConfig, checkpoint.header['config']))
+        module.load_state_dict({key: checkpoint.tensors[key] for key in module.state_dict()})
+    except (KeyError, ConfigError, RuntimeError) as error:
+        raise CheckpointError(f'{path} does not describe a conditional VAE: {error}') from error
+    return module.to(device).eval().requires_grad_(False)

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks that MotionDEQ is compared with: same features, layer, decoder, data; no fixed point.
+
+Both are trained by ordinary backpropagation through everything they did.
+    EqMotionStyle   four layers with weights of their own, from G = X_G, H = X_H; as in EqMotion
+                    there is neither injection nor norm
+    ESL8            one cell for eight stages, from F_DL(last frame); MotionDEQ's own module
+The last layer of EqMotionStyle learns geometry alone: nobody reads the patterns after it.
+[MotionDEQ] trains ESL's intermediate stages on progressively smoothed targets; here every stage
+sees the true motion, since smoothing would be a second thing in which the two methods differ.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from motion_predictor_ros.checkpoint import load_checkpoint
+from motion_predictor_ros.config import from_mapping
+from motion_predictor_ros.data.recordings import Recordings
+from motion_predictor_ros.errors import CheckpointError, ConfigError
+from motion_predictor_ros.prediction.motion_deq.cell import (
+    ACTING,
+    Condition,
+    EquivariantLayer,
+    State,
+)
+from motion_predictor_ros.prediction.motion_deq.features import (
+    EdgeCategories,
+    GeometricFeatures,
+    PatternFeatures,
+    dct_matrix,
+)
+from motion_predictor_ros.prediction.motion_deq.layers import (
+    PairLinear,
+    centred,
+    mix_channels,
+)
+from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
+from motion_predictor_ros.resources import resolve_file
+from motion_predictor_ros.training.losses import horizon_weights, joint_error
+from motion_predictor_ros.training.motion_deq import MotionTask
+from motion_predictor_ros.training.recipe import MotionDEQRecipe
+
+LAYERS, STAGES = 4, 8
+
+
+class GeometryLayer(EquivariantLayer):
+    """The layer without the parts that only learn patterns."""
+
+    def __init__(self, channels: int, patterns: int) -> None:
+        super().__init__(channels, patterns)
+        del self.message_out, self.update
+        self.pair_in = PairLinear(patterns, channels, ACTING * patterns)
+
+    def forward(self, state: State, condition: Condition) -> State:
+        """Return the state after one round, its patterns as they were."""
+        of_weight = self.pair_in(state.pattern, self.edges(state.geometry))
+        return State(self.move(state, of_weight, condition), state.pattern)
+
+
+class EqMotionStyle(nn.Module):
+    """A stack of unshared layers on MotionDEQ's features."""
+
+    inverse_dct: Tensor
+
+    def __init__(self, config: MotionDEQConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels, patterns = config.channels, config.patterns
+        self.geometric = GeometricFeatures(config.past, config.future, channels)
+        self.patterns = PatternFeatures(config.past, config.joints, patterns)
+        self.categories = EdgeCategories(channels, patterns, config.categories)
+        layers = [EquivariantLayer(channels, patterns) for _ in range(LAYERS - 1)]
+        self.layers = nn.ModuleList([*layers, GeometryLayer(channels, patterns)])
+        self.out = nn.Linear(channels, config.future, bias=False)
+        nn.init.uniform_(self.out.weight, -1e-2, 1e-2)
+        inverse = dct_matrix(config.future).T.to(torch.get_default_dtype())
+        self.register_buffer('inverse_dct', inverse, persistent=False)
+
+    def stages(
+        self, positions: Float[Tensor, 'batch time joint xyz=3']
+    ) -> list[Float[Tensor, 'batch horizon joint xyz=3']]:
+        """Return the one prediction there is [m]."""
+        geometry, velocity = self.geometric(positions)
+        pattern = self.patterns(positions)
+        category = self.categories(geometry, velocity, pattern)[:, :ACTING]
+        state = State(geometry, pattern)
+        # A layer reads velocity and category; the rest belongs to the injection.
+        unused = geometry.new_ones(len(geometry))
+        condition = Condition(geometry, pattern, velocity, category, unused)
+        for layer in self.layers:
+            assert isinstance(layer, EquivariantLayer)
+            own = mix_channels(layer.velocity.weight, velocity)
+            state = layer(state, replace(condition, velocity=own))
+        coefficients = mix_channels(self.out.weight, centred(state.geometry))
+        return [positions[:, -1:] + mix_channels(self.inverse_dct, coefficients)]
+
+    def forward(
+        self, positions: Float[Tensor, 'batch time joint xyz=3']
+    ) -> Float[Tensor, 'batch horizon joint xyz=3']:
+        """Predict future positions [m]."""
+        return self.stages(positions)[-1]
+
+
+class ESL8(nn.Module):
+    """MotionDEQ's cell, applied eight times instead of solved."""
+
+    def __init__(self, config: MotionDEQConfig) -> None:
+        super().__init__()
+        self.config = config
+        # The adapter corrects a state carried over from the last window; there is none here.
+        self.model = MotionDEQ(replace(config, correction=False))
+
+    def stages(
+        self, positions: Float[Tensor, 'batch time joint xyz=3']
+    ) -> list[Float[Tensor, 'batch horizon joint xyz=3']]:
+        """Return what each stage predicts [m]."""
+        condition, state = self.model.encode(positions), self.model.lift(positions)
+        predictions = []
+        for _ in range(STAGES):
+            state = self.model.cell(state, condition)
+            predictions.append(self.model.decode(state, positions[:, -1]))
+        return predictions
+
+    def forward(
+        self, positions: Float[Tensor, 'batch time joint xyz=3']
+    ) -> Float[Tensor, 'batch horizon joint xyz=3']:
+        """Predict future positions [m]."""
+        return self.stages(positions)[-1]
+
+
+UNROLLED: Mapping[str, type[EqMotionStyle] | type[ESL8]] = {
+    'eqmotion_style': EqMotionStyle,
+    'esl8': ESL8,
+}
+"""By the kind that their weight files name."""
+
+
+class UnrolledLearner:
+    """A baseline and its loss: that of the last stage, plus the mean of the earlier ones'."""
+
+    def __init__(self, kind: str, recipe: MotionDEQRecipe, device: torch.device) -> None:
+        torch.manual_seed(recipe.schedule.seed)
+        self.kind = kind
+        self.module = UNROLLED[kind](recipe.model).to(device)
+        weights = horizon_weights(recipe.model.future, recipe.equilibrium.horizon_power)
+        self._weights = weights.to(device, torch.float32)
+
+    def learn(
+        self,
+        past: Float[Tensor, 'batch time joint xyz=3'],
+        target: Float[Tensor, 'batch horizon joint xyz=3'],
+        seen: Bool[Tensor, 'batch joint'] | None,
+        generator: torch.Generator,
+        index: int,
+    ) -> dict[str, float]:
+        """Accumulate the gradients of one batch; what was not seen is not told."""
+        *earlier, last = [
+            (joint_error(predicted, target).mean(dim=(0, 2)) * self._weights).mean()
+            for predicted in self.module.stages(past)
+        ]
+        stages = torch.stack(earlier).mean() if earlier else torch.zeros_like(last)
+        (last + stages).backward()
+        return {'loss': float(last.detach()), 'stages': float(stages.detach())}
+
+    def predict(
+        self, past: Float[Tensor, 'batch time joint xyz=3']
+    ) -> tuple[Float[Tensor, 'batch horizon joint xyz=3'], dict[str, Float[Tensor, ' batch']]]:
+        """Predict; there is no solver to report on."""
+        return self.module(past), {}
+
+
+class UnrolledTask(MotionTask):
+    """A baseline with its data. Of the recipe's equilibrium only `horizon_power` matters."""
+
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        recipe: MotionDEQRecipe,
+        recordings: Recordings,
+        device: torch.device,
+    ) -> None:
+        super().__init__(name, recipe, recordings, UnrolledLearner(kind, recipe, device))
+
+
+@dataclass(frozen=True)
+class TrainedUnrolled:
+    """A baseline ready to predict.
+
+    Attributes:
+        name: The file's name and the first digits of its hash.
+    """
+
+    name: str
+    kind: str
+    module: EqMotionStyle | ESL8
+    joint_names: tuple[str, ...]
+    training: Mapping[str, Any]
+
+
+def load_unrolled(weights: str, kind: str, device: torch.device) -> TrainedUnrolled:
+    """Load a baseline that `loop.train` has saved.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or does not describe a model of this kind.
+    """
+    try:
+        path = resolve_file(weights, 'weights', '.safetensors')
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error
+    checkpoint = load_checkpoint(path, kind)
+    header, tensors = checkpoint.header, dict(checkpoint.tensors)
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+        raise CheckpointError(f'{path} holds weights that are not finite')
+    try:
+        module = UNROLLED[kind](from_mapping(MotionDEQConfig, header['config'])).float()
+        module.load_state_dict(tensors)
+        names = tuple(str(name) for name in header['joint_names'])
+    except (KeyError, TypeError, ConfigError, RuntimeError) as error:
+        raise CheckpointError(f'{path} does not describe a {kind}: {error}') from error
+    if len(names) != module.config.joints:
+        raise CheckpointError(f'{path} names {names} for {module.config.joints} joints')
+    module = module.to(device).eval().requires_grad_(False)
+    training = header.get('training', {})
+    return TrainedUnrolled(f'{path.stem}@{checkpoint.digest}', kind, module, names, training)

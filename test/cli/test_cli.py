@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: JSON alone on stdout, one clear line on stderr, exit codes."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from models import write_weights
+from scenes import stream, write_bag
+
+from motion_predictor_ros.cli.main import main
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_weights(tmp_path_factory.mktemp('weights') / 'tiny.safetensors')
+
+
+@pytest.fixture(scope='module')
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp('bag') / 'walk.mcap'
+    return write_bag(path, stream(0.0, 3.0, 'ann'))
+
+
+def test_json_of_a_bag_is_alone_on_stdout_and_repeatable(
+    bag: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reports = []
+    for _ in range(2):
+        assert main(['evaluate', 'bag', str(bag), '--weights', str(weights), '--json']) == 0
+        report = json.loads(capsys.readouterr().out)
+        report.pop('latency_ms')
+        reports.append(report)
+    assert reports[0] == reports[1]
+    assert reports[0]['frames'] == 90
+
+
+def test_out_holds_report_and_picture_and_the_page_lies_where_asked(
+    bag: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / 'pages' / 'report.html'
+    options = ['--weights', str(weights), '--out', str(tmp_path), '--report-html', str(page)]
+    assert main(['evaluate', 'bag', str(bag), *options]) == 0
+    assert 'constant velocity' in capsys.readouterr().out
+    assert json.loads((tmp_path / 'report.json').read_text())['frames'] == 90
+    assert (tmp_path / 'scene.png').is_file()
+    assert '<title>Motion prediction: walk.mcap</title>' in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (['evaluate', 'bag', 'gone.mcap'], 'gone.mcap'),
+        (['evaluate', 'mocap', '--data', 'gone.npz'], 'gone.npz'),
+        (['evaluate', 'bag', 'BAG', '--weights', 'gone'], 'gone'),
+        (['evaluate', 'bag', 'BAG', '--device', 'tpu'], 'tpu'),
+        (['train', 'motion-deq', '--recipe', 'no', '--data', 'x', '--out', 'y'], "'no'"),
+    ],
+)
+def test_what_is_wrong_outside_ends_in_one_line_and_exit_code_2(
+    arguments: list[str],
+    said: str,
+    bag: Path,
+    weights: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = [str(bag) if each == 'BAG' else each for each in arguments]
+    if 'bag' in arguments and '--weights' not in arguments:
+        arguments += ['--weights', str(weights)]
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ''
+    assert said in captured.err and 'Traceback' not in captured.err
+    assert captured.err.count('\n') == 1
+
+
+def test_a_cut_bag_is_an_error(
+    bag: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / 'cut.mcap'
+    path.write_bytes(bag.read_bytes()[:9000])
+    assert main(['evaluate', 'bag', str(path), '--weights', str(weights)]) == 2
+    assert 'cut.mcap' in capsys.readouterr().err
+
+
+def test_the_demo_without_ros_says_what_works(
+    bag: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, 'rclpy', None)
+    monkeypatch.delitem(sys.modules, 'motion_predictor_ros.ros.trials.demo', raising=False)
+    assert main(['demo', '--bag', str(bag), '--out', str(tmp_path)]) == 2
+    assert '`evaluate bag` works without' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('command', [[], ['evaluate', 'bag'], ['evaluate', 'compare']])
+def test_help_tells_exit_codes(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command, '--help'])
+    assert ended.value.code == 0
+    assert 'exit codes: 0 done; 1 interrupted; 2' in ' '.join(capsys.readouterr().out.split())
+
+
+def test_a_wrong_option_is_exit_code_2_and_an_interrupt_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(['evaluate', 'bag', '--no-such-option'])
+    assert ended.value.code == 2
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr('motion_predictor_ros.evaluation.report.bag.evaluate_bag', interrupted)
+    assert main(['evaluate', 'bag', 'a.mcap', '--no-volumes']) == 1

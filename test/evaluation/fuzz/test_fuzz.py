@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fuzzer finds nothing in the pipeline, and finds every fault that is put into it."""
+
+import dataclasses
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from motion_predictor_ros.evaluation.fuzz.fuzz import (
+    FuzzReport,
+    Stream,
+    WholePipelines,
+    fuzz,
+    untrained_pipeline,
+)
+from motion_predictor_ros.evaluation.fuzz.messages import LAYOUTS, spoil
+from motion_predictor_ros.pipeline import Pipeline
+
+MESSAGES = 8 * 90
+
+
+def found(report: FuzzReport) -> dict[str, bool]:
+    kinds = ('crashes', 'uncounted_drops', 'non_finite_outputs', 'unrecovered')
+    return {kind: getattr(report, kind) > 0 for kind in kinds}
+
+
+def test_nothing_is_found_in_the_pipeline() -> None:
+    report = fuzz(MESSAGES, seed=2)
+    assert report.told == [] and not any(found(report).values())
+    assert report.messages == MESSAGES
+    assert report.answered > MESSAGES / 3 and report.drops > 50 and report.reasons > 3
+
+
+@settings(max_examples=5)
+@given(seed=st.integers(0, 2**32))
+def test_nothing_is_found_with_any_seed(seed: int) -> None:
+    assert fuzz(8 * 30, seed).told == []
+
+
+def broken(breaking: Callable[[Pipeline], Any]) -> Callable[..., Pipeline]:
+    def load(config: Any, on_drop: Any) -> Pipeline:
+        pipeline = untrained_pipeline(config, on_drop)
+        breaking(pipeline)
+        return pipeline
+
+    return load
+
+
+def raises(pipeline: Pipeline) -> None:
+    pipeline.predictor.predict = lambda windows: 1 / 0 if windows else []  # type: ignore
+
+
+def forgets_to_count(pipeline: Pipeline) -> None:
+    pipeline._drop = lambda rejection: None  # type: ignore[method-assign]
+
+
+def predicts_nan(pipeline: Pipeline) -> None:
+    answer = pipeline.predictor._answer
+
+    def careless(window: Any, future: Any, report: Any) -> Any:
+        return dataclasses.replace(answer(window, future, report), positions=future * np.nan)
+
+    pipeline.predictor._answer = careless  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ('breaking', 'kind'),
+    [
+        (raises, 'crashes'),
+        (forgets_to_count, 'uncounted_drops'),
+        (predicts_nan, 'non_finite_outputs'),
+    ],
+)
+def test_every_fault_that_is_put_in_is_found(
+    breaking: Callable[[Pipeline], None], kind: str
+) -> None:
+    report = fuzz(MESSAGES, 2, broken(breaking))
+    assert found(report)[kind] and any(line.startswith(kind) for line in report.told)
+
+
+@pytest.mark.parametrize('source', LAYOUTS)
+def test_spoiling_gives_another_message_and_leaves_the_first_as_it_was(source: str) -> None:
+    message = next(each for each, _ in Stream(source, 1).messages(500) if len(str(each)) > 1000)
+    before = str(message)
+    spoilt = [str(spoil(message, random.Random(seed))) for seed in range(10)]
+    assert str(message) == before
+    assert len(set(spoilt) - {before}) > 5
+
+
+@pytest.fixture(scope='module')
+def whole() -> WholePipelines:
+    return WholePipelines()
+
+
+def test_nothing_is_found_in_the_whole_line(whole: WholePipelines) -> None:
+    report = fuzz(160, 7, whole, sources=('native',))
+    assert report.told == []
+    assert report.futures > 3 and report.volumes > 20
+
+
+def test_futures_that_are_not_finite_are_found(
+    whole: WholePipelines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    density = whole._models.density
+    assert density is not None
+    sample = density.sample
+
+    def careless(*args: Any) -> Any:
+        drawn = sample(*args)
+        if drawn is None:
+            return None
+        lost = dataclasses.replace(drawn.futures, novelty=drawn.futures.novelty * np.nan)
+        return dataclasses.replace(drawn, futures=lost)
+
+    monkeypatch.setattr(density, 'sample', careless)
+    report = fuzz(100, 7, whole, sources=('native',))
+    assert any('novelty of futures' in line for line in report.told)
+
+
+def test_somebody_without_a_volume_is_found(
+    whole: WholePipelines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pipeline, '_assess', lambda *args: ())
+    report = fuzz(40, 7, whole, sources=('native',))
+    assert any('no volume of' in line for line in report.told)

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folded model gives the plain one's answers, drops no weight, and turns with the room."""
+
+import dataclasses
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from models import people, rotation
+from torch import Tensor
+
+from motion_predictor_ros.prediction.motion_deq.cell import ACTING, Condition, State
+from motion_predictor_ros.prediction.motion_deq.cpu.cell import Room
+from motion_predictor_ros.prediction.motion_deq.cpu.encoder import FoldedEncoder
+from motion_predictor_ros.prediction.motion_deq.cpu.solver import FoldedMotionDEQ, fold
+from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
+from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
+
+SHAPE = MotionDEQConfig(
+    joints=5, past=6, future=4, channels=12, patterns=10, layers=2, feedback=0.3, masked=True
+)
+SETTINGS = SolverSettings(max_steps=25, tolerance=1e-5)
+SEEN = torch.tensor([[True, False, True, True, False]])
+
+
+@pytest.fixture(autouse=True)
+def float32_as_deployed(float64_by_default: None) -> Iterator[None]:
+    torch.set_default_dtype(torch.float32)
+    with torch.inference_mode():
+        yield
+
+
+def model(seed: int = 0) -> MotionDEQ:
+    """A model of whose weights none is zero."""
+    torch.manual_seed(seed)
+    module = MotionDEQ(SHAPE).requires_grad_(False)
+    for parameter in module.parameters():
+        parameter.add_(0.05 * torch.randn_like(parameter))
+    return module
+
+
+def situation(module: MotionDEQ) -> tuple[Tensor, State, Condition]:
+    """Return what was observed of one person, a state and what f needs."""
+    observed = people(1, SHAPE).to(module.out.weight)
+    condition = module.encode(observed, SEEN)
+    return observed, module.cell(module.lift(observed, SEEN), condition), condition
+
+
+def in_float64(found: State | Condition) -> dict[str, Tensor]:
+    return {each.name: getattr(found, each.name).double() for each in dataclasses.fields(found)}
+
+
+def folded_image(module: MotionDEQ, state: State, observed: Tensor) -> list[Tensor]:
+    folded = FoldedMotionDEQ(module)
+    flat = np.zeros(folded.size, np.float32)
+    condition = FoldedEncoder(module).encode(observed[0].numpy(), SEEN[0])
+    folded.image(folded.flat(state), condition, flat)
+    geometry = torch.from_numpy(flat[: folded.split]).view(SHAPE.joints, 3, SHAPE.channels)
+    pattern = torch.from_numpy(flat[folded.split :]).view(SHAPE.joints, SHAPE.patterns)
+    return [geometry.permute(2, 0, 1), pattern]
+
+
+def apart(found: list[Tensor], wanted: State) -> float:
+    pairs = zip(found, (wanted.geometry[0], wanted.pattern[0]), strict=True)
+    return max(float((a - b).norm() / b.norm()) for a, b in pairs)
+
+
+def test_the_folded_model_is_the_model_to_rounding() -> None:
+    module = model()
+    observed, state, condition = situation(module)
+    found = folded_image(module, state, observed)
+    module.double()
+    exact = module.encode(observed.double(), SEEN)
+    assert apart(found, module.cell(State(**in_float64(state)), exact)) < 1e-5
+    other = module.float().cell(State(state.geometry, state.pattern + 0.1), condition)
+    assert apart(found, other) > 1e-3  # control
+
+
+def test_every_weight_counts() -> None:
+    module = model()
+    observed, state, _ = situation(module)
+    parts = [*module.named_parameters(), *(('features', each) for each in module.buffers())]
+    assert len(parts) > 40
+    for name, parameter in parts:
+        if name == 'out.weight' or parameter is module.inverse_dct:
+            continue
+        before = folded_image(module, state, observed)
+        parameter.mul_(1.1)
+        after = folded_image(module, state, observed)
+        moved = max(float((a - b).abs().max()) for a, b in zip(after, before, strict=True))
+        assert moved > 1e-7, name
+        assert apart(after, module.cell(state, module.encode(observed, SEEN))) < 1e-5, name
+
+
+def test_the_folded_categories_are_those_of_all_other_pairs() -> None:
+    module = model()
+    observed, _, condition = situation(module)
+    found = FoldedEncoder(module).encode(observed[0].numpy(), SEEN[0]).category
+    others = ~torch.eye(SHAPE.joints, dtype=torch.bool)
+    wanted = condition.category[0][:, others].mT.reshape(*found.shape)
+    torch.testing.assert_close(torch.from_numpy(found), wanted, rtol=1e-4, atol=1e-6)
+    assert found.shape[2] == ACTING and float(np.ptp(found)) > 1e-3  # control: they differ
+
+
+@pytest.mark.parametrize('motion_tolerance_m', [0.0, 1e-4])
+def test_the_folded_solver_takes_the_steps_of_the_plain_one(motion_tolerance_m: float) -> None:
+    module = model()
+    observed = people(3, SHAPE).float()
+    settings = dataclasses.replace(SETTINGS, motion_tolerance_m=motion_tolerance_m)
+    wanted, state, plain = module(observed, settings)
+    found, folded, how = FoldedMotionDEQ(module).predict(observed, None, [None] * 3, settings)
+    assert how.steps.tolist() == plain.steps.tolist() and min(how.steps) > 1
+    assert how.converged.tolist() == plain.converged.tolist()
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(folded.geometry, state.geometry, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(folded.pattern, state.pattern, rtol=1e-4, atol=1e-5)
+    assert float((found - observed[:, -1:]).abs().max()) > 1e-3  # control: they move
+
+
+def test_a_solution_is_a_start() -> None:
+    module, folded = model(), FoldedMotionDEQ(model())
+    observed, seen = people(2, SHAPE).float(), SEEN.expand(2, -1)
+    _, state, cold = folded.predict(observed, seen, [None] * 2, SETTINGS)
+    _, again, warm = folded.predict(observed, seen, [state.rows([0]), None], SETTINGS)
+    assert warm.steps[0] < cold.steps[0] and warm.steps[1] == cold.steps[1]
+    torch.testing.assert_close(again.geometry[0], state.geometry[0], rtol=1e-3, atol=1e-4)
+    start = module.lift(observed, seen)
+    _, other, plain = module(observed, SETTINGS, start, seen)
+    assert plain.steps.tolist() == cold.steps.tolist()
+    torch.testing.assert_close(state.geometry, other.geometry, rtol=1e-4, atol=1e-5)
+
+
+def test_nobody_depends_on_who_else_is_there() -> None:
+    folded, observed = FoldedMotionDEQ(model()), people(3, SHAPE).float()
+    together, _, _ = folded.predict(observed, None, [None] * 3, SETTINGS)
+    for row in range(3):
+        alone, _, _ = folded.predict(observed[row : row + 1], None, [None], SETTINGS)
+        assert torch.equal(alone[0], together[row])
+    assert not torch.equal(together[0], together[1])
+
+
+@pytest.mark.parametrize('threads', [2, 3])
+def test_people_are_shared_out_to_threads_and_answers_stay_to_the_last_bit(threads: int) -> None:
+    few = dataclasses.replace(SETTINGS, max_steps=2)  # where they start from still matters
+    observed = people(5, SHAPE).float()
+    alone, _, how = FoldedMotionDEQ(model()).predict(observed, None, [None] * 5, few)
+    shared = FoldedMotionDEQ(model(), threads)
+    for _ in range(20):
+        found, _, same = shared.predict(observed, None, [None] * 5, few)
+        assert torch.equal(found, alone) and same.steps.tolist() == how.steps.tolist()
+    assert (
+        float((alone[1:] - alone[:1]).abs().min(dim=0).values.max()) > 1e-3
+    )  # control: they differ
+
+
+def test_each_thread_has_room_of_its_own() -> None:
+    room = Room()
+    here = room.array('a', 2, 2)
+    room.own = here
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: hasattr(room, 'own') or room.of).result() == {}
+    assert room.own is here and list(room.of) == ['a']  # control: in this thread it is
+
+
+def test_somebody_who_leaves_the_finite_keeps_the_best_and_disturbs_nobody() -> None:
+    folded, observed = FoldedMotionDEQ(model()), people(2, SHAPE).float()
+    alone, state, _ = folded.predict(observed, None, [None] * 2, SETTINGS)
+    lost = State(state.geometry[:1], torch.full_like(state.pattern[:1], torch.nan))
+    found, _, how = folded.predict(observed, None, [None, lost], SETTINGS)
+    assert torch.equal(found[0], alone[0])
+    assert how.converged.tolist() == [True, False] and how.steps[1] == 1
+
+
+def test_the_prediction_turns_with_the_room() -> None:
+    folded, turn = FoldedMotionDEQ(model()), rotation().float()
+    observed = people(2, SHAPE).float()
+    here, _, _ = folded.predict(observed, None, [None] * 2, SETTINGS)
+    there, _, _ = folded.predict(observed @ turn.mT, None, [None] * 2, SETTINGS)
+    torch.testing.assert_close(there, here @ turn.mT, rtol=1e-3, atol=1e-4)
+    assert float((there - here).abs().max()) > 0.1  # control: the turn was one
+
+
+def test_only_models_for_the_cpu_in_float32_are_folded() -> None:
+    assert fold(model()) is not None
+    assert fold(model().double()) is None

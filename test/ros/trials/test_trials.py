@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trials of the live node: what they conclude, and that each runs from end to end."""
+
+import contextlib
+import csv
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from motion_predictor_ros.msg import PredictedMotion
+from scenes import stream, write_bag
+
+from motion_predictor_ros.cli.main import main
+from motion_predictor_ros.data.bags import skeleton_messages
+from motion_predictor_ros.ros.trials import latency, soak
+from motion_predictor_ros.ros.trials.cuts import Cut, judge
+from motion_predictor_ros.ros.trials.feeder import Heard
+from motion_predictor_ros.ros.trials.replay_live import with_fewer
+
+OK, STALE = (PredictedMotion.OK,), (PredictedMotion.STALE,)
+SENT_S = {0: -0.1, 1: 0.0, 2: 1.0, 3: 1.1}
+CUT = [Cut((0, 1), (2, 3))]
+
+
+def test_cuts_are_timed_from_the_last_and_the_next_observation() -> None:
+    heard = [Heard(0.1, 1, OK), Heard(0.4, 1, STALE), Heard(1.2, 2, OK)]
+    report = judge(CUT, SENT_S, heard)
+    assert (report.cuts, report.stale_s_max) == (1, 0.4)
+    assert report.recovery_s_max == report.ok_s == pytest.approx(0.2)
+    assert report.fresh_stamps_on_stale == 0
+
+
+def test_stale_may_bear_the_stamp_of_the_last_observation_that_was_answered() -> None:
+    heard = [Heard(0.0, 0, OK), Heard(0.3, 0, STALE), Heard(1.2, 2, OK)]
+    assert judge(CUT, SENT_S, heard).stale_s_max == 0.3
+
+
+def test_stale_that_an_answer_follows_is_not_how_the_node_went_blind() -> None:
+    heard = [Heard(0.1, 0, STALE), Heard(0.2, 1, OK), Heard(0.5, 1, STALE), Heard(1.2, 2, OK)]
+    assert judge(CUT, SENT_S, heard).stale_s_max == 0.5
+    assert judge(CUT, SENT_S, [*heard[:2], *heard[3:]]).stale_s_max == np.inf
+
+
+@pytest.mark.parametrize(
+    'bad',
+    [Heard(0.5, 99, OK), Heard(0.5, 1, OK), Heard(0.5, 1, (), markers=True)],
+    ids=['a stamp of no observation', 'a prediction after STALE', 'a drawing after STALE'],
+)
+def test_stale_data_that_goes_on_is_counted(bad: Heard) -> None:
+    heard = [Heard(0.1, 1, OK), Heard(0.4, 1, STALE), bad, Heard(1.2, 2, OK)]
+    assert judge(CUT, SENT_S, heard).fresh_stamps_on_stale == 1
+
+
+def test_a_drawing_from_before_stale_may_come_after_it() -> None:
+    late = Heard(0.5, 1, (), markers=True, said_ns=2)
+    stale, again = Heard(0.4, 1, STALE, said_ns=3), Heard(1.2, 2, OK, said_ns=4)
+    assert judge(CUT, SENT_S, [stale, late, again]).fresh_stamps_on_stale == 0
+
+
+def test_a_node_that_never_says_stale_or_never_comes_back_has_no_finite_time() -> None:
+    report = judge(CUT, SENT_S, [Heard(0.1, 1, OK)])
+    assert report.stale_s_max == report.recovery_s_max == np.inf
+
+
+def rows(leak_mb_per_s: float, slower_ms_per_s: float) -> list[soak.Row]:
+    times_s = np.arange(10.0, 1200.0, 10.0)
+    return [
+        soak.Row(at, 10, 300 + leak_mb_per_s * at, 300, 300, 0, 5.0, 20 + slower_ms_per_s * at)
+        for at in times_s
+    ]
+
+
+def test_a_soak_tells_leaks_and_growing_latency_from_none() -> None:
+    sound = soak.judge(20, rows(0.0, 0.0), 0, {})
+    assert sound.rss_slope_mb_per_10min == pytest.approx(0.0, abs=1e-9)
+    assert sound.p99_ms_first == sound.p99_ms_last == 20.0
+    leaking = soak.judge(20, rows(0.01, 0.02), 3, {'superseded': 4})
+    assert leaking.rss_slope_mb_per_10min == pytest.approx(6.0)
+    assert leaking.p99_ms_last > leaking.p99_ms_first + 10
+    assert (leaking.lost, leaking.superseded) == (3, 4)
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
+    found: dict[str, float] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return found
+
+
+def test_cuts_run_against_a_real_node(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(['trial', 'cuts', '--cuts', '1', '--weights', str(model)])  # slow machines return 2
+    said = last_line(capsys)
+    assert list(said) == ['cuts', 'stale_s_max', 'recovery_s_max', 'fresh_stamps_on_stale']
+    assert said['fresh_stamps_on_stale'] == 0 and said['stale_s_max'] > 0.3
+
+
+def test_a_node_is_killed_and_the_next_one_predicts(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(['trial', 'restarts', '--restarts', '2', '--weights', str(model)])
+    said = last_line(capsys)
+    assert list(said) == ['restarts', 'answer_s_max', 'predicted_s_max']
+    assert 0 < said['answer_s_max'] < said['predicted_s_max']
+
+
+def test_live_is_held_against_replay(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = write_bag(tmp_path / 'walk.mcap', stream(0.0, 2.0, 'ann'))
+    main(['trial', 'replay-live', '--bag', str(bag), '--weights', str(model)])
+    said = last_line(capsys)
+    assert list(said) == ['frames', 'processed_share', 'max_abs_difference_m']
+    assert said['frames'] > 0 and said['max_abs_difference_m'] < 0.01
+
+
+def test_a_bag_can_be_thinned_to_one_person(tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / 'two.mcap', stream(0.0, 0.5, 'ann', 'ben'))
+    whole = [each.message for each in skeleton_messages(bag)]
+    alone = [each.message for each in skeleton_messages(with_fewer(bag, 1, tmp_path / 'one.mcap'))]
+    assert [len(each.persons) for each in whole] == [2] * len(alone)
+    for one, both in zip(alone, whole, strict=True):
+        assert [each.person_id for each in one.persons] == ['ann']
+        assert one.header == both.header
+        np.testing.assert_array_equal(one.persons[0].positions, both.persons[0].positions)
+
+
+def test_latency_counts_from_the_stamp_to_motion_and_volumes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(['trial', 'latency', '--seconds', '3']) == 0
+    said = last_line(capsys)
+    assert said['observations'] == 90 and 0 < said['answered_share'] <= 1
+    assert 0 < said['motion_ms_p50'] <= said['motion_ms_p99']
+    assert 0 < said['volume_ms_p50'] <= said['volume_ms_p99'] and 0 < said['volumes'] <= 16
+    assert 0 < said['cores'] < 16 and not said['awake']
+    stages_ms = said['stages_ms']
+    assert {'skeleton', 'prediction', 'density', 'volume', 'publish'} <= set(stages_ms)
+    assert all(0 <= each['p50'] <= each['p99'] for each in stages_ms.values())
+
+
+def test_cores_are_kept_awake_by_what_gives_way_and_only_as_long_as_asked() -> None:
+    def idle_children() -> set[int]:
+        found = set()
+        for path in Path('/proc').glob('[0-9]*'):
+            with contextlib.suppress(OSError):
+                parent = int((path / 'stat').read_text().rpartition(')')[2].split()[1])
+                if (
+                    parent == os.getpid()
+                    and os.sched_getscheduler(int(path.name)) == os.SCHED_IDLE
+                ):
+                    found.add(int(path.name))
+        return found
+
+    with latency._kept_awake(False):
+        assert not idle_children()  # control
+    with latency._kept_awake(True):
+        end_s, cores = time.monotonic() + 20.0, os.sched_getaffinity(0)
+        while len(idle_children()) < len(cores) and time.monotonic() < end_s:
+            time.sleep(0.05)
+        kept_to = [os.sched_getaffinity(each) for each in idle_children()]
+        assert sorted(map(sorted, kept_to)) == [[core] for core in sorted(cores)]
+    assert not idle_children()
+
+
+def test_a_short_soak_loses_nothing_and_leaves_a_table(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / 'soak.csv'
+    words = ['trial', 'soak', '--minutes', '0.1', '--out', str(table), '--weights', str(model)]
+    assert main(words) == 0
+    assert last_line(capsys)['lost'] == 0
+    with table.open(encoding='utf-8') as file:
+        (row,) = csv.DictReader(file)
+    assert int(row['answered']) > 0 and float(row['rss_mb']) > 50 and float(row['p99_ms']) > 0

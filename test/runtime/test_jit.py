@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels run whether or not what was compiled can be kept."""
+
+from typing import Any
+
+import pytest
+from numba import njit
+
+from motion_predictor_ros.runtime.jit import compiled, telling
+
+
+def of_no_file() -> Any:
+    """Return a function that stands in no file, so that numba has no place for it."""
+    names: dict[str, Any] = {}
+    exec('def half(x):\n    return 1.0 / x', names)
+    return names['half']
+
+
+def test_what_cannot_be_kept_is_compiled_all_the_same() -> None:
+    assert compiled(of_no_file())(0.0) == float('inf')
+
+
+def test_numba_refuses_to_keep_it() -> None:
+    with pytest.raises(RuntimeError, match='cannot cache'):
+        njit(cache=True)(of_no_file())
+
+
+def test_who_waits_for_the_compiler_is_told_once() -> None:
+    half, said = compiled(of_no_file()), list[str]()
+    with telling(said.append):
+        half(3.0)
+        compiled(of_no_file())(3)
+    assert len(said) == 2
+    assert said[0].startswith('compiling') and said[1].startswith('compiled 2 loops')
+    with telling(said.append):
+        half(4.0)
+    assert len(said) == 2  # control: it was compiled already

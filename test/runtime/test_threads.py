@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Work is shared, results keep their order, and nobody is waited for in vain."""
+
+import os
+import subprocess
+import sys
+import threading
+from functools import partial
+
+import pytest
+
+from motion_predictor_ros.runtime.threads import Crew
+
+
+@pytest.mark.parametrize('threads', [1, 2, 5])
+def test_results_come_in_the_order_of_the_pieces(threads: int) -> None:
+    crew = Crew(threads)
+    for count in (0, 1, 20):
+        pieces = [partial(pow, each, 2) for each in range(count)]
+        assert crew.run(pieces) == [each**2 for each in range(count)]
+
+
+def test_two_threads_work_at_once() -> None:
+    met = threading.Barrier(2, timeout=20.0)
+    assert len(Crew(2).run([met.wait, met.wait])) == 2
+
+
+def test_one_thread_does_not() -> None:
+    with pytest.raises(threading.BrokenBarrierError):
+        met = threading.Barrier(2, timeout=0.2)
+        Crew(1).run([met.wait, met.wait])
+
+
+def test_a_thread_that_is_busy_elsewhere_is_not_waited_for() -> None:
+    crew, begun, over = Crew(2), threading.Event(), threading.Event()
+
+    def keep_it_busy() -> bool:
+        begun.set()
+        return over.wait(20.0)
+
+    crew._pool.submit(keep_it_busy)
+    assert crew.run([begun.wait, begun.wait]) == [True, True]
+    assert not over.is_set()
+    over.set()
+
+
+def test_what_goes_wrong_in_any_thread_is_raised() -> None:
+    met = threading.Barrier(2, timeout=20.0)
+
+    def fail() -> None:
+        if met.wait() == 0:
+            raise OSError('no')
+
+    with pytest.raises(OSError, match='no'):
+        Crew(2).run([fail, fail])
+
+
+def test_a_piece_is_done_beside_the_callers_work() -> None:
+    met = threading.Barrier(2, timeout=20.0)
+    with Crew(2).beside(met.wait) as result:
+        mine = met.wait()
+        assert {mine, result()} == {0, 1} and result() == result()
+
+
+def test_with_one_thread_the_piece_is_done_when_it_is_asked_for() -> None:
+    done = []
+    with Crew(1).beside(lambda: done.append(threading.get_ident())) as result:
+        assert not done
+        result()
+    assert done == [threading.get_ident()]
+
+
+def test_a_piece_that_no_thread_began_is_done_by_who_asks() -> None:
+    crew, over = Crew(2), threading.Event()
+    crew._pool.submit(over.wait, 20.0)
+    with crew.beside(threading.get_ident) as result:
+        assert result() == threading.get_ident()
+    over.set()
+    with crew.beside(threading.get_ident) as result:
+        crew._pool.submit(int).result()  # it was begun before this
+        assert result() != threading.get_ident()  # control
+
+
+def test_nobody_leaves_while_the_piece_is_being_done() -> None:
+    begun, over = threading.Event(), threading.Event()
+
+    def piece() -> None:
+        begun.set()
+        over.wait(20.0)
+        done.append(True)
+
+    done: list[bool] = []
+    with pytest.raises(OSError, match='lost'), Crew(2).beside(piece):
+        assert begun.wait(20.0) and not done
+        over.set()
+        raise OSError('lost')
+    assert done == [True]
+
+
+def test_a_piece_may_run_pieces_of_its_own() -> None:
+    crew, met = Crew(2), threading.Barrier(2, timeout=20.0)
+
+    def piece() -> tuple[int, list[int]]:
+        met.wait()  # one in each thread
+        return threading.get_ident(), crew.run([threading.get_ident] * 5)
+
+    (one, own), (other, others) = crew.run([piece, piece])
+    assert one != other
+    in_crew = {one, other} - {threading.get_ident()}
+    assert set(own if one in in_crew else others) == in_crew  # what is begun there stays there
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason='needs two cores')
+def test_threads_are_kept_off_the_core_of_the_caller() -> None:
+    every, crew = os.sched_getaffinity(0), Crew(2)
+    crew._pool.submit(int).result()  # somebody is there
+    try:
+        for core in sorted(every)[:2]:
+            os.sched_setaffinity(0, {core})
+            with crew.beside(int):
+                pass
+            crew.run([int, int])
+            kept_to = crew._pool.submit(os.sched_getaffinity, 0).result()
+            assert kept_to == every - {core}
+    finally:
+        os.sched_setaffinity(0, every)
+    assert Crew(2)._pool.submit(os.sched_getaffinity, 0).result() == every  # control: none called
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason='needs two cores')
+def test_where_cores_may_not_be_chosen_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def refuse(thread: int, cores: set[int]) -> None:
+        asked.append(thread)
+        raise PermissionError
+
+    crew = Crew(2)
+    crew._pool.submit(int).result()
+    monkeypatch.setattr(os, 'sched_setaffinity', refuse)
+    for _ in range(3):
+        with crew.beside(partial(int, 3)) as result:
+            assert result() == 3
+    assert len(asked) == 1
+
+
+_COUNT = """
+import ctypes, threading, torch
+from motion_predictor_ros.runtime.threads import Crew
+torch.set_num_threads(1)
+with open('/proc/self/maps') as maps:
+    path = next(line.split(maxsplit=5)[-1].strip() for line in maps if 'gomp' in line)
+count = ctypes.CDLL(path).omp_get_max_threads
+fresh = []
+thread = threading.Thread(target=lambda: fresh.append(count()))
+thread.start(), thread.join()
+print(fresh[0], Crew(2)._pool.submit(count).result())
+"""
+
+
+def test_torchs_number_of_threads_holds_in_a_crew() -> None:
+    environment = {**os.environ, 'OMP_NUM_THREADS': '3'}
+    done = subprocess.run(
+        [sys.executable, '-c', _COUNT], env=environment, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ['3', '1']  # control: a thread of one's own would take three
