@@ -26,14 +26,14 @@ from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
 from motion_predictor_ros.prediction.predictor import StreamingPredictor, check_joints
 from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
 from motion_predictor_ros.runtime.load_shedding import FULL
-from motion_predictor_ros.runtime.process_memory import keep_freed_memory
+from motion_predictor_ros.runtime.process_memory import disable_malloc_trim
 from motion_predictor_ros.runtime.stage_times import StageTimes
-from motion_predictor_ros.runtime.threads import Crew, settle_in
+from motion_predictor_ros.runtime.threads import WorkerPool, init_worker_thread
 from motion_predictor_ros.skeleton.buffer import PersonBuffer
 from motion_predictor_ros.skeleton.frame import (
+    NotReady,
     Observation,
     Rejection,
-    Shortfall,
     Validity,
     Window,
 )
@@ -42,7 +42,7 @@ from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.plausibility import Plausibility
 from motion_predictor_ros.skeleton.tracking import Restart
 from motion_predictor_ros.skeleton.transforms import Lookup
-from motion_predictor_ros.volume.calibration import Bound
+from motion_predictor_ros.volume.calibration import ModelDigests
 from motion_predictor_ros.volume.predictor import VolumePredictor
 from motion_predictor_ros.volume.types import SafetyVolume
 
@@ -116,7 +116,9 @@ class Pipeline:
         self._intake = Intake(config, self._layout, lookup)
         self._plausible = Plausibility(self._layout, config.skeleton.up)
         self._buffers: dict[str, PersonBuffer] = {}
-        self._crew = Crew(2 if config.density.concurrent and predictor.device.type == 'cpu' else 1)
+        self._pool = WorkerPool(
+            2 if config.density.concurrent and predictor.device.type == 'cpu' else 1
+        )
 
     @classmethod
     def load(
@@ -132,7 +134,7 @@ class Pipeline:
             CheckpointError: The weights or the cache cannot be used.
             ConfigError: The layout, the source, a frame or the device does not fit.
         """
-        keep_freed_memory()
+        disable_malloc_trim()
         predictor = StreamingPredictor.load(config.prediction)
         density = CacheFlowPredictor.load_if_wanted(config.density)
         volume = _load_volume(config, predictor.period_s, density)
@@ -145,7 +147,7 @@ class Pipeline:
 
     def warm_up(self) -> None:
         """Run every model once, in the thread that will run them; torch sets itself up in each."""
-        settle_in()
+        init_worker_thread()
         self.predictor.warm_up()
         if self.density is not None:
             self.density.warm_up()
@@ -193,9 +195,9 @@ class Pipeline:
             return None
         with self.times.stage('skeleton'):
             views = [self._view(each.person_id) for each in self.latest.people]
-        windows = [view for view in views if not isinstance(view, Shortfall)]
+        windows = [view for view in views if not isinstance(view, NotReady)]
         due = self._are_futures_due(windows)
-        with self._crew.beside(partial(self._sample, windows, due)) as sampled:
+        with self._pool.submit(partial(self._sample, windows, due)) as sampled:
             with self.times.stage('prediction'):
                 predictions = self.predictor.predict(windows)
             prediction = self._scene_of(predictions, views)
@@ -208,11 +210,11 @@ class Pipeline:
         return Scene(prediction, futures, volumes)
 
     def _scene_of(
-        self, predictions: Sequence[Prediction], views: Sequence[Window | Shortfall]
+        self, predictions: Sequence[Prediction], views: Sequence[Window | NotReady]
     ) -> ScenePrediction:
         """Return what is said of everybody in the latest observation, in its order."""
         assert self.latest is not None
-        short = [view for view in views if isinstance(view, Shortfall)]
+        short = [view for view in views if isinstance(view, NotReady)]
         unpredicted = [
             Prediction(each.person_id, each.stamp_ns, each.validity, each.reason) for each in short
         ]
@@ -260,7 +262,7 @@ class Pipeline:
         """Weigh the predictions among the futures while volumes are marked."""
         if sample is None:
             return None, self._volumes(scene, None)
-        with self._crew.beside(partial(sample.with_densities_of, predictions)) as weighed:
+        with self._pool.submit(partial(sample.with_densities_of, predictions)) as weighed:
             volumes = self._volumes(scene, sample.futures)
             return self._awaited(weighed), volumes
 
@@ -307,26 +309,26 @@ class Pipeline:
         self._intake.reset()
         self._forget_everybody()
 
-    def learn(self, message: Any) -> None:
+    def update_static_transforms(self, message: Any) -> None:
         """Take in what a source says apart from its observations, such as /tf_static."""
-        self._intake.learn(message)
+        self._intake.update_static_transforms(message)
 
     def _forget_everybody(self) -> None:
         self._buffers.clear()
         self.predictor.reset()
         self._slot, self._futures_slot = None, None
 
-    def _view(self, person_id: str) -> Window | Shortfall:
+    def _view(self, person_id: str) -> Window | NotReady:
         """Return somebody's window; refuse that of who cannot be a person as they are."""
         view = self._buffers[person_id].window()
-        fault = None if isinstance(view, Shortfall) else self._plausible.fault(view)
+        fault = None if isinstance(view, NotReady) else self._plausible.fault(view)
         if fault is None:
             return view
         reason, message = fault
         self.predictor.forget([view.person_id])
         self._drop(Rejection(view.person_id, reason, f'person {view.person_id!r}: {message}'))
         said = f'{reason}: {message}'
-        return Shortfall(view.person_id, view.stamp_ns, Validity.OUT_OF_DISTRIBUTION, said)
+        return NotReady(view.person_id, view.stamp_ns, Validity.OUT_OF_DISTRIBUTION, said)
 
     def _buffer(self, observation: Observation, restarts: Sequence[Restart]) -> None:
         """Hand everybody to their buffer, and forget those who left."""
@@ -391,4 +393,4 @@ def _load_volume(
         )
     models = config.density.weights, config.density.cache, config.prediction.weights
     layout = config.skeleton.layout
-    return VolumePredictor.load(config.volume, Bound.of(*models), layout, period_s)
+    return VolumePredictor.load(config.volume, ModelDigests.of(*models), layout, period_s)

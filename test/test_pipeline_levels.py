@@ -12,7 +12,7 @@ from test_pipeline import load
 from volume_scenes import PERIOD_S, SHAPE, calibration
 
 from motion_predictor_ros.config import DensityConfig, VolumeConfig
-from motion_predictor_ros.runtime.load_shedding import Level, ladder
+from motion_predictor_ros.runtime.load_shedding import Level, degradation_levels
 from motion_predictor_ros.skeleton.frame import Rejection, Validity
 from motion_predictor_ros.volume.predictor import VolumePredictor
 
@@ -44,7 +44,7 @@ def test_no_more_is_answered_than_was_asked_for(weights: Path) -> None:
 def test_what_a_level_gives_up_is_not_done_and_a_replay_at_it_answers_the_same(
     weights: Path, density: DensityConfig
 ) -> None:
-    fewer, none = ladder(density=True, volume=False, stale_after_s=0.3)[1:3]
+    fewer, none = degradation_levels(density=True, volume=False, stale_after_s=0.3)[1:3]
     messages = stream(0.0, 1.2, 'ann')
     for level, count in ((fewer, 5), (none, 0)):
         live, replayed = load(weights, density), load(weights, density)
@@ -69,7 +69,7 @@ def test_volumes_are_given_up_after_futures_and_say_so(
     pipeline = load(weights, density)
     pipeline.volume = volume
     told: dict[Level, list[tuple[bool, str, float] | None]] = {}
-    levels = ladder(density=True, volume=True, stale_after_s=0.3)
+    levels = degradation_levels(density=True, volume=True, stale_after_s=0.3)
     messages = iter(stream(0.0, 1.0 + 0.4 * 5, 'ann'))
     for level, seconds in zip(levels[:5], (1.4, 0.4, 0.4, 0.4, 0.4), strict=True):
         pipeline.level = level

@@ -5,8 +5,14 @@ import numpy as np
 
 from motion_predictor_ros.bench.volume import standing
 from motion_predictor_ros.volume.body import BodyShape
-from motion_predictor_ros.volume.calibration import Bound, Calibration, HorizonCalibration
-from motion_predictor_ros.volume.coverage import FEATURES, Choice, Outlook, Spread, outlook
+from motion_predictor_ros.volume.calibration import Calibration, HorizonCalibration, ModelDigests
+from motion_predictor_ros.volume.coverage import (
+    FEATURES,
+    BodyForecast,
+    ScenarioSelection,
+    Spread,
+    body_forecast,
+)
 
 SHAPE = BodyShape.load('body18')
 STANDING = standing(SHAPE)
@@ -23,14 +29,14 @@ def wandering(
     return SHAPE.points(positions), PERIOD_S * np.arange(times)
 
 
-def looking_ahead(futures: int = 8, times: int = 25, seed: int = 0) -> Outlook:
+def looking_ahead(futures: int = 8, times: int = 25, seed: int = 0) -> BodyForecast:
     """Return futures of somebody who stood still."""
     random = np.random.default_rng(seed)
     way = random.normal(0.0, 0.5, (futures, 1, 1, 3)) * np.array([1.0, 1.0, 0.1])
     times_s = PERIOD_S * np.arange(1, times + 1)
     positions = STANDING + way * times_s[:, None, None]
     positions += random.normal(0.0, 0.01, positions.shape)
-    return outlook(
+    return body_forecast(
         SHAPE,
         np.repeat(STANDING[None], 25, axis=0),
         PERIOD_S,
@@ -61,9 +67,9 @@ def calibration(scores: np.ndarray, horizon_s: float = 1.0) -> Calibration:
     until = HorizonCalibration(
         horizon_s,
         (0.9, 0.95),
-        Choice(0.3, 8),
+        ScenarioSelection(0.3, 8),
         linear_spread(),
         np.stack([np.sort(scores)] * 2),
         np.full(len(scores), 1.0),
     )
-    return Calibration('made_up@0', Bound('d', 'c', 'p'), False, (until,), {})
+    return Calibration('made_up@0', ModelDigests('d', 'c', 'p'), False, (until,), {})

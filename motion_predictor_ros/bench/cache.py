@@ -19,7 +19,7 @@ from motion_predictor_ros.bench.timing import machine, rounds_ms, spread
 from motion_predictor_ros.config import DensityConfig
 from motion_predictor_ros.density.cache_flow.neighbours import BruteForce
 from motion_predictor_ros.density.predictor import CacheFlowPredictor
-from motion_predictor_ros.runtime.process_memory import keep_freed_memory
+from motion_predictor_ros.runtime.process_memory import disable_malloc_trim
 from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
@@ -38,7 +38,7 @@ def bench_cache(
     Raises:
         ConfigError: A size is not positive.
     """
-    keep_freed_memory()  # as `Pipeline.load` does
+    disable_malloc_trim()  # as `Pipeline.load` does
     config = DensityConfig(device=str(device), futures=50, rule='nearest', root='decoded')
 
     def untrained(size: int) -> CacheFlowPredictor:

@@ -33,7 +33,7 @@ from motion_predictor_ros.density.cache_flow.neighbours import BruteForce
 from motion_predictor_ros.density.predictor import CacheFlowPredictor
 from motion_predictor_ros.density.sampling import effective_sample_size, importance_weights
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.runtime.process_memory import keep_freed_memory
+from motion_predictor_ros.runtime.process_memory import disable_malloc_trim
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 UNTRAINED = 'untrained'
@@ -170,7 +170,7 @@ def bench_density(predictor: CacheFlowPredictor) -> dict[str, Any]:
             "the yardstick knows rule 'nearest', root 'decoded' and body frame 'heading', not "
             f'{config.rule!r}, {config.root!r} and {shape.frame!r}'
         )
-    keep_freed_memory()  # as `Pipeline.load` does
+    disable_malloc_trim()  # as `Pipeline.load` does
     plain, observed = PlainTorch(predictor), people_who_wander(shape, 1)
     count = min(_DENSITIES, len(predictor.cache))
     device = predictor.cache.z.device

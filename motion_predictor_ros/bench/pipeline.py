@@ -27,7 +27,7 @@ from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.pipeline import Pipeline, Scene
 from motion_predictor_ros.prediction.motion_deq.checkpoint import load_motion_deq
 from motion_predictor_ros.prediction.predictor import StreamingPredictor
-from motion_predictor_ros.runtime.process_memory import set_aside
+from motion_predictor_ros.runtime.process_memory import freeze_gc
 from motion_predictor_ros.runtime.stage_times import STAGES
 from motion_predictor_ros.skeleton.frame import Window
 
@@ -60,7 +60,7 @@ class TimedStream:
 
     def __init__(self, config: PipelineConfig, crowd: Crowd) -> None:
         self._crowd, self.pipeline = crowd, Pipeline.load(config)
-        set_aside()  # as the node does
+        freeze_gc()  # as the node does
         self.windows: list[list[Window]] = []
         self.steps: list[int] = []
         self.processor_ms: dict[str, list[float]] = {}

@@ -45,10 +45,10 @@ def _ablate(options: argparse.Namespace) -> None:
     from motion_predictor_ros.evaluation.ablation import motion_deq as ablation
     from motion_predictor_ros.evaluation.ablation.parts import VARIANTS
     from motion_predictor_ros.prediction.motion_deq.checkpoint import choose_device
-    from motion_predictor_ros.runtime.process_memory import keep_freed_memory
+    from motion_predictor_ros.runtime.process_memory import disable_malloc_trim
     from motion_predictor_ros.training.recipe import load_recipe
 
-    keep_freed_memory()
+    disable_malloc_trim()
     if options.threads:
         torch.set_num_threads(options.threads)
     variants = options.variants or list(VARIANTS)
@@ -108,10 +108,10 @@ def _ablate_cache_flow(options: argparse.Namespace) -> None:
     from motion_predictor_ros.errors import ConfigError
     from motion_predictor_ros.evaluation.ablation import cache_flow as ablation_cache_flow
     from motion_predictor_ros.prediction.motion_deq.checkpoint import choose_device
-    from motion_predictor_ros.runtime.process_memory import keep_freed_memory
+    from motion_predictor_ros.runtime.process_memory import disable_malloc_trim
     from motion_predictor_ros.training.cache_flow_recipe import load_cache_flow_recipe
 
-    keep_freed_memory()
+    disable_malloc_trim()
     if options.threads:
         torch.set_num_threads(options.threads)
     name, recipe = load_cache_flow_recipe(options.recipe)

@@ -144,9 +144,9 @@ def _build_cache(options: argparse.Namespace) -> None:
 
 
 def _prepare_training(options: argparse.Namespace) -> None:
-    from motion_predictor_ros.runtime.process_memory import keep_freed_memory
+    from motion_predictor_ros.runtime.process_memory import disable_malloc_trim
 
-    keep_freed_memory()
+    disable_malloc_trim()
     _set_threads(options)
 
 

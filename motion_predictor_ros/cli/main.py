@@ -184,7 +184,7 @@ def _train(options: argparse.Namespace) -> None:
     import torch
 
     from motion_predictor_ros.data.datasets import load_training_data
-    from motion_predictor_ros.runtime.process_memory import keep_freed_memory
+    from motion_predictor_ros.runtime.process_memory import disable_malloc_trim
     from motion_predictor_ros.training import parallel
     from motion_predictor_ros.training.baselines.unrolled import UNROLLED, UnrolledTask
     from motion_predictor_ros.training.loop import train
@@ -192,7 +192,7 @@ def _train(options: argparse.Namespace) -> None:
     from motion_predictor_ros.training.recipe import in_steps, load_recipe
     from motion_predictor_ros.training.residuals import keep_residuals
 
-    keep_freed_memory()
+    disable_malloc_trim()
     if options.threads:
         torch.set_num_threads(options.threads)
     name, recipe = load_recipe(options.recipe)

@@ -125,7 +125,7 @@ def _recipe(options: argparse.Namespace) -> 'CalibrationRecipe':
     from motion_predictor_ros.errors import ConfigError
     from motion_predictor_ros.training.volume_calibration import HORIZONS_S, CalibrationRecipe
     from motion_predictor_ros.volume.calibration import LEVELS
-    from motion_predictor_ros.volume.coverage import Choice
+    from motion_predictor_ros.volume.coverage import ScenarioSelection
 
     levels = tuple(sorted({*LEVELS, *(options.level or ())}))
     if not all(0.0 < level < 1.0 for level in levels) or not 0.0 <= options.breadth <= 1.0:
@@ -137,7 +137,7 @@ def _recipe(options: argparse.Namespace) -> 'CalibrationRecipe':
     return CalibrationRecipe(
         tuple(options.horizon or HORIZONS_S),
         levels,
-        Choice(options.breadth, options.most),
+        ScenarioSelection(options.breadth, options.most),
         options.several,
         options.ridge,
     )

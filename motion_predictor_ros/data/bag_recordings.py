@@ -48,7 +48,7 @@ class _Stay:
 
 
 @dataclass(frozen=True)
-class Sighting:
+class RawSkeleton:
     """One person on an even clock, every joint observed.
 
     Attributes:
@@ -63,7 +63,7 @@ class Sighting:
 
 
 @dataclass(frozen=True)
-class Sightings:
+class RawSkeletons:
     """Everybody in some bags.
 
     Attributes:
@@ -71,13 +71,13 @@ class Sightings:
     """
 
     rate_hz: float
-    seen: tuple[Sighting, ...]
+    seen: tuple[RawSkeleton, ...]
     lost_s: dict[str, float]
 
 
 def people_in(
     bags: Sequence[Path], topic: str, config: PipelineConfig, source: str, rate_hz: float
-) -> Sightings:
+) -> RawSkeletons:
     """Read everybody in bags of any source, as the pipeline sees them.
 
     Raises:
@@ -89,7 +89,7 @@ def people_in(
     config = dataclasses.replace(config, density=density, volume=volume)
     layout = SkeletonLayout.load(config.skeleton.layout)
     plausible = Plausibility(layout, config.skeleton.up)
-    found: list[Sighting] = []
+    found: list[RawSkeleton] = []
     lost: dict[str, float] = defaultdict(float)
     begin_s = 0.0
     for number, bag in enumerate(bags):
@@ -97,7 +97,7 @@ def people_in(
         begin_s = max((each.times_s[-1] for each in stays), default=begin_s)
         for stay in stays:
             found += _sightings(stay, rate_hz, plausible, lost)
-    return Sightings(rate_hz, tuple(found), lost)
+    return RawSkeletons(rate_hz, tuple(found), lost)
 
 
 def _stays(
@@ -131,7 +131,7 @@ def _stays(
 
 def _sightings(
     stay: _Stay, rate_hz: float, plausible: Plausibility, lost: dict[str, float]
-) -> Iterator[Sighting]:
+) -> Iterator[RawSkeleton]:
     """Put one stay on the even clock and cut it where a joint was not observed."""
     stamps_s = np.array(stay.times_s)
     spaced = np.concatenate([[True], np.diff(stamps_s) >= MIN_SPACING_S])
@@ -146,7 +146,7 @@ def _sightings(
     whole = np.asarray(observed.all(axis=1))
     lost['joints out of sight'] += float((~whole).sum()) / rate_hz
     for first, last in _runs(whole):
-        sighting = Sighting(stay.person, float(times_s[first]), values[first:last])
+        sighting = RawSkeleton(stay.person, float(times_s[first]), values[first:last])
         fault = _fault(sighting, stay.frames[0], rate_hz, plausible)
         if fault:
             lost[fault] += (last - first) / rate_hz
@@ -161,7 +161,7 @@ def _runs(whole: Bool[np.ndarray, ' time']) -> list[tuple[int, int]]:
 
 
 def _fault(
-    sighting: Sighting, like: SkeletonFrame, rate_hz: float, plausible: Plausibility
+    sighting: RawSkeleton, like: SkeletonFrame, rate_hz: float, plausible: Plausibility
 ) -> str | None:
     """Return why this cannot be a person as they are, judged second by second."""
     length = round(_LOOK_S * rate_hz)
@@ -177,7 +177,7 @@ def _fault(
 
 
 def split_by_time(
-    sightings: Sightings, joint_names: tuple[str, ...], attribution: tuple[str, ...]
+    sightings: RawSkeletons, joint_names: tuple[str, ...], attribution: tuple[str, ...]
 ) -> Recordings:
     """Split at two moments: the first 60 % of what was seen trains, 15 % chooses, 25 % judges.
 
@@ -207,7 +207,7 @@ def split_by_time(
     return join_clips(joint_names, rate_hz, pieces, attribution)
 
 
-def unsplit(sightings: Sightings, joint_names: tuple[str, ...]) -> Recordings:
+def unsplit(sightings: RawSkeletons, joint_names: tuple[str, ...]) -> Recordings:
     """Keep everything together, to be judged.
 
     Raises:
@@ -222,5 +222,5 @@ def unsplit(sightings: Sightings, joint_names: tuple[str, ...]) -> Recordings:
     return join_clips(joint_names, sightings.rate_hz, pieces, ())
 
 
-def _said(sightings: Sightings) -> str:
+def _said(sightings: RawSkeletons) -> str:
     return ', '.join(f'{s:.1f} s {why}' for why, s in sightings.lost_s.items() if s) or 'nothing'

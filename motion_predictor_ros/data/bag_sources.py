@@ -66,7 +66,7 @@ def open_source(
     pipeline = Pipeline.load(config, lookup=tree.lookup, on_restart=on_restart)
     if name == 'tf':
         for each in read_messages(bag, ['/tf_static'], SOURCES['tf'].msgtype):
-            pipeline.learn(each.message)
+            pipeline.update_static_transforms(each.message)
     return RecordedSource(pipeline, skeleton_messages(bag, topic, SOURCES[name].msgtype))
 
 

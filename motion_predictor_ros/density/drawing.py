@@ -17,7 +17,7 @@ from torch import Tensor
 from motion_predictor_ros.density.body_frame import Placement
 from motion_predictor_ros.density.cache_flow.cache import FutureCache
 from motion_predictor_ros.density.cache_flow.checkpoint import TrainedCacheFlow
-from motion_predictor_ros.density.cache_flow.cpu.model import FoldedCacheFlow, placed
+from motion_predictor_ros.density.cache_flow.cpu.model import FusedCacheFlow, placed
 from motion_predictor_ros.density.cache_flow.mixture import Mixture, Noise
 from motion_predictor_ros.density.sampling import Draws, cache_weights, cached_log_density, draw
 from motion_predictor_ros.runtime.cuda_graph import Answer
@@ -26,7 +26,7 @@ Run = Callable[..., Answer]
 
 
 @dataclass(frozen=True)
-class Wish:
+class SamplingOptions:
     """How futures are asked for.
 
     Attributes:
@@ -47,7 +47,7 @@ class Drawing:
         self,
         trained: TrainedCacheFlow,
         cache: FutureCache,
-        folded: FoldedCacheFlow,
+        fused: FusedCacheFlow,
         replayed: Callable[[Run], Run] = lambda function: function,
     ) -> None:
         """Take over what is folded.
@@ -55,7 +55,7 @@ class Drawing:
         Args:
             replayed: What makes graphs of a function, such as `Graphs`.
         """
-        self._cache, self._folded, self._flow = cache, folded, trained.module.flow
+        self._cache, self._fused, self._flow = cache, fused, trained.module.flow
         self._frame, self._period_s = trained.frame, trained.module.config.period_s
         self._observe: Run = replayed(self._observed)
         self._draw: Run = replayed(self._drawn)
@@ -68,7 +68,7 @@ class Drawing:
 
     def draw(
         self,
-        wish: Wish,
+        wish: SamplingOptions,
         past: Float[Tensor, 'batch time posed xyz=3'],
         placement: Placement[np.ndarray],
         q: Mixture,
@@ -81,10 +81,10 @@ class Drawing:
             phase: One number in [0, 1) for each person, for rule 'weighted'.
         """
         rotation = torch.from_numpy(placement.rotation).to(past)
-        if self._folded.is_compiled:
+        if self._fused.is_compiled:
             drawn, size, ways = self._sampled(wish, past, q, noise, phase)
             leaving = self._frame.leaving(rotation)
-            return self._folded.play(drawn.x, past, leaving, placement.origin, ways), drawn, size
+            return self._fused.decode(drawn.x, past, leaving, placement.origin, ways), drawn, size
         given = past, rotation, q.log_weights, q.means, q.log_sigmas
         found = self._draw(wish, *given, noise.uniform, noise.normal, phase)
         return placed(found[0], placement.origin), Draws(*found[1:5]), found[5]
@@ -95,7 +95,7 @@ class Drawing:
         poses: Float[Tensor, 'batch horizon posed xyz=3'],
     ) -> Float[Tensor, 'batch latent']:
         """Return x of futures."""
-        return self._folded.latent(past, poses)
+        return self._fused.latent(past, poses)
 
     def log_density(
         self,
@@ -113,12 +113,12 @@ class Drawing:
         return found
 
     def _observed(self, way: None, past: Tensor) -> Answer:
-        q = self._folded.observe(past)
+        q = self._fused.observe(past)
         return q.log_weights, q.means, q.log_sigmas
 
     def _drawn(
         self,
-        wish: Wish,
+        wish: SamplingOptions,
         past: Tensor,
         rotation: Tensor,
         log_weights: Tensor,
@@ -130,12 +130,12 @@ class Drawing:
     ) -> Answer:
         q, noise = Mixture(log_weights, means, log_sigmas), Noise(uniform, normal)
         drawn, size, ways = self._sampled(wish, past, q, noise, phase)
-        about = self._folded.play_about(drawn.x, past, self._frame.leaving(rotation), ways)
+        about = self._fused.decode_local(drawn.x, past, self._frame.leaving(rotation), ways)
         return about, drawn.x, drawn.log_density, drawn.cached, drawn.distance, size
 
     def _sampled(
         self,
-        wish: Wish,
+        wish: SamplingOptions,
         past: Float[Tensor, 'batch time posed xyz=3'],
         q: Mixture,
         noise: Noise,
@@ -160,7 +160,7 @@ class Drawing:
         means: Tensor,
         log_sigmas: Tensor,
     ) -> Answer:
-        z, log_det = self._folded.pull(self._folded.latent(past, poses))
+        z, log_det = self._fused.pull(self._fused.latent(past, poses))
         q = Mixture(log_weights, means, log_sigmas)
         return (q.log_prob(z[:, None])[:, 0] + log_det,)
 

@@ -18,9 +18,9 @@ from motion_predictor_ros.config import DensityConfig
 from motion_predictor_ros.density.body_frame import Placement
 from motion_predictor_ros.density.cache_flow.cache import FutureCache, load_cache
 from motion_predictor_ros.density.cache_flow.checkpoint import TrainedCacheFlow, load_cache_flow
-from motion_predictor_ros.density.cache_flow.cpu.model import FoldedCacheFlow
+from motion_predictor_ros.density.cache_flow.cpu.model import FusedCacheFlow
 from motion_predictor_ros.density.cache_flow.mixture import Mixture, Noise
-from motion_predictor_ros.density.drawing import Drawing, Wish
+from motion_predictor_ros.density.drawing import Drawing, SamplingOptions
 from motion_predictor_ros.density.sampling import Draws
 from motion_predictor_ros.density.types import Futures
 from motion_predictor_ros.errors import ConfigError
@@ -199,7 +199,7 @@ class CacheFlowPredictor:
         if config.rule == 'weighted':
             phase = torch.rand(people, generator=self._generator)
         positions, draws, size = self._drawing.draw(
-            Wish(config.rule, carried, config.weighed),
+            SamplingOptions(config.rule, carried, config.weighed),
             seen.past,
             seen.placement,
             seen.q,
@@ -275,11 +275,11 @@ class CacheFlowPredictor:
         return torch.from_numpy(array).to(self._parameter)
 
     def _as_it_runs(self, trained: TrainedCacheFlow, cache: FutureCache) -> Drawing:
-        folded = FoldedCacheFlow(trained.module, trained.frame.root, self.config.people_threads)
+        fused = FusedCacheFlow(trained.module, trained.frame.root, self.config.people_threads)
         if not self.config.cuda_graph:
-            return Drawing(trained, cache, folded)
+            return Drawing(trained, cache, fused)
         check_on_gpu(cache.z.device, 'density.cuda_graph')
-        return Drawing(trained, cache, folded, Graphs)
+        return Drawing(trained, cache, fused, Graphs)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from motion_predictor_ros.prediction.motion_deq.checkpoint import (
     load_motion_deq,
 )
 from motion_predictor_ros.prediction.motion_deq.correction import Novelty
-from motion_predictor_ros.prediction.motion_deq.cpu.solver import FoldedMotionDEQ, fold
+from motion_predictor_ros.prediction.motion_deq.cpu.solver import FusedMotionDEQ, fold
 from motion_predictor_ros.prediction.motion_deq.cuda import GraphedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.features import Features
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ
@@ -100,7 +100,7 @@ class StreamingPredictor:
         self._trained = trained
         self._module = trained.module
         self._parameter = next(trained.module.parameters())
-        self._folded = _as_it_runs(trained.module, config)
+        self._fused = _as_it_runs(trained.module, config)
         self._memories: dict[str, Memory] = {}
         shape = trained.module.config
         self.horizons_s = shape.period_s * np.arange(1, shape.future + 1)
@@ -203,11 +203,11 @@ class StreamingPredictor:
             self.config.tolerance,
             motion_tolerance_m=self.config.motion_tolerance_m,
         )
-        plain = self._folded is None or self._module.correction is not None
+        plain = self._fused is None or self._module.correction is not None
         seen = self._module.observe(observed, in_sight) if plain else None
         starts = self._starts(windows, memories, seen) or [None] * len(observed)
-        if self._folded is not None:
-            answer = self._folded.predict(observed, in_sight, starts, settings)
+        if self._fused is not None:
+            answer = self._fused.predict(observed, in_sight, starts, settings)
             return _Solution(*answer, seen)
         assert seen is not None
         condition = self._module.condition(seen)
@@ -327,7 +327,7 @@ class StreamingPredictor:
 
 def _as_it_runs(
     module: MotionDEQ, config: PredictionConfig
-) -> FoldedMotionDEQ | GraphedMotionDEQ | None:
+) -> FusedMotionDEQ | GraphedMotionDEQ | None:
     """Return the model in the form that is fastest where it is; None: as it stands."""
     if config.cuda_graph:
         check_on_gpu(module.out.weight.device, 'prediction.cuda_graph')

@@ -80,7 +80,7 @@ class Statistics:
             for name, spent_ms in stages_ms.items():
                 self._stages_ms.setdefault(name, deque(maxlen=500)).append(spent_ms)
 
-    def complaint(self) -> str:
+    def warning_text(self) -> str:
         """Say what is wrong now, or was since the last call; empty when all is well."""
         with self._lock:
             new = {key: count - self._reported[key] for key, count in self.drops.items()}
@@ -146,14 +146,14 @@ def diagnose(
         facts: What to report besides the statistics.
         faults: What is wrong besides what the statistics tell; who has nothing to say is empty.
     """
-    complaint = statistics.complaint() if state == 'active' else f'not active: {state}'
-    complaint = '; '.join(each for each in (complaint, *faults) if each)
+    warning_text = statistics.warning_text() if state == 'active' else f'not active: {state}'
+    warning_text = '; '.join(each for each in (warning_text, *faults) if each)
     level = DiagnosticStatus.ERROR if failure else DiagnosticStatus.WARN
     values = {'state': state, **facts, **statistics.values()}
     return DiagnosticStatus(
-        level=level if failure or complaint else DiagnosticStatus.OK,
+        level=level if failure or warning_text else DiagnosticStatus.OK,
         name=name,
-        message=failure or complaint or 'predicting',
+        message=failure or warning_text or 'predicting',
         hardware_id=facts.get('device', ''),
         values=[KeyValue(key=key, value=value) for key, value in values.items()],
     )

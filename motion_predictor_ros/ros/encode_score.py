@@ -32,7 +32,7 @@ def score_to_ros(score: LiveScore, memory_s: float) -> LiveScoreMessage:
         futures=score.futures,
         unscored=score.unscored.total(),
         fallbacks=score.fallbacks,
-        complaint=score.complaint,
+        warning_text=score.warning_text,
     )
 
 
@@ -43,7 +43,7 @@ def score_to_status(score: LiveScore, name: str, dropped: dict[str, int]) -> Dia
         dropped: Messages that could not be read, by reason.
     """
     scored = bool(score.predictions or score.futures or score.volumes)
-    message = score.complaint or ('as promised' if scored else 'nothing scored yet')
+    message = score.warning_text or ('as promised' if scored else 'nothing scored yet')
     values = {
         'predictions': str(score.predictions),
         'futures': str(score.futures),
@@ -60,7 +60,7 @@ def score_to_status(score: LiveScore, name: str, dropped: dict[str, int]) -> Dia
     values |= {f'unscored.{why}': str(count) for why, count in sorted(score.unscored.items())}
     values |= {f'drops.{why}': str(count) for why, count in sorted(dropped.items())}
     return DiagnosticStatus(
-        level=DiagnosticStatus.OK if scored and not score.complaint else DiagnosticStatus.WARN,
+        level=DiagnosticStatus.OK if scored and not score.warning_text else DiagnosticStatus.WARN,
         name=name,
         message=message,
         values=[KeyValue(key=key, value=value) for key, value in values.items()],

@@ -7,10 +7,10 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from motion_predictor_ros.config import DegradationConfig
 from motion_predictor_ros.pipeline import Pipeline
-from motion_predictor_ros.runtime.load_shedding import FULL, Degradation, ladder
+from motion_predictor_ros.runtime.load_shedding import FULL, Degradation, degradation_levels
 
 
-class Pace:
+class LoadShedder:
     """Sets the level of a pipeline after each of its answers, from what that took."""
 
     def __init__(
@@ -26,7 +26,7 @@ class Pace:
             stale_after_s: Answers must come more often than that.
         """
         has = pipeline.density is not None, pipeline.volume is not None
-        levels = ladder(*has, stale_after_s)
+        levels = degradation_levels(*has, stale_after_s)
         self._pipeline, self._logger = pipeline, logger
         self._decision, self._last = Degradation(levels, config), len(levels) - 1
         self._from_ns, self._changes = 0, 0
@@ -52,7 +52,7 @@ class Pace:
             self._logger.info(f'fast enough: {change.level.name} given up; {change.reason}')
 
     @property
-    def complaint(self) -> str:
+    def warning_text(self) -> str:
         """What is given up and why; empty if nothing is."""
         if not self._decision.number:
             return ''

@@ -99,8 +99,10 @@ class MonitorNode(Node):  # type: ignore[misc]
     def _subscribe(self) -> None:
         """Hear the source and, under the node's own namespace, what is said of it."""
         source, topic = self._config.source, self._config.input_topic
-        observe, learn = self._on_observation, self._on_static
-        self._source = SourceSubscription(self, source, topic, observe, learn, self._qos)
+        observe, update_static_transforms = self._on_observation, self._on_static
+        self._source = SourceSubscription(
+            self, source, topic, observe, update_static_transforms, self._qos
+        )
         for kind, topic, take in (
             (PredictedMotionArray, 'predicted_motion', self._take_motion),
             (WeightedFuturesArray, 'weighted_futures', self._take_futures),
@@ -124,7 +126,7 @@ class MonitorNode(Node):  # type: ignore[misc]
         self._put(lambda: self._take_observation(message, received_ns))
 
     def _on_static(self, message: Any) -> None:
-        self._put(lambda: self._intake.learn(message))
+        self._put(lambda: self._intake.update_static_transforms(message))
 
     def _put(self, work: Callable[[], None]) -> None:
         if not self._worker.put(work):
@@ -167,8 +169,8 @@ class MonitorNode(Node):  # type: ignore[misc]
         score = self._scorer.score()
         if score.stamp_ns:
             self._scores.publish(score_to_ros(score, self._config.score.memory_s))
-        if score.complaint:
-            self._warnings.warn('low_coverage', score.complaint)
+        if score.warning_text:
+            self._warnings.warn('low_coverage', score.warning_text)
         name = f'{self.get_fully_qualified_name()}: predictions against what came'
         status = score_to_status(score, name, self._dropped)
         message = DiagnosticArray(status=[status])

@@ -26,7 +26,7 @@ from motion_predictor_ros.errors import ConfigError, MotionPredictorError
 from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.prediction.types import ScenePrediction
 from motion_predictor_ros.ros.diagnostics import Statistics, diagnose, pipeline_facts
-from motion_predictor_ros.ros.load_shedding import Pace
+from motion_predictor_ros.ros.load_shedding import LoadShedder
 from motion_predictor_ros.ros.outputs.scene import Outputs
 from motion_predictor_ros.ros.parameters import NodeConfig, check_changes, declare, read
 from motion_predictor_ros.ros.process import broken_off_by_signals, ros, spin
@@ -36,8 +36,8 @@ from motion_predictor_ros.ros.throttled_log import ThrottledLog
 from motion_predictor_ros.ros.transforms import LiveTransforms
 from motion_predictor_ros.ros.watchdog import CHECK_S, Growing, Watchdog
 from motion_predictor_ros.ros.worker import Worker
-from motion_predictor_ros.runtime.jit import telling
-from motion_predictor_ros.runtime.process_memory import set_aside
+from motion_predictor_ros.runtime.jit import log_compilation
+from motion_predictor_ros.runtime.process_memory import freeze_gc
 from motion_predictor_ros.skeleton.frame import Rejection
 from motion_predictor_ros.skeleton.sources.registry import SOURCES
 from motion_predictor_ros.skeleton.tracking import Restart
@@ -48,7 +48,7 @@ NOT_CERTIFIED = (
     'speed-and-separation function, never instead of one.'
 )
 
-Arrival = tuple[Callable[[Pipeline], bool], float]
+IntakeResult = tuple[Callable[[Pipeline], bool], float]
 """What takes a message in, and when it came [s], on the monotonic clock."""
 
 
@@ -73,12 +73,12 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
         self._pipeline: Pipeline | None = None
-        self._worker: Worker[Arrival] | None = None
+        self._worker: Worker[IntakeResult] | None = None
         self._subscription: SourceSubscription | None = None
         self._transforms: LiveTransforms | None = None
         self._outputs: Outputs | None = None
         self._watchdog: Watchdog | None = None
-        self._pace: Pace | None = None
+        self._load_shedder: LoadShedder | None = None
         self._failure, self._told = '', (0.0, 0.0)
         self._statistics = Statistics()
         self._warnings = ThrottledLog(self.get_logger())
@@ -104,12 +104,12 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         """Load the model and warm it up, so that the first person does not wait."""
         started_s = time.monotonic()
         try:
-            with telling(self.get_logger().info):
+            with log_compilation(self.get_logger().info):
                 self._load()
         except Exception as error:
             return self._fail('configure', error)
         assert self._pipeline is not None
-        set_aside()
+        freeze_gc()
         facts, layout = pipeline_facts(self._pipeline), self._pipeline.config.skeleton.layout
         self._failure = ''
         self.get_logger().info(
@@ -123,7 +123,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         assert self._pipeline is not None
         settings = self.settings
         self._watchdog = self._make_watchdog(self._pipeline)
-        self._pace = Pace(
+        self._load_shedder = LoadShedder(
             self._pipeline, settings.degradation, settings.stale_after_s, self.get_logger()
         )
         warm_up = self._pipeline.warm_up
@@ -196,7 +196,12 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
             self._worker.stop()
         if self._pipeline is not None:
             self._pipeline.reset()
-        self._subscription, self._worker, self._watchdog, self._pace = None, None, None, None
+        self._subscription, self._worker, self._watchdog, self._load_shedder = (
+            None,
+            None,
+            None,
+            None,
+        )
 
     def _release(self) -> None:
         self._stop()
@@ -212,11 +217,11 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         self._put(lambda pipeline: pipeline.observe(message, received_ns))
 
     def _on_static(self, message: Any) -> None:
-        def learn(pipeline: Pipeline) -> bool:
-            pipeline.learn(message)
+        def update_static_transforms(pipeline: Pipeline) -> bool:
+            pipeline.update_static_transforms(message)
             return False
 
-        self._put(learn)
+        self._put(update_static_transforms)
 
     def _put(self, take_in: Callable[[Pipeline], bool]) -> None:
         arrival_s = self._statistics.received()
@@ -224,7 +229,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         if not self._worker.put((take_in, arrival_s)):
             self._drop('queue_overflow', f'more than {self.settings.queue} observations waited')
 
-    def _work(self, waiting: list[Arrival]) -> None:
+    def _work(self, waiting: list[IntakeResult]) -> None:
         """Run in the worker's thread: nothing may escape."""
         try:
             self._answer(waiting)
@@ -266,11 +271,11 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
     def _age_s(self, scene: ScenePrediction) -> float:
         return (self.get_clock().now().nanoseconds - scene.stamp_ns) / NS_PER_S
 
-    def _answer(self, waiting: list[Arrival]) -> None:
+    def _answer(self, waiting: list[IntakeResult]) -> None:
         """Take everything in, then predict once, for the newest."""
         started_s = time.monotonic()
         assert self._pipeline is not None and self._outputs is not None
-        assert self._watchdog is not None and self._pace is not None
+        assert self._watchdog is not None and self._load_shedder is not None
         resets = self._pipeline.resets
         accepted = sum(take_in(self._pipeline) for take_in, _ in waiting)
         if self._pipeline.resets > resets:
@@ -293,7 +298,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
             self._outputs.draw(scene)
             stages_ms['markers'] = 1e3 * (time.monotonic() - done_s)
         self._statistics.answered(scene, age_s, step_ms, latency_ms, stages_ms)
-        self._pace.answered(scene.prediction.stamp_ns, time.monotonic(), stages_ms)
+        self._load_shedder.answered(scene.prediction.stamp_ns, time.monotonic(), stages_ms)
 
     def _tell_motion(self, prediction: ScenePrediction) -> None:
         """Publish what is known first; note how old the observation was, and what it took [s]."""
@@ -359,9 +364,12 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         facts = {} if self._pipeline is None else pipeline_facts(self._pipeline)
         if self._watchdog is not None:
             facts |= {'stale': str(self._watchdog.stale), 'stale_times': str(self._watchdog.times)}
-        facts |= self._pace.facts() if self._pace is not None else {}
+        facts |= self._load_shedder.facts() if self._load_shedder is not None else {}
         facts |= {f'incompatible_qos.{what}': str(n) for what, n in self._qos.found.items()}
-        faults = self._qos.complaint, self._pace.complaint if self._pace is not None else ''
+        faults = (
+            self._qos.warning_text,
+            self._load_shedder.warning_text if self._load_shedder is not None else '',
+        )
         status = diagnose(name, state, self._failure, facts, self._statistics, faults)
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()

@@ -50,6 +50,6 @@ class QosWatch:
         )
 
     @property
-    def complaint(self) -> str:
+    def warning_text(self) -> str:
         """What does not fit; empty if everything does."""
         return f'incompatible QoS: {", ".join(sorted(self.found))}' if self.found else ''

@@ -41,7 +41,7 @@ class SourceSubscription:
         source: str,
         topic: str,
         observe: Callable[[Any], None],
-        learn: Callable[[Any], None],
+        update_static_transforms: Callable[[Any], None],
         watch: QosWatch,
     ) -> None:
         """Subscribe.
@@ -73,7 +73,7 @@ class SourceSubscription:
             )
         ]
         if source == 'tf':
-            self._all.append(subscribe(kind, '/tf_static', learn, static_qos()))
+            self._all.append(subscribe(kind, '/tf_static', update_static_transforms, static_qos()))
         self.topic_name: str = self._all[0].topic_name
 
     def close(self) -> None:

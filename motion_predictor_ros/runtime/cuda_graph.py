@@ -65,7 +65,7 @@ class Graphs:
         Raises:
             ConfigError: The function cannot be captured on this GPU.
         """
-        return in_company(partial(self._replay, way), inputs)
+        return pad_batch_to_power_of_two(partial(self._replay, way), inputs)
 
     def _replay(self, way: Hashable, *inputs: Tensor) -> Answer:
         key = way, tuple((each.shape, each.dtype, each.device) for each in inputs)
@@ -76,7 +76,7 @@ class Graphs:
         return self._captured[key].replay(inputs)
 
 
-def in_company(function: Callable[..., Answer], inputs: Sequence[Tensor]) -> Answer:
+def pad_batch_to_power_of_two(function: Callable[..., Answer], inputs: Sequence[Tensor]) -> Answer:
     """Call with people rounded up to a power of two, and answer those who are there.
 
     The last person is repeated: of somebody made up, who knows where they would lead.

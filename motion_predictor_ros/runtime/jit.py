@@ -36,7 +36,7 @@ def compiled(function: Callable[..., Any], *, rounding: Iterable[str] = ()) -> A
 
 
 @contextmanager
-def telling(say: Callable[[str], None]) -> Iterator[None]:
+def log_compilation(say: Callable[[str], None]) -> Iterator[None]:
     """Say when the body of the `with` has to wait for a compiler, and for how long it did."""
     listener = _Compilations(say)
     with event.install_listener('numba:compile', listener):

@@ -44,7 +44,7 @@ class Level:
 FULL = Level('nothing')
 
 
-def ladder(density: bool, volume: bool, stale_after_s: float) -> tuple[Level, ...]:
+def degradation_levels(density: bool, volume: bool, stale_after_s: float) -> tuple[Level, ...]:
     """List the levels in their order: futures, then resolution of volumes, then rate.
 
     Args:

@@ -37,7 +37,7 @@ _TOP_PAD_BYTES = 256 * 2**20
 _NEVER = 2**31 - 1
 
 
-def keep_freed_memory() -> bool:
+def disable_malloc_trim() -> bool:
     """Ask glibc to keep what this process frees, for the next step; return whether it could.
 
     Each step frees megabytes (in training, hundreds) and asks for them again. Given back to the
@@ -51,7 +51,7 @@ def keep_freed_memory() -> bool:
     return all(mallopt(key, value) == 1 for key, value in settings.items())
 
 
-def set_aside() -> None:
+def freeze_gc() -> None:
     """Leave what lives now out of garbage collection, for a process that has loaded everything.
 
     Torch and numba alone are a great many objects, and each full collection follows every one of

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 
-def settle_in() -> None:
+def init_worker_thread() -> None:
     """Let torch's number of threads hold in the thread that calls.
 
     In a new one OpenMP and MKL take a thread for each core until torch is asked: small products
@@ -37,7 +37,7 @@ def _usable_cores() -> set[int]:
     return os.sched_getaffinity(0) if hasattr(os, 'sched_setaffinity') else set()
 
 
-class Crew:
+class WorkerPool:
     """The caller's thread and some more."""
 
     def __init__(self, threads: int) -> None:
@@ -52,7 +52,7 @@ class Crew:
         self._pool = ThreadPoolExecutor(max(self._helpers, 1), 'crew', self._enlist)
 
     def _enlist(self) -> None:
-        settle_in()
+        init_worker_thread()
         self._threads.append(threading.get_native_id())
         self._caller = -1
 
@@ -97,7 +97,7 @@ class Crew:
         return [done[index] for index in range(len(pieces))]
 
     @contextmanager
-    def beside(self, piece: Callable[[], Any]) -> Iterator[Callable[[], Any]]:
+    def submit(self, piece: Callable[[], Any]) -> Iterator[Callable[[], Any]]:
         """Begin a piece in another thread; yield what returns its result.
 
         Whoever asks for the result waits for it, or does the piece where no thread has begun it.

@@ -44,7 +44,7 @@ class LiveScore:
     unscored: Counter[str]
 
     @property
-    def complaint(self) -> str:
+    def warning_text(self) -> str:
         """Say which promises are kept less often than chance explains; empty if none."""
         told = [(f'volumes until {end:g} s', each) for end, each in self.volumes]
         if not told and self.covariances is not None:

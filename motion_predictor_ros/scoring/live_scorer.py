@@ -33,7 +33,7 @@ from motion_predictor_ros.scoring.metrics import (
 from motion_predictor_ros.scoring.tally import Tally
 from motion_predictor_ros.scoring.track import SEEN_AFTER_S, Track
 from motion_predictor_ros.skeleton.frame import Validity
-from motion_predictor_ros.skeleton.intake import Arrival
+from motion_predictor_ros.skeleton.intake import IntakeResult
 from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.wire import PublishedVolume
 
@@ -94,7 +94,7 @@ class LiveScorer:
         self._errors, self._log_densities = Rows(config.memory_s), Rows(config.memory_s)
         self._fallbacks: deque[tuple[float, bool]] = deque()
 
-    def observe(self, arrival: Arrival) -> None:
+    def observe(self, arrival: IntakeResult) -> None:
         """Take the truth in, and judge what can be judged now."""
         seen = arrival.observation
         if arrival.anew:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from motion_predictor_ros.config import SkeletonConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.skeleton.completion import StandIns
-from motion_predictor_ros.skeleton.frame import Shortfall, SkeletonFrame, Validity, Window
+from motion_predictor_ros.skeleton.frame import NotReady, SkeletonFrame, Validity, Window
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.resample import SAME_TIME_S, resample
 
@@ -88,7 +88,7 @@ class PersonBuffer:
         self._frames.clear()
         self._restarted, self.restart = True, reason
 
-    def window(self) -> Window | Shortfall:
+    def window(self) -> Window | NotReady:
         """Return the model's input ending at the newest stamp, or why there is none yet.
 
         Consumes the restart: the first window of a history is `restarted`, later ones are not. A
@@ -168,15 +168,15 @@ class PersonBuffer:
         newest: SkeletonFrame,
         stamps_s: Float64[np.ndarray, ' sample'],
         missing: Bool[np.ndarray, ' joint'],
-    ) -> Shortfall | None:
+    ) -> NotReady | None:
         needed_s, had_s = -self._times_s[0], stamps_s[-1] - stamps_s[0]
         if had_s < needed_s - self._period_s / 2 - SAME_TIME_S:
             reason = f'observed {had_s:.2f} s of {needed_s:.2f} s'
-            return Shortfall(newest.person_id, newest.stamp_ns, Validity.WARMING_UP, reason)
+            return NotReady(newest.person_id, newest.stamp_ns, Validity.WARMING_UP, reason)
         if missing.sum() > self._max_missing or missing[self._layout.root]:
             names = ', '.join(self._layout.joint_names[joint] for joint in np.flatnonzero(missing))
             reason = f'not observed for over {self._config.max_gap_s:g} s: {names}'
-            return Shortfall(newest.person_id, newest.stamp_ns, Validity.INCOMPLETE, reason)
+            return NotReady(newest.person_id, newest.stamp_ns, Validity.INCOMPLETE, reason)
         return None
 
     def _missing_joints(

@@ -101,7 +101,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Shortfall:
+class NotReady:
     """Why a person has no window yet."""
 
     person_id: str

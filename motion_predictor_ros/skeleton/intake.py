@@ -22,7 +22,7 @@ _TIME_JUMP_NS = NS_PER_S
 
 
 @dataclass(frozen=True)
-class Arrival:
+class IntakeResult:
     """One message that was taken in.
 
     Attributes:
@@ -67,11 +67,11 @@ class Intake:
         self._frame_id = self._config.fixed_frame or self._config.skeleton.frame
         self.latest: Observation | None = None
 
-    def learn(self, message: Any) -> None:
+    def update_static_transforms(self, message: Any) -> None:
         """Take in what a source says apart from its observations, such as /tf_static."""
-        self._source.learn(message)
+        self._source.update_static_transforms(message)
 
-    def take(self, message: Any, received_ns: int = 0) -> Arrival | None:
+    def take(self, message: Any, received_ns: int = 0) -> IntakeResult | None:
         """Read one message; None if it says nothing about people yet.
 
         Args:
@@ -93,7 +93,7 @@ class Intake:
         self._frame_id = observation.frame_id
         observation, restarts = self._identities.follow(observation)
         self.latest = observation
-        return Arrival(observation, tuple(restarts), anew)
+        return IntakeResult(observation, tuple(restarts), anew)
 
     def _check_frame(self, frame_id: str) -> None:
         if self._frame_id and frame_id != self._frame_id:

@@ -86,7 +86,9 @@ def train(
             recent = {key: 0.98 * recent.get(key, v) + 0.02 * v for key, v in losses.items()}
             bar.update()
             bar.set_postfix({key: f'{value:.4f}' for key, value in recent.items()}, refresh=False)
-            over = index + 1 == schedule.steps or parallel.as_first(time.monotonic() > deadline)
+            over = index + 1 == schedule.steps or parallel.broadcast_from_rank0(
+                time.monotonic() > deadline
+            )
             due = over or (index + 1) % schedule.validate_every == 0
             if due and parallel.is_first():
                 best = _record(task, optimiser, average, out, index + 1, best, recent)

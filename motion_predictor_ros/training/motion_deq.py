@@ -167,13 +167,13 @@ class MotionDEQLearner:
             state=self.module.unpack(found.state, leaves),
             sampled=self.module.unpack(found.trajectory[: pick + 1][-1], leaves),
             left=longest - 1 - pick,
-            residual=float(parallel.everybodys(found.residual).median()),
+            residual=float(parallel.all_gather(found.residual).median()),
         )
 
     def _hinge(self, sampled: State, leaves: Condition, index: int) -> float:
         equilibrium = self.recipe.equilibrium
         whole = round(equilibrium.hinge_share * len(sampled.geometry) * parallel.world())
-        count = parallel.own_count(whole)
+        count = parallel.shard_size(whole)
         if equilibrium.hinge_weight == 0.0 or count == 0:
             return 0.0
         ramp = min(1.0, index / equilibrium.hinge_ramp_steps)
@@ -263,7 +263,7 @@ class MotionTask:
         windows = self._shape.vary(self._sampler.draw(schedule.batch, generator), generator)
         past, target = windows.split([model.past, model.future], dim=1)
         past, seen = self._degrader.degrade(past, generator)
-        own = parallel.own_rows(schedule.batch)
+        own = parallel.shard(schedule.batch)
         seen = None if seen is None else seen[own]
         with pairs_in(self.module, torch.bfloat16 if self.recipe.bfloat16 else None):
             return self.learner.learn(past[own], target[own], seen, generator, index)

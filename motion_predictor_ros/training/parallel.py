@@ -54,7 +54,7 @@ def is_first() -> bool:
     return rank() == 0
 
 
-def own_rows(batch: int) -> slice:
+def shard(batch: int) -> slice:
     """Return which windows of a whole batch this process learns from.
 
     Raises:
@@ -68,7 +68,7 @@ def own_rows(batch: int) -> slice:
     return slice(rank(), None, world())
 
 
-def own_count(count: int) -> int:
+def shard_size(count: int) -> int:
     """Return how many of the first `count` windows of the whole batch this process has."""
     return len(range(rank(), count, world()))
 
@@ -94,7 +94,7 @@ def average(losses: Mapping[str, float]) -> dict[str, float]:
     return dict(zip(losses, (total / world()).tolist(), strict=True))
 
 
-def everybodys(own: Float[Tensor, ' batch']) -> Float[Tensor, ' whole']:
+def all_gather(own: Float[Tensor, ' batch']) -> Float[Tensor, ' whole']:
     """Return the values of the whole batch, process by process."""
     if world() == 1:
         return own
@@ -112,7 +112,7 @@ def largest(number: int) -> int:
     return int(found)
 
 
-def as_first(decision: bool) -> bool:
+def broadcast_from_rank0(decision: bool) -> bool:
     """Return what the first process decided, whose clock counts."""
     if world() == 1:
         return decision

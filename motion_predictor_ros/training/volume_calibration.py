@@ -31,7 +31,7 @@ from motion_predictor_ros.volume.calibration import (
 )
 from motion_predictor_ros.volume.coverage import (
     FEATURES,
-    Choice,
+    ScenarioSelection,
     Spread,
     features,
     kept_futures,
@@ -39,7 +39,7 @@ from motion_predictor_ros.volume.coverage import (
 )
 from motion_predictor_ros.volume.reachable import needed_factor
 
-CHOICE = Choice(0.3, 8)
+CHOICE = ScenarioSelection(0.3, 8)
 """Which futures stand for all: chosen on the validation subjects."""
 
 HORIZONS_S = (0.5, 1.0, 2.0)
@@ -67,7 +67,7 @@ class CalibrationRecipe:
 
     horizons_s: tuple[float, ...] = HORIZONS_S
     levels: tuple[float, ...] = LEVELS
-    choice: Choice = CHOICE
+    choice: ScenarioSelection = CHOICE
     several: bool = False
     ridge: float = RIDGE
 
@@ -161,7 +161,9 @@ def _calibrate_until(
     )
 
 
-def scores_of(cases: Sequence[Case], spread: Spread, level: float, choice: Choice) -> list[float]:
+def scores_of(
+    cases: Sequence[Case], spread: Spread, level: float, choice: ScenarioSelection
+) -> list[float]:
     """Return s of every case."""
     return [
         score(

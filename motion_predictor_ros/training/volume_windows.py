@@ -17,8 +17,8 @@ from motion_predictor_ros.errors import ConfigError, DataError
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ, load_motion_deq
 from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
 from motion_predictor_ros.volume.body import BodyShape
-from motion_predictor_ros.volume.calibration import Bound
-from motion_predictor_ros.volume.coverage import Outlook, outlook
+from motion_predictor_ros.volume.calibration import ModelDigests
+from motion_predictor_ros.volume.coverage import BodyForecast, body_forecast
 
 APART_S = 4.0
 """Windows of the same clip begin at least so far apart."""
@@ -33,7 +33,7 @@ class Models:
     shape: BodyShape
     futures: CacheFlowPredictor
     likeliest: TrainedMotionDEQ
-    bound: Bound
+    bound: ModelDigests
 
     @classmethod
     def load(cls, config: DensityConfig, motion_deq: str, layout: str = 'body18') -> 'Models':
@@ -56,7 +56,7 @@ class Models:
             )
         if likeliest.module.config.past > futures.past:
             raise ConfigError(f'{likeliest.name} sees further back than {futures.trained.name}')
-        bound = Bound.of(config.weights, config.cache, motion_deq)
+        bound = ModelDigests.of(config.weights, config.cache, motion_deq)
         return cls(shape, futures, likeliest, bound)
 
     @property
@@ -76,7 +76,7 @@ class Case:
     """
 
     clip: Clip
-    look: Outlook
+    look: BodyForecast
     truth: Float64[np.ndarray, 'horizon point xyz=3']
     observed: Float64[np.ndarray, 'time joint xyz=3']
     novelty: float
@@ -158,7 +158,7 @@ def _predicted(
     count = positions.shape[1]
     found = []
     for index, (clip, window) in enumerate(windows):
-        look = outlook(
+        look = body_forecast(
             models.shape,
             observed[index],
             models.period_s,
@@ -183,7 +183,7 @@ def fit_for_use(cases: Sequence[Case], times: int) -> list[Case]:
     ]
 
 
-def _cut(look: Outlook, times: int) -> Outlook:
+def _cut(look: BodyForecast, times: int) -> BodyForecast:
     return dataclasses.replace(
         look,
         times_s=look.times_s[:times],

@@ -19,7 +19,7 @@ from jaxtyping import Float64
 from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
 from motion_predictor_ros.errors import CheckpointError, ConfigError
 from motion_predictor_ros.resources import resolve_file
-from motion_predictor_ros.volume.coverage import FEATURES, Choice, Spread
+from motion_predictor_ros.volume.coverage import FEATURES, ScenarioSelection, Spread
 
 KIND = 'volume_calibration'
 
@@ -28,7 +28,7 @@ LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
 
 
 @dataclass(frozen=True)
-class Bound:
+class ModelDigests:
     """Which files a calibration speaks of: the first digits of their hashes."""
 
     density: str
@@ -36,7 +36,7 @@ class Bound:
     prediction: str
 
     @classmethod
-    def of(cls, density: str, cache: str, prediction: str) -> 'Bound':
+    def of(cls, density: str, cache: str, prediction: str) -> 'ModelDigests':
         """Return the hashes of weight files by name or path.
 
         Raises:
@@ -57,7 +57,7 @@ class HorizonCalibration:
 
     horizon_s: float
     levels: tuple[float, ...]
-    choice: Choice
+    choice: ScenarioSelection
     spread: Spread
     scores: Float64[np.ndarray, 'level n']
     factors: Float64[np.ndarray, ' n']
@@ -93,7 +93,7 @@ class Calibration:
     """
 
     name: str
-    bound: Bound
+    bound: ModelDigests
     approximate: bool
     horizons: tuple[HorizonCalibration, ...]
     figures: Mapping[str, Any]
@@ -175,7 +175,7 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
     save_checkpoint(path, header, tensors)
 
 
-def load_calibration(name: str, bound: Bound | None = None) -> Calibration:
+def load_calibration(name: str, bound: ModelDigests | None = None) -> Calibration:
     """Load a shipped calibration by name, or a file by path.
 
     Args:
@@ -191,7 +191,7 @@ def load_calibration(name: str, bound: Bound | None = None) -> Calibration:
     checkpoint = load_checkpoint(path, KIND)
     header = checkpoint.header
     try:
-        own = Bound(**header['bound'])
+        own = ModelDigests(**header['bound'])
         if tuple(header['features']) != FEATURES:
             raise ValueError(f'features are {header["features"]}, expected {list(FEATURES)}')
         horizons = tuple(
@@ -225,7 +225,7 @@ def _horizon(
     return HorizonCalibration(
         float(entry['horizon_s']),
         levels,
-        Choice(float(entry['breadth']), int(entry['most'])),
+        ScenarioSelection(float(entry['breadth']), int(entry['most'])),
         Spread(**{item.name: array(item.name) for item in fields(Spread)}),
         scores,
         array('factors'),

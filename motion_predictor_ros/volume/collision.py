@@ -21,7 +21,7 @@ from motion_predictor_ros.volume.types import SafetyVolume
 _STEP_S = 0.05
 
 
-def meeting_probability(
+def robot_collision_probability(
     volume: SafetyVolume,
     starts: Float64[np.ndarray, 'robot given link xyz=3'],
     ends: Float64[np.ndarray, 'robot given link xyz=3'],
@@ -159,7 +159,7 @@ def collision_probability(bodies: Bodies, robots: RobotMotion) -> Collision:
             f'a robot is given at one time or at the {poses} of the bodies, '
             f'got {robots.starts.shape[1]}'
         )
-    first = first_meetings(
+    first = first_contacts(
         bodies.starts, bodies.ends, bodies.radii, robots.starts, robots.ends, robots.radii
     )
     until = np.zeros((len(first), poses + 1))
@@ -171,7 +171,7 @@ def collision_probability(bodies: Bodies, robots: RobotMotion) -> Collision:
 
 
 @compiled
-def first_meetings(
+def first_contacts(
     starts: Float64[np.ndarray, 'future pose capsule xyz=3'],
     ends: Float64[np.ndarray, 'future pose capsule xyz=3'],
     radii: Float64[np.ndarray, 'future pose capsule'],

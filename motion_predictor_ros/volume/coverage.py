@@ -25,7 +25,7 @@ _ACCELERATION_FRAMES = 3
 
 
 @dataclass(frozen=True)
-class Outlook:
+class BodyForecast:
     """Futures of one person, and what says how far off they may be.
 
     Attributes:
@@ -60,7 +60,7 @@ class Outlook:
         return self.ways[:, 1:]
 
 
-def outlook(
+def body_forecast(
     shape: BodyShape,
     observed: Float64[np.ndarray, 'time joint xyz=3'],
     period_s: float,
@@ -69,7 +69,7 @@ def outlook(
     log_density: Float64[np.ndarray, ' future'],
     times_s: Float64[np.ndarray, ' horizon'],
     likeliest: Float64[np.ndarray, 'some joint xyz=3'] | None = None,
-) -> Outlook:
+) -> BodyForecast:
     """Put futures around the likeliest one.
 
     Args:
@@ -87,7 +87,7 @@ def outlook(
         shift[:seen] = shape.points(likeliest[:seen], scale) - mean[:seen]
         shift[seen:] = shift[seen - 1]
     ways[:, 1:] += shift
-    return Outlook(
+    return BodyForecast(
         scale=scale,
         times_s=times_s,
         now=past[-1],
@@ -160,7 +160,7 @@ def densest(
 
 
 @dataclass(frozen=True)
-class Choice:
+class ScenarioSelection:
     """Which futures stand for all.
 
     Attributes:
@@ -207,43 +207,43 @@ class Spread:
     lows: Float64[np.ndarray, ' feature']
     highs: Float64[np.ndarray, ' feature']
 
-    def of(self, outlook: Outlook) -> Float64[np.ndarray, 'time point']:
+    def of(self, body_forecast: BodyForecast) -> Float64[np.ndarray, 'time point']:
         """Return g [m], to be multiplied by a calibrated radius."""
-        seen = np.clip(features(outlook), self.lows, self.highs)
+        seen = np.clip(features(body_forecast), self.lows, self.highs)
         return np.exp((seen - self.means) / self.scales @ self.slopes + self.offsets)
 
 
-def features(outlook: Outlook) -> Float64[np.ndarray, 'time point feature']:
+def features(body_forecast: BodyForecast) -> Float64[np.ndarray, 'time point feature']:
     """Return what g depends on."""
-    time = np.log(outlook.times_s / 0.3)[:, None]
-    speed, mean = np.log(outlook.speeds + 0.1), np.log(outlook.speeds.mean() + 0.1)
-    deviation = outlook.deviation
+    time = np.log(body_forecast.times_s / 0.3)[:, None]
+    speed, mean = np.log(body_forecast.speeds + 0.1), np.log(body_forecast.speeds.mean() + 0.1)
+    deviation = body_forecast.deviation
     columns = (
         time,
         time**2,
         speed,
         mean,
-        np.log(outlook.speeds.max() + 0.1),
+        np.log(body_forecast.speeds.max() + 0.1),
         speed * time,
         mean * time,
-        np.log(outlook.accelerations + 0.5),
-        np.log(outlook.accelerations.mean() + 0.5),
+        np.log(body_forecast.accelerations + 0.5),
+        np.log(body_forecast.accelerations.mean() + 0.5),
         np.log(deviation + 0.02),
         np.log(deviation.mean(axis=1, keepdims=True) + 0.02),
-        np.log(outlook.shift + 0.02),
+        np.log(body_forecast.shift + 0.02),
     )
     return np.stack([np.broadcast_to(each, deviation.shape) for each in columns], axis=-1)
 
 
 def kept_futures(
-    outlook: Outlook, level: float, choice: Choice, times: int
+    body_forecast: BodyForecast, level: float, choice: ScenarioSelection, times: int
 ) -> Float64[np.ndarray, 'some time point xyz=3']:
     """Return the mean, and what is kept of the first `times` times of the densest futures [m]."""
-    mean = outlook.mean[None, :times]
+    mean = body_forecast.mean[None, :times]
     if choice.breadth == 0.0 or choice.most == 1:
         return mean
-    dense = densest(outlook.weights, outlook.log_density, level)
-    away = choice.breadth * (outlook.futures[dense, :times] - mean)
+    dense = densest(body_forecast.weights, body_forecast.log_density, level)
+    away = choice.breadth * (body_forecast.futures[dense, :times] - mean)
     kept = _apart(away, min(choice.most - 1, len(away)))
     return np.concatenate([mean, mean + away[kept]])
 
@@ -274,7 +274,7 @@ def score(
 
 def region(
     shape: BodyShape,
-    outlook: Outlook,
+    body_forecast: BodyForecast,
     kept: Float64[np.ndarray, 'some time point xyz=3'],
     spread: Float64[np.ndarray, 'time point'],
     radius: float,
@@ -288,7 +288,7 @@ def region(
         radius: r_alpha.
         window_s: From, to; times outside that are needed to sweep up to its ends are taken too.
     """
-    points, times_s = with_now(outlook, kept)
+    points, times_s = with_now(body_forecast, kept)
     inflation = radius * np.concatenate([spread[:1], spread])
     first, last = window_frames(times_s, window_s)
     weights = np.full(len(points), 1.0 / len(points))
@@ -297,18 +297,18 @@ def region(
         points[:, first:last],
         weights,
         times_s[first:last],
-        outlook.scale,
+        body_forecast.scale,
         inflation[first:last],
         every,
     )
 
 
 def with_now(
-    outlook: Outlook, futures: Float64[np.ndarray, 'some time point xyz=3']
+    body_forecast: BodyForecast, futures: Float64[np.ndarray, 'some time point xyz=3']
 ) -> tuple[Float64[np.ndarray, 'some time+1 point xyz=3'], Float64[np.ndarray, ' time+1']]:
     """Let futures begin at the observation, so that what is swept from there on counts."""
-    now = np.broadcast_to(outlook.now, (len(futures), 1, *outlook.now.shape))
-    times_s = np.concatenate([[0.0], outlook.times_s[: futures.shape[1]]])
+    now = np.broadcast_to(body_forecast.now, (len(futures), 1, *body_forecast.now.shape))
+    times_s = np.concatenate([[0.0], body_forecast.times_s[: futures.shape[1]]])
     return np.concatenate([now, futures], axis=1), times_s
 
 

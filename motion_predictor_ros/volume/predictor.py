@@ -19,22 +19,22 @@ from jaxtyping import Float64
 from motion_predictor_ros.config import VolumeConfig
 from motion_predictor_ros.density.types import Futures
 from motion_predictor_ros.prediction.types import Prediction
-from motion_predictor_ros.runtime.threads import Crew
+from motion_predictor_ros.runtime.threads import WorkerPool
 from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.volume.body import BodyShape
-from motion_predictor_ros.volume.calibration import Bound, Calibration, load_calibration
+from motion_predictor_ros.volume.calibration import Calibration, ModelDigests, load_calibration
 from motion_predictor_ros.volume.capsules import Bodies, bodies
 from motion_predictor_ros.volume.collision import RobotMotion, collision_probability
 from motion_predictor_ros.volume.coverage import (
-    Outlook,
+    BodyForecast,
+    body_forecast,
     kept_futures,
-    outlook,
     region,
     window_frames,
 )
 from motion_predictor_ros.volume.grid import Patch, VoxelGrid
 from motion_predictor_ros.volume.reachable import point_speeds, reachable_bodies
-from motion_predictor_ros.volume.sparse import joined
+from motion_predictor_ros.volume.sparse import downsampled
 from motion_predictor_ros.volume.types import SafetyVolume, WindowVolume
 from motion_predictor_ros.volume.voxels import covered, voxel_probability
 
@@ -82,7 +82,7 @@ class VolumePredictor:
         self.config, self.calibration = config, calibration
         self.fallbacks: Counter[str] = Counter()
         self._shape, self._period_s, self._device = shape, period_s, device
-        self._crew, self._counting = Crew(config.threads), Lock()
+        self._pool, self._counting = WorkerPool(config.threads), Lock()
         self._until = calibration.until(config.horizon_s)
         self._radius = self._until.radius(config.level)
         self._factor = self._until.factor(config.level)
@@ -91,7 +91,7 @@ class VolumePredictor:
 
     @classmethod
     def load(
-        cls, config: VolumeConfig, bound: Bound, layout: str, period_s: float
+        cls, config: VolumeConfig, bound: ModelDigests, layout: str, period_s: float
     ) -> 'VolumePredictor':
         """Load the body and the calibration, and compile what is compiled.
 
@@ -113,7 +113,7 @@ class VolumePredictor:
         points = np.zeros((1, 2, len(self._shape.point_names), 3))
         one = bodies(self._shape, points, np.ones(1), np.zeros(2))
         grid = _grid([one], 1.0)
-        joined([Patch((0, 0, 0), self._covered(one, grid)), self._likely(one, grid)], grid)
+        downsampled([Patch((0, 0, 0), self._covered(one, grid)), self._likely(one, grid)], grid)
         collision_probability(one, RobotMotion(still, still, np.ones((1, 1, 1))))
 
     def assess_all(
@@ -129,7 +129,7 @@ class VolumePredictor:
             how: See `assess`.
         """
         pieces = [partial(self.assess, person, futures, pose, **how) for person, pose in people]
-        return tuple(self._crew.run(pieces))
+        return tuple(self._pool.run(pieces))
 
     def assess(
         self,
@@ -197,7 +197,7 @@ class VolumePredictor:
     ) -> SafetyVolume | None:
         """Return the calibrated volume; None if it is larger than what can be reached."""
         assert prediction.window is not None
-        look = outlook(
+        look = body_forecast(
             self._shape,
             prediction.window.positions,
             self._period_s,
@@ -229,7 +229,7 @@ class VolumePredictor:
             float(futures.effective_sample_size[row]),
         )
 
-    def _bodies(self, look: Outlook) -> tuple[list[Bodies], list[Bodies], Bodies]:
+    def _bodies(self, look: BodyForecast) -> tuple[list[Bodies], list[Bodies], Bodies]:
         """Return the coverage volume and all futures in each window, and these until the end."""
         points, times_s = look.ways, np.concatenate([[0.0], look.times_s])
         shape, weights, scale, every = self._shape, look.weights, look.scale, self.config.every
@@ -240,10 +240,10 @@ class VolumePredictor:
 
         windows = ((0.0, self.config.horizon_s), *self._windows)
         drawings = [partial(drawn, each) for each in windows]
-        regions, (all_drawn,), *others = self._crew.run([partial(self._regions, look), *drawings])
+        regions, (all_drawn,), *others = self._pool.run([partial(self._regions, look), *drawings])
         return regions, [each for (each,) in others], all_drawn
 
-    def _regions(self, look: Outlook) -> list[Bodies]:
+    def _regions(self, look: BodyForecast) -> list[Bodies]:
         """Return the coverage volume within each window."""
         until, config = self._until, self.config
         times = window_frames(look.times_s, (0.0, until.horizon_s))[1]
@@ -261,14 +261,14 @@ class VolumePredictor:
         inside: list[Any] = [partial(self._covered, each, grid) for each in reversed(regions)]
         likely: list[Any] = [partial(self._likely, each, grid) for each in reversed(drawn)]
         # The last window takes longest, so it comes first.
-        done = self._crew.run([*inside, *likely])[::-1]
+        done = self._pool.run([*inside, *likely])[::-1]
         count = len(self._windows)
         parts = zip(self._windows, done[count:], regions, done[:count], strict=True)
         return tuple(
             WindowVolume(*window, covered, kept, patch) for window, covered, kept, patch in parts
         )
 
-    def _is_too_large(self, look: Outlook, window: WindowVolume, grid: VoxelGrid) -> bool:
+    def _is_too_large(self, look: BodyForecast, window: WindowVolume, grid: VoxelGrid) -> bool:
         """Compare with what can be reached until the end of the last window, at this level."""
         config, own = self.config, np.count_nonzero(window.covered) * grid.size_m**3
         speed = self._factor * point_speeds(self._shape, config).max()

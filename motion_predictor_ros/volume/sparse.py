@@ -68,7 +68,7 @@ def sparse(
             kept = [_kept(inside.values, values, least, shell) for inside, values in both]
             if last or _count(kept) <= max(most, count):
                 break
-        larger, grid = joined([*covered, *likely], grid)
+        larger, grid = downsampled([*covered, *likely], grid)
         covered, likely = larger[:count], larger[count:]
     windows = tuple(
         SparseWindow(
@@ -109,7 +109,7 @@ def _inner(covered: Bool[np.ndarray, 'x y z']) -> Bool[np.ndarray, 'x y z']:
     return inner
 
 
-def joined(patches: list[Patch], grid: VoxelGrid) -> tuple[list[Patch], VoxelGrid]:
+def downsampled(patches: list[Patch], grid: VoxelGrid) -> tuple[list[Patch], VoxelGrid]:
     """Join 2 x 2 x 2 voxels to the largest; they too lie at multiples of their size."""
     first = np.round(np.array(grid.origin) / grid.size_m).astype(np.int64)
     before = first % 2

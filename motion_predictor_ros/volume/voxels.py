@@ -294,7 +294,7 @@ def _add(weight, masks, probability, x0, x1, y0, y1):  # type: ignore[no-untyped
                         probability[x, y, base + z] += weight * np.float32(bit)
 
 
-def outermost(
+def cull_enclosed_capsules(
     starts: Float32[np.ndarray, 'capsule xyz=3'],
     ends: Float32[np.ndarray, 'capsule xyz=3'],
     radii: Float32[np.ndarray, ' capsule'],
@@ -305,11 +305,11 @@ def outermost(
     Args:
         margin: Those that come closer to the surface than this stay, in the unit of the places.
     """
-    return _outermost(starts, ends, radii, np.argsort(-radii, kind='stable'), margin)
+    return _cull_enclosed_capsules(starts, ends, radii, np.argsort(-radii, kind='stable'), margin)
 
 
 @compiled
-def _outermost(
+def _cull_enclosed_capsules(
     starts: Float32[np.ndarray, 'capsule xyz=3'],
     ends: Float32[np.ndarray, 'capsule xyz=3'],
     radii: Float32[np.ndarray, ' capsule'],
@@ -393,7 +393,7 @@ def covered(
         return voxel_probability(single, grid, padding_m=padding_m, device=device) > 0.0
     starts, ends, radii = _in_voxels(bodies, grid, padding_m)
     starts, ends, radii = starts.reshape(-1, 3), ends.reshape(-1, 3), radii.ravel()
-    outer = outermost(starts, ends, radii, _MARGIN)
+    outer = cull_enclosed_capsules(starts, ends, radii, _MARGIN)
     inside = np.zeros(grid.shape, dtype=np.bool_)
     cover(starts[outer], ends[outer], radii[outer], _masks(grid), inside)
     return inside

@@ -30,7 +30,7 @@ from motion_predictor_ros.config import (
     VolumeConfig,
     read_parameter_file,
 )
-from motion_predictor_ros.data.bag_recordings import Sightings, people_in, split_by_time
+from motion_predictor_ros.data.bag_recordings import RawSkeletons, people_in, split_by_time
 from motion_predictor_ros.data.recordings import Clip, Recordings
 from motion_predictor_ros.density.cache_flow.checkpoint import load_cache_flow
 from motion_predictor_ros.errors import ConfigError, DataError
@@ -99,12 +99,12 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope='module')
-def sightings(bag: Path, config: PipelineConfig) -> Sightings:
+def sightings(bag: Path, config: PipelineConfig) -> RawSkeletons:
     return people_in([bag], '', config, '', 50.0)
 
 
 @pytest.fixture(scope='module')
-def recordings(sightings: Sightings) -> Recordings:
+def recordings(sightings: RawSkeletons) -> Recordings:
     return split_by_time(sightings, BODY.joint_names, ('ours',))
 
 
@@ -168,7 +168,7 @@ def test_training_that_does_not_help_is_not_kept(
     assert after(report, 'after') == after(report, 'before')
 
 
-def test_people_in_a_bag_become_clips_of_what_they_did(sightings: Sightings) -> None:
+def test_people_in_a_bag_become_clips_of_what_they_did(sightings: RawSkeletons) -> None:
     assert {each.person for each in sightings.seen} == {'0:glides/ann', '0:glides/bo'}
     for each in sightings.seen:
         times = each.begin_s + np.arange(len(each.positions)) / 50.0

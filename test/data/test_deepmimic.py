@@ -187,11 +187,11 @@ def test_a_different_clip_is_eased_into(tmp_path: Path, walk: MotionClip) -> Non
     crouch[16:20] = crouch[30:34] = quat_wxyz([0.0, 0.0, 0.9])
     crouch[20] = crouch[34] = -1.8
     still = clip_of(tmp_path, [[1.0, *crouch[1:]], crouch], 'crouch')
-    joined = joint_positions(followed(walk, still))
+    downsampled = joint_positions(followed(walk, still))
     abrupt = joint_positions(placed(still, *walk.root[-1, :2], np.deg2rad(12)))
     control = np.concatenate([joint_positions(walk), abrupt[1:]])
-    assert worst_kick(joined) < 3.0 < 9.0 < worst_kick(control)
-    assert abs(at(joined, 'pelvis')[-1, 2] - still.root[-1, 2]) < 1e-6
+    assert worst_kick(downsampled) < 3.0 < 9.0 < worst_kick(control)
+    assert abs(at(downsampled, 'pelvis')[-1, 2] - still.root[-1, 2]) < 1e-6
 
 
 def test_shipped_people_are_plausible(shipped: tuple[str, MotionClip]) -> None:

@@ -89,11 +89,11 @@ def test_the_first_of_each_reason_is_said_and_the_flood_is_not() -> None:
 
 def test_a_fault_is_complained_of_once_and_an_ordinary_drop_never() -> None:
     statistics = Statistics()
-    assert statistics.complaint() == 'no input yet'
+    assert statistics.warning_text() == 'no input yet'
     statistics.received()
     statistics.dropped('superseded', 3)
-    assert statistics.complaint() == ''
+    assert statistics.warning_text() == ''
     statistics.dropped('bad_stamp')
-    assert statistics.complaint() == 'dropped: bad_stamp 1'
-    assert statistics.complaint() == ''
+    assert statistics.warning_text() == 'dropped: bad_stamp 1'
+    assert statistics.warning_text() == ''
     assert statistics.values()['drops.superseded'] == '3'

@@ -13,7 +13,7 @@ from motion_predictor_ros.config import DensityConfig, PredictionConfig
 from motion_predictor_ros.density.predictor import CacheFlowPredictor
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.prediction.predictor import StreamingPredictor
-from motion_predictor_ros.runtime.cuda_graph import Answer, Graphs, in_company
+from motion_predictor_ros.runtime.cuda_graph import Answer, Graphs, pad_batch_to_power_of_two
 
 
 @pytest.fixture
@@ -114,13 +114,13 @@ def test_people_who_fill_up_change_nobodys_answer(count: int) -> None:
         return (2.0 * x + y[:, None],)
 
     given = people(count), torch.rand(count)
-    (found,) = in_company(alone, given)
+    (found,) = pad_batch_to_power_of_two(alone, given)
     torch.testing.assert_close(found, 2.0 * given[0] + given[1][:, None], rtol=0, atol=0)
     assert sizes == [{1: 1, 2: 2, 3: 4, 5: 8, 8: 8, 9: 16}[count]]
 
 
 def test_a_function_that_mixes_people_is_seen() -> None:
-    (found,) = in_company(lambda x: (x - x.mean(0),), (people(3),))
+    (found,) = pad_batch_to_power_of_two(lambda x: (x - x.mean(0),), (people(3),))
     assert float((found - (people(3) - people(3).mean(0))).abs().max()) > 1e-2
 
 

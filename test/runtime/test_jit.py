@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from numba import njit
 
-from motion_predictor_ros.runtime.jit import compiled, telling
+from motion_predictor_ros.runtime.jit import compiled, log_compilation
 
 
 def of_no_file() -> Any:
@@ -27,11 +27,11 @@ def test_numba_refuses_to_keep_it() -> None:
 
 def test_who_waits_for_the_compiler_is_told_once() -> None:
     half, said = compiled(of_no_file()), list[str]()
-    with telling(said.append):
+    with log_compilation(said.append):
         half(3.0)
         compiled(of_no_file())(3)
     assert len(said) == 2
     assert said[0].startswith('compiling') and said[1].startswith('compiled 2 loops')
-    with telling(said.append):
+    with log_compilation(said.append):
         half(4.0)
     assert len(said) == 2  # control: it was compiled already

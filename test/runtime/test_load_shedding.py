@@ -6,10 +6,16 @@ import itertools
 import pytest
 
 from motion_predictor_ros.config import DegradationConfig
-from motion_predictor_ros.runtime.load_shedding import FULL, Change, Degradation, Level, ladder
+from motion_predictor_ros.runtime.load_shedding import (
+    FULL,
+    Change,
+    Degradation,
+    Level,
+    degradation_levels,
+)
 
 HOLD_S = 3.0
-LEVELS = ladder(density=True, volume=True, stale_after_s=0.3)
+LEVELS = degradation_levels(density=True, volume=True, stale_after_s=0.3)
 
 
 class Machine:
@@ -56,11 +62,11 @@ def test_futures_go_first_then_volumes_then_rate() -> None:
 
 
 def test_there_is_nothing_to_give_up_of_what_is_not_there() -> None:
-    bare = ladder(density=False, volume=False, stale_after_s=0.3)
+    bare = degradation_levels(density=False, volume=False, stale_after_s=0.3)
     assert [level.name for level in bare[1:]] == [
         'at most 15 answers a second', 'at most 8 answers a second',
     ]  # fmt: skip
-    assert ladder(density=False, volume=False, stale_after_s=0.05) == (FULL,)
+    assert degradation_levels(density=False, volume=False, stale_after_s=0.05) == (FULL,)
 
 
 def test_a_fast_machine_gives_nothing_up() -> None:

@@ -4,7 +4,7 @@
 import gc
 import weakref
 
-from motion_predictor_ros.runtime.process_memory import set_aside
+from motion_predictor_ros.runtime.process_memory import freeze_gc
 
 
 class Ring:
@@ -18,7 +18,7 @@ def test_what_lives_is_set_aside_and_what_comes_later_is_collected() -> None:
     early = Ring()
     before = weakref.ref(early)
     try:
-        set_aside()
+        freeze_gc()
         later = Ring()
         after = weakref.ref(later)
         del early, later

@@ -9,37 +9,37 @@ from functools import partial
 
 import pytest
 
-from motion_predictor_ros.runtime.threads import Crew
+from motion_predictor_ros.runtime.threads import WorkerPool
 
 
 @pytest.mark.parametrize('threads', [1, 2, 5])
 def test_results_come_in_the_order_of_the_pieces(threads: int) -> None:
-    crew = Crew(threads)
+    pool = WorkerPool(threads)
     for count in (0, 1, 20):
         pieces = [partial(pow, each, 2) for each in range(count)]
-        assert crew.run(pieces) == [each**2 for each in range(count)]
+        assert pool.run(pieces) == [each**2 for each in range(count)]
 
 
 def test_two_threads_work_at_once() -> None:
     met = threading.Barrier(2, timeout=20.0)
-    assert len(Crew(2).run([met.wait, met.wait])) == 2
+    assert len(WorkerPool(2).run([met.wait, met.wait])) == 2
 
 
 def test_one_thread_does_not() -> None:
     with pytest.raises(threading.BrokenBarrierError):
         met = threading.Barrier(2, timeout=0.2)
-        Crew(1).run([met.wait, met.wait])
+        WorkerPool(1).run([met.wait, met.wait])
 
 
 def test_a_thread_that_is_busy_elsewhere_is_not_waited_for() -> None:
-    crew, begun, over = Crew(2), threading.Event(), threading.Event()
+    pool, begun, over = WorkerPool(2), threading.Event(), threading.Event()
 
     def keep_it_busy() -> bool:
         begun.set()
         return over.wait(20.0)
 
-    crew._pool.submit(keep_it_busy)
-    assert crew.run([begun.wait, begun.wait]) == [True, True]
+    pool._pool.submit(keep_it_busy)
+    assert pool.run([begun.wait, begun.wait]) == [True, True]
     assert not over.is_set()
     over.set()
 
@@ -52,32 +52,32 @@ def test_what_goes_wrong_in_any_thread_is_raised() -> None:
             raise OSError('no')
 
     with pytest.raises(OSError, match='no'):
-        Crew(2).run([fail, fail])
+        WorkerPool(2).run([fail, fail])
 
 
 def test_a_piece_is_done_beside_the_callers_work() -> None:
     met = threading.Barrier(2, timeout=20.0)
-    with Crew(2).beside(met.wait) as result:
+    with WorkerPool(2).submit(met.wait) as result:
         mine = met.wait()
         assert {mine, result()} == {0, 1} and result() == result()
 
 
 def test_with_one_thread_the_piece_is_done_when_it_is_asked_for() -> None:
     done = []
-    with Crew(1).beside(lambda: done.append(threading.get_ident())) as result:
+    with WorkerPool(1).submit(lambda: done.append(threading.get_ident())) as result:
         assert not done
         result()
     assert done == [threading.get_ident()]
 
 
 def test_a_piece_that_no_thread_began_is_done_by_who_asks() -> None:
-    crew, over = Crew(2), threading.Event()
-    crew._pool.submit(over.wait, 20.0)
-    with crew.beside(threading.get_ident) as result:
+    pool, over = WorkerPool(2), threading.Event()
+    pool._pool.submit(over.wait, 20.0)
+    with pool.submit(threading.get_ident) as result:
         assert result() == threading.get_ident()
     over.set()
-    with crew.beside(threading.get_ident) as result:
-        crew._pool.submit(int).result()  # it was begun before this
+    with pool.submit(threading.get_ident) as result:
+        pool._pool.submit(int).result()  # it was begun before this
         assert result() != threading.get_ident()  # control
 
 
@@ -90,7 +90,7 @@ def test_nobody_leaves_while_the_piece_is_being_done() -> None:
         done.append(True)
 
     done: list[bool] = []
-    with pytest.raises(OSError, match='lost'), Crew(2).beside(piece):
+    with pytest.raises(OSError, match='lost'), WorkerPool(2).submit(piece):
         assert begun.wait(20.0) and not done
         over.set()
         raise OSError('lost')
@@ -98,13 +98,13 @@ def test_nobody_leaves_while_the_piece_is_being_done() -> None:
 
 
 def test_a_piece_may_run_pieces_of_its_own() -> None:
-    crew, met = Crew(2), threading.Barrier(2, timeout=20.0)
+    pool, met = WorkerPool(2), threading.Barrier(2, timeout=20.0)
 
     def piece() -> tuple[int, list[int]]:
         met.wait()  # one in each thread
-        return threading.get_ident(), crew.run([threading.get_ident] * 5)
+        return threading.get_ident(), pool.run([threading.get_ident] * 5)
 
-    (one, own), (other, others) = crew.run([piece, piece])
+    (one, own), (other, others) = pool.run([piece, piece])
     assert one != other
     in_crew = {one, other} - {threading.get_ident()}
     assert set(own if one in in_crew else others) == in_crew  # what is begun there stays there
@@ -112,19 +112,21 @@ def test_a_piece_may_run_pieces_of_its_own() -> None:
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason='needs two cores')
 def test_threads_are_kept_off_the_core_of_the_caller() -> None:
-    every, crew = os.sched_getaffinity(0), Crew(2)
-    crew._pool.submit(int).result()  # somebody is there
+    every, pool = os.sched_getaffinity(0), WorkerPool(2)
+    pool._pool.submit(int).result()  # somebody is there
     try:
         for core in sorted(every)[:2]:
             os.sched_setaffinity(0, {core})
-            with crew.beside(int):
+            with pool.submit(int):
                 pass
-            crew.run([int, int])
-            kept_to = crew._pool.submit(os.sched_getaffinity, 0).result()
+            pool.run([int, int])
+            kept_to = pool._pool.submit(os.sched_getaffinity, 0).result()
             assert kept_to == every - {core}
     finally:
         os.sched_setaffinity(0, every)
-    assert Crew(2)._pool.submit(os.sched_getaffinity, 0).result() == every  # control: none called
+    assert (
+        WorkerPool(2)._pool.submit(os.sched_getaffinity, 0).result() == every
+    )  # control: none called
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason='needs two cores')
@@ -135,11 +137,11 @@ def test_where_cores_may_not_be_chosen_work_goes_on(monkeypatch: pytest.MonkeyPa
         asked.append(thread)
         raise PermissionError
 
-    crew = Crew(2)
-    crew._pool.submit(int).result()
+    pool = WorkerPool(2)
+    pool._pool.submit(int).result()
     monkeypatch.setattr(os, 'sched_setaffinity', refuse)
     for _ in range(3):
-        with crew.beside(partial(int, 3)) as result:
+        with pool.submit(partial(int, 3)) as result:
             assert result() == 3
     assert len(asked) == 1
 

@@ -19,7 +19,7 @@ from motion_predictor_ros.scoring.live_score import LiveScore
 from motion_predictor_ros.scoring.live_scorer import LiveScorer
 from motion_predictor_ros.scoring.metrics import kernel_log_density
 from motion_predictor_ros.skeleton.frame import Observation, SkeletonFrame, Validity
-from motion_predictor_ros.skeleton.intake import Arrival
+from motion_predictor_ros.skeleton.intake import IntakeResult
 from motion_predictor_ros.skeleton.tracking import Restart
 from motion_predictor_ros.volume.capsules import bodies
 from motion_predictor_ros.volume.grid import VoxelGrid
@@ -41,11 +41,11 @@ Tell = Callable[[LiveScorer], None]
 
 def seen(
     step: int, poses: dict[str, np.ndarray], anew: bool = False, void: tuple[Restart, ...] = ()
-) -> Arrival:
+) -> IntakeResult:
     stamp_ns = START_NS + step * PERIOD_NS
     sure = np.ones(len(NAMES), dtype=np.float32)
     people = tuple(SkeletonFrame(who, stamp_ns, pose, sure) for who, pose in poses.items())
-    return Arrival(Observation(stamp_ns, 'map', people), void, anew)
+    return IntakeResult(Observation(stamp_ns, 'map', people), void, anew)
 
 
 def played(tell: Tell, people: tuple[str, ...] = CROWD, seed: int = 0) -> LiveScore:
@@ -93,14 +93,14 @@ def keeps(radius_m: float, validity: Validity = Validity.OK) -> Tell:
 
 def test_covariances_that_are_right_are_found_right() -> None:
     score = played(lambda scorer: scorer.predict(stays()))
-    assert score.covariances is not None and not score.complaint
+    assert score.covariances is not None and not score.warning_text
     assert score.covariances.independent == score.predictions == len(CROWD)
     assert score.covariances.share == pytest.approx(LEVEL, abs=4 * np.sqrt(0.95 * 0.05 / 80))
 
 
 def test_covariances_that_are_too_small_are_complained_of() -> None:
     score = played(lambda scorer: scorer.predict(stays(sigma_m=0.6 * SIGMA_M)))
-    assert 'covariances held for' in score.complaint
+    assert 'covariances held for' in score.warning_text
 
 
 def test_volumes_that_are_right_are_found_right_and_speak_for_covariances() -> None:
@@ -111,17 +111,17 @@ def test_volumes_that_are_right_are_found_right_and_speak_for_covariances() -> N
     score = played(tell)
     ((end_s, volumes),) = score.volumes
     assert (end_s, volumes.level, volumes.independent) == (0.4, LEVEL, len(CROWD))
-    assert 0.9 < volumes.share < 1.0 and not score.complaint
+    assert 0.9 < volumes.share < 1.0 and not score.warning_text
 
 
 def test_volumes_that_were_shrunk_are_complained_of() -> None:
     score = played(keeps(0.4 * RADIUS_M))
-    assert 'volumes until 0.4 s held for' in score.complaint
+    assert 'volumes until 0.4 s held for' in score.warning_text
 
 
 def test_reachable_sets_promise_nothing_and_are_counted() -> None:
     score = played(keeps(0.0, Validity.INCOMPLETE))
-    assert not score.volumes and not score.complaint and score.fallbacks == 1.0
+    assert not score.volumes and not score.warning_text and score.fallbacks == 1.0
 
 
 def test_a_body_is_inside_until_any_part_leaves_any_window() -> None:

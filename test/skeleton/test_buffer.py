@@ -13,7 +13,7 @@ from motion_predictor_ros.config import SkeletonConfig
 from motion_predictor_ros.skeleton import buffer as buffer_module
 from motion_predictor_ros.skeleton import resample as resample_module
 from motion_predictor_ros.skeleton.buffer import PersonBuffer
-from motion_predictor_ros.skeleton.frame import Shortfall, SkeletonFrame, Validity, Window
+from motion_predictor_ros.skeleton.frame import NotReady, SkeletonFrame, Validity, Window
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 LAYOUT = SkeletonLayout.load('body18')
@@ -130,7 +130,7 @@ def test_a_long_gap_starts_the_person_anew() -> None:
     later_s = stamps(30)[-1] + 0.25
     assert buffer.add(frame(later_s, drifting(later_s))) is None
     shortfall = buffer.window()
-    assert isinstance(shortfall, Shortfall)
+    assert isinstance(shortfall, NotReady)
     assert shortfall.validity is Validity.WARMING_UP
     assert shortfall.reason == 'observed 0.00 s of 0.96 s'
 
@@ -140,23 +140,23 @@ def test_a_gap_of_exactly_the_limit_is_still_filled() -> None:
     assert isinstance(fed(frame(t, drifting(t)) for t in times_s).window(), Window)
 
 
-def step(size_m: float, *hidden: int) -> Window | Shortfall:
+def step(size_m: float, *hidden: int) -> Window | NotReady:
     """Feed a person that stands, then stands `size_m` beside, 1/30 s later."""
     pose = without(POSE, *hidden)
     frames = [frame(time_s, pose) for time_s in stamps(30)]
-    beside = frame(stamps(30)[-1] + 1 / 30, pose + np.array([size_m, 0.0, 0.0]))
-    return fed([*frames, beside]).window()
+    submit = frame(stamps(30)[-1] + 1 / 30, pose + np.array([size_m, 0.0, 0.0]))
+    return fed([*frames, submit]).window()
 
 
 def test_a_jump_starts_the_person_anew_and_a_leap_does_not() -> None:
-    assert isinstance(step(0.6), Shortfall)  # 18 m/s
+    assert isinstance(step(0.6), NotReady)  # 18 m/s
     assert isinstance(step(0.4), Window)  # 12 m/s
 
 
 @pytest.mark.parametrize('size_m, validity', [(0.6, 'WARMING_UP'), (0.4, 'INCOMPLETE')])
 def test_without_the_root_the_other_joints_tell_a_jump(size_m: float, validity: str) -> None:
     result = step(size_m, LAYOUT.root)
-    assert isinstance(result, Shortfall)
+    assert isinstance(result, NotReady)
     assert result.validity is Validity[validity]
 
 
@@ -175,10 +175,10 @@ def test_a_root_hidden_for_a_while_may_have_gone_further() -> None:
     moved = POSE.copy()
     moved[root] += [1.0, 0.0, 0.0]
     assert isinstance(fed([*frames, *hidden, frame(1.5 + 4 / 30, moved)]).window(), Window)
-    assert isinstance(fed([*frames, frame(1.5, moved)]).window(), Shortfall)
+    assert isinstance(fed([*frames, frame(1.5, moved)]).window(), NotReady)
 
 
-@pytest.mark.parametrize('size_m, kind', [(0.6, Shortfall), (0.4, Window)])
+@pytest.mark.parametrize('size_m, kind', [(0.6, NotReady), (0.4, Window)])
 def test_a_root_that_comes_back_does_not_hide_a_jump_of_the_rest(
     size_m: float, kind: type
 ) -> None:
@@ -201,7 +201,7 @@ def test_stamps_that_do_not_advance_are_dropped_and_leave_no_trace() -> None:
     assert buffer.newest_stamp_ns == after.stamp_ns
 
 
-def hidden_between(first_s: float, last_s: float) -> Window | Shortfall:
+def hidden_between(first_s: float, last_s: float) -> Window | NotReady:
     """Watch 2 s at 25 Hz with the wrist hidden for a while; the window covers 1.00..1.96 s."""
     times_s = np.round(np.arange(0, 2.0, 0.04), 9)
     poses = [without(drifting(t), WRIST) if first_s < t < last_s else drifting(t) for t in times_s]
@@ -236,7 +236,7 @@ def test_a_joint_hidden_for_a_while_is_filled_and_marked(
 @pytest.mark.parametrize('first_s, last_s', [(1.74, 2.0), (-1.0, 1.23), (-1.0, 2.0)])
 def test_a_joint_hidden_too_long_at_an_end_is_named(first_s: float, last_s: float) -> None:
     shortfall = hidden_between(first_s, last_s)
-    assert isinstance(shortfall, Shortfall)
+    assert isinstance(shortfall, NotReady)
     assert shortfall.validity is Validity.INCOMPLETE
     assert shortfall.reason == 'not observed for over 0.2 s: r_wrist'
     assert shortfall.person_id == 'anna'
@@ -343,9 +343,9 @@ def test_whatever_comes_in_the_window_is_finite_and_ends_with_the_newest_observa
         assert_sound(buffer.window(), newest)
 
 
-def assert_sound(result: Window | Shortfall, newest: SkeletonFrame) -> None:
+def assert_sound(result: Window | NotReady, newest: SkeletonFrame) -> None:
     assert result.stamp_ns == newest.stamp_ns
-    if isinstance(result, Shortfall):
+    if isinstance(result, NotReady):
         return
     seen = ~np.isnan(newest.positions[:, 0])
     assert np.isfinite(result.positions).all()
@@ -356,7 +356,7 @@ def assert_sound(result: Window | Shortfall, newest: SkeletonFrame) -> None:
     assert np.ptp(result.positions[:, :, 0], axis=0).max() < 1.0  # the swing is 0.6 m wide
 
 
-def hiding(*joints: int, max_missing: int) -> Window | Shortfall:
+def hiding(*joints: int, max_missing: int) -> Window | NotReady:
     buffer = PersonBuffer(LAYOUT, LENGTH, PERIOD_S, SkeletonConfig(), max_missing)
     for time_s in stamps(30.0):
         assert buffer.add(frame(time_s, without(drifting(time_s), *joints))) is None
@@ -382,5 +382,5 @@ def test_too_many_joints_out_of_sight_or_the_root_leave_the_person_incomplete(
     joints: tuple[int, ...],
 ) -> None:
     shortfall = hiding(*joints, max_missing=1)
-    assert isinstance(shortfall, Shortfall)
+    assert isinstance(shortfall, NotReady)
     assert shortfall.validity is Validity.INCOMPLETE

@@ -95,9 +95,9 @@ def test_torchrun_trains_and_the_first_process_alone_writes(data: Path, tmp_path
 
 def test_a_batch_that_does_not_divide_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, 'world', lambda: 2)
-    assert parallel.own_rows(8) == slice(0, None, 2)
+    assert parallel.shard(8) == slice(0, None, 2)
     with pytest.raises(ConfigError, match='batch of 7 windows does not divide by 2 processes'):
-        parallel.own_rows(7)
+        parallel.shard(7)
 
 
 def test_shares_of_the_first_windows_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,18 +105,18 @@ def test_shares_of_the_first_windows_add_up(monkeypatch: pytest.MonkeyPatch) -> 
     counts = []
     for rank in range(3):
         monkeypatch.setattr(parallel, 'rank', lambda rank=rank: rank)
-        rows = np.arange(12)[parallel.own_rows(12)]
-        counts.append(parallel.own_count(7))
+        rows = np.arange(12)[parallel.shard(12)]
+        counts.append(parallel.shard_size(7))
         assert list(rows[: counts[-1]]) == [row for row in rows if row < 7]
     assert counts == [3, 2, 2]
 
 
 def test_a_process_on_its_own_has_everything() -> None:
     assert parallel.world() == 1 and parallel.is_first()
-    assert list(range(8))[parallel.own_rows(8)] == list(range(8))
-    assert parallel.own_count(3) == 3 and parallel.largest(4) == 4
+    assert list(range(8))[parallel.shard(8)] == list(range(8))
+    assert parallel.shard_size(3) == 3 and parallel.largest(4) == 4
     assert parallel.average({'loss': 2.0}) == {'loss': 2.0}
-    assert parallel.as_first(True) and not parallel.as_first(False)
+    assert parallel.broadcast_from_rank0(True) and not parallel.broadcast_from_rank0(False)
     assert parallel.join('cpu') == torch.device('cpu')
     with pytest.raises(ConfigError, match='tpu'):
         parallel.join('tpu')

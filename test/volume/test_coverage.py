@@ -10,7 +10,7 @@ from volume_scenes import PERIOD_S, SHAPE, STANDING, calibration, linear_spread,
 
 from motion_predictor_ros.errors import CheckpointError, ConfigError
 from motion_predictor_ros.volume.calibration import (
-    Bound,
+    ModelDigests,
     certified,
     least_scores,
     load_calibration,
@@ -19,10 +19,10 @@ from motion_predictor_ros.volume.calibration import (
 )
 from motion_predictor_ros.volume.capsules import bodies
 from motion_predictor_ros.volume.coverage import (
-    Choice,
+    ScenarioSelection,
+    body_forecast,
     densest,
     kept_futures,
-    outlook,
     region,
     score,
 )
@@ -40,7 +40,7 @@ def test_the_densest_futures_reach_the_share_and_none_is_spare() -> None:
 
 def test_few_futures_that_differ_stand_for_all() -> None:
     look = looking_ahead(futures=40)
-    kept = kept_futures(look, 1.0, Choice(0.5, 6), 20)
+    kept = kept_futures(look, 1.0, ScenarioSelection(0.5, 6), 20)
     assert kept.shape == (6, 20, *look.now.shape)
     np.testing.assert_array_equal(kept[0], look.mean[:20])
     drawn = look.mean[:20] + 0.5 * (look.futures[:, :20] - look.mean[:20])
@@ -51,8 +51,10 @@ def test_few_futures_that_differ_stand_for_all() -> None:
         return float(away.min(axis=1).max())
 
     assert farthest(kept) < farthest(drawn[:6])
-    assert len(kept_futures(look, 1.0, Choice(0.5, 1), 20)) == 1
-    np.testing.assert_allclose(kept_futures(look, 1.0, Choice(0.0, 6), 20), look.mean[None, :20])
+    assert len(kept_futures(look, 1.0, ScenarioSelection(0.5, 1), 20)) == 1
+    np.testing.assert_allclose(
+        kept_futures(look, 1.0, ScenarioSelection(0.0, 6), 20), look.mean[None, :20]
+    )
 
 
 def uncovered(shrink: float, breadth: float, most: int = 8) -> int:
@@ -61,7 +63,7 @@ def uncovered(shrink: float, breadth: float, most: int = 8) -> int:
     found = 0
     for seed in range(6):
         truth = looking_ahead(1, seed=100 + seed).futures[0]
-        kept = kept_futures(look, 0.95, Choice(breadth, most), len(truth))
+        kept = kept_futures(look, 0.95, ScenarioSelection(breadth, most), len(truth))
         g = spread.of(look)
         radius = shrink * score(kept, truth, g)
         ours = region(SHAPE, look, kept, g, radius, (0.0, 1.0), every=3)
@@ -83,7 +85,7 @@ def test_a_radius_too_small_leaves_bodies_outside() -> None:
 
 def test_windows_add_up_to_the_whole() -> None:
     look, g = looking_ahead(), linear_spread().of(looking_ahead())
-    kept = kept_futures(look, 0.9, Choice(0.3, 8), 25)
+    kept = kept_futures(look, 0.9, ScenarioSelection(0.3, 8), 25)
     parts = [(0.0, 0.25), (0.25, 0.5), (0.5, 1.0)]
     low, high = region(SHAPE, look, kept, g, 0.2, (0.0, 1.0)).bounds
     grid = VoxelGrid.around(low, high, 0.05)
@@ -128,7 +130,7 @@ def test_a_calibration_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     path = tmp_path / 'c.safetensors'
     saved = calibration(np.random.default_rng(0).exponential(size=50))
     save_calibration(path, saved)
-    loaded = load_calibration(str(path), Bound('d', 'c', 'p'))
+    loaded = load_calibration(str(path), ModelDigests('d', 'c', 'p'))
     until, before = loaded.until(1.0), saved.until(1.0)
     assert loaded.name.startswith('c@') and loaded.bound == saved.bound
     assert until.radius(0.9) == before.radius(0.9) and until.levels == before.levels
@@ -140,7 +142,7 @@ def test_a_calibration_of_other_weights_is_refused(tmp_path: Path) -> None:
     path = tmp_path / 'c.safetensors'
     save_calibration(path, calibration(np.arange(50.0)))
     with pytest.raises(CheckpointError, match='in use are'):
-        load_calibration(str(path), Bound('d', 'another', 'p'))
+        load_calibration(str(path), ModelDigests('d', 'another', 'p'))
     with pytest.raises(CheckpointError, match='motion-predictor calibrate'):
         load_calibration(str(tmp_path / 'none.safetensors'))
 
@@ -153,8 +155,8 @@ def test_futures_stand_around_the_likeliest_one_as_far_as_it_goes() -> None:
     seen = np.repeat(STANDING[None], 5, axis=0)
     times_s = PERIOD_S * np.arange(1, 11)
     joints = len(STANDING)
-    bare = outlook(SHAPE, seen, PERIOD_S, futures, weights, weights, times_s)
-    look = outlook(SHAPE, seen, PERIOD_S, futures, weights, weights, times_s, likeliest)
+    bare = body_forecast(SHAPE, seen, PERIOD_S, futures, weights, weights, times_s)
+    look = body_forecast(SHAPE, seen, PERIOD_S, futures, weights, weights, times_s, likeliest)
     np.testing.assert_allclose(look.mean[:4, :joints], likeliest)
     shift = look.futures - bare.futures
     np.testing.assert_allclose(shift[:, 4:, :joints] - shift[:, 3:4, :joints], 0.0, atol=1e-12)
@@ -164,7 +166,7 @@ def test_futures_stand_around_the_likeliest_one_as_far_as_it_goes() -> None:
 
 
 def test_the_shipped_calibration_is_of_the_shipped_weights() -> None:
-    shipped = Bound.of('body_2s', 'body_2s_cache', 'body_1s')
+    shipped = ModelDigests.of('body_2s', 'body_2s_cache', 'body_1s')
     found = load_calibration('body_2s_calibration', shipped)
     for until in found.horizons:
         radii = [until.radius(level) for level in until.levels]

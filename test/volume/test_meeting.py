@@ -10,7 +10,7 @@ from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.volume.capsules import bodies
 from motion_predictor_ros.volume.collision import (
     collision_probability,
-    meeting_probability,
+    robot_collision_probability,
     robot_motion,
 )
 
@@ -23,7 +23,7 @@ def way(*places: list[float]) -> np.ndarray:
 
 
 def met(validity: Validity, places: np.ndarray, given_s: list[float]) -> float:
-    found = meeting_probability(
+    found = robot_collision_probability(
         volume(validity=validity), places, places, RADIUS, np.array(given_s)
     )
     return float(found[0])
@@ -49,7 +49,7 @@ def test_what_is_reachable_late_is_not_reachable_at_once() -> None:
 def test_a_robot_that_stands_still_meets_what_the_weights_say() -> None:
     one = volume()
     places = np.stack([[0.1 * step, 0.0, 1.0] for step in range(12)])[:, None, None]
-    found = meeting_probability(one, places, places, RADIUS, np.zeros(1))
+    found = robot_collision_probability(one, places, places, RADIUS, np.zeros(1))
     moving = robot_motion(places, places, RADIUS, np.zeros(1), one.bodies.times_s)
     np.testing.assert_allclose(found, collision_probability(one.bodies, moving).probability)
     assert ((found > 0.01) & (found < 0.99)).any()

@@ -6,7 +6,7 @@ from volume_scenes import SHAPE, wandering
 
 from motion_predictor_ros.volume.capsules import Bodies, bodies
 from motion_predictor_ros.volume.grid import VoxelGrid
-from motion_predictor_ros.volume.voxels import covered, outermost, voxel_probability
+from motion_predictor_ros.volume.voxels import covered, cull_enclosed_capsules, voxel_probability
 
 GRID = VoxelGrid((-2.0, -2.0, -1.0), 0.05, (90, 90, 80))
 
@@ -30,7 +30,7 @@ def test_few_are_left_and_they_count() -> None:
     found = thick(0)
     starts, ends = (each.reshape(-1, 3).astype(np.float32) for each in (found.starts, found.ends))
     radii = found.radii.ravel().astype(np.float32)
-    kept = outermost(starts, ends, radii, 0.0)
+    kept = cull_enclosed_capsules(starts, ends, radii, 0.0)
     assert 1 < len(kept) < len(radii) / 2
     assert radii[kept[0]] == radii.max()
     too_few = Bodies(
@@ -45,5 +45,5 @@ def test_what_sticks_out_stays() -> None:
     starts = np.zeros((3, 3), np.float32)
     ends = np.array([[1, 0, 0], [0.5, 0, 0], [1.2, 0, 0]], np.float32)
     radii = np.array([0.5, 0.4, 0.4], np.float32)
-    assert outermost(starts, ends, radii, 0.0).tolist() == [0, 2]
-    assert outermost(starts, ends, radii, 0.2).tolist() == [0, 1, 2]
+    assert cull_enclosed_capsules(starts, ends, radii, 0.0).tolist() == [0, 2]
+    assert cull_enclosed_capsules(starts, ends, radii, 0.2).tolist() == [0, 1, 2]

@@ -7,7 +7,7 @@ from safety_volumes import volume
 
 from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.volume.grid import Patch, VoxelGrid
-from motion_predictor_ros.volume.sparse import SparseVolume, joined, sparse
+from motion_predictor_ros.volume.sparse import SparseVolume, downsampled, sparse
 
 
 def holds(few: SparseVolume, index: int, places: np.ndarray) -> np.ndarray:
@@ -75,7 +75,7 @@ def test_a_box_of_voxels_is_joined_as_the_whole_grid_is(kind: type) -> None:
         x, y, z = (float(each) for each in generator.integers(-4, 4, size=3) * 0.1)
         grid = VoxelGrid((x, y, z), 0.1, shape)
         part = Patch(first, (generator.random(size) * (generator.random(size) < 0.5)).astype(kind))
-        (box, whole), larger = joined([part, Patch((0, 0, 0), part.within(shape))], grid)
+        (box, whole), larger = downsampled([part, Patch((0, 0, 0), part.within(shape))], grid)
         assert box.values.dtype == kind and whole.values.shape == larger.shape
         np.testing.assert_array_equal(box.within(larger.shape), whole.values)
         centres = grid.centres(part.within(shape) > 0)

@@ -13,7 +13,7 @@ from motion_predictor_ros.density.types import Futures
 from motion_predictor_ros.errors import CheckpointError, ConfigError
 from motion_predictor_ros.prediction.types import Prediction
 from motion_predictor_ros.skeleton.frame import Validity, Window
-from motion_predictor_ros.volume.calibration import Bound, save_calibration
+from motion_predictor_ros.volume.calibration import ModelDigests, save_calibration
 from motion_predictor_ros.volume.predictor import VolumePredictor
 from motion_predictor_ros.volume.voxels import covered
 
@@ -143,7 +143,7 @@ def test_a_predictor_from_files_says_the_same(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.windows[1].covered, expected.windows[1].covered)
     assert found.calibration.startswith('made_up@')
     with pytest.raises(CheckpointError, match='in use are'):
-        VolumePredictor.load(config, Bound('d', 'c', 'another'), 'body18', PERIOD_S)
+        VolumePredictor.load(config, ModelDigests('d', 'c', 'another'), 'body18', PERIOD_S)
 
 
 def test_coarser_voxels_cover_no_less() -> None:

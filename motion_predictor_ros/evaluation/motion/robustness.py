@@ -190,7 +190,7 @@ def print_robustness(report: Mapping[str, Any], console: Console) -> None:
     table.add_column('constant velocity', justify='right')
     for name, methods in report['cameras'].items():
         own, other = (methods[key]['mpjpe_mm'] for key in ('motion_deq', 'constant_velocity'))
-        beside = ' / '.join(f'{other[ms]:.0f}' for ms in ('400', '1000') if ms in other)
-        table.add_row(name, *(f'{own[ms]:.1f}' for ms in horizons), beside)
+        submit = ' / '.join(f'{other[ms]:.0f}' for ms in ('400', '1000') if ms in other)
+        table.add_row(name, *(f'{own[ms]:.1f}' for ms in horizons), submit)
     console.print(table)
     console.print('constant velocity: at 400 / 1000 ms')

@@ -107,5 +107,5 @@ class VolumeKeeper:
             last_ns = self._last_ns.get((epoch, each.person_id))
             if last_ns is None or each.stamp_ns - last_ns >= _APART_NS:
                 self._last_ns[epoch, each.person_id] = each.stamp_ns
-                beside = self.kept.get((epoch, each.stamp_ns), ())
-                self.kept[epoch, each.stamp_ns] = (*beside, KeptVolume.of(each))
+                submit = self.kept.get((epoch, each.stamp_ns), ())
+                self.kept[epoch, each.stamp_ns] = (*submit, KeptVolume.of(each))

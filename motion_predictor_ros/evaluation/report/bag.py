@@ -20,11 +20,11 @@ from motion_predictor_ros.evaluation.report.html import write_html
 from motion_predictor_ros.evaluation.report.picture import draw_scene
 from motion_predictor_ros.evaluation.report.tables import bag_report, print_bag_report, write_json
 from motion_predictor_ros.resources import is_shipped
-from motion_predictor_ros.runtime.process_memory import set_aside
+from motion_predictor_ros.runtime.process_memory import freeze_gc
 from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.volume.body import BodyShape
-from motion_predictor_ros.volume.calibration import Bound, load_calibration
+from motion_predictor_ros.volume.calibration import ModelDigests, load_calibration
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def with_volumes(config: PipelineConfig) -> tuple[PipelineConfig, str]:
     if density.enabled == 'never' or not is_shipped(density.weights, 'weights', '.safetensors'):
         return config, 'no volumes: they need a density model'
     try:
-        bound = Bound.of(density.weights, density.cache, config.prediction.weights)
+        bound = ModelDigests.of(density.weights, density.cache, config.prediction.weights)
         load_calibration(volume.calibration, bound).until(volume.horizon_s).radius(volume.level)
         BodyShape.load(config.skeleton.layout)
     except MotionPredictorError as error:
@@ -109,7 +109,7 @@ def evaluate_bag(
         MotionPredictorError: The model, the layout or the source cannot be used.
     """
     recorded = open_source(bag, topic, config, source)
-    set_aside()  # as the node does, so that latencies are those of the node
+    freeze_gc()  # as the node does, so that latencies are those of the node
     bar = tqdm(recorded.messages, unit='frame', leave=False, disable=None if progress else True)
     pipeline = recorded.pipeline
     played = replay(bar, pipeline)

@@ -22,7 +22,7 @@ from motion_predictor_ros.evaluation.replay.kept_volumes import KeptVolume, Kept
 from motion_predictor_ros.evaluation.replay.replay import Replay
 from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.volume.grid import Patch, VoxelGrid
-from motion_predictor_ros.volume.sparse import joined
+from motion_predictor_ros.volume.sparse import downsampled
 
 LEVELS_P = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 """Thresholds that the page offers."""
@@ -136,7 +136,7 @@ def _footprint(grid: VoxelGrid, window: KeptWindow, axis: int) -> Grid | None:
 def _grid(levels: UInt8[np.ndarray, 'x y z'], grid: VoxelGrid, size_m: float) -> Grid | None:
     """Join voxels until they are as large as asked, cut to what is there, and write in runs."""
     while grid.size_m < size_m - 1e-9:
-        (whole,), grid = joined([Patch((0, 0, 0), levels)], grid)
+        (whole,), grid = downsampled([Patch((0, 0, 0), levels)], grid)
         levels = whole.values
     spans = []
     for axis in range(3):

@@ -17,7 +17,7 @@ from motion_predictor_ros.volume.capsules import Bodies
 from motion_predictor_ros.volume.collision import (
     RobotMotion,
     collision_probability,
-    meeting_probability,
+    robot_collision_probability,
 )
 from motion_predictor_ros.volume.types import SafetyVolume
 
@@ -104,7 +104,7 @@ def answer(
         )
     asked = decode_request(request, latest.stamp_ns)
     people = [
-        meeting_probability(volume, asked.starts, asked.ends, asked.radii, asked.times_s)
+        robot_collision_probability(volume, asked.starts, asked.ends, asked.radii, asked.times_s)
         for volume in latest.volumes
     ]
     each = np.stack(people, axis=1) if people else np.zeros((len(asked.starts), 0))

@@ -37,7 +37,7 @@ _NO_OBSERVATION = {
 
 
 @dataclass(frozen=True)
-class Sighting:
+class RawSkeleton:
     """One person as the source describes them.
 
     Attributes:
@@ -80,14 +80,14 @@ class Source(ABC):
         """List who is in the message: an id, and whatever `see` needs."""
 
     @abstractmethod
-    def see(self, who: str, person: Any) -> Sighting:
+    def see(self, who: str, person: Any) -> RawSkeleton:
         """Read one person.
 
         Raises:
             SkeletonFormatError: This person cannot be used.
         """
 
-    def learn(self, msg: Any) -> None:  # noqa: B027  most sources have nothing to learn
+    def update_static_transforms(self, msg: Any) -> None:  # noqa: B027  most sources have nothing to learn
         """Take in what a source says apart from its observations."""
 
     def decode(self, msg: Any, received_ns: int = 0) -> Observation | None:
@@ -139,7 +139,7 @@ class Source(ABC):
                 '"skeleton.max_people"',
             )
 
-    def _frame(self, person_id: str, stamp_ns: int, sighting: Sighting) -> SkeletonFrame:
+    def _frame(self, person_id: str, stamp_ns: int, sighting: RawSkeleton) -> SkeletonFrame:
         """Turn a sighting into the model's joints; those the source never has are put in place."""
         who = f'person {person_id!r}'
         joints = sighting.joints
@@ -200,7 +200,7 @@ def _check_tracking(state: TrackingState, person_id: str) -> None:
         raise SkeletonFormatError(reason, f'person {person_id!r}: {message}')
 
 
-def _check_numbers(sighting: Sighting, who: str) -> None:
+def _check_numbers(sighting: RawSkeleton, who: str) -> None:
     used = sighting.joints.weights.any(axis=0)
     confidences = sighting.confidences[used]
     good = (confidences >= 0) & (confidences <= 1)  # False for NaN

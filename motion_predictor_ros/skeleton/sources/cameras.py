@@ -15,7 +15,7 @@ from motion_predictor_ros.errors import SkeletonFormatError
 from motion_predictor_ros.skeleton.frame import TrackingState
 from motion_predictor_ros.skeleton.joint_map import JointMap, load_joint_map
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.skeleton.sources.base import Sighting, Source, stamp_of, sure_of
+from motion_predictor_ros.skeleton.sources.base import RawSkeleton, Source, stamp_of, sure_of
 
 _PER_BODY = 100
 _DELETE = (2, 3)  # visualization_msgs/Marker: DELETE, DELETEALL
@@ -52,7 +52,7 @@ class AzureKinect(Source):
             bodies.setdefault(marker.id // _PER_BODY, []).append(marker)
         return [(str(body), markers) for body, markers in bodies.items()]
 
-    def see(self, who: str, person: list[Any]) -> Sighting:
+    def see(self, who: str, person: list[Any]) -> RawSkeleton:
         """Read one body."""
         count = len(self._joints.source.joint_names)
         positions = np.full((count, 3), np.nan)
@@ -66,7 +66,7 @@ class AzureKinect(Source):
                 )
             at = marker.pose.position
             positions[joint] = at.x, at.y, at.z
-        return Sighting(self._joints, positions, sure_of(positions))
+        return RawSkeleton(self._joints, positions, sure_of(positions))
 
 
 def _shown(msg: Any) -> list[Any]:
@@ -84,7 +84,7 @@ class Zed(Source):
         """List every object that could have a skeleton."""
         return [(str(each.label_id), each) for each in msg.objects]
 
-    def see(self, who: str, person: Any) -> Sighting:
+    def see(self, who: str, person: Any) -> RawSkeleton:
         """Read one object; a joint that was not seen is NaN, one that is not used is zero."""
         if not person.skeleton_available:
             raise SkeletonFormatError(
@@ -102,7 +102,7 @@ class Zed(Source):
             [each.kp for each in person.skeleton_3d.keypoints[:count]], np.float64
         )
         positions[(positions == 0).all(axis=1)] = np.nan
-        return Sighting(joints, positions, _zed_confidences(person, positions), state)
+        return RawSkeleton(joints, positions, _zed_confidences(person, positions), state)
 
     def _joints(self, body_format: int, who: str) -> JointMap:
         if self.config.source_layout:
@@ -142,7 +142,7 @@ class Yolo(Source):
         """List the detections that are people."""
         return [(each.id, each) for each in msg.detections if each.class_name in ('person', '')]
 
-    def see(self, who: str, person: Any) -> Sighting:
+    def see(self, who: str, person: Any) -> RawSkeleton:
         """Read one detection; ids count from 1, joints below the threshold are left out."""
         count = len(self._joints.source.joint_names)
         positions = np.full((count, 3), np.nan)
@@ -157,4 +157,4 @@ class Yolo(Source):
             at = keypoint.point
             positions[keypoint.id - 1] = at.x, at.y, at.z
             confidences[keypoint.id - 1] = keypoint.score
-        return Sighting(self._joints, positions, confidences)
+        return RawSkeleton(self._joints, positions, confidences)

@@ -16,7 +16,7 @@ from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
 from motion_predictor_ros.skeleton.joint_map import JointMap, load_joint_map
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.skeleton.sources.base import Sighting, Source, stamp_of, sure_of
+from motion_predictor_ros.skeleton.sources.base import RawSkeleton, Source, stamp_of, sure_of
 
 _SAME_FRAME_NS = NS_PER_S // 50
 """HiROS: people whose input was taken further apart were not seen at the same time."""
@@ -51,7 +51,7 @@ class PoseArray(Source):
         """Name the one person by configuration."""
         return [(self.config.person_id, msg.poses)] if len(msg.poses) else []
 
-    def see(self, who: str, person: Any) -> Sighting:
+    def see(self, who: str, person: Any) -> RawSkeleton:
         """Read the person; NaN is a joint that was not seen."""
         count = len(self._joints.source.joint_names)
         if len(person) != count:
@@ -63,7 +63,7 @@ class PoseArray(Source):
             )
         at = [pose.position for pose in person]
         positions = np.array([(each.x, each.y, each.z) for each in at], dtype=np.float64)
-        return Sighting(self._joints, positions, sure_of(positions))
+        return RawSkeleton(self._joints, positions, sure_of(positions))
 
 
 class Hiros(Source):
@@ -84,7 +84,7 @@ class Hiros(Source):
         """List everybody."""
         return [(str(each.id), each) for each in msg.skeletons]
 
-    def see(self, who: str, person: Any) -> Sighting:
+    def see(self, who: str, person: Any) -> RawSkeleton:
         """Read one person; markers that were not seen are left out or NaN."""
         late_ns = self._stamp_ns - (_nanoseconds(person.src_time) or self._stamp_ns)
         if late_ns > _SAME_FRAME_NS:
@@ -104,7 +104,7 @@ class Hiros(Source):
             at = marker.center.pose.position
             positions[marker.id] = at.x, at.y, at.z
             confidences[marker.id] = marker.confidence
-        return Sighting(self._joints, positions, confidences)
+        return RawSkeleton(self._joints, positions, confidences)
 
 
 def _nanoseconds(stamp: Any) -> int:
@@ -140,12 +140,12 @@ class Mocap4r2(Source):
             )
         return list(found.items())
 
-    def see(self, who: str, person: dict[int, Any]) -> Sighting:
+    def see(self, who: str, person: dict[int, Any]) -> RawSkeleton:
         """Read one person; occluded markers are left out or NaN."""
         positions = np.full((len(self._joints.source.joint_names), 3), np.nan)
         for joint, at in person.items():
             positions[joint] = at.x, at.y, at.z
-        return Sighting(self._joints, positions, sure_of(positions))
+        return RawSkeleton(self._joints, positions, sure_of(positions))
 
 
 class NamePattern:

@@ -19,7 +19,7 @@ from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
 from motion_predictor_ros.skeleton.frame import Observation, TrackingState
 from motion_predictor_ros.skeleton.joint_map import JointMap, load_joint_map
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.skeleton.sources.base import Sighting, Source, stamp_of
+from motion_predictor_ros.skeleton.sources.base import RawSkeleton, Source, stamp_of
 
 
 class Native(Source):
@@ -38,7 +38,7 @@ class Native(Source):
         joints = _joints(tuple(msg.joint_names), layout, self.layout)
         return [(person.person_id, (person, joints)) for person in msg.persons]
 
-    def see(self, who: str, person: tuple[Any, JointMap]) -> Sighting:
+    def see(self, who: str, person: tuple[Any, JointMap]) -> RawSkeleton:
         """Read one person; joints with NaN or confidence 0 count as not observed."""
         fields, joints = person
         state = _tracking(fields.tracking_state, who)
@@ -48,7 +48,7 @@ class Native(Source):
         confidences: Float32[np.ndarray, ' seen'] = np.ones(received, dtype=np.float32)
         if len(fields.confidences):
             confidences = np.array(fields.confidences, dtype=np.float32)
-        return Sighting(joints, positions, confidences, state)
+        return RawSkeleton(joints, positions, confidences, state)
 
 
 def decode(msg: Any, layout: SkeletonLayout, config: SkeletonConfig) -> Observation:

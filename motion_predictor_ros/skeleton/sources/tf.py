@@ -17,7 +17,7 @@ from motion_predictor_ros.errors import SkeletonFormatError
 from motion_predictor_ros.skeleton.frame import Observation
 from motion_predictor_ros.skeleton.joint_map import load_joint_map
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.skeleton.sources.base import Sighting, Source, sure_of
+from motion_predictor_ros.skeleton.sources.base import RawSkeleton, Source, sure_of
 from motion_predictor_ros.skeleton.sources.mocap import NamePattern
 from motion_predictor_ros.skeleton.transforms import TransformTree
 
@@ -38,7 +38,7 @@ class TfPeople(Source):
         self._people: dict[str, dict[int, str]] = {}
         self._answered_ns = 0
 
-    def learn(self, msg: Any) -> None:
+    def update_static_transforms(self, msg: Any) -> None:
         """Take in what stands still, from /tf_static."""
         self._note(self._tree.add(msg, static=True))
 
@@ -70,7 +70,7 @@ class TfPeople(Source):
         """List everybody."""
         return [(who, self._people[who]) for who in msg]
 
-    def see(self, who: str, person: dict[int, str]) -> Sighting:
+    def see(self, who: str, person: dict[int, str]) -> RawSkeleton:
         """Look every joint up."""
         positions = np.full((len(self._joints.source.joint_names), 3), np.nan)
         frame = self._top(next(iter(person.values())))
@@ -79,7 +79,7 @@ class TfPeople(Source):
             if self._at(name) > newest_ns - _BEHIND_NS:
                 with suppress(SkeletonFormatError):  # it came after this time: not seen
                     positions[joint] = self._tree.lookup(frame, name, self._answered_ns).shift
-        return Sighting(self._joints, positions, sure_of(positions))
+        return RawSkeleton(self._joints, positions, sure_of(positions))
 
     def _note(self, frames: list[str]) -> None:
         for frame in frames:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from motion_predictor_ros.density.body_frame import HeadingFrame
 from motion_predictor_ros.density.cache_flow.cpu.gru import Recurrence
-from motion_predictor_ros.density.cache_flow.cpu.model import FoldedCacheFlow
+from motion_predictor_ros.density.cache_flow.cpu.model import FusedCacheFlow
 from motion_predictor_ros.density.cache_flow.model import CacheFlow
 
 FRAME = HeadingFrame(18, 0, 1, 4)
@@ -41,7 +41,7 @@ ORIGIN = np.array([[1.0, 2.0, 0.0], [-3.0, 0.5, 0.0], [1e5, 0.0, 0.0]])
 
 def played(module: CacheFlow, *given: Tensor, ways: Tensor | None = None) -> Tensor:
     """Return positions about the origin, as folded weights play them."""
-    places = FoldedCacheFlow(module, FRAME.root).play(*given, ORIGIN, ways)
+    places = FusedCacheFlow(module, FRAME.root).decode(*given, ORIGIN, ways)
     return torch.from_numpy(places - np.tile(ORIGIN, FRAME.joints)[:, None, None])
 
 
@@ -58,20 +58,20 @@ def test_people_are_shared_out_to_threads_and_futures_stay_to_the_last_bit() -> 
         latents(torch.float32),
     )
     given = x, past, leaving, ORIGIN
-    alone = FoldedCacheFlow(module, FRAME.root).play(*given)
-    shared = FoldedCacheFlow(module, FRAME.root, threads=2)
+    alone = FusedCacheFlow(module, FRAME.root).decode(*given)
+    shared = FusedCacheFlow(module, FRAME.root, threads=2)
     for _ in range(5):
-        np.testing.assert_array_equal(shared.play(*given), alone)
+        np.testing.assert_array_equal(shared.decode(*given), alone)
     assert not np.array_equal(alone[0], alone[1])  # control: people differ
 
 
 @pytest.mark.parametrize(('dtype', 'close'), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 def test_an_observation_is_read_as_by_the_module(dtype: torch.dtype, close: float) -> None:
     module, (past, _) = lively(dtype), entered(dtype)
-    plain, folded = module.observe(past), FoldedCacheFlow(module, 0).observe(past)
+    plain, fused = module.observe(past), FusedCacheFlow(module, 0).observe(past)
     for name in vars(plain):
-        torch.testing.assert_close(getattr(folded, name), getattr(plain, name), atol=close, rtol=0)
-    other = FoldedCacheFlow(module, 0).observe(past.flip(1))
+        torch.testing.assert_close(getattr(fused, name), getattr(plain, name), atol=close, rtol=0)
+    other = FusedCacheFlow(module, 0).observe(past.flip(1))
     assert float((other.means - plain.means).abs().max()) > 1e-2
 
 
@@ -80,19 +80,19 @@ def test_futures_are_played_as_by_the_module(dtype: torch.dtype, close: float) -
     module, (past, leaving), x = lively(dtype), entered(dtype), latents(dtype)
     poses = played_plainly(module, x, past)
     plain = poses.flatten(3) @ leaving[:, None]
-    folded = played(module, x, past, leaving)
-    torch.testing.assert_close(folded, plain.double(), atol=close, rtol=0)
+    fused = played(module, x, past, leaving)
+    torch.testing.assert_close(fused, plain.double(), atol=close, rtol=0)
     other = played(module, x.flip(0), past, leaving)
-    assert float((other - folded).abs().max()) > 1e-1
+    assert float((other - fused).abs().max()) > 1e-1
 
 
 @pytest.mark.parametrize(('dtype', 'close'), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 def test_a_future_is_encoded_as_by_the_module(dtype: torch.dtype, close: float) -> None:
     module, (past, _) = lively(dtype), entered(dtype)
     future = people(3, MotionDEQConfig(joints=18, past=TINY.future)).to(dtype)
-    plain, folded = module.latent(past, future), FoldedCacheFlow(module, 0).latent(past, future)
-    torch.testing.assert_close(folded, plain, atol=close, rtol=0)
-    other = FoldedCacheFlow(module, 0).latent(past, future.flip(1))
+    plain, fused = module.latent(past, future), FusedCacheFlow(module, 0).latent(past, future)
+    torch.testing.assert_close(fused, plain, atol=close, rtol=0)
+    other = FusedCacheFlow(module, 0).latent(past, future.flip(1))
     assert float((other - plain).abs().max()) > 1e-2
 
 
@@ -102,8 +102,8 @@ def test_given_ways_replace_the_decoded_root() -> None:
     poses = played_plainly(module, x, past)
     poses[:, :, :, FRAME.root] = past[:, None, -1:, FRAME.root] + ways
     plain = poses.flatten(3) @ leaving[:, None]
-    folded = played(module, x, past, leaving, ways=ways)
-    torch.testing.assert_close(folded, plain, atol=1e-10, rtol=0)
+    fused = played(module, x, past, leaving, ways=ways)
+    torch.testing.assert_close(fused, plain, atol=1e-10, rtol=0)
 
 
 def test_the_recurrence_is_torchs() -> None:

@@ -103,8 +103,8 @@ def calibrated(models: Models) -> Calibration:
 def test_one_window_a_clip_or_several_that_lie_four_seconds_apart() -> None:
     people = crowd(1, 1, 1)
     long = dataclasses.replace(people.clips[0], length=600)
-    joined = dataclasses.replace(people, clips=(long,))
-    several = windows_of(joined, 50, PERIOD_S, several=True)
+    downsampled = dataclasses.replace(people, clips=(long,))
+    several = windows_of(downsampled, 50, PERIOD_S, several=True)
     assert len(several) == 3  # at 0, 4 and 8 of 12 seconds
     np.testing.assert_array_equal(several[1][1][0], people.positions[200])
     assert len(windows_of(people, 50, PERIOD_S, several=False)) == 3

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from motion_predictor_ros.prediction.motion_deq.cell import ACTING, Condition, State
 from motion_predictor_ros.prediction.motion_deq.cpu.cell import Room
-from motion_predictor_ros.prediction.motion_deq.cpu.encoder import FoldedEncoder
-from motion_predictor_ros.prediction.motion_deq.cpu.solver import FoldedMotionDEQ, fold
+from motion_predictor_ros.prediction.motion_deq.cpu.encoder import FusedEncoder
+from motion_predictor_ros.prediction.motion_deq.cpu.solver import FusedMotionDEQ, fold
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
 from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
 
@@ -53,12 +53,12 @@ def in_float64(found: State | Condition) -> dict[str, Tensor]:
 
 
 def folded_image(module: MotionDEQ, state: State, observed: Tensor) -> list[Tensor]:
-    folded = FoldedMotionDEQ(module)
-    flat = np.zeros(folded.size, np.float32)
-    condition = FoldedEncoder(module).encode(observed[0].numpy(), SEEN[0])
-    folded.image(folded.flat(state), condition, flat)
-    geometry = torch.from_numpy(flat[: folded.split]).view(SHAPE.joints, 3, SHAPE.channels)
-    pattern = torch.from_numpy(flat[folded.split :]).view(SHAPE.joints, SHAPE.patterns)
+    fused = FusedMotionDEQ(module)
+    flat = np.zeros(fused.size, np.float32)
+    condition = FusedEncoder(module).encode(observed[0].numpy(), SEEN[0])
+    fused.image(fused.flat(state), condition, flat)
+    geometry = torch.from_numpy(flat[: fused.split]).view(SHAPE.joints, 3, SHAPE.channels)
+    pattern = torch.from_numpy(flat[fused.split :]).view(SHAPE.joints, SHAPE.patterns)
     return [geometry.permute(2, 0, 1), pattern]
 
 
@@ -97,7 +97,7 @@ def test_every_weight_counts() -> None:
 def test_the_folded_categories_are_those_of_all_other_pairs() -> None:
     module = model()
     observed, _, condition = situation(module)
-    found = FoldedEncoder(module).encode(observed[0].numpy(), SEEN[0]).category
+    found = FusedEncoder(module).encode(observed[0].numpy(), SEEN[0]).category
     others = ~torch.eye(SHAPE.joints, dtype=torch.bool)
     wanted = condition.category[0][:, others].mT.reshape(*found.shape)
     torch.testing.assert_close(torch.from_numpy(found), wanted, rtol=1e-4, atol=1e-6)
@@ -110,20 +110,20 @@ def test_the_folded_solver_takes_the_steps_of_the_plain_one(motion_tolerance_m: 
     observed = people(3, SHAPE).float()
     settings = dataclasses.replace(SETTINGS, motion_tolerance_m=motion_tolerance_m)
     wanted, state, plain = module(observed, settings)
-    found, folded, how = FoldedMotionDEQ(module).predict(observed, None, [None] * 3, settings)
+    found, fused, how = FusedMotionDEQ(module).predict(observed, None, [None] * 3, settings)
     assert how.steps.tolist() == plain.steps.tolist() and min(how.steps) > 1
     assert how.converged.tolist() == plain.converged.tolist()
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(folded.geometry, state.geometry, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(folded.pattern, state.pattern, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fused.geometry, state.geometry, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fused.pattern, state.pattern, rtol=1e-4, atol=1e-5)
     assert float((found - observed[:, -1:]).abs().max()) > 1e-3  # control: they move
 
 
 def test_a_solution_is_a_start() -> None:
-    module, folded = model(), FoldedMotionDEQ(model())
+    module, fused = model(), FusedMotionDEQ(model())
     observed, seen = people(2, SHAPE).float(), SEEN.expand(2, -1)
-    _, state, cold = folded.predict(observed, seen, [None] * 2, SETTINGS)
-    _, again, warm = folded.predict(observed, seen, [state.rows([0]), None], SETTINGS)
+    _, state, cold = fused.predict(observed, seen, [None] * 2, SETTINGS)
+    _, again, warm = fused.predict(observed, seen, [state.rows([0]), None], SETTINGS)
     assert warm.steps[0] < cold.steps[0] and warm.steps[1] == cold.steps[1]
     torch.testing.assert_close(again.geometry[0], state.geometry[0], rtol=1e-3, atol=1e-4)
     start = module.lift(observed, seen)
@@ -133,10 +133,10 @@ def test_a_solution_is_a_start() -> None:
 
 
 def test_nobody_depends_on_who_else_is_there() -> None:
-    folded, observed = FoldedMotionDEQ(model()), people(3, SHAPE).float()
-    together, _, _ = folded.predict(observed, None, [None] * 3, SETTINGS)
+    fused, observed = FusedMotionDEQ(model()), people(3, SHAPE).float()
+    together, _, _ = fused.predict(observed, None, [None] * 3, SETTINGS)
     for row in range(3):
-        alone, _, _ = folded.predict(observed[row : row + 1], None, [None], SETTINGS)
+        alone, _, _ = fused.predict(observed[row : row + 1], None, [None], SETTINGS)
         assert torch.equal(alone[0], together[row])
     assert not torch.equal(together[0], together[1])
 
@@ -145,8 +145,8 @@ def test_nobody_depends_on_who_else_is_there() -> None:
 def test_people_are_shared_out_to_threads_and_answers_stay_to_the_last_bit(threads: int) -> None:
     few = dataclasses.replace(SETTINGS, max_steps=2)  # where they start from still matters
     observed = people(5, SHAPE).float()
-    alone, _, how = FoldedMotionDEQ(model()).predict(observed, None, [None] * 5, few)
-    shared = FoldedMotionDEQ(model(), threads)
+    alone, _, how = FusedMotionDEQ(model()).predict(observed, None, [None] * 5, few)
+    shared = FusedMotionDEQ(model(), threads)
     for _ in range(20):
         found, _, same = shared.predict(observed, None, [None] * 5, few)
         assert torch.equal(found, alone) and same.steps.tolist() == how.steps.tolist()
@@ -165,19 +165,19 @@ def test_each_thread_has_room_of_its_own() -> None:
 
 
 def test_somebody_who_leaves_the_finite_keeps_the_best_and_disturbs_nobody() -> None:
-    folded, observed = FoldedMotionDEQ(model()), people(2, SHAPE).float()
-    alone, state, _ = folded.predict(observed, None, [None] * 2, SETTINGS)
+    fused, observed = FusedMotionDEQ(model()), people(2, SHAPE).float()
+    alone, state, _ = fused.predict(observed, None, [None] * 2, SETTINGS)
     lost = State(state.geometry[:1], torch.full_like(state.pattern[:1], torch.nan))
-    found, _, how = folded.predict(observed, None, [None, lost], SETTINGS)
+    found, _, how = fused.predict(observed, None, [None, lost], SETTINGS)
     assert torch.equal(found[0], alone[0])
     assert how.converged.tolist() == [True, False] and how.steps[1] == 1
 
 
 def test_the_prediction_turns_with_the_room() -> None:
-    folded, turn = FoldedMotionDEQ(model()), rotation().float()
+    fused, turn = FusedMotionDEQ(model()), rotation().float()
     observed = people(2, SHAPE).float()
-    here, _, _ = folded.predict(observed, None, [None] * 2, SETTINGS)
-    there, _, _ = folded.predict(observed @ turn.mT, None, [None] * 2, SETTINGS)
+    here, _, _ = fused.predict(observed, None, [None] * 2, SETTINGS)
+    there, _, _ = fused.predict(observed @ turn.mT, None, [None] * 2, SETTINGS)
     torch.testing.assert_close(there, here @ turn.mT, rtol=1e-3, atol=1e-4)
     assert float((there - here).abs().max()) > 0.1  # control: the turn was one
 

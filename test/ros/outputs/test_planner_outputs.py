@@ -25,7 +25,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from motion_predictor_ros.resources import share_file
 from motion_predictor_ros.ros.outputs.clouds import cloud_points
-from motion_predictor_ros.volume.collision import meeting_probability
+from motion_predictor_ros.volume.collision import robot_collision_probability
 from motion_predictor_ros.volume.wire import decode_volume
 
 Start = Callable[[Sequence[str]], Process]
@@ -168,7 +168,7 @@ def test_collisions_are_those_of_the_volumes(
     assert list(found.validities) == [0, 2] and found.header.frame_id == 'map'
     each = np.array(found.probabilities).reshape(1000, 2)
     places, times_s = motions()
-    wanted = meeting_probability(volume(), places, places, np.array([0.1]), times_s)
+    wanted = robot_collision_probability(volume(), places, places, np.array([0.1]), times_s)
     np.testing.assert_allclose(each[:, 0], wanted, atol=1e-6)
     assert each[:, 0].max() > 0.0 and ((each > 0.01) & (each < 0.99)).any()
     assert each[:, 1].max() == 1.0 and each[:, 1].min() == 0.0

@@ -355,7 +355,7 @@ def test_tf_joints_hang_in_chains_and_stand_still_relative_to_each_other() -> No
         )
         for name, parent in zip(layout.joint_names, layout.parents, strict=True)
     ]
-    source.learn(foreign.make('tf2_msgs/TFMessage', transforms=[links[3]]))
+    source.update_static_transforms(foreign.make('tf2_msgs/TFMessage', transforms=[links[3]]))
     moving = [link for place, link in enumerate(links) if place != 3]
     observation = source.decode(foreign.make('tf2_msgs/TFMessage', transforms=moving))
     assert observation is not None and observation.frame_id == 'camera'

@@ -14,7 +14,7 @@ from motion_predictor_ros.density.cache_flow.cpu.gru_kernels import remember
 from motion_predictor_ros.density.cache_flow.model import CacheFlow
 
 
-class FoldedEncoder:
+class FusedEncoder:
     """From observed poses and a future to x, by weights that will not change any more."""
 
     @torch.no_grad()

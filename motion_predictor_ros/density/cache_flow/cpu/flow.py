@@ -32,10 +32,10 @@ def fold_pull(flow: Flow) -> Pull:
     fits = weight.dtype == torch.float32 and weight.device.type == 'cpu'
     if not (fits and isinstance(flow.velocity, MLPVelocity)):
         return flow.pull
-    return FoldedPull(flow.velocity, flow.scheme, flow.steps)
+    return FusedPull(flow.velocity, flow.scheme, flow.steps)
 
 
-class FoldedPull:
+class FusedPull:
     """f^-1 by an MLP whose weights will not change any more."""
 
     @torch.no_grad()
@@ -43,10 +43,10 @@ class FoldedPull:
         layers = [each for each in velocity.layers if isinstance(each, torch.nn.Linear)]
         self._velocity, self._biases = velocity, [each.bias for each in layers]
         hidden, latent = layers[0].weight.shape
-        self._room = -(-hidden // WIDE) * WIDE
-        first = np.zeros((latent, self._room), np.float32)
+        self._workspace = -(-hidden // WIDE) * WIDE
+        first = np.zeros((latent, self._workspace), np.float32)
         first[:, :hidden] = layers[0].weight.mT.numpy()
-        last = np.zeros((latent, self._room), np.float32)
+        last = np.zeros((latent, self._workspace), np.float32)
         last[:, :hidden] = velocity.out.weight.numpy()
         rest = np.stack([self._packed(each.weight) for each in layers[1:]])
         self._weights = first, rest, last, velocity.out.bias.numpy()
@@ -68,22 +68,22 @@ class FoldedPull:
     ) -> tuple[Float[Tensor, 'batch latent'], Float[Tensor, ' batch']]:
         """Return z and log|det dz/dx| [nat]."""
         z, log_det = x.clone(memory_format=torch.contiguous_format), x.new_zeros(len(x))
-        scratch = np.zeros((2, -(-(1 + x.shape[1]) // ROWS) * ROWS, self._room), np.float32)
+        scratch = np.zeros((2, -(-(1 + x.shape[1]) // ROWS) * ROWS, self._workspace), np.float32)
         follow(z.numpy(), log_det.numpy(), *self._weights, *self._grid, scratch)
         return z, log_det
 
     def _packed(
         self, weight: Float[Tensor, 'hidden hidden']
     ) -> Float32[np.ndarray, 'block room wide']:
-        room = np.zeros((self._room, self._room), np.float32)
-        room[: len(weight), : len(weight)] = weight.mT.numpy()
-        return room.reshape(self._room, -1, WIDE).transpose(1, 0, 2).copy()
+        workspace = np.zeros((self._workspace, self._workspace), np.float32)
+        workspace[: len(weight), : len(weight)] = weight.mT.numpy()
+        return workspace.reshape(self._workspace, -1, WIDE).transpose(1, 0, 2).copy()
 
     def _film(self, time: float) -> Float32[np.ndarray, 'layer two room']:
         """Return what multiplies each layer's product, and what is added then."""
         parts = self._velocity.films(torch.tensor([time], dtype=torch.float32))
-        folded = np.zeros((len(parts), 2, self._room), np.float32)
-        for row, bias, film in zip(folded, self._biases, parts, strict=True):
+        fused = np.zeros((len(parts), 2, self._workspace), np.float32)
+        for row, bias, film in zip(fused, self._biases, parts, strict=True):
             scale, shift = film[0].chunk(2)
             row[:, : len(bias)] = torch.stack([1.0 + scale, bias * (1.0 + scale) + shift]).numpy()
-        return folded
+        return fused

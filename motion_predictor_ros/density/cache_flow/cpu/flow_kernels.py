@@ -71,10 +71,10 @@ def _rate(here, first, rest, last, bias, film, scratch, speed):  # type: ignore[
         for c in range(hidden):
             rows[1 + k, c] = first[k, c]
             rows[0, c] += here[k] * first[k, c]
-    _bend(rows, latent, film[0, 0], film[0, 1])
+    _activation(rows, latent, film[0, 0], film[0, 1])
     for layer in range(len(rest)):
         _turn(rows, rest[layer], turned)
-        _bend(turned, latent, film[1 + layer, 0], film[1 + layer, 1])
+        _activation(turned, latent, film[1 + layer, 0], film[1 + layer, 1])
         rows, turned = turned, rows
     trace = np.float32(0.0)
     for d in range(latent):
@@ -99,7 +99,7 @@ def _turn(rows, weight, turned):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _bend(rows, latent, scale, shift):  # type: ignore[no-untyped-def]
+def _activation(rows, latent, scale, shift):  # type: ignore[no-untyped-def]
     """Bend the value and multiply its tangents by the slope there, in place."""
     value, one = rows[0], np.float32(1.0)
     for c in range(len(value)):

@@ -104,9 +104,9 @@ class Recurrence:
             states_of_one(rows.numpy(), weight, states[:, 0].numpy())
             return states
         packed = self.packed_entry(entered)
-        room = entered.new_empty(steps, packed.shape[2], packed.shape[1] * LANES)
-        states_of_many(packed, self.packed, room.numpy())
-        return room[:, :batch, :hidden]
+        workspace = entered.new_empty(steps, packed.shape[2], packed.shape[1] * LANES)
+        states_of_many(packed, self.packed, workspace.numpy())
+        return workspace[:, :batch, :hidden]
 
     @cached_property
     def packed(self) -> Float32[np.ndarray, 'panel hidden gates']:
@@ -132,9 +132,9 @@ def _in_panels(
     scaled = values.numpy() * np.float32(-math.log2(math.e))
     rows, gates, hidden = scaled.shape
     panels = -(-hidden // LANES)
-    room = np.zeros((rows, gates, panels * LANES), np.float32)
-    room[:, :, :hidden] = scaled
-    parts = room.reshape(rows, gates, panels, LANES).transpose(0, 2, 1, 3)
+    workspace = np.zeros((rows, gates, panels * LANES), np.float32)
+    workspace[:, :, :hidden] = scaled
+    parts = workspace.reshape(rows, gates, panels, LANES).transpose(0, 2, 1, 3)
     return parts.reshape(rows, panels, gates * LANES)
 
 

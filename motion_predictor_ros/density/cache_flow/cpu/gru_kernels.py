@@ -55,7 +55,7 @@ def states_of_many(
 
 
 @compiled
-def play(
+def decode(
     entered: Float32[np.ndarray, 'panel batch entry'],
     weight: Float32[np.ndarray, 'panel hidden gates'],
     offset: Float32[np.ndarray, 'block hidden wide'],
@@ -105,11 +105,11 @@ def _step(entered, weight, before, after, scratch):  # type: ignore[no-untyped-d
             for row in range(ROWS):
                 at = (first + row) * width + panel * LANES
                 told = load(entered, given + row * _ENTRY + _GATES)
-                store(after, at, _bend(scratch, row * _GATES, told, load(before, at)))
+                store(after, at, _activation(scratch, row * _GATES, told, load(before, at)))
 
 
 @compiled
-def _bend(gates, at, told, before):  # type: ignore[no-untyped-def]
+def _activation(gates, at, told, before):  # type: ignore[no-untyped-def]
     """Return u after a step; arguments of sigmoids come times -log2(e)."""
     one, flat = splat(np.float32(1.0)), splat(_FLAT)
     reset = one + exp2(smaller(load(gates, at), flat))

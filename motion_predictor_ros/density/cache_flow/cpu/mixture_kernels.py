@@ -45,8 +45,8 @@ def sum_modes(
     Args:
         heights: At most 0.
     """
-    room = -(-count // _BLOCK) * _BLOCK
-    sums, tops = np.empty(room, np.float32), np.empty(room, np.float32)
+    workspace = -(-count // _BLOCK) * _BLOCK
+    sums, tops = np.empty(workspace, np.float32), np.empty(workspace, np.float32)
     last = count // _BLOCK * _BLOCK
     _sum_blocks(scales, shifts, heights, places, sums[:last], tops[:last])
     if last < count:

@@ -14,16 +14,16 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from motion_predictor_ros.density.cache_flow.cpu.encoder import FoldedEncoder
+from motion_predictor_ros.density.cache_flow.cpu.encoder import FusedEncoder
 from motion_predictor_ros.density.cache_flow.cpu.flow import fold_pull
 from motion_predictor_ros.density.cache_flow.cpu.gru import Recurrence
-from motion_predictor_ros.density.cache_flow.cpu.gru_kernels import WIDE, play
+from motion_predictor_ros.density.cache_flow.cpu.gru_kernels import WIDE, decode
 from motion_predictor_ros.density.cache_flow.mixture import Mixture, split_head
 from motion_predictor_ros.density.cache_flow.model import CacheFlow, pose_features
-from motion_predictor_ros.runtime.threads import Crew
+from motion_predictor_ros.runtime.threads import WorkerPool
 
 
-class FoldedCacheFlow:
+class FusedCacheFlow:
     """A trained CacheFlow whose weights will not change any more.
 
     Attributes:
@@ -40,7 +40,7 @@ class FoldedCacheFlow:
             root: Row of a pose that holds the root.
             threads: That people are shared out to.
         """
-        self._config, self._crew = module.config, Crew(threads)
+        self._config, self._pool = module.config, WorkerPool(threads)
         weight = module.vae.offset.weight
         self.is_compiled = weight.device.type == 'cpu' and weight.dtype == torch.float32
         self._fold_mixture(module)
@@ -50,7 +50,7 @@ class FoldedCacheFlow:
         still[3 * root : 3 * root + 3] = 0.0
         self._rootless, self._rootless_bias = self._offset * still, self._offset_bias * still
         self._root = root
-        self.pull, self.latent = fold_pull(module.flow), FoldedEncoder(module)
+        self.pull, self.latent = fold_pull(module.flow), FusedEncoder(module)
 
     def _fold_mixture(self, module: CacheFlow) -> None:
         gru, head = dict(module.mixture.gru.named_parameters()), module.mixture.head
@@ -60,13 +60,13 @@ class FoldedCacheFlow:
 
     def _fold_decoder(self, module: CacheFlow) -> None:
         vae, factorisation = module.vae, module.factorisation
-        self._player = Recurrence.of(vae.decoder.state.weight, vae.decoder.state.bias)
+        self._decoder = Recurrence.of(vae.decoder.state.weight, vae.decoder.state.bias)
         to_gates = vae.decoder.input.weight.mT
         behaviour, start = to_gates.split([len(factorisation.mean), vae.decoder.hidden])
         bias = vae.decoder.input.bias + factorisation.mean @ behaviour + vae.start.bias @ start
         spread = factorisation.scale[:, None] * factorisation.basis.mT
-        self._play, _ = self._player.entry(spread @ behaviour, bias)
-        self._begin, self._begin_bias = self._player.entry(vae.start.weight.mT @ start, bias)
+        self._decode, _ = self._decoder.entry(spread @ behaviour, bias)
+        self._begin, self._begin_bias = self._decoder.entry(vae.start.weight.mT @ start, bias)
 
     def observe(self, past: Float[Tensor, 'batch time posed xyz=3']) -> Mixture:
         """Return q(z | c) of observed poses [m]."""
@@ -76,7 +76,7 @@ class FoldedCacheFlow:
         raw = torch.addmm(self._head_bias, states[-1], self._head)
         return split_head(raw, self._config.modes, self._config.latent)
 
-    def play(
+    def decode(
         self,
         x: Float[Tensor, 'batch future latent'],
         past: Float[Tensor, 'batch time posed xyz=3'],
@@ -93,17 +93,17 @@ class FoldedCacheFlow:
             ways: Of the root since the last observation, in the body frame [m]; None: as decoded.
         """
         if not self.is_compiled:
-            return placed(self.play_about(x, past, leaving, ways), origin)
+            return placed(self.decode_local(x, past, leaving, ways), origin)
         entered, matrix, start = self._prepared(x, past, leaving, decoded=ways is None)
         origins = np.tile(origin, matrix.shape[2] // 3)
         places = np.empty((*x.shape[:2], self._config.future, matrix.shape[2]))
         everybody = zip(entered, matrix, start, origins, places, strict=True)
-        self._crew.run([partial(self._played_compiled, *person) for person in everybody])
+        self._pool.run([partial(self._decode_compiled, *person) for person in everybody])
         if ways is not None:
             places += (ways @ self._along(leaving)).double().numpy()
         return places
 
-    def play_about(
+    def decode_local(
         self,
         x: Float[Tensor, 'batch future latent'],
         past: Float[Tensor, 'batch time posed xyz=3'],
@@ -113,7 +113,7 @@ class FoldedCacheFlow:
         """Do the same about the origin, everybody at once, by tensors alone."""
         entered, matrix, start = self._prepared(x, past, leaving, decoded=ways is None)
         steps = self._config.future
-        states = self._player.states(entered.flatten(0, 1)[None], steps)
+        states = self._decoder.states(entered.flatten(0, 1)[None], steps)
         own = states.unflatten(1, x.shape[:2]).permute(1, 2, 0, 3).flatten(1, 2)
         places = torch.baddbmm(start[:, None], own, matrix).unflatten(1, (-1, steps))
         return places if ways is None else places + ways @ self._along(leaving)
@@ -138,7 +138,7 @@ class FoldedCacheFlow:
         people, futures = x.shape[:2]
         last = past[:, -self._config.seen :].flatten(1)
         begun = torch.addmm(self._begin_bias, last, self._begin).repeat_interleave(futures, dim=0)
-        entered = torch.addmm(begun, x.flatten(0, 1), self._play).unflatten(0, (people, futures))
+        entered = torch.addmm(begun, x.flatten(0, 1), self._decode).unflatten(0, (people, futures))
         matrix = (self._offset if decoded else self._rootless) @ leaving
         bias = self._offset_bias if decoded else self._rootless_bias
         start = ((past[:, -1].flatten(1) + bias)[:, None] @ leaving)[:, 0]
@@ -151,7 +151,7 @@ class FoldedCacheFlow:
         return leaving[:, None, 3 * self._root : 3 * self._root + 3]
 
     @torch.no_grad()
-    def _played_compiled(
+    def _decode_compiled(
         self,
         entered: Float[Tensor, 'future entry'],
         matrix: Float[Tensor, 'hidden value'],
@@ -160,13 +160,13 @@ class FoldedCacheFlow:
         places: Float64[np.ndarray, 'future horizon value'],
     ) -> None:
         """Write one person's futures."""
-        (hidden, value), player = matrix.shape, self._player
+        (hidden, value), decoder = matrix.shape, self._decoder
         blocks = -(-value // WIDE)
-        room = np.zeros((1 + hidden, blocks * WIDE), np.float32)
-        room[0, :value], room[1:, :value] = start.numpy(), matrix.numpy()
-        offset = room[1:].reshape(hidden, blocks, WIDE).transpose(1, 0, 2).copy()
-        packed = player.packed_entry(entered[None])[0]
-        play(packed, player.packed, offset, room[0], origin, places)
+        workspace = np.zeros((1 + hidden, blocks * WIDE), np.float32)
+        workspace[0, :value], workspace[1:, :value] = start.numpy(), matrix.numpy()
+        offset = workspace[1:].reshape(hidden, blocks, WIDE).transpose(1, 0, 2).copy()
+        packed = decoder.packed_entry(entered[None])[0]
+        decode(packed, decoder.packed, offset, workspace[0], origin, places)
 
 
 def placed(

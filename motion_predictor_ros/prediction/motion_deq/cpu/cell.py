@@ -27,7 +27,7 @@ from motion_predictor_ros.prediction.motion_deq.cpu.panel_product import PanelPr
 
 
 @dataclass(frozen=True)
-class FoldedCondition:
+class FusedCondition:
     """One person's `Condition`, channels last; a joint is in no category with itself."""
 
     geometry: Float[Tensor, 'joint_xyz channel']
@@ -37,7 +37,7 @@ class FoldedCondition:
     scale: float
 
 
-class Room(threading.local):
+class Workspace(threading.local):
     """Where intermediates stand, as arrays; `of` has the same memory as matrices.
 
     Each thread has its own: Python makes one anew where a thread asks for the first time.
@@ -54,50 +54,55 @@ class Room(threading.local):
         return array
 
 
-class FoldedCell:
+class FusedCell:
     """A trained cell whose weights will not change any more; float32, on a CPU."""
 
     @torch.no_grad()
     def __init__(self, cell: FixedPointCell, joints: int) -> None:
         """Fold the weights; the cell must be in float32 and on the CPU."""
-        layers = [_FoldedLayer(each) for each in cell.layers if isinstance(each, EquivariantLayer)]
+        layers = [_FusedLayer(each) for each in cell.layers if isinstance(each, EquivariantLayer)]
         self._cell, self._layers = cell, layers
         self._inject_geometry = (cell.feedback * cell.inject_geometry.weight).mT.contiguous()
         self._inject_state = (cell.feedback * cell.inject_state.weight).mT.contiguous()
         self._inject_out = cell.inject_out.weight.mT.contiguous()
         self._norm = cell.norm.weight.numpy(), cell.norm.bias.numpy(), float(cell.norm.eps)
-        self._room = _CellRoom(joints, len(self._inject_geometry), len(self._inject_state))
+        self._workspace = _CellWorkspace(
+            joints, len(self._inject_geometry), len(self._inject_state)
+        )
 
     def __call__(
         self,
         geometry: Float32[np.ndarray, 'joint xyz=3 channel'],
         pattern: Float32[np.ndarray, 'joint pattern'],
-        condition: FoldedCondition,
+        condition: FusedCondition,
         image: tuple[
             Float32[np.ndarray, 'joint xyz=3 channel'], Float32[np.ndarray, 'joint pattern']
         ],
     ) -> None:
         """Evaluate f once, into `image`."""
-        room, bent = self._room, torch.from_numpy(pattern)
-        kernels.centre(geometry, room.mean, room.relative)
+        workspace, bent = self._workspace, torch.from_numpy(pattern)
+        kernels.centre(geometry, workspace.mean, workspace.relative)
         torch.addmm(
-            condition.geometry, room.of['relative'], self._inject_geometry, out=room.of['moved']
+            condition.geometry,
+            workspace.of['relative'],
+            self._inject_geometry,
+            out=workspace.of['moved'],
         )
         hidden = torch.addmm(condition.pattern, bent, self._inject_state)
         torch.addmm(
             self._cell.inject_out.bias,
             nn.functional.silu(hidden, inplace=True),
             self._inject_out,
-            out=room.of['pattern'],
+            out=workspace.of['pattern'],
         )
         for layer, velocity in zip(self._layers, condition.velocity, strict=True):
-            layer.learn(room, velocity, condition.category)
-        kernels.centre(room.moved, room.mean, room.moved)
-        kernels.bound(room.moved, condition.scale, image[0])
-        kernels.norm(room.pattern, *self._norm, image[1])
+            layer.update_patterns(workspace, velocity, condition.category)
+        kernels.centre(workspace.moved, workspace.mean, workspace.moved)
+        kernels.bound(workspace.moved, condition.scale, image[0])
+        kernels.norm(workspace.pattern, *self._norm, image[1])
 
 
-class _CellRoom(Room):
+class _CellWorkspace(Workspace):
     """Where the intermediates of the cell stand."""
 
     def __init__(self, joints: int, channels: int, patterns: int) -> None:
@@ -121,7 +126,7 @@ class _CellRoom(Room):
         self.pattern = self.array('pattern', joints, patterns)
 
 
-class _FoldedLayer:
+class _FusedLayer:
     """Weights of one `EquivariantLayer`, side by side where the same rows meet them."""
 
     def __init__(self, layer: EquivariantLayer) -> None:
@@ -145,22 +150,24 @@ class _FoldedLayer:
             layer.update
         )
 
-    def learn(
+    def update_patterns(
         self,
-        room: _CellRoom,
+        workspace: _CellWorkspace,
         velocity: Float32[np.ndarray, 'joint xyz=3 channel'],
         category: Float32[np.ndarray, 'joint joint-1 acting'],
     ) -> None:
         """Do one round: move the room's geometry and learn its patterns."""
-        of = room.of
-        kernels.pair_distances(room.moved, room.distances)
+        of = workspace.of
+        kernels.pair_distances(workspace.moved, workspace.distances)
         self._edge(of['distances'], of['edges'])
         self._nodes(of['pattern'], of['nodes'])
         torch.addmm(self._attention_bias, of['pattern'], self._attention, out=of['attention'])
-        kernels.hidden_pairs(room.edges, room.nodes, category, room.message, room.gated)
+        kernels.hidden_pairs(
+            workspace.edges, workspace.nodes, category, workspace.message, workspace.gated
+        )
         self._message(of['message'], of['answer'])
-        kernels.gather_messages(room.answer, self._message_bias, room.told)
-        self._move(room, velocity, category)
+        kernels.gather_messages(workspace.answer, self._message_bias, workspace.told)
+        self._move(workspace, velocity, category)
         hidden = torch.addmm(self._own_bias, of['pattern'], self._own)
         hidden.addmm_(of['told'], self._told)
         nn.functional.silu(hidden, inplace=True)
@@ -168,21 +175,24 @@ class _FoldedLayer:
 
     def _move(
         self,
-        room: _CellRoom,
+        workspace: _CellWorkspace,
         velocity: Float32[np.ndarray, 'joint xyz=3 channel'],
         category: Float32[np.ndarray, 'joint joint-1 acting'],
     ) -> None:
         """Attention, aggregation, velocity and the vector nonlinearity."""
-        of = room.of
+        of = workspace.of
         self._category(of['gated'], of['answer'])
-        kernels.join_categories(room.answer, category, self._category_bias)
+        kernels.join_categories(workspace.answer, category, self._category_bias)
         torch.mm(of['answer'], self._weight, out=of['weight'])
-        kernels.centre(room.moved, room.mean, room.relative)
-        places, bias = (room.moved, room.relative, room.attention), self._weight_bias
-        kernels.move(*places, room.weight, bias, velocity, room.pulled)
-        kernels.centre(room.pulled, room.mean, room.relative)
+        kernels.centre(workspace.moved, workspace.mean, workspace.relative)
+        places, bias = (
+            (workspace.moved, workspace.relative, workspace.attention),
+            self._weight_bias,
+        )
+        kernels.move(*places, workspace.weight, bias, velocity, workspace.pulled)
+        kernels.centre(workspace.pulled, workspace.mean, workspace.relative)
         torch.mm(of['relative'], self._pair, out=of['pair'])
-        kernels.bend_vectors(room.pair, room.mean, room.moved)
+        kernels.vector_nonlinearity(workspace.pair, workspace.mean, workspace.moved)
 
 
 def side_by_side(*weights: Float[Tensor, 'out inner']) -> Float[Tensor, 'inner all_out']:

@@ -158,7 +158,7 @@ def move(
 
 
 @compiled
-def bend_vectors(
+def vector_nonlinearity(
     pair: Float32[np.ndarray, 'joint xyz=3 two channel'],
     mean: Float32[np.ndarray, 'xyz=3'],
     geometry: Float32[np.ndarray, 'joint xyz=3 channel'],

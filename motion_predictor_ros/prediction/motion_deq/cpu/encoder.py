@@ -16,8 +16,8 @@ from torch.nn import functional
 from motion_predictor_ros.prediction.motion_deq.cell import ACTING, EquivariantLayer
 from motion_predictor_ros.prediction.motion_deq.cpu import encoder_kernels as kernels
 from motion_predictor_ros.prediction.motion_deq.cpu.cell import (
-    FoldedCondition,
-    Room,
+    FusedCondition,
+    Workspace,
     side_by_side,
     split_mlp,
 )
@@ -33,7 +33,7 @@ _LEAST_M = 1e-4
 """The distance of a joint from itself, as `layers.pair_distances` has it [m]."""
 
 
-class FoldedEncoder:
+class FusedEncoder:
     """The encoder of a trained model whose weights will not change any more."""
 
     @torch.no_grad()
@@ -41,13 +41,13 @@ class FoldedEncoder:
         """Fold the weights; the model must be in float32 and on the CPU."""
         config, cell = module.config, module.cell
         layers = [each for each in cell.layers if isinstance(each, EquivariantLayer)]
-        self._series = _FoldedSeries(module.geometric, layers, config.past)
-        self._patterns = _FoldedPatterns(module.patterns)
-        self._categories = _FoldedCategories(module.categories)
+        self._series = _FusedSeries(module.geometric, layers, config.past)
+        self._patterns = _FusedPatterns(module.patterns)
+        self._categories = _FusedCategories(module.categories)
         self._inject_geometry = cell.inject_geometry.weight.mT.contiguous()
         self._inject_pattern = cell.inject_pattern.weight.mT.contiguous()
         self._inject_bias = cell.inject_pattern.bias
-        self._room = _EncoderRoom(
+        self._workspace = _EncoderWorkspace(
             config.joints, config.past, config.channels, config.patterns, config.categories
         )
         shape = config.joints, 3, config.channels
@@ -57,21 +57,21 @@ class FoldedEncoder:
         self,
         positions: Float32[np.ndarray, 'time joint xyz=3'],
         seen: Bool[Tensor, ' joint'] | None,
-    ) -> FoldedCondition:
+    ) -> FusedCondition:
         """Return what f needs of what was observed [m].
 
         Args:
             seen: Which joints were; None: all of them.
         """
-        room = self._room
+        workspace = self._workspace
         geometry, velocity = (np.empty(each, np.float32) for each in self._shapes)
-        scale = self._series(room, positions, geometry, velocity)
-        pattern = self._patterns(room, seen)
-        return FoldedCondition(
+        scale = self._series(workspace, positions, geometry, velocity)
+        pattern = self._patterns(workspace, seen)
+        return FusedCondition(
             torch.mm(torch.from_numpy(geometry).flatten(0, 1), self._inject_geometry),
             torch.addmm(self._inject_bias, pattern, self._inject_pattern),
             velocity,
-            self._categories(room, pattern),
+            self._categories(workspace, pattern),
             scale,
         )
 
@@ -83,11 +83,11 @@ class FoldedEncoder:
         """Return z_0 of somebody standing still in the last pose."""
         geometry, velocity = (np.empty(each, np.float32) for each in self._shapes)
         still = np.ascontiguousarray(np.broadcast_to(positions[-1], positions.shape))
-        self._series(self._room, still, geometry, velocity)
-        return geometry, self._patterns(self._room, seen)
+        self._series(self._workspace, still, geometry, velocity)
+        return geometry, self._patterns(self._workspace, seen)
 
 
-class _EncoderRoom(Room):
+class _EncoderWorkspace(Workspace):
     """Where the intermediates of the encoder stand."""
 
     def __init__(
@@ -105,7 +105,7 @@ class _EncoderRoom(Room):
         self.shares = self.array('shares', joints, joints - 1, categories)
 
 
-class _FoldedSeries:
+class _FusedSeries:
     """`GeometricFeatures`, and W_vel of each layer upon them."""
 
     def __init__(
@@ -126,7 +126,7 @@ class _FoldedSeries:
 
     def __call__(
         self,
-        room: _EncoderRoom,
+        workspace: _EncoderWorkspace,
         positions: Float32[np.ndarray, 'time joint xyz=3'],
         geometry: Float32[np.ndarray, 'joint xyz=3 channel'],
         velocity: Float32[np.ndarray, 'layer joint xyz=3 channel'],
@@ -135,16 +135,18 @@ class _FoldedSeries:
 
         The room has X_G and V side by side then, and the pace of each joint.
         """
-        kernels.series(positions, room.relative, room.pace)
-        raw = torch.mm(room.of['relative'], self._maps).numpy()
+        kernels.series(positions, workspace.relative, workspace.pace)
+        raw = torch.mm(workspace.of['relative'], self._maps).numpy()
         raw = raw.reshape(*geometry.shape[:2], -1, geometry.shape[2])
         lean, heavy = self._lean, self._heavy
         return float(
-            kernels.share_out(raw, room.relative, lean, heavy, geometry, room.both, velocity)
+            kernels.share_out(
+                raw, workspace.relative, lean, heavy, geometry, workspace.both, velocity
+            )
         )
 
 
-class _FoldedPatterns:
+class _FusedPatterns:
     """`PatternFeatures`."""
 
     def __init__(self, features: PatternFeatures) -> None:
@@ -154,7 +156,7 @@ class _FoldedPatterns:
         of_speed, of_turn, of_identity = first.weight.split(
             [half, half, features.identity.shape[1]], dim=1
         )
-        self._pace = side_by_side(
+        self._load_shedder = side_by_side(
             torch.cat([of_speed @ features.speed.weight, of_turn @ features.turn.weight], dim=1)
         )
         bias = first.bias + of_speed @ features.speed.bias + of_turn @ features.turn.bias
@@ -163,18 +165,18 @@ class _FoldedPatterns:
         self._second, self._second_bias = second.weight.mT.contiguous(), second.bias
 
     def __call__(
-        self, room: _EncoderRoom, seen: Bool[Tensor, ' joint'] | None
+        self, workspace: _EncoderWorkspace, seen: Bool[Tensor, ' joint'] | None
     ) -> Float[Tensor, 'joint pattern']:
         """Return X_H, by the pace in the room."""
         bias = self._bias
         if self._unseen is not None and seen is not None:
             bias = bias + torch.where(seen[:, None], 0.0, self._unseen)
-        hidden = torch.addmm(bias, room.of['pace'], self._pace)
+        hidden = torch.addmm(bias, workspace.of['pace'], self._load_shedder)
         functional.silu(hidden, inplace=True)
         return torch.addmm(self._second_bias, hidden, self._second)
 
 
-class _FoldedCategories:
+class _FusedCategories:
     """`EdgeCategories`, of those categories that act."""
 
     def __init__(self, categories: EdgeCategories) -> None:
@@ -197,22 +199,22 @@ class _FoldedCategories:
         self._out_bias = categories.out.bias.numpy()
 
     def __call__(
-        self, room: _EncoderRoom, pattern: Float[Tensor, 'joint pattern']
+        self, workspace: _EncoderWorkspace, pattern: Float[Tensor, 'joint pattern']
     ) -> Float32[np.ndarray, 'joint joint-1 acting']:
         """Return the categories of each ordered pair, by X_G and V in the room."""
-        of, joints = room.of, len(pattern)
-        pair_distances(room.both.reshape(joints, 3, -1), room.distances)
+        of, joints = workspace.of, len(pattern)
+        pair_distances(workspace.both.reshape(joints, 3, -1), workspace.distances)
         edges = torch.addmm(self._distance_bias, of['distances'], self._distance)
         edges = torch.mm(functional.silu(edges, inplace=True), self._edge)
         torch.addmm(self._sides_bias[0], pattern, self._sides[0], out=of['nodes'])
-        kernels.gather_edges(edges.numpy(), self._own, room.nodes, room.told)
+        kernels.gather_edges(edges.numpy(), self._own, workspace.nodes, workspace.told)
         one, other, bias, second, second_bias = self._node
         hidden = torch.addmm(bias, pattern, one).addmm_(of['told'], other)
         node = torch.addmm(second_bias, functional.silu(hidden, inplace=True), second)
         torch.addmm(self._sides_bias[1], node, self._sides[1], out=of['nodes'])
         edges = torch.mm(of['distances'], self._pair_edge)
-        kernels.hidden_edges(edges.numpy(), room.nodes, room.hidden)
+        kernels.hidden_edges(edges.numpy(), workspace.nodes, workspace.hidden)
         torch.mm(of['hidden'], self._out, out=of['shares'])
         acting = np.empty((joints, joints - 1, ACTING), np.float32)
-        kernels.acting_shares(room.shares, self._out_bias, acting)
+        kernels.acting_shares(workspace.shares, self._out_bias, acting)
         return acting

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from motion_predictor_ros.prediction.motion_deq.cell import State
 from motion_predictor_ros.prediction.motion_deq.cpu import solver as kernels
-from motion_predictor_ros.prediction.motion_deq.cpu.cell import FoldedCell, FoldedCondition
+from motion_predictor_ros.prediction.motion_deq.cpu.cell import FusedCell, FusedCondition
 from motion_predictor_ros.prediction.motion_deq.cpu.cell_kernels import centre
-from motion_predictor_ros.prediction.motion_deq.cpu.encoder import FoldedEncoder
+from motion_predictor_ros.prediction.motion_deq.cpu.encoder import FusedEncoder
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ
 from motion_predictor_ros.prediction.motion_deq.solver import FixedPoint, SolverSettings
 from motion_predictor_ros.runtime.jit import compiled
-from motion_predictor_ros.runtime.threads import Crew
+from motion_predictor_ros.runtime.threads import WorkerPool
 
 _summing = partial(compiled, rounding=('contract', 'reassoc'))
 
@@ -116,7 +116,7 @@ Flat = Float32[np.ndarray, ' size']
 """A state: geometry [joint, xyz, channel], then patterns [joint, pattern]."""
 
 
-class FoldedMotionDEQ:
+class FusedMotionDEQ:
     """A trained model whose weights will not change any more."""
 
     @torch.no_grad()
@@ -127,9 +127,9 @@ class FoldedMotionDEQ:
             threads: That people are shared out to.
         """
         config = module.config
-        self._crew = Crew(threads)
-        self._encoder = FoldedEncoder(module)
-        self._cell = FoldedCell(module.cell, config.joints)
+        self._pool = WorkerPool(threads)
+        self._encoder = FusedEncoder(module)
+        self._cell = FusedCell(module.cell, config.joints)
         self._out = (module.inverse_dct @ module.out.weight).mT.contiguous()
         self._shape = config.joints, 3, config.channels
         self.split = 3 * config.joints * config.channels
@@ -153,7 +153,7 @@ class FoldedMotionDEQ:
         everybody = zip(
             positions, [None] * len(starts) if seen is None else seen, starts, strict=True
         )
-        runs = self._crew.run([partial(self._solve, *each, settings) for each in everybody])
+        runs = self._pool.run([partial(self._solve, *each, settings) for each in everybody])
         best = np.stack([run.best_state for run in runs])
         offsets = torch.stack([self.offsets(each) for each in best])
         found = FixedPoint(
@@ -171,17 +171,17 @@ class FoldedMotionDEQ:
         seen: Bool[Tensor, ' joint'] | None,
         start: State | None,
         settings: SolverSettings,
-    ) -> 'Run':
+    ) -> 'AndersonSolver':
         """Search one person's fixed point, in whatever thread."""
         past = observed.contiguous().numpy()
         first = self.flat(start) if start is not None else self._lifted(past, seen)
-        return Run(self, self._encoder.encode(past, seen), first, settings).to_its_end()
+        return AndersonSolver(self, self._encoder.encode(past, seen), first, settings).solve()
 
-    def image(self, flat: Flat, condition: FoldedCondition, out: Flat) -> None:
+    def image(self, flat: Flat, condition: FusedCondition, out: Flat) -> None:
         """Write f of a state."""
         self._cell(*self._parts(flat), condition, self._parts(out))
 
-    def units(self, condition: FoldedCondition) -> tuple[float, float]:
+    def units(self, condition: FusedCondition) -> tuple[float, float]:
         """Return what makes both parts of a state count alike, as `MotionDEQ.pack` does."""
         patterns = math.sqrt(self.size - self.split)
         return 1.0 / (condition.scale * math.sqrt(self.split)), 1.0 / patterns
@@ -220,14 +220,14 @@ class FoldedMotionDEQ:
         return geometry.reshape(self._shape), pattern.reshape(self._patterns)
 
 
-def fold(module: MotionDEQ, threads: int = 1) -> FoldedMotionDEQ | None:
+def fold(module: MotionDEQ, threads: int = 1) -> FusedMotionDEQ | None:
     """Fold a model if it is one for the CPU, in float32; None if not."""
     weight = module.out.weight
     fits = weight.device.type == 'cpu' and weight.dtype == torch.float32
-    return FoldedMotionDEQ(module, threads) if fits else None
+    return FusedMotionDEQ(module, threads) if fits else None
 
 
-class Run:
+class AndersonSolver:
     """One person's search.
 
     Attributes:
@@ -237,8 +237,8 @@ class Run:
 
     def __init__(
         self,
-        model: FoldedMotionDEQ,
-        condition: FoldedCondition,
+        model: FusedMotionDEQ,
+        condition: FusedCondition,
         start: Flat,
         settings: SolverSettings,
     ) -> None:
@@ -258,7 +258,7 @@ class Run:
         """Whether the residual is small enough, or the motion has settled."""
         return self._settled or self.best <= self._settings.tolerance
 
-    def to_its_end(self) -> 'Run':
+    def solve(self) -> 'AndersonSolver':
         """Evaluate f until the person is solved or too much has been tried."""
         settings, model = self._settings, self._model
         while self.steps < settings.max_steps:
