@@ -49,7 +49,7 @@ class WorkerPool:
         self._helpers = threads - 1
         self._threads: list[int] = []
         self._cores, self._caller = _usable_cores(), -1
-        self._pool = ThreadPoolExecutor(max(self._helpers, 1), 'crew', self._enlist)
+        self._pool = ThreadPoolExecutor(max(self._helpers, 1), 'worker', self._enlist)
 
     def _enlist(self) -> None:
         init_worker_thread()

@@ -148,7 +148,7 @@ def test_where_cores_may_not_be_chosen_work_goes_on(monkeypatch: pytest.MonkeyPa
 
 _COUNT = """
 import ctypes, threading, torch
-from motion_predictor_ros.runtime.threads import Crew
+from motion_predictor_ros.runtime.threads import WorkerPool
 torch.set_num_threads(1)
 with open('/proc/self/maps') as maps:
     path = next(line.split(maxsplit=5)[-1].strip() for line in maps if 'gomp' in line)
@@ -156,7 +156,7 @@ count = ctypes.CDLL(path).omp_get_max_threads
 fresh = []
 thread = threading.Thread(target=lambda: fresh.append(count()))
 thread.start(), thread.join()
-print(fresh[0], Crew(2)._pool.submit(count).result())
+print(fresh[0], WorkerPool(2)._pool.submit(count).result())
 """
 
 

@@ -12,7 +12,7 @@ from models import people, rotation
 from torch import Tensor
 
 from motion_predictor_ros.prediction.motion_deq.cell import ACTING, Condition, State
-from motion_predictor_ros.prediction.motion_deq.cpu.cell import Room
+from motion_predictor_ros.prediction.motion_deq.cpu.cell import Workspace
 from motion_predictor_ros.prediction.motion_deq.cpu.encoder import FusedEncoder
 from motion_predictor_ros.prediction.motion_deq.cpu.solver import FusedMotionDEQ, fold
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
@@ -156,7 +156,7 @@ def test_people_are_shared_out_to_threads_and_answers_stay_to_the_last_bit(threa
 
 
 def test_each_thread_has_room_of_its_own() -> None:
-    room = Room()
+    room = Workspace()
     here = room.array('a', 2, 2)
     room.own = here
     with ThreadPoolExecutor(1) as pool:
