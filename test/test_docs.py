@@ -25,8 +25,8 @@ from motion_predictor_ros.cli.main import _parser
 from motion_predictor_ros.config import read_parameter_file
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = sorted([*ROOT.glob('*.md'), *ROOT.glob('docs/*.md'), *ROOT.glob('weights/*.md')])
-FENCED = [ROOT / 'README.md', *sorted(ROOT.glob('docs/*.md'))]
+DOCUMENTS = sorted([*ROOT.glob('*.md'), *ROOT.glob('docs/**/*.md'), *ROOT.glob('weights/*.md')])
+FENCED = [ROOT / 'README.md', *sorted(ROOT.glob('docs/**/*.md'))]
 
 NOT_RUN = {
     'sudo apt': 'changes the machine',
@@ -48,35 +48,35 @@ NOT_RUN = {
 """How commands begin that no test can run, and why."""
 
 RUN = {
-    'demo': 'test_cli.py',
-    'adapt': 'evaluation/test_adapt.py',
-    'calibrate': 'evaluation/test_volume.py',
-    'build-cache': 'evaluation/test_stochastic.py',
-    'bench pipeline': 'evaluation/test_bench_pipeline.py',
-    'bench persons': 'evaluation/test_bench_pipeline.py',
-    'bench motion-deq': 'evaluation/test_bench_pipeline.py',
-    'bench cache': 'evaluation/test_bench_pipeline.py',
-    'evaluate bag': 'test_cli.py',
+    'demo': 'cli/test_cli.py',
+    'adapt': 'adapt/test_adapt.py',
+    'calibrate': 'evaluation/volumes/test_volume.py',
+    'build-cache': 'evaluation/futures/test_stochastic.py',
+    'bench pipeline': 'bench/test_pipeline.py',
+    'bench persons': 'bench/test_pipeline.py',
+    'bench motion-deq': 'bench/test_pipeline.py',
+    'bench cache': 'bench/test_pipeline.py',
+    'evaluate bag': 'cli/test_cli.py',
     'evaluate compare': 'evaluation/test_compare.py',
     'evaluate mocap': 'evaluation/test_compare.py',
-    'evaluate cmu': 'evaluation/test_cmu.py',
-    'evaluate h36m': 'evaluation/test_licensed.py',
-    'evaluate 3dpw': 'evaluation/test_licensed.py',
-    'evaluate stochastic': 'evaluation/test_stochastic.py',
-    'evaluate volume': 'evaluation/test_volume.py',
-    'train motion-deq': 'training/test_datasets.py',
-    'train cache-flow': 'evaluation/test_stochastic.py',
-    'train conditional-vae': 'evaluation/test_stochastic.py',
-    'train latent-mixture': 'evaluation/test_stochastic.py',
-    'bench memory': 'evaluation/test_bench_memory.py',
-    'bench density': 'evaluation/test_bench_density.py',
-    'bench volume': 'evaluation/test_volume.py',
-    'ablate motion-deq': 'evaluation/test_ablation.py',
-    'ablate cache-flow': 'evaluation/test_ablation_cache_flow.py',
-    'trial cuts': 'ros/test_trials.py',
-    'trial restarts': 'ros/test_trials.py',
-    'trial replay-live': 'ros/test_trials.py',
-    'trial latency': 'ros/test_trials.py',
+    'evaluate cmu': 'evaluation/motion/test_cmu.py',
+    'evaluate h36m': 'evaluation/motion/test_h36m_3dpw.py',
+    'evaluate 3dpw': 'evaluation/motion/test_h36m_3dpw.py',
+    'evaluate stochastic': 'evaluation/futures/test_stochastic.py',
+    'evaluate volume': 'evaluation/volumes/test_volume.py',
+    'train motion-deq': 'data/test_datasets.py',
+    'train cache-flow': 'evaluation/futures/test_stochastic.py',
+    'train conditional-vae': 'evaluation/futures/test_stochastic.py',
+    'train latent-mixture': 'evaluation/futures/test_stochastic.py',
+    'bench memory': 'bench/test_memory.py',
+    'bench density': 'bench/test_density.py',
+    'bench volume': 'evaluation/volumes/test_volume.py',
+    'ablate motion-deq': 'evaluation/ablation/test_motion_deq.py',
+    'ablate cache-flow': 'evaluation/ablation/test_cache_flow.py',
+    'trial cuts': 'ros/trials/test_trials.py',
+    'trial restarts': 'ros/trials/test_trials.py',
+    'trial replay-live': 'ros/trials/test_trials.py',
+    'trial latency': 'ros/trials/test_trials.py',
 }
 """Which test runs a command, on small data; the arguments of the others are parsed, no more."""
 
@@ -197,10 +197,8 @@ def check(part: str) -> str:
     """Return what is wrong with one command of a fenced block; '' if nothing is."""
     if 'motion-predictor ' in part:
         return misread(part, whole=True)
-    if 'motion_predictor_ros.cli.main ' in part:
-        return misread(
-            part.replace('motion_predictor_ros.cli.main ', 'motion-predictor '), whole=True
-        )
+    if 'motion_predictor_ros.cli ' in part:
+        return misread(part.replace('motion_predictor_ros.cli ', 'motion-predictor '), whole=True)
     if part.startswith('make '):
         return ', '.join(makefile_misses(part))
     if part.startswith(('ros2 launch ', 'ros2 run ')):
@@ -338,10 +336,10 @@ def drop_reasons(source: str) -> set[str]:
 
 
 def test_every_reason_to_drop_something_is_in_the_table_of_faults() -> None:
-    table = (ROOT / 'README.md').read_text(encoding='utf-8')
+    table = (ROOT / 'docs' / 'faults.md').read_text(encoding='utf-8')
     line = ('skeleton', 'pipeline.py', 'ros/predictor_node.py')
     package = [ROOT / 'motion_predictor_ros' / each for each in line]
-    files = [each for path in package for each in ([path] if path.suffix else path.glob('*.py'))]
+    files = [each for path in package for each in ([path] if path.suffix else path.rglob('*.py'))]
     reasons = set().union(*(drop_reasons(each.read_text(encoding='utf-8')) for each in files))
     assert len(reasons) > 15
     assert [each for each in sorted(reasons) if f'`drops.{each}`' not in table] == []

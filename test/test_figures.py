@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CARDS = sorted(ROOT.glob('weights/*.md'))
-DOCUMENTS = [ROOT / 'README.md', *sorted(ROOT.glob('docs/*.md'))]
+DOCUMENTS = [ROOT / 'README.md', *sorted(ROOT.glob('docs/**/*.md'))]
 
 _WEIGHTS = re.compile(r'`(\w+)@([0-9a-f]{12})`(, the weights before)?')
 """A shipped name and the start of its hash; of weights that came before, figures may be kept."""
