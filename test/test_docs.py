@@ -248,7 +248,11 @@ def test_every_command_named_in_the_text_exists(path: Path) -> None:
     assert [each for each in wrong if each] == []
 
 
-@pytest.mark.parametrize('path', DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    'path',
+    [path for path in DOCUMENTS if path.name != 'CHANGELOG.md'],  # which names former files too
+    ids=lambda path: path.name,
+)
 def test_every_file_that_is_linked_or_named_exists(path: Path) -> None:
     assert file_misses(path) == []
 
