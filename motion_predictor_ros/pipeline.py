@@ -27,6 +27,7 @@ from motion_predictor_ros.prediction.predictor import StreamingPredictor, check_
 from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
 from motion_predictor_ros.runtime.load_shedding import FULL
 from motion_predictor_ros.runtime.process_memory import disable_malloc_trim
+from motion_predictor_ros.runtime.rate_limit import RateLimiter
 from motion_predictor_ros.runtime.stage_times import StageTimes
 from motion_predictor_ros.runtime.threads import WorkerPool, init_worker_thread
 from motion_predictor_ros.skeleton.buffer import PersonBuffer
@@ -111,8 +112,8 @@ class Pipeline:
         check_joints(self._layout, predictor)
         if density is not None:
             check_same_windows(predictor, density)
-        self._slot: int | None = None
-        self._futures_slot: int | None = None
+        self._answer_rate = RateLimiter(config.max_rate_hz)
+        self._futures_rate = RateLimiter(config.density.rate_hz)
         self._intake = Intake(config, self._layout, lookup)
         self._plausible = Plausibility(self._layout, config.skeleton.up)
         self._buffers: dict[str, PersonBuffer] = {}
@@ -234,21 +235,19 @@ class Pipeline:
         Which they are depends on the stamps alone, so a replay answers those of the live node.
         """
         rate_hz = min(self.max_rate_hz, self.level.rate_hz or self.max_rate_hz)
-        slot = stamp_ns // round(NS_PER_S / rate_hz)
-        if slot == self._slot:
-            said = f'heard, but answers are due {rate_hz:g} times a second only (max_rate_hz)'
-            self._drop(Rejection('', 'rate_limited', said))
-            return False
-        self._slot = slot
-        return True
+        self._answer_rate.rate_hz = rate_hz
+        due = self._answer_rate.is_due(stamp_ns)
+        if not due:
+            message = f'heard, but answers are due {rate_hz:g} times a second only (max_rate_hz)'
+            self._drop(Rejection('', 'rate_limited', message))
+        return due
 
     def _are_futures_due(self, windows: Sequence[Window]) -> bool:
         """Tell, once in each period of the stamps' time, while there is anybody."""
         if self.density is None or not windows:
             return False
-        slot = windows[0].stamp_ns // round(NS_PER_S / self.density.config.rate_hz)
-        before, self._futures_slot = self._futures_slot, slot
-        return slot != before
+        self._futures_rate.rate_hz = self.density.config.rate_hz
+        return self._futures_rate.is_due(windows[0].stamp_ns)
 
     def _sample(self, windows: Sequence[Window], due: bool) -> Sample | None:
         """Draw everybody's futures, fewer or none of them as the level says."""
@@ -316,7 +315,8 @@ class Pipeline:
     def _forget_everybody(self) -> None:
         self._buffers.clear()
         self.predictor.reset()
-        self._slot, self._futures_slot = None, None
+        self._answer_rate.reset()
+        self._futures_rate.reset()
 
     def _view(self, person_id: str) -> Window | NotReady:
         """Return somebody's window; refuse that of who cannot be a person as they are."""

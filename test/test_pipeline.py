@@ -271,7 +271,7 @@ def test_futures_do_not_depend_on_how_often_was_predicted(
         every.step(each)
         some.observe(each)
     for pipeline in (every, some):
-        pipeline._futures_slot = None
+        pipeline._futures_rate.reset()
     here, there = every.step(messages[-1]).futures, some.step(messages[-1]).futures
     np.testing.assert_array_equal(here.positions, there.positions)
     np.testing.assert_array_equal(here.novelty, there.novelty)

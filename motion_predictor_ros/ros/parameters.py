@@ -23,7 +23,7 @@ from motion_predictor_ros.config import (
 )
 from motion_predictor_ros.density.types import SENT_FUTURES, SENT_STRIDE
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.ros.outputs.config import PlannerConfig
+from motion_predictor_ros.ros.outputs.base import OutputsConfig, default_outputs
 
 T = TypeVar('T')
 
@@ -76,7 +76,7 @@ class NodeConfig:
         0.3, 'markers vanish when not renewed for this long [s]', low=0.05, high=10.0
     )
     degradation: DegradationConfig = field(default_factory=DegradationConfig)
-    outputs: PlannerConfig = field(default_factory=PlannerConfig)
+    outputs: OutputsConfig = field(default_factory=default_outputs)
 
 
 def declare(node: Node, defaults: Any) -> None:

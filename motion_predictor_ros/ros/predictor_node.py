@@ -27,7 +27,7 @@ from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.prediction.types import ScenePrediction
 from motion_predictor_ros.ros.diagnostics import Statistics, diagnose, pipeline_facts
 from motion_predictor_ros.ros.load_shedding import LoadShedder
-from motion_predictor_ros.ros.outputs.scene import Outputs
+from motion_predictor_ros.ros.outputs.scene import ScenePublisher
 from motion_predictor_ros.ros.parameters import NodeConfig, check_changes, declare, read
 from motion_predictor_ros.ros.process import broken_off_by_signals, ros, spin
 from motion_predictor_ros.ros.qos import QosWatch
@@ -76,7 +76,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         self._worker: Worker[IntakeResult] | None = None
         self._subscription: SourceSubscription | None = None
         self._transforms: LiveTransforms | None = None
-        self._outputs: Outputs | None = None
+        self._outputs: ScenePublisher | None = None
         self._watchdog: Watchdog | None = None
         self._load_shedder: LoadShedder | None = None
         self._failure, self._told = '', (0.0, 0.0)
@@ -168,7 +168,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
             self._transforms = LiveTransforms(self)
         lookup = self._transforms.lookup if self._transforms is not None else None
         pipeline = Pipeline.load(config, self._on_rejection, lookup, self._on_restart)
-        self._outputs = Outputs(self, pipeline, self.settings, lookup, self._qos)
+        self._outputs = ScenePublisher(self, pipeline, self.settings, lookup, self._qos)
         self._pipeline = pipeline
 
     def _subscribe(self) -> SourceSubscription:
@@ -304,7 +304,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         """Publish what is known first; note how old the observation was, and what it took [s]."""
         assert self._outputs is not None
         age_s, begin_s = self._age_s(prediction), time.monotonic()
-        self._outputs.publish_motion(prediction, age_s)
+        self._outputs.publish_prediction(prediction, age_s)
         self._told = age_s, time.monotonic() - begin_s
 
     def _on_rejection(self, rejection: Rejection) -> None:

@@ -23,6 +23,7 @@ from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.density.types import Futures
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
+from motion_predictor_ros.runtime.rate_limit import RateLimiter
 from motion_predictor_ros.scoring.body_inside import body_inside
 from motion_predictor_ros.scoring.live_score import LiveScore, Row, Rows
 from motion_predictor_ros.scoring.metrics import (
@@ -86,7 +87,8 @@ class LiveScorer:
         self._shape, self._config = shape, config
         self._tracks: dict[str, Track] = {}
         self._pending: list[_Pending] = []
-        self._slots: dict[str, int] = {}
+        kinds = 'prediction', 'futures', 'volumes'
+        self._rates = {kind: RateLimiter(config.rate_hz) for kind in kinds}
         self._now_s, self._stamp_ns, self._frame_id = 0.0, 0, ''
         self._limit = float(chi2.ppf(config.covariance_level, 3))
         self._volumes: dict[tuple[float, float], Tally] = {}
@@ -100,7 +102,8 @@ class LiveScorer:
         if arrival.anew:
             self._give_up('time_jump')
             self._tracks.clear()
-            self._slots.clear()
+            for rate in self._rates.values():
+                rate.reset()
         elif self._stamp_ns:
             self._now_s += (seen.stamp_ns - self._stamp_ns) / NS_PER_S
         self._stamp_ns, self._frame_id = seen.stamp_ns, seen.frame_id
@@ -123,7 +126,7 @@ class LiveScorer:
         for each in scene.people:
             if each.validity == Validity.WARMING_UP:  # history is void: a jump, or a gap
                 self._give_up('restart', each.person_id)
-        if self._is_due('motion', scene.stamp_ns):
+        if self._rates['prediction'].is_due(scene.stamp_ns):
             for each in scene.people:
                 if each.validity == Validity.OK and each.positions is not None:
                     judge = self._judge_motion(each, scene.horizons_s)
@@ -135,7 +138,7 @@ class LiveScorer:
         """Remember futures; raises as `predict` does."""
         if not self._is_expected(stamp_ns, frame_id, joint_names):
             return
-        if self._is_due('futures', stamp_ns):
+        if self._rates['futures'].is_due(stamp_ns):
             for row, person_id in enumerate(futures.person_ids):
                 if futures.judge(row)[0] == Validity.OK:
                     judge = self._judge_futures(futures, row)
@@ -145,7 +148,7 @@ class LiveScorer:
         """Remember volumes; raises as `predict` does."""
         if not self._is_expected(stamp_ns, frame_id, self._shape.layout.joint_names):
             return
-        if self._is_due('volumes', stamp_ns):
+        if self._rates['volumes'].is_due(stamp_ns):
             for each in volumes:
                 self._fallbacks.append((self._now_s, each.validity != Validity.OK))
                 if each.validity == Validity.OK and each.volume.windows:
@@ -190,13 +193,6 @@ class LiveScorer:
                 f'predictions are of joints {joint_names}, expected {expected}; give both nodes '
                 'the same "skeleton.layout"'
             )
-        return True
-
-    def _is_due(self, kind: str, stamp_ns: int) -> bool:
-        slot = stamp_ns // round(NS_PER_S / self._config.rate_hz)
-        if slot == self._slots.get(kind):
-            return False
-        self._slots[kind] = slot
         return True
 
     def _expect(

@@ -17,8 +17,12 @@ from rclpy.parameter import Parameter
 from safety_volumes import volume
 
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.ros.outputs.config import PlannerConfig
-from motion_predictor_ros.ros.outputs.planners import PlannerOutputs
+from motion_predictor_ros.ros.outputs.base import (
+    OutputContext,
+    OutputsConfig,
+    PlannerOutputs,
+    default_outputs,
+)
 from motion_predictor_ros.ros.parameters import declare, read
 from motion_predictor_ros.ros.qos import QosWatch
 from motion_predictor_ros.skeleton.frame import Validity
@@ -30,7 +34,7 @@ PERIOD_S = 0.1
 
 @dataclass(frozen=True)
 class Config:
-    outputs: PlannerConfig = field(default_factory=PlannerConfig)
+    outputs: OutputsConfig = field(default_factory=default_outputs)
 
 
 def main(kind: str) -> None:
@@ -42,7 +46,8 @@ def main(kind: str) -> None:
     ])  # fmt: skip
     declare(node, Config())
     try:
-        outputs = PlannerOutputs(node, read(node, Config).outputs, 1.0, None, QosWatch(node))
+        context = OutputContext(node, 1.0, None, QosWatch(node))
+        outputs = PlannerOutputs(read(node, Config).outputs, context)
     except ConfigError as error:
         print(f'refused: {error}', flush=True)
         return

@@ -1,33 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write what is in the way in the plane as OccupancyGrid, for Nav2's StaticLayer.
+"""Publish the footprint of the volumes as OccupancyGrid, for Nav2's StaticLayer.
 
-100 is the space to keep free. Outside, cells hold their probability in percent, rounded up, at
-most 98: StaticLayer takes 99 for `inscribed`. Nothing is unknown, so that nothing is overwritten
-by it.
+100 is the keep-out volume. Outside, cells hold their probability in percent, rounded up, at most
+98, so that nothing outside is lethal or next to it. No cell is unknown.
 """
 
 from array import array
+from dataclasses import dataclass
 
 import numpy as np
 from nav_msgs.msg import MapMetaData, OccupancyGrid
 
+from motion_predictor_ros.config import param
 from motion_predictor_ros.ros.encode import encode_header
-from motion_predictor_ros.volume.footprint import Footprint
+from motion_predictor_ros.ros.outputs.base import (
+    Output,
+    OutputConfig,
+    OutputContext,
+    VolumeScene,
+    register_output,
+)
+from motion_predictor_ros.volume.footprint import Band, Footprint, footprint
 
-_KEEP_FREE = 100
-_LIKELIEST_OUTSIDE = 98
+_COVERED_PERCENT = 100
+_MAX_OUTSIDE_PERCENT = 98
 
 
-def occupancy_to_ros(seen: Footprint, stamp_ns: int, frame_id: str) -> OccupancyGrid:
-    """Write cells of the plane, at the height 0 of the frame."""
+@dataclass(frozen=True)
+class OccupancyGridConfig(OutputConfig):
+    """Parameters of `occupancy_grid`."""
+
+    enabled: bool = param(False, "publish occupancy_grid, for Nav2's StaticLayer [-]")
+    rate_hz: float = param(5.0, 'maximum rate, by stamps [Hz]', low=0.1, high=100.0)
+    cell_m: float = param(0.05, 'edge of a cell [m]', low=0.01, high=1.0)
+    until_s: float = param(2.0, 'windows that begin before then count [s]', low=0.0, high=10.0)
+    min_height_m: float = param(0.0, 'lowest height that counts [m]', low=-100.0, high=100.0)
+    max_height_m: float = param(2.0, 'greatest height that counts [m]', low=-100.0, high=100.0)
+
+
+@register_output('occupancy_grid', OccupancyGridConfig)
+class OccupancyGridOutput(Output[OccupancyGridConfig]):
+    """Latched OccupancyGrid on `occupancy_grid`."""
+
+    def __init__(self, config: OccupancyGridConfig, context: OutputContext) -> None:
+        super().__init__(config, context)
+        self._band = Band(config.until_s, config.min_height_m, config.max_height_m)
+        self._publisher = self.create_publisher(OccupancyGrid, 'occupancy_grid', latched=True)
+
+    def publish(self, scene: VolumeScene) -> None:
+        """Publish the whole grid."""
+        cells = footprint(scene.volumes, self._band, self.config.cell_m)
+        self._publisher.publish(encode_occupancy_grid(cells, scene.stamp_ns, scene.frame_id))
+
+
+def encode_occupancy_grid(cells: Footprint, stamp_ns: int, frame_id: str) -> OccupancyGrid:
+    """Encode cells of the plane, at height 0 of the frame."""
     header = encode_header(stamp_ns, frame_id)
-    percent = np.minimum(np.ceil(100.0 * seen.probability - 1e-3), _LIKELIEST_OUTSIDE)
-    values = np.where(seen.covered, _KEEP_FREE, percent).astype(np.int8)
+    percent = np.minimum(np.ceil(100.0 * cells.probability - 1e-3), _MAX_OUTSIDE_PERCENT)
+    values = np.where(cells.covered, _COVERED_PERCENT, percent).astype(np.int8)
     width, height = values.shape
     info = MapMetaData(
-        map_load_time=header.stamp, resolution=seen.cell_m, width=width, height=height
+        map_load_time=header.stamp, resolution=cells.cell_m, width=width, height=height
     )
-    info.origin.position.x, info.origin.position.y = seen.origin
+    info.origin.position.x, info.origin.position.y = cells.origin
     info.origin.orientation.w = 1.0
     data = array('b')
     data.frombytes(values.T.tobytes())  # rows along x

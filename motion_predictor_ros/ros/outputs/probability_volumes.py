@@ -1,42 +1,75 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write volumes into ProbabilityVolumeArray; `volume/wire` reads them back."""
+"""Publish volumes as ProbabilityVolumeArray; `volume/wire` decodes them."""
 
 from array import array
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from motion_predictor_ros.config import param
 from motion_predictor_ros.msg import ProbabilityVolume, ProbabilityVolumeArray
 from motion_predictor_ros.ros.encode import encode_header
+from motion_predictor_ros.ros.outputs.base import (
+    Output,
+    OutputConfig,
+    OutputContext,
+    VolumeScene,
+    register_output,
+)
 from motion_predictor_ros.volume.sparse import sparse
 from motion_predictor_ros.volume.types import SafetyVolume
 
 
-def volumes_to_ros(
-    volumes: Sequence[SafetyVolume],
-    stamp_ns: int,
-    frame_id: str,
-    age_s: float,
-    most: int,
-    least: float,
-) -> ProbabilityVolumeArray:
-    """Write everybody's volume; stamp and frame are those of the observation.
+@dataclass(frozen=True)
+class ProbabilityVolumesConfig(OutputConfig):
+    """Parameters of `probability_volumes`."""
 
-    Args:
-        most: Voxels of all people together, beyond which they are joined to larger ones.
-        least: Probability below which voxels that are not covered are left out.
-    """
-    share = most // max(len(volumes), 1)
-    return ProbabilityVolumeArray(
-        header=encode_header(stamp_ns, frame_id),
-        age_s=age_s,
-        persons=[_person(volume, share, least) for volume in volumes],
+    enabled: bool = param(True, 'publish probability_volumes [-]')
+    rate_hz: float = param(10.0, 'maximum rate, by stamps [Hz]', low=0.1, high=100.0)
+    max_voxels: int = param(
+        50_000, 'voxels of all people together; beyond, voxels are merged [-]', low=100, high=10**7
+    )
+    min_probability: float = param(
+        0.01, 'less likely voxels outside the volume are left out [-]', low=0.0, high=1.0
     )
 
 
-def _person(volume: SafetyVolume, most: int, least: float) -> ProbabilityVolume:
-    few = sparse(volume, most, least)
-    windows = few.windows
+@register_output('probability_volumes', ProbabilityVolumesConfig)
+class ProbabilityVolumes(Output[ProbabilityVolumesConfig]):
+    """ProbabilityVolumeArray on `probability_volumes`."""
+
+    def __init__(self, config: ProbabilityVolumesConfig, context: OutputContext) -> None:
+        super().__init__(config, context)
+        self._publisher = self.create_publisher(ProbabilityVolumeArray, 'probability_volumes')
+
+    def publish(self, scene: VolumeScene) -> None:
+        """Publish every person's voxels."""
+        limits = self.config.max_voxels, self.config.min_probability
+        self._publisher.publish(encode_volumes(scene, *limits))
+
+
+def encode_volumes(
+    scene: VolumeScene, max_voxels: int, min_probability: float
+) -> ProbabilityVolumeArray:
+    """Encode every person's volume; stamp and frame are those of the observation.
+
+    Args:
+        max_voxels: Voxels of all people together; beyond, voxels are merged into larger ones.
+        min_probability: Less likely voxels outside the volume are left out.
+    """
+    share = max_voxels // max(len(scene.volumes), 1)
+    return ProbabilityVolumeArray(
+        header=encode_header(scene.stamp_ns, scene.frame_id),
+        age_s=scene.age_s,
+        persons=[_encode_volume(volume, share, min_probability) for volume in scene.volumes],
+    )
+
+
+def _encode_volume(
+    volume: SafetyVolume, max_voxels: int, min_probability: float
+) -> ProbabilityVolume:
+    voxels = sparse(volume, max_voxels, min_probability)
+    windows = voxels.windows
     return ProbabilityVolume(
         person_id=volume.person_id,
         validity=int(volume.validity),
@@ -47,20 +80,20 @@ def _person(volume: SafetyVolume, most: int, least: float) -> ProbabilityVolume:
         approximate=volume.approximate,
         calibration=volume.calibration,
         effective_sample_size=volume.effective_sample_size,
-        origin=np.array(few.grid.origin, dtype=np.float64),
-        voxel_size=few.grid.size_m,
-        shape=np.array(few.grid.shape, dtype=np.uint32),
-        window_starts=array('f', [each.start_s for each in windows]),
-        window_ends=array('f', [each.end_s for each in windows]),
-        window_voxels=array('I', [len(each.voxels) for each in windows]),
-        voxels=_filled('I', [each.voxels.astype(np.uint32) for each in windows]),
-        probabilities=_filled('f', [np.minimum(each.probability, 1.0) for each in windows]),
-        covered=_filled('B', [each.covered for each in windows]),
+        origin=np.array(voxels.grid.origin, dtype=np.float64),
+        voxel_size=voxels.grid.size_m,
+        shape=np.array(voxels.grid.shape, dtype=np.uint32),
+        window_starts=array('f', [window.start_s for window in windows]),
+        window_ends=array('f', [window.end_s for window in windows]),
+        window_voxels=array('I', [len(window.voxels) for window in windows]),
+        voxels=_flat('I', [window.voxels.astype(np.uint32) for window in windows]),
+        probabilities=_flat('f', [np.minimum(window.probability, 1.0) for window in windows]),
+        covered=_flat('B', [window.covered for window in windows]),
     )
 
 
-def _filled(kind: str, parts: list[np.ndarray]) -> 'array[float]':
-    flat: array[float] = array(kind)
+def _flat(typecode: str, parts: list[np.ndarray]) -> 'array[float]':
+    flat: array[float] = array(typecode)
     for part in parts:
         flat.frombytes(part.tobytes())
     return flat

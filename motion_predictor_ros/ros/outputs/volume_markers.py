@@ -1,94 +1,125 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draw the space to keep free for RViz: the shell of its voxels, one CUBE_LIST per window.
+"""Publish keep-out volumes as MarkerArray for RViz: the shell of the voxels of each window.
 
-Orange is soon, purple late; grey is a reachable set: nothing is known but how fast people are.
+Colours go from orange (soon) to purple (late); a reachable set is grey.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from builtin_interfaces.msg import Duration
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
+from motion_predictor_ros.config import param
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.ros.encode import encode_header
+from motion_predictor_ros.ros.outputs.base import (
+    Output,
+    OutputConfig,
+    OutputContext,
+    VolumeScene,
+    register_output,
+)
 from motion_predictor_ros.ros.outputs.markers import fill, ramp
 from motion_predictor_ros.volume.sparse import SparseVolume, SparseWindow, sparse
 from motion_predictor_ros.volume.types import SafetyVolume
 
 _ALPHA = 0.1
+_LIFETIME_PERIODS = 3.0
+
+
+@dataclass(frozen=True)
+class VolumeMarkersConfig(OutputConfig):
+    """Parameters of `volume_markers`."""
+
+    enabled: bool = param(True, 'publish volume_markers while somebody subscribes [-]')
+    rate_hz: float = param(5.0, 'maximum rate, by stamps [Hz]', low=0.1, high=100.0)
+    max_voxels: int = param(
+        4000, 'voxels of all people together; beyond, voxels are merged [-]', low=100, high=10**6
+    )
+
+
+@register_output('volume_markers', VolumeMarkersConfig)
+class VolumeMarkersOutput(Output[VolumeMarkersConfig]):
+    """MarkerArray on `volume_markers`."""
+
+    def __init__(self, config: VolumeMarkersConfig, context: OutputContext) -> None:
+        super().__init__(config, context)
+        self._publisher = self.create_publisher(MarkerArray, 'volume_markers')
+        self._markers = VolumeMarkers(config.max_voxels, _LIFETIME_PERIODS / config.rate_hz)
+
+    def publish(self, scene: VolumeScene) -> None:
+        """Publish the markers, if anybody subscribes."""
+        if self._publisher.get_subscription_count():
+            self._publisher.publish(self._markers.update(scene))
 
 
 @dataclass
-class _Drawn:
-    """Who was drawn when, and in which namespaces."""
+class _PersonMarkers:
+    """Marker id and namespaces of one person."""
 
     number: int
-    stamp_ns: int
     namespaces: tuple[str, ...]
 
 
 class VolumeMarkers:
-    """Markers of everybody's volume, with an id each as long as they are known."""
+    """Markers of every person's volume; a person keeps the marker id."""
 
-    def __init__(self, most: int, lifetime_s: float) -> None:
-        """Begin with nobody.
+    def __init__(self, max_voxels: int, lifetime_s: float) -> None:
+        """Begin without anybody.
 
         Args:
-            most: Voxels drawn of all people together.
+            max_voxels: Voxels of all people together.
         """
-        self._most, self._lifetime_ns = most, round(lifetime_s * NS_PER_S)
-        self._people: dict[str, _Drawn] = {}
+        self._max_voxels, self._lifetime_ns = max_voxels, round(lifetime_s * NS_PER_S)
+        self._people: dict[str, _PersonMarkers] = {}
 
-    def update(self, volumes: Sequence[SafetyVolume], stamp_ns: int, frame_id: str) -> MarkerArray:
-        """Draw everybody, and delete who left."""
-        header = encode_header(stamp_ns, frame_id)
-        present = {volume.person_id for volume in volumes}
+    def update(self, scene: VolumeScene) -> MarkerArray:
+        """Return markers of everybody, and deletions of people who left."""
+        header = encode_header(scene.stamp_ns, scene.frame_id)
+        present = {volume.person_id for volume in scene.volumes}
         markers: list[Marker] = []
-        for person_id in [each for each in self._people if each not in present]:
+        for person_id in [known for known in self._people if known not in present]:
             gone = self._people.pop(person_id)
-            markers += [_deleted(header, name, gone.number) for name in gone.namespaces]
-        share = self._most // max(len(volumes), 1)
-        for volume in volumes:
-            markers += self._draw(volume, sparse(volume, share, shell=True), header, stamp_ns)
+            markers += [_deletion(header, name, gone.number) for name in gone.namespaces]
+        share = self._max_voxels // max(len(scene.volumes), 1)
+        for volume in scene.volumes:
+            markers += self._draw(volume, sparse(volume, share, shell=True), header)
         return MarkerArray(markers=markers)
 
-    def _draw(
-        self, volume: SafetyVolume, few: SparseVolume, header: Header, stamp_ns: int
-    ) -> list[Marker]:
-        namespaces = tuple(_namespace(window) for window in few.windows)
-        known = self._people.get(volume.person_id)
-        if known is None:
-            used = {each.number for each in self._people.values()}
-            known = _Drawn(min(set(range(len(used) + 1)) - used), stamp_ns, namespaces)
-            self._people[volume.person_id] = known
-        known.stamp_ns, known.namespaces = stamp_ns, namespaces
-        colours = ramp(len(few.windows), volume.validity)
+    def _draw(self, volume: SafetyVolume, voxels: SparseVolume, header: Header) -> list[Marker]:
+        namespaces = tuple(_namespace(window) for window in voxels.windows)
+        person = self._people.get(volume.person_id)
+        if person is None:
+            used = {known.number for known in self._people.values()}
+            person = _PersonMarkers(min(set(range(len(used) + 1)) - used), namespaces)
+            self._people[volume.person_id] = person
+        person.namespaces = namespaces
+        colours = ramp(len(voxels.windows), volume.validity)
         return [
-            self._marker(few, window, known.number, colour, header)
-            for window, colour in zip(few.windows, colours, strict=True)
+            self._marker(voxels, window, person.number, colour, header)
+            for window, colour in zip(voxels.windows, colours, strict=True)
         ]
 
     def _marker(
         self,
-        few: SparseVolume,
+        voxels: SparseVolume,
         window: SparseWindow,
         number: int,
         colour: ColorRGBA,
         header: Header,
     ) -> Marker:
         if not len(window.voxels):  # RViz rejects lists without points
-            return _deleted(header, _namespace(window), number)
+            return _deletion(header, _namespace(window), number)
         marker = Marker(
             header=header, ns=_namespace(window), id=number, type=Marker.CUBE_LIST, color=colour
         )
         marker.color.a = _ALPHA
         marker.pose.orientation.w = 1.0
-        marker.scale.x = marker.scale.y = marker.scale.z = few.grid.size_m
+        marker.scale.x = marker.scale.y = marker.scale.z = voxels.grid.size_m
         sec, nanosec = divmod(self._lifetime_ns, NS_PER_S)
         marker.lifetime = Duration(sec=sec, nanosec=nanosec)
-        fill(marker, window.centres(few.grid))
+        fill(marker, window.centres(voxels.grid))
         return marker
 
 
@@ -96,7 +127,7 @@ def _namespace(window: SparseWindow) -> str:
     return f'volume/{window.start_s:.2f}-{window.end_s:.2f}'
 
 
-def _deleted(header: Header, namespace: str, number: int) -> Marker:
+def _deletion(header: Header, namespace: str, number: int) -> Marker:
     marker = Marker(header=header, ns=namespace, id=number, action=Marker.DELETE)
     marker.pose.orientation.w = 1.0
     return marker

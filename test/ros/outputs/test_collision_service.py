@@ -11,9 +11,10 @@ from safety_volumes import STAMP_NS, volume
 from std_msgs.msg import Header
 
 from motion_predictor_ros.errors import DataError
-from motion_predictor_ros.ros.outputs.collision_service import Latest, answer, decode_request
+from motion_predictor_ros.ros.outputs.base import VolumeScene
+from motion_predictor_ros.ros.outputs.collision_service import answer, decode_request
 
-LATEST = Latest((volume(),), STAMP_NS, 'map')
+SCENE = VolumeScene((volume(),), STAMP_NS, 'map')
 NOW_NS = STAMP_NS + 100_000_000
 
 
@@ -28,9 +29,9 @@ def request(**changes: Any) -> CollisionProbability.Request:
     return CollisionProbability.Request(**plain | changes)
 
 
-def respond(asked: CollisionProbability.Request, latest: Latest | None = LATEST) -> Any:
+def respond(asked: CollisionProbability.Request, scene: VolumeScene = SCENE) -> Any:
     response = CollisionProbability.Response()
-    answer(asked, response, latest, NOW_NS, 0.5)
+    answer(asked, response, scene, NOW_NS, 0.5)
     return response
 
 
@@ -67,14 +68,12 @@ def test_malformed_requests_are_refused(changes: dict[str, Any], said: str) -> N
         respond(request(**changes))
 
 
-def test_nothing_is_said_without_a_fresh_observation() -> None:
-    with pytest.raises(DataError, match='nobody was observed yet'):
-        respond(request(), None)
-    old = Latest((volume(),), NOW_NS - 600_000_000, 'map')
+def test_an_old_observation_answers_nothing() -> None:
+    old = VolumeScene((volume(),), NOW_NS - 600_000_000, 'map')
     with pytest.raises(DataError, match=r'0\.60 s old'):
         respond(request(), old)
 
 
 def test_nobody_is_met_where_nobody_is() -> None:
-    found = respond(request(), Latest((), STAMP_NS, 'map'))
+    found = respond(request(), VolumeScene((), STAMP_NS, 'map'))
     assert found.success and list(found.any) == [0.0, 0.0] and not found.person_ids

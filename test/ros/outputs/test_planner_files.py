@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from motion_predictor_ros.resources import share_file
-from motion_predictor_ros.ros.outputs.config import PlannerConfig
+from motion_predictor_ros.ros.outputs.obstacle_cloud import ObstacleCloudConfig
 
 
 def read(name: str) -> Any:
@@ -15,7 +15,7 @@ def read(name: str) -> Any:
 
 def test_the_collision_monitor_sees_our_points_and_notices_silence() -> None:
     monitor = read('nav2_collision_monitor.yaml')['collision_monitor']['ros__parameters']
-    people, ours = monitor['people'], PlannerConfig().obstacle_cloud
+    people, ours = monitor['people'], ObstacleCloudConfig()
     assert people['topic'] == 'obstacle_cloud'
     assert people['min_height'] < ours.height_m < people['max_height']
     assert 1.0 / ours.rate_hz < monitor['source_timeout'] <= 1.0
@@ -26,7 +26,7 @@ def test_costmap_layers_are_set_so_that_nothing_is_lost_or_left() -> None:
     stvl = read('nav2_stvl.yaml')['local_costmap']['local_costmap']['ros__parameters']
     layer = stvl['people_layer']
     source = layer[layer['observation_sources']]
-    ours = PlannerConfig().obstacle_cloud
+    ours = ObstacleCloudConfig()
     assert source['topic'] == 'obstacle_cloud' and layer['voxel_decay'] > 0
     assert source['min_obstacle_height'] < ours.height_m < source['max_obstacle_height']
     static = read('nav2_static_layer.yaml')['local_costmap']['local_costmap']['ros__parameters']

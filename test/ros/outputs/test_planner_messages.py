@@ -17,17 +17,16 @@ from shape_msgs.msg import SolidPrimitive
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from motion_predictor_ros.ros.outputs.clouds import (
-    cloud_points,
-    obstacle_cloud_to_ros,
-    probability_cloud_to_ros,
-)
+from motion_predictor_ros.ros.outputs.base import VolumeScene
 from motion_predictor_ros.ros.outputs.collision_objects import CollisionObjects
-from motion_predictor_ros.ros.outputs.occupancy_grid import occupancy_to_ros
-from motion_predictor_ros.ros.outputs.probability_volumes import volumes_to_ros
+from motion_predictor_ros.ros.outputs.obstacle_cloud import encode_obstacle_cloud
+from motion_predictor_ros.ros.outputs.occupancy_grid import encode_occupancy_grid
+from motion_predictor_ros.ros.outputs.point_cloud import decode_cloud
+from motion_predictor_ros.ros.outputs.probability_cloud import encode_probability_cloud
+from motion_predictor_ros.ros.outputs.probability_volumes import encode_volumes
 from motion_predictor_ros.ros.outputs.speed_limit import (
     distance_m,
-    speed_limit_to_ros,
+    encode_speed_limit,
     speed_percent,
 )
 from motion_predictor_ros.ros.outputs.volume_markers import VolumeMarkers
@@ -70,12 +69,16 @@ def both() -> list[SafetyVolume]:
     return [volume('anna'), volume('ben', (4.0, 0.0, 0.0), validity=Validity.INCOMPLETE)]
 
 
+def scene_of(people: list[SafetyVolume], stamp_ns: int = STAMP_NS) -> VolumeScene:
+    return VolumeScene(tuple(people), stamp_ns, 'map', 0.05)
+
+
 def volumes(people: list[SafetyVolume], most: int = 10**7) -> ProbabilityVolumeArray:
-    return volumes_to_ros(people, STAMP_NS, 'map', 0.05, most, 0.01)
+    return encode_volumes(scene_of(people), most, 0.01)
 
 
 def voxels(people: list[SafetyVolume]) -> PointCloud2:
-    return probability_cloud_to_ros(people, STAMP_NS, 'map', 10**7, 0.01)
+    return encode_probability_cloud(scene_of(people), 10**7, 0.01)
 
 
 def everything(people: list[SafetyVolume], stamp_ns: int = STAMP_NS) -> list[Any]:
@@ -84,11 +87,11 @@ def everything(people: list[SafetyVolume], stamp_ns: int = STAMP_NS) -> list[Any
     return [
         volumes(people, 5000),
         voxels(people),
-        obstacle_cloud_to_ros(seen, 0.25, stamp_ns, 'map'),
-        occupancy_to_ros(seen, stamp_ns, 'map'),
-        VolumeMarkers(2000, 0.5).update(people, stamp_ns, 'map'),
-        *CollisionObjects(CollisionObject, 2.0).update(people, stamp_ns, 'map'),
-        speed_limit_to_ros(SpeedLimit, 20.0, stamp_ns, 'map'),
+        encode_obstacle_cloud(seen, 0.25, stamp_ns, 'map'),
+        encode_occupancy_grid(seen, stamp_ns, 'map'),
+        VolumeMarkers(2000, 0.5).update(scene_of(people, stamp_ns)),
+        *CollisionObjects(CollisionObject, 2.0).update(scene_of(people, stamp_ns)),
+        encode_speed_limit(SpeedLimit, 20.0, stamp_ns, 'map'),
     ]
 
 
@@ -149,7 +152,7 @@ def test_volumes_come_back_as_they_were(both: list[SafetyVolume]) -> None:
 
 
 def test_a_cloud_holds_each_voxel_once_per_window(both: list[SafetyVolume]) -> None:
-    points, few = cloud_points(voxels(both[:1])), sparse(both[0], 10**7)
+    points, few = decode_cloud(voxels(both[:1])), sparse(both[0], 10**7)
     assert len(points) == sum(len(each.voxels) for each in few.windows)
     for window in few.windows:
         own = points[np.isclose(points['time'], window.start_s)]
@@ -160,12 +163,12 @@ def test_a_cloud_holds_each_voxel_once_per_window(both: list[SafetyVolume]) -> N
     assert opaque[points['probability'].argmax()] > opaque[points['probability'].argmin()]
     red, blue = points['rgba'] >> 16 & 255, points['rgba'] & 255
     assert red[0] > red[-1] and blue[0] < blue[-1]  # from orange to purple
-    grey = cloud_points(voxels(both[1:]))['rgba']
+    grey = decode_cloud(voxels(both[1:]))['rgba']
     assert {(each >> 16 & 255) - (each & 255) for each in grey.tolist()} == {0}
 
 
 def test_an_empty_obstacle_cloud_still_has_fields() -> None:
-    cloud = obstacle_cloud_to_ros(footprint([], BAND, 0.05), 0.25, STAMP_NS, 'map')
+    cloud = encode_obstacle_cloud(footprint([], BAND, 0.05), 0.25, STAMP_NS, 'map')
     assert [each.name for each in cloud.fields] == ['x', 'y', 'z']
     assert (cloud.width, cloud.height, cloud.point_step, len(cloud.data)) == (0, 1, 12, 0)
     assert cloud.header.stamp == Time(sec=STAMP_NS // 10**9, nanosec=STAMP_NS % 10**9)
@@ -173,7 +176,7 @@ def test_an_empty_obstacle_cloud_still_has_fields() -> None:
 
 def test_obstacles_stand_on_covered_cells_at_one_height(both: list[SafetyVolume]) -> None:
     seen = footprint(both, BAND, 0.05)
-    points = cloud_points(obstacle_cloud_to_ros(seen, 0.3, STAMP_NS, 'map'))
+    points = decode_cloud(encode_obstacle_cloud(seen, 0.3, STAMP_NS, 'map'))
     np.testing.assert_allclose(np.stack([points['x'], points['y']], 1), seen.centres(), atol=1e-5)
     assert len(points) and set(points['z'].tolist()) == {np.float32(0.3)}
 
@@ -181,7 +184,9 @@ def test_obstacles_stand_on_covered_cells_at_one_height(both: list[SafetyVolume]
 def test_occupancy_is_100_where_to_keep_free_and_a_percentage_elsewhere() -> None:
     covered = np.array([[True, False, False], [False, False, False]])
     probability = np.array([[0.1, 0.001, 0.0], [1.0, 0.5, 0.985]], dtype=np.float32)
-    grid = occupancy_to_ros(Footprint((1.0, -2.0), 0.5, covered, probability), STAMP_NS, 'map')
+    grid = encode_occupancy_grid(
+        Footprint((1.0, -2.0), 0.5, covered, probability), STAMP_NS, 'map'
+    )
     assert (grid.info.width, grid.info.height) == (2, 3)  # x is the width, rows follow it
     assert list(grid.data) == [100, 98, 1, 50, 0, 98]
     position = grid.info.origin.position
@@ -190,7 +195,7 @@ def test_occupancy_is_100_where_to_keep_free_and_a_percentage_elsewhere() -> Non
 
 def test_markers_keep_their_ids_and_are_deleted(both: list[SafetyVolume]) -> None:
     drawing = VolumeMarkers(2000, 0.5)
-    first = drawing.update(both, STAMP_NS, 'map')
+    first = drawing.update(scene_of(both, STAMP_NS))
     spaces = {'volume/0.00-0.25', 'volume/0.25-0.50', 'volume/0.50-1.00'}
     assert {(each.ns, each.id) for each in first.markers} == {
         (space, number) for space in spaces for number in (0, 1)
@@ -198,7 +203,7 @@ def test_markers_keep_their_ids_and_are_deleted(both: list[SafetyVolume]) -> Non
     assert sum(len(each.points) for each in first.markers) <= 2000
     grey = next(each.color for each in first.markers if each.id == 1)
     assert grey.r == grey.g == grey.b
-    second = drawing.update(both[1:], LATER_NS, 'map')
+    second = drawing.update(scene_of(both[1:], LATER_NS))
     by_action = {
         action: {(each.ns, each.id) for each in second.markers if each.action == action}
         for action in (Marker.ADD, Marker.DELETE)
@@ -207,22 +212,21 @@ def test_markers_keep_their_ids_and_are_deleted(both: list[SafetyVolume]) -> Non
         Marker.DELETE: {(space, 0) for space in spaces},
         Marker.ADD: {(space, 1) for space in spaces},
     }
-    assert drawing.update([], LATER_NS, 'map').markers and drawing.update(
-        [], LATER_NS, 'map'
-    ) == MarkerArray(markers=[])
-    third = drawing.update([volume('cleo')], LATER_NS, 'map')
+    nobody = scene_of([], LATER_NS)
+    assert drawing.update(nobody).markers and drawing.update(nobody) == MarkerArray(markers=[])
+    third = drawing.update(scene_of([volume('cleo')], LATER_NS))
     assert {each.id for each in third.markers} == {0}
 
 
 def test_objects_are_added_until_a_time_and_removed(both: list[SafetyVolume]) -> None:
     objects = CollisionObjects(CollisionObject, until_s=0.5)
-    added = objects.update(both, STAMP_NS, 'map')
+    added = objects.update(scene_of(both, STAMP_NS))
     assert [(each.id, each.operation) for each in added] == [
         (f'person/{name}/{span}', b'\x00')
         for name in ('anna', 'ben')
         for span in ('0.00-0.25', '0.25-0.50')
     ]
-    later = objects.update(both[:1], LATER_NS, 'map')
+    later = objects.update(scene_of(both[:1], LATER_NS))
     assert {each.id for each in later if each.operation == b'\x01'} == {
         'person/ben/0.00-0.25',
         'person/ben/0.25-0.50',
@@ -233,7 +237,7 @@ def test_objects_are_added_until_a_time_and_removed(both: list[SafetyVolume]) ->
 
 
 def test_cylinders_run_from_sphere_to_sphere(both: list[SafetyVolume]) -> None:
-    (thing, *_) = CollisionObjects(CollisionObject, 0.1).update(both[:1], STAMP_NS, 'map')
+    (thing, *_) = CollisionObjects(CollisionObject, 0.1).update(scene_of(both[:1], STAMP_NS))
     found = list(zip(thing.primitives, thing.primitive_poses, strict=True))
     cylinders = [index for index, (each, _) in enumerate(found) if each.type == each.CYLINDER]
     assert len(cylinders) > 10
@@ -260,10 +264,10 @@ def test_speed_falls_with_the_distance_and_is_never_zero(both: list[SafetyVolume
     for distance, percent in given.items():
         assert speed_percent(distance, 0.5, 2.0, 20.0) == pytest.approx(percent)
     assert speed_percent(0.0, 0.5, 2.0, 0.0) == 1.0
-    limit = speed_limit_to_ros(SpeedLimit, 100.0, STAMP_NS, 'map')
+    limit = encode_speed_limit(SpeedLimit, 100.0, STAMP_NS, 'map')
     assert limit.percentage and limit.speed_limit == 100.0
     with pytest.raises(AssertionError):
-        speed_limit_to_ros(SpeedLimit, 0.0, STAMP_NS, 'map')
+        encode_speed_limit(SpeedLimit, 0.0, STAMP_NS, 'map')
 
 
 def test_arrays_are_flat(both: list[SafetyVolume]) -> None:

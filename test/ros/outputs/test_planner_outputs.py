@@ -24,7 +24,7 @@ from std_msgs.msg import Empty, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from motion_predictor_ros.resources import share_file
-from motion_predictor_ros.ros.outputs.clouds import cloud_points
+from motion_predictor_ros.ros.outputs.point_cloud import decode_cloud
 from motion_predictor_ros.volume.collision import robot_collision_probability
 from motion_predictor_ros.volume.wire import decode_volume
 
@@ -131,7 +131,7 @@ def test_the_obstacle_cloud_lives_on_empty_and_falls_silent_when_stale(
     received: dict[str, list[Any]],
 ) -> None:
     clouds = received['/obstacle_cloud']
-    assert len(cloud_points(clouds[0])) > 100
+    assert len(decode_cloud(clouds[0])) > 100
     empty = [each for each in clouds if each.width == 0]
     assert len(empty) > 10 and all(len(each.fields) == 3 for each in empty)
     first, second = received['/probability_volumes'][-2:]  # others say that it is, at their rate

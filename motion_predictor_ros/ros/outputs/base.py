@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract of planner outputs: one class in one file of this folder.
+
+A file declares the output's parameters, its message and its publisher, and registers the class:
+
+    @dataclass(frozen=True)
+    class KeepOutPoseConfig(OutputConfig):
+        rate_hz: float = param(5.0, 'maximum rate, by stamps [Hz]', low=0.1, high=100.0)
+
+    @register_output('keep_out_pose', KeepOutPoseConfig)
+    class KeepOutPose(Output[KeepOutPoseConfig]):
+        def __init__(self, config: KeepOutPoseConfig, context: OutputContext) -> None:
+            super().__init__(config, context)
+            self._publisher = self.create_publisher(PoseStamped, 'keep_out_pose')
+
+        def publish(self, scene: VolumeScene) -> None:
+            self._publisher.publish(encode_keep_out_pose(scene))
+
+Its parameters are then `outputs.keep_out_pose.enabled` and `outputs.keep_out_pose.rate_hz`.
+`PlannerOutputs` is the one place where a scene is published to planners, or withheld from them.
+"""
+
+import dataclasses
+import functools
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar
+
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+from motion_predictor_ros.config import param
+from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.ros.qos import QosWatch
+from motion_predictor_ros.runtime.rate_limit import RateLimiter
+from motion_predictor_ros.skeleton.frame import Validity
+from motion_predictor_ros.skeleton.transforms import Lookup
+from motion_predictor_ros.volume.types import SafetyVolume
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """Parameters of one output. A field `rate_hz`, if a subclass has it, limits its rate."""
+
+    enabled: bool = param(False, 'publish this output [-]')
+
+
+@dataclass(frozen=True)
+class VolumeScene:
+    """The keep-out volumes of one observation.
+
+    Attributes:
+        volumes: One per person; empty means that nobody is there.
+        stamp_ns: Of the observation.
+        frame_id: Of the observation; never empty.
+        age_s: Age of the observation now [s].
+        stale: Whether the observation is too old to stand for the present.
+    """
+
+    volumes: tuple[SafetyVolume, ...]
+    stamp_ns: int
+    frame_id: str
+    age_s: float = 0.0
+    stale: bool = False
+
+
+@dataclass(frozen=True)
+class OutputContext:
+    """What outputs share.
+
+    Attributes:
+        stale_after_s: Older observations are stale [s].
+        lookup: Looks up transforms; None: an output that needs one listens to /tf.
+        watch: Counts subscribers with an incompatible QoS.
+    """
+
+    node: Node
+    stale_after_s: float
+    lookup: Lookup | None
+    watch: QosWatch
+
+
+ConfigT = TypeVar('ConfigT', bound=OutputConfig)
+OutputT = TypeVar('OutputT', bound='type[Output[Any]]')
+
+
+class Output(ABC, Generic[ConfigT]):
+    """Publishes keep-out volumes for one kind of reader, from construction to `close`.
+
+    Attributes:
+        config_class: The dataclass of its parameters.
+    """
+
+    config_class: ClassVar[type[OutputConfig]]
+
+    def __init__(self, config: ConfigT, context: OutputContext) -> None:
+        """Create publishers.
+
+        Raises:
+            ConfigError: A message package is not installed; names the package.
+        """
+        self.config, self.context = config, context
+        rate_hz = getattr(config, 'rate_hz', None)
+        self._rate = None if rate_hz is None else RateLimiter(rate_hz)
+        self._closers: list[Callable[[], Any]] = []
+
+    @abstractmethod
+    def publish(self, scene: VolumeScene) -> None:
+        """Publish a scene."""
+
+    def update(self, scene: VolumeScene) -> None:
+        """Publish a scene if it is due.
+
+        While one stale observation is published repeatedly, its age counts as progress in time.
+        """
+        moment_ns = scene.stamp_ns + (round(scene.age_s * NS_PER_S) if scene.stale else 0)
+        if self._rate is None or self._rate.is_due(moment_ns):
+            self.publish(scene)
+
+    def withhold(self, reason: str) -> None:
+        """React to a scene that must not be published."""
+
+    def withdraw(self) -> None:
+        """Take back what readers would keep for ever."""
+
+    def close(self) -> None:
+        """Withdraw, then destroy publishers, services and timers."""
+        self.withdraw()
+        for closer in reversed(self._closers):
+            closer()
+        self._closers = []
+
+    def on_close(self, closer: Callable[[], Any]) -> None:
+        """Call this when the output is closed; the last one registered comes first."""
+        self._closers.append(closer)
+
+    def create_publisher(
+        self, message_type: Any, topic: str, depth: int = 10, latched: bool = False
+    ) -> Any:
+        """Create a reliable publisher whose QoS can be overridden by parameters.
+
+        Args:
+            latched: Keep the last message for late subscribers (transient local).
+        """
+        qos = QoSProfile(depth=1 if latched else depth, reliability=ReliabilityPolicy.RELIABLE)
+        if latched:
+            qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
+        node = self.context.node
+        publisher = node.create_publisher(
+            message_type,
+            topic,
+            qos,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            event_callbacks=self.context.watch.of_publisher(topic),
+        )
+        self.on_close(lambda: node.destroy_publisher(publisher))
+        return publisher
+
+
+OUTPUTS: dict[str, type[Output[Any]]] = {}
+"""Registered classes by name."""
+
+
+def register_output(name: str, config_class: type[OutputConfig]) -> Callable[[OutputT], OutputT]:
+    """Register a class; its parameters are `outputs.NAME.*`."""
+
+    def register(output_class: OutputT) -> OutputT:
+        assert name not in OUTPUTS, f'two outputs are named {name!r}'
+        output_class.config_class = config_class
+        OUTPUTS[name] = output_class
+        return output_class
+
+    return register
+
+
+class OutputsConfig:
+    """Parameters of all registered outputs: one field per output, of its `config_class`."""
+
+
+def default_outputs() -> OutputsConfig:
+    """Return the defaults of every output in this folder, and of those registered elsewhere."""
+    package = importlib.import_module(__package__)
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f'{__package__}.{module.name}')
+    return _outputs_class(tuple(OUTPUTS.items()))()
+
+
+@functools.cache
+def _outputs_class(outputs: tuple[tuple[str, type[Output[Any]]], ...]) -> type[OutputsConfig]:
+    fields = [
+        (name, output_class.config_class, field(default_factory=output_class.config_class))
+        for name, output_class in outputs
+    ]
+    bases = (OutputsConfig,)
+    return dataclasses.make_dataclass('OutputsConfig', fields, bases=bases, frozen=True)
+
+
+class PlannerOutputs:
+    """All enabled outputs; the one place where planners get a scene, or silence."""
+
+    def __init__(self, config: OutputsConfig, context: OutputContext) -> None:
+        """Create the enabled outputs.
+
+        Raises:
+            ConfigError: A message package is not installed; names the package.
+        """
+        self._stale_after_s = context.stale_after_s
+        self._outputs: list[Output[Any]] = []
+        try:
+            for name, output_class in OUTPUTS.items():
+                output_config = getattr(config, name, None)
+                if output_config is not None and output_config.enabled:
+                    self._outputs.append(output_class(output_config, context))
+        except Exception:
+            self.close()
+            raise
+
+    def publish(
+        self, volumes: Sequence[SafetyVolume], stamp_ns: int, frame_id: str, age_s: float
+    ) -> None:
+        """Publish the volumes of one observation, on each output that is due.
+
+        Args:
+            volumes: One per person; empty means that nobody is there.
+            stamp_ns: Of the observation.
+            frame_id: Of the observation.
+            age_s: Age of the observation now [s].
+        """
+        if not frame_id:
+            self.withhold('no observation has named its frame yet')
+            return
+        stale = age_s > self._stale_after_s or any(
+            volume.validity == Validity.STALE for volume in volumes
+        )
+        scene = VolumeScene(tuple(volumes), stamp_ns, frame_id, age_s, stale)
+        for output in self._outputs:
+            output.update(scene)
+
+    def withhold(self, reason: str) -> None:
+        """Publish nothing: every planner's own timeout is to trip.
+
+        Args:
+            reason: Answered by the service `collision_probability`.
+        """
+        for output in self._outputs:
+            output.withhold(reason)
+
+    def withdraw(self) -> None:
+        """Take back what readers would keep for ever, such as objects in MoveIt's scene."""
+        for output in self._outputs:
+            output.withdraw()
+
+    def close(self) -> None:
+        """Close every output."""
+        for output in self._outputs:
+            output.close()
+        self._outputs = []
