@@ -45,9 +45,8 @@ replay-live: env ## BAG (default: the demo's) without and with a live node; last
 	@$(BIN)/motion-predictor trial replay-live --bag "$(or $(BAG),demo/demo.mcap)" \
 		$(if $(PEOPLE),--people $(PEOPLE))
 
-latency: env ## from an observation of PEOPLE (default 1) to its volume, live; AWAKE=1: no idle cores
-	@$(BIN)/motion-predictor trial latency --people $(or $(PEOPLE),1) --seconds $(or $(SECONDS),60) \
-		$(if $(AWAKE),--awake)
+latency: env ## from an observation of PEOPLE (default 1) to its volume, live
+	@$(BIN)/motion-predictor trial latency --people $(or $(PEOPLE),1) --seconds $(or $(SECONDS),60)
 
 soak: env ## ten people in front of a live node for MINUTES (default 60): runs/soak.csv, JSON
 	@$(BIN)/motion-predictor trial soak --minutes $(or $(MINUTES),60)

@@ -128,7 +128,6 @@ def _add_latency(kinds: 'Commands[argparse.ArgumentParser]') -> None:
     parser.add_argument('--people', type=_positive, default=1, help='how many walk by')
     parser.add_argument('--seconds', type=_positive, default=60, help='how long')
     parser.add_argument('--volume-hz', type=float, default=5.0, help='volumes per second')
-    parser.add_argument('--awake', action='store_true', help='keep idle cores awake')
     _add_weights(parser)
     parser.set_defaults(run=_latency)
 
@@ -143,7 +142,6 @@ def _latency(options: argparse.Namespace) -> None:
         options.seconds,
         options.volume_hz,
         _config(options),
-        awake=options.awake,
     )
     shown = dataclasses.asdict(report)
     for name in ('motion_ms', 'volume_ms'):

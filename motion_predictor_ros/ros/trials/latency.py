@@ -5,18 +5,13 @@ A real node in a process of its own, over DDS, that tells volumes; a recorded pe
 of it, forth and back. Times are counted on the system's clock, which both processes share: from
 the stamp, taken just before the observation is published, until DDS is handed the answer.
 
-Where a core is idle in between, waking it counts too, which takes long in a virtual machine:
-loops of the lowest priority, which give way to anything else, keep cores awake if asked to.
+Where a core is idle in between, waking it counts too, which takes long in a virtual machine.
 """
 
 import os
 import re
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,14 +31,6 @@ _WARM_S = 5.0
 _LAST_S = 1.0
 _TOPIC = 'probability_volumes'
 _STAGE = re.compile(r'stage\.(\w+)_ms_(p50|p99)')
-_LOOP = """
-import os, sys
-os.sched_setaffinity(0, {int(sys.argv[1])})
-os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-parent = os.getppid()
-while os.getppid() == parent:
-    pass
-"""
 
 
 @dataclass(frozen=True)
@@ -58,7 +45,6 @@ class LatencyReport:
         volumes: How often they were.
         reachable_share: Of them, in which somebody got the reachable set instead.
         cores: Processor time of the whole node per second [s/s].
-        awake: Whether idle cores were kept awake.
         stages_ms: Median and 99th percentile of each stage when it was due, as the node's
             diagnostics tell of its last 500 answers [ms].
     """
@@ -70,7 +56,6 @@ class LatencyReport:
     volumes: int
     reachable_share: float
     cores: float
-    awake: bool
     stages_ms: dict[str, dict[str, float]]
 
 
@@ -80,14 +65,11 @@ def run_latency(
     seconds: float,
     volume_hz: float,
     config: PipelineConfig,
-    *,
-    awake: bool = False,
 ) -> LatencyReport:
     """Walk the bag's person, or several of them, past a live node for some seconds.
 
     Args:
         volume_hz: How often futures are drawn and volumes told.
-        awake: Keep idle cores from falling asleep.
 
     Raises:
         BagError: The bag cannot be read, or shows nobody for long enough.
@@ -101,12 +83,11 @@ def run_latency(
         words = ['predictor_node', '--ros-args', '--params-file', str(parameters)]
         in_full = [f'outputs.{_TOPIC}.rate_hz:=100.0', 'degradation.enabled:=false']
         words += [word for each in in_full for word in ('-p', each)]
-        with _kept_awake(awake), child(words, environment) as process:
+        with child(words, environment) as process:
             feeder = Feeder(int(environment['ROS_DOMAIN_ID']))
             try:
                 feeder.wait_for(process)
-                found = _Trial(feeder, process.pid).run(crowd, people, seconds)
-                return replace(found, awake=awake)
+                return _Trial(feeder, process.pid).run(crowd, people, seconds)
             finally:
                 feeder.close()
 
@@ -167,22 +148,8 @@ class _Trial:
             volumes=len(volumes),
             reachable_share=sum(reached for _, reached in volumes) / max(len(volumes), 1),
             cores=cores,
-            awake=False,
             stages_ms=self._stages_ms(),
         )
-
-
-@contextmanager
-def _kept_awake(wanted: bool) -> Iterator[None]:
-    """Let a loop that gives way to anything else run on each core."""
-    cores = sorted(os.sched_getaffinity(0)) if wanted else []
-    loops = [subprocess.Popen([sys.executable, '-c', _LOOP, str(core)]) for core in cores]
-    try:
-        yield
-    finally:
-        for each in loops:
-            each.terminate()
-            each.wait()
 
 
 def _spread(waited_ms: list[float]) -> tuple[float, float]:

@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trials of the live node: what they conclude, and that each runs from end to end."""
 
-import contextlib
 import csv
 import json
-import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +12,7 @@ from scenes import stream, write_bag
 
 from motion_predictor_ros.cli.main import main
 from motion_predictor_ros.data.bags import skeleton_messages
-from motion_predictor_ros.ros.trials import latency, soak
+from motion_predictor_ros.ros.trials import soak
 from motion_predictor_ros.ros.trials.cuts import Cut, judge
 from motion_predictor_ros.ros.trials.feeder import Heard
 from motion_predictor_ros.ros.trials.replay_live import with_fewer
@@ -133,34 +130,10 @@ def test_latency_counts_from_the_stamp_to_motion_and_volumes(
     assert said['observations'] == 90 and 0 < said['answered_share'] <= 1
     assert 0 < said['motion_ms_p50'] <= said['motion_ms_p99']
     assert 0 < said['volume_ms_p50'] <= said['volume_ms_p99'] and 0 < said['volumes'] <= 16
-    assert 0 < said['cores'] < 16 and not said['awake']
+    assert 0 < said['cores'] < 16
     stages_ms = said['stages_ms']
     assert {'skeleton', 'prediction', 'density', 'volume', 'publish'} <= set(stages_ms)
     assert all(0 <= each['p50'] <= each['p99'] for each in stages_ms.values())
-
-
-def test_cores_are_kept_awake_by_what_gives_way_and_only_as_long_as_asked() -> None:
-    def idle_children() -> set[int]:
-        found = set()
-        for path in Path('/proc').glob('[0-9]*'):
-            with contextlib.suppress(OSError):
-                parent = int((path / 'stat').read_text().rpartition(')')[2].split()[1])
-                if (
-                    parent == os.getpid()
-                    and os.sched_getscheduler(int(path.name)) == os.SCHED_IDLE
-                ):
-                    found.add(int(path.name))
-        return found
-
-    with latency._kept_awake(False):
-        assert not idle_children()  # control
-    with latency._kept_awake(True):
-        end_s, cores = time.monotonic() + 20.0, os.sched_getaffinity(0)
-        while len(idle_children()) < len(cores) and time.monotonic() < end_s:
-            time.sleep(0.05)
-        kept_to = [os.sched_getaffinity(each) for each in idle_children()]
-        assert sorted(map(sorted, kept_to)) == [[core] for core in sorted(cores)]
-    assert not idle_children()
 
 
 def test_a_short_soak_loses_nothing_and_leaves_a_table(
