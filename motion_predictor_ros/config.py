@@ -6,7 +6,7 @@ so a value means the same on the robot and offline.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,9 +14,12 @@ from typing import Any, TypeVar
 import yaml
 
 from motion_predictor_ros.errors import ConfigError
+from motion_predictor_ros.registry import ParameterGroups, Registry
 
 T = TypeVar('T')
-SOURCE_NAMES = ('native', 'azure_kinect', 'zed', 'yolo', 'pose_array', 'hiros', 'mocap4r2', 'tf')
+SOURCES: Registry[Any] = Registry('motion_predictor_ros.skeleton.sources', 'source')
+"""Classes that decode messages; `skeleton.sources.base` says what they are."""
+
 Scalar = float | int | str | bool
 
 
@@ -26,12 +29,13 @@ def param(
     *,
     low: float | None = None,
     high: float | None = None,
-    choices: tuple[str, ...] = (),
+    choices: tuple[str, ...] | Callable[[], Iterable[str]] = (),
     dynamic: bool = False,
 ) -> Any:
     """Declare one field: its default, what it is (with unit), and what it may be.
 
     Args:
+        choices: The values that are accepted, or a function that returns them; none: all are.
         dynamic: Whether a running node may change it.
     """
     info = dict(description=description, low=low, high=high, choices=choices, dynamic=dynamic)
@@ -46,9 +50,9 @@ class SkeletonConfig:
     source_layout: str = param(
         '', "layout of the source's joints; empty: the source's own, else `layout` [-]"
     )
-    person_id: str = param('person', 'id of the person in a PoseArray, which has none [-]')
+    person_id: str = param('person', 'id of a person whose source states none [-]')
     name_pattern: str = param(
-        '{joint}_{id}', 'how names of TF frames and markers tell joint and person [-]'
+        '{joint}_{id}', 'how TF frames and markers are named after joint and person [-]'
     )
     frame: str = param('', 'accept only this frame_id; empty accepts the first one seen [-]')
     up: str = param(
@@ -234,8 +238,9 @@ class InputConfig:
     source: str = param(
         'native',
         'what publishes the skeletons; docs/sources.md says what each is [-]',
-        choices=SOURCE_NAMES,
+        choices=lambda: SOURCES,
     )
+    sources: ParameterGroups = field(default_factory=SOURCES.default_config)
     fixed_frame: str = param(
         '', "frame of all that is published; empty: the observations' own [-]"
     )
@@ -328,6 +333,12 @@ def _checked(item: dataclasses.Field[Any], value: Any, dotted: str) -> Any:
     return check_param(item, value, dotted)
 
 
+def choices_of(item: dataclasses.Field[Any]) -> tuple[str, ...]:
+    """Return the values that a field accepts; empty if any."""
+    choices = item.metadata.get('choices', ())
+    return tuple(choices() if callable(choices) else choices)
+
+
 def check_param(item: dataclasses.Field[Any], value: Any, dotted: str) -> Any:
     """Return `value` in the type of the field's default, or raise `ConfigError`."""
     kind = type(item.default)
@@ -342,7 +353,7 @@ def check_param(item: dataclasses.Field[Any], value: Any, dotted: str) -> Any:
             raise ConfigError(f'{dotted} must be in [{low}, {high}], got {value!r}')
         if value != value:
             raise ConfigError(f'{dotted} must be a number, got {value!r}')
-    choices = item.metadata.get('choices', ())
+    choices = choices_of(item)
     if choices and value not in choices:
         raise ConfigError(f'{dotted} must be one of {list(choices)}, got {value!r}')
     return value

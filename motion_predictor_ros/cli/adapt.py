@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from motion_predictor_ros.config import (
-    SOURCE_NAMES,
+    SOURCES,
     PipelineConfig,
     read_parameter_file,
 )
@@ -32,7 +32,7 @@ def add_adapt(commands: 'Commands[argparse.ArgumentParser]') -> None:
     parser.add_argument('--out', type=Path, required=True, help='new folder for what is made')
     parser.add_argument('--topic', default='', help='skeleton topic; default: the only one')
     parser.add_argument(
-        '--source', default='', choices=SOURCE_NAMES, help="default: by the topic's type"
+        '--source', default='', choices=tuple(SOURCES), help="default: by the topic's type"
     )
     parser.add_argument('--params', type=Path, help='ROS parameter file; default: the defaults')
     parser.add_argument('--weights', help='what is adapted: shipped model name or path')

@@ -36,7 +36,7 @@ from motion_predictor_ros.cli.volume import (
     add_calibrate,
     add_evaluate_volume,
 )
-from motion_predictor_ros.config import SOURCE_NAMES, PipelineConfig, read_parameter_file
+from motion_predictor_ros.config import SOURCES, PipelineConfig, read_parameter_file
 from motion_predictor_ros.errors import MotionPredictorError
 
 _ERRORS = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -122,7 +122,7 @@ def _add_evaluate_bag(commands: 'Commands[argparse.ArgumentParser]') -> None:
     parser.add_argument('bag', type=Path, help='rosbag2 folder, .mcap or .db3 (no ROS needed)')
     parser.add_argument('--topic', default='', help='skeleton topic; default: the only one')
     parser.add_argument(
-        '--source', default='', choices=SOURCE_NAMES, help="default: by the topic's type"
+        '--source', default='', choices=tuple(SOURCES), help="default: by the topic's type"
     )
     parser.add_argument('--out', type=Path, help='write report.json and pictures here')
     parser.add_argument('--report-html', type=Path, help='write a page with the replay here')

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from motion_predictor_ros.config import PipelineConfig
+from motion_predictor_ros.config import SOURCES, PipelineConfig
 from motion_predictor_ros.data.bags import (
     BagMessage,
     read_messages,
@@ -21,12 +21,8 @@ from motion_predictor_ros.data.bags import (
 )
 from motion_predictor_ros.errors import BagError
 from motion_predictor_ros.pipeline import Pipeline
-from motion_predictor_ros.skeleton.sources.registry import SOURCES
 from motion_predictor_ros.skeleton.tracking import Restart
 from motion_predictor_ros.skeleton.transforms import TransformTree
-
-_SAY_NOTHING = ('azure_kinect', 'pose_array', 'tf')
-"""Sources whose messages serve many other ends."""
 
 _OURS = ('/markers',)
 
@@ -64,10 +60,11 @@ def open_source(
     if config.fixed_frame and not config.extrinsic:
         _read_transforms(bag, tree)
     pipeline = Pipeline.load(config, lookup=tree.lookup, on_restart=on_restart)
-    if name == 'tf':
-        for each in read_messages(bag, ['/tf_static'], SOURCES['tf'].msgtype):
-            pipeline.update_static_transforms(each.message)
-    return RecordedSource(pipeline, skeleton_messages(bag, topic, SOURCES[name].msgtype))
+    source_class = SOURCES[name]
+    if source_class.static_topic:
+        for recorded in read_messages(bag, [source_class.static_topic], source_class.msgtype):
+            pipeline.update_static_transforms(recorded.message)
+    return RecordedSource(pipeline, skeleton_messages(bag, topic, source_class.msgtype))
 
 
 def find_source(bag: Path, topic: str = '', source: str = '') -> tuple[str, str]:
@@ -83,15 +80,16 @@ def find_source(bag: Path, topic: str = '', source: str = '') -> tuple[str, str]
     if source:
         kind = SOURCES[source].msgtype
         found = [(source, each) for each, its in types.items() if its == kind]
-        found = [('tf', '/tf')] if (source, topic) == ('tf', '') and '/tf' in types else found
+        fixed = SOURCES[source].topic
+        found = [(source, fixed)] if not topic and fixed in types else found
     else:
         found = [
             (name, each)
             for each, its in types.items()
-            for name, kind in SOURCES.items()
-            if kind.msgtype == its and (topic or (name != 'tf' and each not in _OURS))
+            for name, source_class in SOURCES.items()
+            if source_class.msgtype == its and (topic or not (source_class.topic or each in _OURS))
         ]
-        certain = [(name, each) for name, each in found if name not in _SAY_NOTHING]
+        certain = [(name, each) for name, each in found if not SOURCES[name].has_shared_type]
         found = certain or found
     if len(found) == 1:
         return found[0]

@@ -17,13 +17,15 @@ from rclpy.parameter import Parameter
 from motion_predictor_ros.config import (
     DegradationConfig,
     check_param,
+    choices_of,
     from_mapping,
     iterate_params,
     param,
 )
 from motion_predictor_ros.density.types import SENT_FUTURES, SENT_STRIDE
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.ros.outputs.base import OutputsConfig, default_outputs
+from motion_predictor_ros.registry import ParameterGroups
+from motion_predictor_ros.ros.outputs.base import OUTPUTS
 
 T = TypeVar('T')
 
@@ -76,7 +78,7 @@ class NodeConfig:
         0.3, 'markers vanish when not renewed for this long [s]', low=0.05, high=10.0
     )
     degradation: DegradationConfig = field(default_factory=DegradationConfig)
-    outputs: OutputsConfig = field(default_factory=default_outputs)
+    outputs: ParameterGroups = field(default_factory=OUTPUTS.default_config)
 
 
 def declare(node: Node, defaults: Any) -> None:
@@ -95,7 +97,8 @@ def declare(node: Node, defaults: Any) -> None:
 def describe(item: Field[Any]) -> ParameterDescriptor:
     """Say what a parameter is, what it may be, and when it may change."""
     info = item.metadata
-    constraints = [f'one of {list(info["choices"])}'] if info['choices'] else []
+    choices = choices_of(item)
+    constraints = [f'one of {list(choices)}'] if choices else []
     constraints.append('any time' if info['dynamic'] else 'only while unconfigured')
     descriptor = ParameterDescriptor(
         description=info['description'], additional_constraints='; '.join(constraints)

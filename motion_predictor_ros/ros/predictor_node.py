@@ -20,7 +20,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
 
-from motion_predictor_ros.config import PipelineConfig
+from motion_predictor_ros.config import SOURCES, PipelineConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import ConfigError, MotionPredictorError
 from motion_predictor_ros.pipeline import Pipeline
@@ -39,7 +39,6 @@ from motion_predictor_ros.ros.worker import Worker
 from motion_predictor_ros.runtime.jit import log_compilation
 from motion_predictor_ros.runtime.process_memory import freeze_gc
 from motion_predictor_ros.skeleton.frame import Rejection
-from motion_predictor_ros.skeleton.sources.registry import SOURCES
 from motion_predictor_ros.skeleton.tracking import Restart
 
 NAME = 'motion_predictor'

@@ -10,9 +10,9 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
+from motion_predictor_ros.config import SOURCES
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.ros.qos import QosWatch
-from motion_predictor_ros.skeleton.sources.registry import SOURCES
 
 
 def message_class(msgtype: str, wanted_by: str) -> Any:
@@ -47,18 +47,19 @@ class SourceSubscription:
         """Subscribe.
 
         Args:
-            topic: Passed over by source `tf`, which hears /tf and /tf_static.
+            topic: Ignored for a source with a topic of its own, such as /tf.
             watch: Told of publishers who cannot be heard.
 
         Raises:
             ConfigError: The messages of the source are not installed.
         """
-        kind = message_class(SOURCES[source].msgtype, f'source {source!r}')
+        source_class = SOURCES[source]
+        kind = message_class(source_class.msgtype, f'source {source!r}')
         self._node = node
         overrides = QoSOverridingOptions.with_default_policies()
         depth = 300  # after ten seconds at 30 Hz even DDS loses something, and tells nobody
-        if source == 'tf':
-            topic, depth = '/tf', 1000
+        if source_class.topic:
+            topic, depth = source_class.topic, 1000
         qos = QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)
         events = watch.of_subscription(topic)
         subscribe = node.create_subscription
@@ -72,8 +73,9 @@ class SourceSubscription:
                 event_callbacks=events,
             )
         ]
-        if source == 'tf':
-            self._all.append(subscribe(kind, '/tf_static', update_static_transforms, static_qos()))
+        if source_class.static_topic:
+            static_topic = source_class.static_topic
+            self._all.append(subscribe(kind, static_topic, update_static_transforms, static_qos()))
         self.topic_name: str = self._all[0].topic_name
 
     def close(self) -> None:

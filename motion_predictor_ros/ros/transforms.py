@@ -14,9 +14,9 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.time import Time
 
+from motion_predictor_ros.config import SOURCES
 from motion_predictor_ros.errors import SkeletonFormatError
 from motion_predictor_ros.ros.subscriptions import message_class, static_qos
-from motion_predictor_ros.skeleton.sources.registry import SOURCES
 from motion_predictor_ros.skeleton.transforms import Rigid, TransformTree
 
 _WAIT_S = 0.1

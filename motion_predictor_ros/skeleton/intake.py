@@ -13,7 +13,7 @@ from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import SkeletonFormatError
 from motion_predictor_ros.skeleton.frame import Observation
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.skeleton.sources.registry import make_source
+from motion_predictor_ros.skeleton.sources.base import make_source
 from motion_predictor_ros.skeleton.tracking import Identities, Restart
 from motion_predictor_ros.skeleton.transforms import FixedFrame, Lookup, TransformTree
 
@@ -55,7 +55,7 @@ class Intake:
             ConfigError: Source or frames do not fit.
         """
         self._config, self._layout = config, layout
-        self._source = make_source(config.source, layout, config.skeleton)
+        self._source = make_source(config.source, layout, config.skeleton, config.sources)
         lookup = lookup or TransformTree().lookup
         self._fixed = FixedFrame(config.fixed_frame, config.extrinsic, lookup)
         self.reset()

@@ -16,6 +16,7 @@ from scenes import message, stream
 from skeleton.sources.test_sources import POSE, config_for, joints_of
 
 from motion_predictor_ros.cli.main import main
+from motion_predictor_ros.config import SOURCES
 from motion_predictor_ros.data.bag_sources import find_source
 from motion_predictor_ros.data.bags import (
     SKELETON_ARRAY,
@@ -25,7 +26,7 @@ from motion_predictor_ros.data.bags import (
 )
 from motion_predictor_ros.errors import BagError
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.skeleton.sources.registry import SOURCES, make_source
+from motion_predictor_ros.skeleton.sources.base import make_source
 
 STAMP_NS = 1_700_000_000_000_000_000
 FORMATS = [

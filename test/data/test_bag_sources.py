@@ -12,12 +12,11 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from scipy.spatial.transform import Rotation
 from skeleton.sources.test_sources import BODY, INDEX, POSE, config_for, joints_of
 
-from motion_predictor_ros.config import PipelineConfig, PredictionConfig
+from motion_predictor_ros.config import SOURCES, PipelineConfig, PredictionConfig
 from motion_predictor_ros.data.bag_sources import find_source, open_source
 from motion_predictor_ros.errors import BagError
 from motion_predictor_ros.evaluation.report.bag import evaluate_bag
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.skeleton.sources.registry import SOURCES
 
 START_NS = 1_700_000_000_000_000_000
 STEPS = 66

@@ -22,9 +22,9 @@ from ros.foreign_cases import (
     transforms,
 )
 
+from motion_predictor_ros.config import SOURCES
 from motion_predictor_ros.ros.subscriptions import message_class, static_qos
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.skeleton.sources.registry import SOURCES
 
 PERIOD_NS, PAUSE_S = 40_000_000, 0.08  # stamps are even, however slow this machine is now
 AHEAD = 12  # transforms come half a second before what is seen, so that none is missing

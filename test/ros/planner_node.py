@@ -17,11 +17,11 @@ from rclpy.parameter import Parameter
 from safety_volumes import volume
 
 from motion_predictor_ros.errors import ConfigError
+from motion_predictor_ros.registry import ParameterGroups
 from motion_predictor_ros.ros.outputs.base import (
+    OUTPUTS,
     OutputContext,
-    OutputsConfig,
     PlannerOutputs,
-    default_outputs,
 )
 from motion_predictor_ros.ros.parameters import declare, read
 from motion_predictor_ros.ros.qos import QosWatch
@@ -34,7 +34,7 @@ PERIOD_S = 0.1
 
 @dataclass(frozen=True)
 class Config:
-    outputs: OutputsConfig = field(default_factory=default_outputs)
+    outputs: ParameterGroups = field(default_factory=OUTPUTS.default_config)
 
 
 def main(kind: str) -> None:

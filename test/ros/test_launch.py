@@ -11,7 +11,7 @@ from rclpy.serialization import serialize_message
 from ros.graph import PERIOD_NS, START_NS, Graph, Process, skeletons, stamp_ns
 from ros.launch_stand_in import resolve
 
-from motion_predictor_ros.config import SOURCE_NAMES
+from motion_predictor_ros.config import SOURCES
 from motion_predictor_ros.data.bags import BagWriter
 from motion_predictor_ros.resources import share_file
 
@@ -120,7 +120,7 @@ def test_what_a_replay_resolves_to_really_runs(
     assert any(0 <= each.age_s < 1.0 for each in received)  # wall time would be years
 
 
-@pytest.mark.parametrize('source', SOURCE_NAMES)
+@pytest.mark.parametrize('source', SOURCES)
 def test_any_source_can_be_asked_for(source: str) -> None:
     given = {'source': source, 'layout': 'coco17', 'fixed_frame': 'map', 'associate': 'true'}
     (command,) = resolve(PREDICTOR, **given).commands

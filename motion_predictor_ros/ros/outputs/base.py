@@ -20,14 +20,10 @@ Its parameters are then `outputs.keep_out_pose.enabled` and `outputs.keep_out_po
 `PlannerOutputs` is the one place where a scene is published to planners, or withheld from them.
 """
 
-import dataclasses
-import functools
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -35,6 +31,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from motion_predictor_ros.config import param
 from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.registry import ParameterGroups, Registry
 from motion_predictor_ros.ros.qos import QosWatch
 from motion_predictor_ros.runtime.rate_limit import RateLimiter
 from motion_predictor_ros.skeleton.frame import Validity
@@ -89,13 +86,7 @@ OutputT = TypeVar('OutputT', bound='type[Output[Any]]')
 
 
 class Output(ABC, Generic[ConfigT]):
-    """Publishes keep-out volumes for one kind of reader, from construction to `close`.
-
-    Attributes:
-        config_class: The dataclass of its parameters.
-    """
-
-    config_class: ClassVar[type[OutputConfig]]
+    """Publishes keep-out volumes for one kind of reader, from construction to `close`."""
 
     def __init__(self, config: ConfigT, context: OutputContext) -> None:
         """Create publishers.
@@ -161,48 +152,18 @@ class Output(ABC, Generic[ConfigT]):
         return publisher
 
 
-OUTPUTS: dict[str, type[Output[Any]]] = {}
-"""Registered classes by name."""
+OUTPUTS: Registry[Output[Any]] = Registry('motion_predictor_ros.ros.outputs', 'output')
 
 
 def register_output(name: str, config_class: type[OutputConfig]) -> Callable[[OutputT], OutputT]:
-    """Register a class; its parameters are `outputs.NAME.*`."""
-
-    def register(output_class: OutputT) -> OutputT:
-        assert name not in OUTPUTS, f'two outputs are named {name!r}'
-        output_class.config_class = config_class
-        OUTPUTS[name] = output_class
-        return output_class
-
-    return register
-
-
-class OutputsConfig:
-    """Parameters of all registered outputs: one field per output, of its `config_class`."""
-
-
-def default_outputs() -> OutputsConfig:
-    """Return the defaults of every output in this folder, and of those registered elsewhere."""
-    package = importlib.import_module(__package__)
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f'{__package__}.{module.name}')
-    return _outputs_class(tuple(OUTPUTS.items()))()
-
-
-@functools.cache
-def _outputs_class(outputs: tuple[tuple[str, type[Output[Any]]], ...]) -> type[OutputsConfig]:
-    fields = [
-        (name, output_class.config_class, field(default_factory=output_class.config_class))
-        for name, output_class in outputs
-    ]
-    bases = (OutputsConfig,)
-    return dataclasses.make_dataclass('OutputsConfig', fields, bases=bases, frozen=True)
+    """Register an output; its parameters are `outputs.NAME.*`."""
+    return OUTPUTS.register(name, config_class)
 
 
 class PlannerOutputs:
     """All enabled outputs; the one place where planners get a scene, or silence."""
 
-    def __init__(self, config: OutputsConfig, context: OutputContext) -> None:
+    def __init__(self, config: ParameterGroups, context: OutputContext) -> None:
         """Create the enabled outputs.
 
         Raises:
@@ -212,8 +173,8 @@ class PlannerOutputs:
         self._outputs: list[Output[Any]] = []
         try:
             for name, output_class in OUTPUTS.items():
-                output_config = getattr(config, name, None)
-                if output_config is not None and output_config.enabled:
+                output_config = getattr(config, name)
+                if output_config.enabled:
                     self._outputs.append(output_class(output_config, context))
         except Exception:
             self.close()

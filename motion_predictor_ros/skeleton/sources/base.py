@@ -7,16 +7,17 @@ generated messages, those read from a bag and plain namespaces decode alike.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from motion_predictor_ros.config import SkeletonConfig
+from motion_predictor_ros.config import SOURCES, SkeletonConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import SkeletonFormatError
+from motion_predictor_ros.registry import ParameterGroups
 from motion_predictor_ros.skeleton.completion import Inference, shipped_proportions
 from motion_predictor_ros.skeleton.frame import (
     Observation,
@@ -52,19 +53,42 @@ class RawSkeleton:
     tracking: TrackingState = TrackingState.TRACKED
 
 
-class Source(ABC):
-    """Decodes one kind of message."""
+@dataclass(frozen=True)
+class SourceConfig:
+    """A source's own parameters, `sources.NAME.*`; a source without any takes this class."""
 
-    def __init__(self, layout: SkeletonLayout, config: SkeletonConfig) -> None:
-        """Remember what people are to be turned into.
+
+ConfigT = TypeVar('ConfigT', bound=SourceConfig)
+SourceT = TypeVar('SourceT', bound='type[Source[Any]]')
+
+
+class Source(ABC, Generic[ConfigT]):
+    """Decodes one message type.
+
+    Attributes:
+        msgtype: ROS type of the messages.
+        topic: Where the messages always come; empty: parameter `input_topic`.
+        static_topic: Where messages for `update_static_transforms` come; empty: there are none.
+        has_shared_type: Whether messages of this type are common for other ends, so that a bag's
+            topic of this type need not be a source.
+    """
+
+    msgtype: ClassVar[str]
+    topic: ClassVar[str] = ''
+    static_topic: ClassVar[str] = ''
+    has_shared_type: ClassVar[bool] = False
+
+    def __init__(self, layout: SkeletonLayout, config: SkeletonConfig, own: ConfigT) -> None:
+        """Set up.
 
         Args:
             layout: The model's.
+            own: The source's own parameters.
 
         Raises:
             ConfigError: `config` names a layout that does not say how it becomes the model's.
         """
-        self.layout, self.config = layout, config
+        self.layout, self.config, self.own = layout, config, own
         self._inference = Inference(layout, shipped_proportions())
 
     @abstractmethod
@@ -87,7 +111,7 @@ class Source(ABC):
             SkeletonFormatError: This person cannot be used.
         """
 
-    def update_static_transforms(self, msg: Any) -> None:  # noqa: B027  most sources have nothing to learn
+    def update_static_transforms(self, msg: Any) -> None:
         """Take in what a source says apart from its observations."""
 
     def decode(self, msg: Any, received_ns: int = 0) -> Observation | None:
@@ -158,6 +182,40 @@ class Source(ABC):
             sighting.tracking,
             inferred if inferred.any() else None,
         )
+
+
+def register_source(
+    name: str, msgtype: str, config_class: type[SourceConfig] = SourceConfig
+) -> Callable[[SourceT], SourceT]:
+    """Register a source: it is chosen by parameter `source`, its parameters are `sources.NAME.*`.
+
+    Args:
+        msgtype: ROS type of its messages, such as `zed_msgs/msg/ObjectsStamped`.
+    """
+
+    def register(source_class: SourceT) -> SourceT:
+        source_class.msgtype = msgtype
+        return SOURCES.register(name, config_class)(source_class)
+
+    return register
+
+
+def make_source(
+    name: str,
+    layout: SkeletonLayout,
+    config: SkeletonConfig,
+    sources: ParameterGroups | None = None,
+) -> Source[Any]:
+    """Return the source of this name.
+
+    Args:
+        sources: Own parameters of every source; default: their defaults.
+
+    Raises:
+        ConfigError: There is none, or its parameters do not suffice.
+    """
+    source_class: type[Source[Any]] = SOURCES[name]
+    return source_class(layout, config, getattr(sources or SOURCES.default_config(), name))
 
 
 def stamp_of(stamp: Any) -> int:

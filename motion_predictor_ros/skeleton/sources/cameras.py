@@ -15,7 +15,14 @@ from motion_predictor_ros.errors import SkeletonFormatError
 from motion_predictor_ros.skeleton.frame import TrackingState
 from motion_predictor_ros.skeleton.joint_map import JointMap, load_joint_map
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.skeleton.sources.base import RawSkeleton, Source, stamp_of, sure_of
+from motion_predictor_ros.skeleton.sources.base import (
+    RawSkeleton,
+    Source,
+    SourceConfig,
+    register_source,
+    stamp_of,
+    sure_of,
+)
 
 _PER_BODY = 100
 _DELETE = (2, 3)  # visualization_msgs/Marker: DELETE, DELETEALL
@@ -28,11 +35,14 @@ _ZED_STATES = {
 }
 
 
-class AzureKinect(Source):
+@register_source('azure_kinect', 'visualization_msgs/msg/MarkerArray')
+class AzureKinect(Source[SourceConfig]):
     """MarkerArray of azure_kinect_ros_driver: marker id = 100 x body + joint; no confidences."""
 
-    def __init__(self, layout: SkeletonLayout, config: SkeletonConfig) -> None:
-        super().__init__(layout, config)
+    has_shared_type = True
+
+    def __init__(self, layout: SkeletonLayout, config: SkeletonConfig, own: SourceConfig) -> None:
+        super().__init__(layout, config, own)
         self._joints = load_joint_map(config.source_layout or 'azure_kinect32', layout)
 
     def header(self, msg: Any, received_ns: int) -> tuple[int, str]:
@@ -73,7 +83,8 @@ def _shown(msg: Any) -> list[Any]:
     return [marker for marker in msg.markers if marker.action not in _DELETE]
 
 
-class Zed(Source):
+@register_source('zed', 'zed_msgs/msg/ObjectsStamped')
+class Zed(Source[SourceConfig]):
     """zed_msgs/ObjectsStamped; the body format of each object says which joints it has."""
 
     def header(self, msg: Any, received_ns: int) -> tuple[int, str]:
@@ -124,11 +135,12 @@ def _zed_confidences(person: Any, positions: Any) -> Float32[np.ndarray, ' seen'
     return sure * np.clip(percent / 100, 0, 1) if percent.any() else sure
 
 
-class Yolo(Source):
+@register_source('yolo', 'yolo_msgs/msg/DetectionArray')
+class Yolo(Source[SourceConfig]):
     """yolo_msgs/DetectionArray with 3-D keypoints, in a frame of their own."""
 
-    def __init__(self, layout: SkeletonLayout, config: SkeletonConfig) -> None:
-        super().__init__(layout, config)
+    def __init__(self, layout: SkeletonLayout, config: SkeletonConfig, own: SourceConfig) -> None:
+        super().__init__(layout, config, own)
         self._joints = load_joint_map(config.source_layout or 'coco17', layout)
 
     def header(self, msg: Any, received_ns: int) -> tuple[int, str]:

@@ -16,7 +16,14 @@ from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
 from motion_predictor_ros.skeleton.joint_map import JointMap, load_joint_map
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.skeleton.sources.base import RawSkeleton, Source, stamp_of, sure_of
+from motion_predictor_ros.skeleton.sources.base import (
+    RawSkeleton,
+    Source,
+    SourceConfig,
+    register_source,
+    stamp_of,
+    sure_of,
+)
 
 _SAME_FRAME_NS = NS_PER_S // 50
 """HiROS: people whose input was taken further apart were not seen at the same time."""
@@ -36,11 +43,14 @@ def stated_joints(source: str, layout: SkeletonLayout, config: SkeletonConfig) -
     return load_joint_map(config.source_layout, layout)
 
 
-class PoseArray(Source):
+@register_source('pose_array', 'geometry_msgs/msg/PoseArray')
+class PoseArray(Source[SourceConfig]):
     """geometry_msgs/PoseArray: one person, joints in the order of the layout; empty is nobody."""
 
-    def __init__(self, layout: SkeletonLayout, config: SkeletonConfig) -> None:
-        super().__init__(layout, config)
+    has_shared_type = True
+
+    def __init__(self, layout: SkeletonLayout, config: SkeletonConfig, own: SourceConfig) -> None:
+        super().__init__(layout, config, own)
         self._joints = stated_joints('pose_array', layout, config)
 
     def header(self, msg: Any, received_ns: int) -> tuple[int, str]:
@@ -66,11 +76,12 @@ class PoseArray(Source):
         return RawSkeleton(self._joints, positions, sure_of(positions))
 
 
-class Hiros(Source):
+@register_source('hiros', 'hiros_skeleton_msgs/msg/SkeletonGroup')
+class Hiros(Source[SourceConfig]):
     """hiros_skeleton_msgs/SkeletonGroup; the header is stamped when published, not when seen."""
 
-    def __init__(self, layout: SkeletonLayout, config: SkeletonConfig) -> None:
-        super().__init__(layout, config)
+    def __init__(self, layout: SkeletonLayout, config: SkeletonConfig, own: SourceConfig) -> None:
+        super().__init__(layout, config, own)
         self._joints = stated_joints('hiros', layout, config)
         self._stamp_ns = 0
 
@@ -111,11 +122,12 @@ def _nanoseconds(stamp: Any) -> int:
     return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
 
 
-class Mocap4r2(Source):
-    """mocap4r2_msgs/Markers: `skeleton.name_pattern` tells joint and person from marker names."""
+@register_source('mocap4r2', 'mocap4r2_msgs/msg/Markers')
+class Mocap4r2(Source[SourceConfig]):
+    """mocap4r2_msgs/Markers, named after joint and person as `skeleton.name_pattern` says."""
 
-    def __init__(self, layout: SkeletonLayout, config: SkeletonConfig) -> None:
-        super().__init__(layout, config)
+    def __init__(self, layout: SkeletonLayout, config: SkeletonConfig, own: SourceConfig) -> None:
+        super().__init__(layout, config, own)
         self._joints = stated_joints('mocap4r2', layout, config)
         self._names = NamePattern(self._joints.source, config)
 
@@ -149,10 +161,10 @@ class Mocap4r2(Source):
 
 
 class NamePattern:
-    """Tells joint and person from one name, such as `l_wrist_anna` for `{joint}_{id}`."""
+    """Parses joint and person from one name, such as `l_wrist_anna` for `{joint}_{id}`."""
 
     def __init__(self, layout: SkeletonLayout, config: SkeletonConfig) -> None:
-        """Read `skeleton.name_pattern`; without {id} everything belongs to `skeleton.person_id`.
+        """Compile `skeleton.name_pattern`; without {id} all names are of `skeleton.person_id`.
 
         Raises:
             ConfigError: The pattern has no {joint}.

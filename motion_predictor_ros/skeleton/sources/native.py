@@ -19,10 +19,17 @@ from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
 from motion_predictor_ros.skeleton.frame import Observation, TrackingState
 from motion_predictor_ros.skeleton.joint_map import JointMap, load_joint_map
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.skeleton.sources.base import RawSkeleton, Source, stamp_of
+from motion_predictor_ros.skeleton.sources.base import (
+    RawSkeleton,
+    Source,
+    SourceConfig,
+    register_source,
+    stamp_of,
+)
 
 
-class Native(Source):
+@register_source('native', 'motion_predictor_ros/msg/SkeletonArray')
+class Native(Source[SourceConfig]):
     """SkeletonArray: joints by name, or in the order of the layout it names."""
 
     def header(self, msg: Any, received_ns: int) -> tuple[int, str]:
@@ -53,7 +60,7 @@ class Native(Source):
 
 def decode(msg: Any, layout: SkeletonLayout, config: SkeletonConfig) -> Observation:
     """Read one SkeletonArray-like message; see `Source.decode`."""
-    observation = Native(layout, config).decode(msg)
+    observation = Native(layout, config, SourceConfig()).decode(msg)
     assert observation is not None
     return observation
 

@@ -17,7 +17,13 @@ from motion_predictor_ros.errors import SkeletonFormatError
 from motion_predictor_ros.skeleton.frame import Observation
 from motion_predictor_ros.skeleton.joint_map import load_joint_map
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.skeleton.sources.base import RawSkeleton, Source, sure_of
+from motion_predictor_ros.skeleton.sources.base import (
+    RawSkeleton,
+    Source,
+    SourceConfig,
+    register_source,
+    sure_of,
+)
 from motion_predictor_ros.skeleton.sources.mocap import NamePattern
 from motion_predictor_ros.skeleton.transforms import TransformTree
 
@@ -27,11 +33,14 @@ _BEHIND_NS = NS_PER_S // 10
 _TIME_JUMP_NS = NS_PER_S
 
 
-class TfPeople(Source):
+@register_source('tf', 'tf2_msgs/msg/TFMessage')
+class TfPeople(Source[SourceConfig]):
     """tf2_msgs/TFMessage with a frame per joint, named by `skeleton.name_pattern`."""
 
-    def __init__(self, layout: SkeletonLayout, config: SkeletonConfig) -> None:
-        super().__init__(layout, config)
+    topic, static_topic, has_shared_type = '/tf', '/tf_static', True
+
+    def __init__(self, layout: SkeletonLayout, config: SkeletonConfig, own: SourceConfig) -> None:
+        super().__init__(layout, config, own)
         self._joints = load_joint_map(config.source_layout or 'rep155', layout)
         self._names = NamePattern(self._joints.source, config)
         self._tree = TransformTree(keep_s=1.0)

@@ -23,7 +23,6 @@ from motion_predictor_ros.ros.outputs.base import (
     OutputContext,
     PlannerOutputs,
     VolumeScene,
-    default_outputs,
     register_output,
 )
 from motion_predictor_ros.ros.parameters import NodeConfig, declare, read
@@ -68,10 +67,9 @@ class PeopleCount(Output[PeopleCountConfig]):
 
 @pytest.fixture
 def toy() -> Iterator[None]:
-    default_outputs()
     register_output('people_count', PeopleCountConfig)(PeopleCount)
     yield
-    del OUTPUTS['people_count']
+    OUTPUTS.unregister('people_count')
 
 
 @pytest.fixture
@@ -102,7 +100,7 @@ def spin(node: Node, received: list[Any], count: int) -> None:
 
 
 def test_every_shipped_output_is_found_without_a_list_of_them() -> None:
-    names = {name.split('.')[0] for name, _, _ in iterate_params(default_outputs())}
+    names = {name.split('.')[0] for name, _, _ in iterate_params(OUTPUTS.default_config())}
     assert names == SHIPPED
 
 

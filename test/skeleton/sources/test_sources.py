@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from foreign_messages import LAYOUTS, MAKERS, Joints
 
-from motion_predictor_ros.config import SOURCE_NAMES, SkeletonConfig
+from motion_predictor_ros.config import SOURCES, SkeletonConfig
 from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
 from motion_predictor_ros.resources import share_file
 from motion_predictor_ros.skeleton.frame import Observation
 from motion_predictor_ros.skeleton.joint_map import load_joint_map
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.skeleton.sources.registry import SOURCES, make_source
+from motion_predictor_ros.skeleton.sources.base import make_source
 
 BODY = SkeletonLayout.load('body18')
 INDEX = {name: joint for joint, name in enumerate(BODY.joint_names)}
@@ -88,8 +88,8 @@ def decoded(source: str, layout: str, msg: Any, received_ns: int = 0) -> Observa
     return answer
 
 
-def test_every_source_of_the_configuration_has_a_reader() -> None:
-    assert tuple(SOURCES) == SOURCE_NAMES
+def test_every_shipped_source_is_found_without_a_list_of_them() -> None:
+    assert set(SOURCES) == {source for source, _ in CASES} | {'native'}
 
 
 @pytest.mark.parametrize('layout', DOCUMENTED)
