@@ -57,10 +57,10 @@ setup(
     entry_points={
         'console_scripts': [
             'motion-predictor = motion_predictor_ros.cli.main:main',
-            'predictor_node = motion_predictor_ros.ros.predictor_node:main',
-            'monitor_node = motion_predictor_ros.ros.monitor_node:main',
-            'play_bag = motion_predictor_ros.ros.tools.play_bag:main',
-            'record_bag = motion_predictor_ros.ros.tools.record_bag:main',
+            'predictor_node = motion_predictor_ros.ros.executables:predictor_node',
+            'monitor_node = motion_predictor_ros.ros.executables:monitor_node',
+            'play_bag = motion_predictor_ros.ros.executables:play_bag',
+            'record_bag = motion_predictor_ros.ros.executables:record_bag',
         ]
     },
 )

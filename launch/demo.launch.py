@@ -22,9 +22,11 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 'bag',
                 default_value=str(share_file('demo', 'demo.mcap')),
-                description='what is played: four animated people',
+                description='the shipped recording: four animated people',
             ),
-            DeclareLaunchArgument('rate', default_value='1.0', description='faster or slower'),
+            DeclareLaunchArgument(
+                'rate', default_value='1.0', description='play faster or slower'
+            ),
             DeclareLaunchArgument(
                 'loop', default_value='true', description='begin again at the end'
             ),

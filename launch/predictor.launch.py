@@ -5,73 +5,108 @@ ros2 launch motion_predictor_ros predictor.launch.py source:=zed fixed_frame:=ma
     input:=/zed/zed_node/body_trk/skeletons
 """
 
+import os
+
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 PACKAGE = 'motion_predictor_ros'
 CONFIG = [FindPackageShare(PACKAGE), 'config']
 KEPT = 'empty: as params_file says'
 
-# Launch arguments that set a parameter of the nodes.
+# Launch arguments that set a parameter of the nodes: name of the parameter, type, description.
 PARAMETERS = {
     'source': (
         'source',
+        str,
         f'native, azure_kinect, zed, yolo, pose_array, hiros, mocap4r2, tf; {KEPT}',
     ),
-    'layout': ('skeleton.source_layout', f"layout of the source's joints; {KEPT}"),
-    'name_pattern': ('skeleton.name_pattern', f'names of TF frames and markers; {KEPT}'),
-    'associate': ('associate', f'true tells people apart by their motion; {KEPT}'),
-    'fixed_frame': ('fixed_frame', f'frame of all that is published; {KEPT}'),
-    'extrinsic': ('extrinsic', f"the source's frame in fixed_frame: 'x y z qx qy qz qw'; {KEPT}"),
+    'layout': ('skeleton.source_layout', str, f"layout of the source's joints; {KEPT}"),
+    'name_pattern': ('skeleton.name_pattern', str, f'names of TF frames and markers; {KEPT}'),
+    'associate': ('associate', bool, f'true tells people apart by their motion; {KEPT}'),
+    'fixed_frame': ('fixed_frame', str, f'frame of all that is published; {KEPT}'),
+    'extrinsic': (
+        'extrinsic',
+        str,
+        f"the source's frame in fixed_frame: 'x y z qx qy qz qw'; {KEPT}",
+    ),
 }
 
 
 def nodes(context: LaunchContext) -> list[Node]:
-    """Start what is asked for; arguments that were not given leave params_file alone."""
-    given = {
-        parameter: LaunchConfiguration(argument).perform(context)
-        for argument, (parameter, _) in PARAMETERS.items()
-    }
-    chosen = {parameter: value for parameter, value in given.items() if value}
+    """Check all arguments before a process starts; empty ones leave params_file alone."""
+    file = parameter_file(context)
+    parameters = {'use_sim_time': argument('use_sim_time', bool)}
+    for name, (parameter, kind, _) in PARAMETERS.items():
+        if LaunchConfiguration(name).perform(context):
+            parameters[parameter] = argument(name, kind)
     common = {
         'package': PACKAGE,
         'namespace': LaunchConfiguration('namespace'),
         'output': 'screen',
         'remappings': [('skeletons', LaunchConfiguration('input'))],
     }
-    file = LaunchConfiguration('params_file')
-    given = {'use_sim_time': LaunchConfiguration('use_sim_time'), **chosen}
     predictor = Node(
-        executable='predictor_node', name='motion_predictor', parameters=[file, given], **common
+        executable='predictor_node',
+        name='motion_predictor',
+        parameters=[file, parameters],
+        **common,
     )
     monitor = Node(
         executable='monitor_node',
         name='motion_monitor',
-        parameters=[PathJoinSubstitution([*CONFIG, 'monitor.yaml']), file, given],
+        parameters=[PathJoinSubstitution([*CONFIG, 'monitor.yaml']), file, parameters],
         condition=IfCondition(LaunchConfiguration('monitor')),
         **common,
     )
-    return [predictor, monitor, rviz(chosen.get('fixed_frame', ''))]
+    return [predictor, monitor, *rviz(context)]
 
 
-def rviz(fixed_frame: str) -> Node:
-    """Show our view; without a frame in that of the view, which is the demo's."""
-    return Node(
-        package='rviz2',
-        executable='rviz2',
-        name='rviz',
-        arguments=[
-            '-d',
-            PathJoinSubstitution([*CONFIG, 'view.rviz']),
-            *(['-f', fixed_frame] if fixed_frame else []),
-        ],
-        parameters=[{'use_sim_time': LaunchConfiguration('use_sim_time')}],
-        condition=IfCondition(LaunchConfiguration('rviz')),
-    )
+def argument(name: str, kind: type) -> ParameterValue:
+    """Give a launch argument, which is text, the type of its parameter."""
+    return ParameterValue(LaunchConfiguration(name), value_type=kind)
+
+
+def parameter_file(context: LaunchContext) -> str:
+    """Refuse a file that is not there, which launch_ros only warns of."""
+    path = LaunchConfiguration('params_file').perform(context)
+    if not os.path.isfile(path):
+        raise RuntimeError(f'params_file: no file {path!r} (from {os.getcwd()})')
+    return path
+
+
+def rviz(context: LaunchContext) -> list[Node]:
+    """Show our view of the topics in the namespace, in `fixed_frame` or the view's own frame."""
+    if not IfCondition(LaunchConfiguration('rviz')).evaluate(context):
+        return []
+    try:
+        get_package_prefix('rviz2')
+    except PackageNotFoundError as error:
+        raise RuntimeError(
+            'rviz:=true, but rviz2 is not installed: apt install ros-$ROS_DISTRO-rviz2'
+        ) from error
+    fixed_frame = LaunchConfiguration('fixed_frame').perform(context)
+    return [
+        Node(
+            package='rviz2',
+            executable='rviz2',
+            name='rviz',
+            namespace=LaunchConfiguration('namespace'),
+            arguments=[
+                '-d',
+                PathJoinSubstitution([*CONFIG, 'view.rviz']),
+                *(['-f', fixed_frame] if fixed_frame else []),
+            ],
+            parameters=[{'use_sim_time': argument('use_sim_time', bool)}],
+            remappings=[('/markers', 'markers'), ('/volume_markers', 'volume_markers')],
+        )
+    ]
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -88,11 +123,11 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 'input',
                 default_value='skeletons',
-                description='topic of the observations; source tf hears /tf',
+                description='topic of the observations; source tf reads /tf',
             ),
             *[
-                DeclareLaunchArgument(argument, default_value='', description=description)
-                for argument, (_, description) in PARAMETERS.items()
+                DeclareLaunchArgument(name, default_value='', description=description)
+                for name, (_, _, description) in PARAMETERS.items()
             ],
             DeclareLaunchArgument(
                 'use_sim_time', default_value='false', description='take the time from /clock'
@@ -101,7 +136,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 'monitor',
                 default_value='false',
-                description='judge predictions by what comes after: live_score, /diagnostics',
+                description='score predictions by later observations: live_score, /diagnostics',
             ),
             OpaqueFunction(function=nodes),
         ]

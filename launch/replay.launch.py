@@ -2,11 +2,21 @@
 """Play a bag of any source into predictor and monitor, in the bag's time; RViz if installed.
 
 ros2 launch motion_predictor_ros replay.launch.py bag:=walk.mcap source:=zed input:=/zed/bodies
+
+The launch ends with the bag.
 """
+
+import os
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
+from launch.actions import (
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    Shutdown,
+)
+from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
@@ -15,8 +25,8 @@ from launch_ros.substitutions import FindPackageShare
 PACKAGE = 'motion_predictor_ros'
 SHARE = FindPackageShare(PACKAGE)
 
-# Handed on to predictor.launch.py, which says what they are.
-HANDED_ON = ('source', 'layout', 'name_pattern', 'associate', 'fixed_frame', 'extrinsic')
+# Passed on to predictor.launch.py, which describes them.
+PASSED_ON = ('source', 'layout', 'name_pattern', 'associate', 'fixed_frame', 'extrinsic')
 
 
 def installed(package: str) -> str:
@@ -27,10 +37,20 @@ def installed(package: str) -> str:
     return 'true'
 
 
+def check_bag(context: LaunchContext) -> None:
+    """Refuse a bag that is not there, before any process starts."""
+    path = LaunchConfiguration('bag').perform(context)
+    if not os.path.exists(path):
+        raise RuntimeError(f'bag: no file or folder {path!r} (from {os.getcwd()})')
+
+
 def player(context: LaunchContext) -> list[Node]:
-    """Play once everybody who is started here listens."""
-    given = {name: LaunchConfiguration(name).perform(context) for name in ('loop', 'monitor')}
-    listeners = 2 if given['monitor'] == 'true' else 1
+    """Play once the predictor is active, however long its first start compiles."""
+    loop, monitor = (
+        IfCondition(LaunchConfiguration(name)).evaluate(context) for name in ('loop', 'monitor')
+    )
+    namespace = LaunchConfiguration('namespace').perform(context).strip('/')
+    predictor = f'/{namespace}/motion_predictor' if namespace else '/motion_predictor'
     return [
         Node(
             package=PACKAGE,
@@ -40,10 +60,13 @@ def player(context: LaunchContext) -> list[Node]:
                 LaunchConfiguration('bag'),
                 '--rate',
                 LaunchConfiguration('rate'),
+                '--wait-for-active',
+                predictor,
                 '--wait-for-subscribers',
-                str(listeners),
-                *(['--loop'] if given['loop'] == 'true' else []),
+                '2' if monitor else '1',
+                *(['--loop'] if loop else []),
             ],
+            on_exit=Shutdown(reason='the bag was played, or cannot be'),
         )
     ]
 
@@ -51,7 +74,7 @@ def player(context: LaunchContext) -> list[Node]:
 def arguments() -> list[DeclareLaunchArgument]:
     return [
         DeclareLaunchArgument('bag', description='rosbag2 folder, .mcap or .db3'),
-        DeclareLaunchArgument('rate', default_value='1.0', description='faster or slower'),
+        DeclareLaunchArgument('rate', default_value='1.0', description='play faster or slower'),
         DeclareLaunchArgument('loop', default_value='false', description='begin again at the end'),
         DeclareLaunchArgument(
             'params_file',
@@ -63,12 +86,12 @@ def arguments() -> list[DeclareLaunchArgument]:
         ),
         *[
             DeclareLaunchArgument(name, default_value='', description='see predictor.launch.py')
-            for name in HANDED_ON
+            for name in PASSED_ON
         ],
         DeclareLaunchArgument(
             'monitor',
             default_value='true',
-            description='judge predictions by what the bag says later: live_score',
+            description='score predictions by later observations: live_score, /diagnostics',
         ),
         DeclareLaunchArgument(
             'rviz',
@@ -86,9 +109,16 @@ def generate_launch_description() -> LaunchDescription:
         launch_arguments=[
             *[
                 (name, LaunchConfiguration(name))
-                for name in ('params_file', 'input', 'monitor', 'rviz', *HANDED_ON)
+                for name in ('params_file', 'input', 'monitor', 'rviz', *PASSED_ON)
             ],
             ('use_sim_time', 'true'),
         ],
     )
-    return LaunchDescription([*arguments(), predictor, OpaqueFunction(function=player)])
+    return LaunchDescription(
+        [
+            *arguments(),
+            OpaqueFunction(function=check_bag),
+            predictor,
+            OpaqueFunction(function=player),
+        ]
+    )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two cameras, a predictor for each, all in one fixed frame.
+"""Two cameras, one predictor each, in one fixed frame.
 
-What is seen by both is predicted twice, under /left and under /right: nothing is fused.
+A person in both images is predicted twice, under /left and under /right: nothing is fused.
 
 ros2 launch motion_predictor_ros two_cameras.launch.py source:=zed fixed_frame:=cell \
     left_input:=/zed_left/zed_node/body_trk/skeletons \
@@ -17,7 +17,7 @@ from launch_ros.substitutions import FindPackageShare
 SHARE = FindPackageShare('motion_predictor_ros')
 SIDES = ('left', 'right')
 
-# The same for both cameras, and handed on to predictor.launch.py, which says what they are.
+# The same for both cameras; passed on to predictor.launch.py, which describes them.
 COMMON = {
     'source': 'native',
     'layout': '',
@@ -29,7 +29,7 @@ COMMON = {
 
 
 def camera(side: str) -> IncludeLaunchDescription:
-    """Start one predictor; says everything, for the next include keeps what this one sets."""
+    """Start one predictor. Sets every argument: the next include would inherit the values."""
     return IncludeLaunchDescription(
         PythonLaunchDescriptionSource(
             PathJoinSubstitution([SHARE, 'launch', 'predictor.launch.py'])
@@ -46,7 +46,7 @@ def camera(side: str) -> IncludeLaunchDescription:
 
 
 def generate_launch_description() -> LaunchDescription:
-    own = [
+    per_camera = [
         argument
         for side in SIDES
         for argument in (
@@ -75,7 +75,7 @@ def generate_launch_description() -> LaunchDescription:
                 )
                 for name, value in COMMON.items()
             ],
-            *own,
+            *per_camera,
             *[camera(side) for side in SIDES],
         ]
     )

@@ -13,6 +13,9 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
+_MIN_SPIN_PERIOD_S = 0.1
+_MAX_WAIT_S = 0.5  # a signal between two waits of the executor wakes neither
+
 
 @contextmanager
 def ros(args: Sequence[str] | None) -> Iterator[None]:
@@ -69,18 +72,42 @@ def broken_off_by_signals() -> Iterator[None]:
             raise
 
 
+class Spinner:
+    """Runs a node's callbacks while its program waits; one that raises is logged."""
+
+    def __init__(self, node: Node) -> None:
+        """Prepare; the executor is made when it is first needed."""
+        self._node = node
+        self._executor: SingleThreadedExecutor | None = None
+        self._last_s = -math.inf
+
+    def until(self, end_s: float) -> None:
+        """Run callbacks until the monotonic clock shows `end_s` [s] or ROS ends.
+
+        Costs nothing where that time has passed, except once in 0.1 s: callbacks run even then.
+        """
+        while rclpy.ok():
+            now_s = time.monotonic()
+            if now_s >= end_s and now_s - self._last_s < _MIN_SPIN_PERIOD_S:
+                return
+            try:
+                self._spin_once(min(max(end_s - now_s, 0.0), _MAX_WAIT_S))
+            except ExternalShutdownException:
+                return
+            except Exception as error:
+                if rclpy.ok():
+                    self._node.get_logger().error(
+                        f'a callback failed: {type(error).__name__}: {error}'
+                    )
+            self._last_s = time.monotonic()
+
+    def _spin_once(self, timeout_s: float) -> None:
+        if self._executor is None:
+            self._executor = SingleThreadedExecutor()
+            self._executor.add_node(self._node)
+        self._executor.spin_once(timeout_s)
+
+
 def spin(node: Node, seconds: float = math.inf) -> None:
-    """Run callbacks until ROS or the time ends; one that raises is logged and forgiven."""
-    if not rclpy.ok():
-        return
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    end_s = time.monotonic() + seconds
-    while rclpy.ok() and (left_s := end_s - time.monotonic()) > 0:
-        try:
-            executor.spin_once(timeout_sec=None if math.isinf(left_s) else left_s)
-        except ExternalShutdownException:
-            return
-        except Exception as error:
-            if rclpy.ok():
-                node.get_logger().error(f'a callback failed: {type(error).__name__}: {error}')
+    """Run callbacks until ROS or the time ends; one that raises is logged."""
+    Spinner(node).until(time.monotonic() + seconds)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small stand-in for the parts of launch and launch_ros that our launch files use.
 
-It resolves a Python launch file to the commands that would be run. Anything it does not know
-raises, so that a launch file cannot quietly outgrow it.
+It resolves a Python launch file to the commands that would be run, and is stricter than the real
+ones: a str stays a str, a parameter made of a launch argument has to state its type, and a
+parameter file that does not exist raises. Anything it does not know raises too.
 """
 
 import importlib.util
@@ -11,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,6 +33,7 @@ class Command:
     remappings: list[tuple[str, str]]
     name: str = ''
     namespace: str = ''
+    ends_launch: bool = False
 
     def line(self, folder: Path) -> list[str]:
         """Write parameters to files in `folder` and return what to run."""
@@ -39,8 +41,8 @@ class Command:
         line = [str(program), *self.arguments, '--ros-args']
         line += ['-r', f'__node:={self.name}'] if self.name else []
         line += ['-r', f'__ns:=/{self.namespace}'] if self.namespace else []
-        for each in self.parameters:
-            line += ['--params-file', each if isinstance(each, str) else _file(each, folder)]
+        for entry in self.parameters:
+            line += ['--params-file', entry if isinstance(entry, str) else _file(entry, folder)]
         return line + [word for a, b in self.remappings for word in ('-r', f'{a}:={b}')]
 
 
@@ -98,13 +100,25 @@ class FindPackageShare(Substitution):
 class IfCondition:
     value: Any
 
-    def holds(self, context: Context) -> bool:
-        return {'true': True, '1': True, 'false': False, '0': False}[text(self.value, context)]
+    def evaluate(self, context: Context) -> bool:
+        word = text(self.value, context).strip().lower()
+        return {'true': True, '1': True, 'false': False, '0': False}[word]
 
 
-class UnlessCondition(IfCondition):
-    def holds(self, context: Context) -> bool:
-        return not super().holds(context)
+@dataclass
+class ParameterValue:
+    """Text of a launch argument, read as the type of its parameter."""
+
+    value: Substitution
+    _: KW_ONLY
+    value_type: type
+
+    def evaluate(self, context: Context) -> Any:
+        word = self.value.perform(context)
+        value = word if self.value_type is str else yaml.safe_load(word)
+        if type(value) is not self.value_type:
+            raise ValueError(f'cannot convert {word!r} to {self.value_type.__name__}')
+        return value
 
 
 @dataclass
@@ -141,6 +155,12 @@ class OpaqueFunction:
 
 
 @dataclass
+class Shutdown:
+    _: KW_ONLY
+    reason: str
+
+
+@dataclass
 class PythonLaunchDescriptionSource:
     location: Any
 
@@ -166,35 +186,53 @@ class Node:
     parameters: Sequence[Any] = ()
     remappings: Sequence[tuple[str, Any]] = ()
     condition: IfCondition | None = None
+    on_exit: Shutdown | None = None
 
     def execute(self, context: Context) -> None:
-        if self.condition is not None and not self.condition.holds(context):
+        if self.condition is not None and not self.condition.evaluate(context):
             return
         command = Command(
             self.package,
             self.executable,
-            [text(each, context) for each in self.arguments],
-            [self._parameters(each, context) for each in self.parameters],
+            [text(argument, context) for argument in self.arguments],
+            [self._parameters(entry, context) for entry in self.parameters],
             [(source, text(target, context)) for source, target in self.remappings],
             self.name,
             text(self.namespace, context),
+            ends_launch=self.on_exit is not None,
         )
         context.commands.append(command)
 
     def _parameters(self, given: Any, context: Context) -> Any:
-        if not isinstance(given, dict):
-            return text(given, context)
-        return {key: yaml.safe_load(text(value, context)) for key, value in given.items()}
+        if isinstance(given, dict):
+            return {name: self._value(value, context) for name, value in given.items()}
+        path = text(given, context)
+        if not Path(path).is_file():
+            raise FileNotFoundError(
+                f'parameter file {path!r}: the real launch_ros starts without it'
+            )
+        return path
+
+    @staticmethod
+    def _value(value: Any, context: Context) -> Any:
+        assert isinstance(value, (str, bool, int, float, ParameterValue)), f'of no type: {value!r}'
+        return value.evaluate(context) if isinstance(value, ParameterValue) else value
 
 
 _MODULES = {
     'launch': [LaunchDescription],
-    'launch.actions': [DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction],
-    'launch.conditions': [IfCondition, UnlessCondition],
+    'launch.actions': [
+        DeclareLaunchArgument,
+        IncludeLaunchDescription,
+        OpaqueFunction,
+        Shutdown,
+    ],
+    'launch.conditions': [IfCondition],
     'launch.launch_description_sources': [PythonLaunchDescriptionSource],
     'launch.substitutions': [LaunchConfiguration, PathJoinSubstitution],
     'launch_ros': [],
     'launch_ros.actions': [Node],
+    'launch_ros.parameter_descriptions': [ParameterValue],
     'launch_ros.substitutions': [FindPackageShare],
 }
 
@@ -224,3 +262,14 @@ def resolve(path: Path, **arguments: str) -> Context:
     with standing_in():
         load(path).execute(context)
     return context
+
+
+def failure(path: Path, **arguments: str) -> tuple[str, list[Command]]:
+    """Return why launching fails, and what had been started by then and would go on running."""
+    context = Context(dict(arguments))
+    try:
+        with standing_in():
+            load(path).execute(context)
+    except Exception as error:
+        return f'{type(error).__name__}: {error}', context.commands
+    return '', context.commands

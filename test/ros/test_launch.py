@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The launch files start the right programs with the right parameters, and these really run."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import yaml
 from motion_predictor_ros.msg import LiveScore, PredictedMotionArray
 from rclpy.serialization import serialize_message
 from ros.graph import PERIOD_NS, START_NS, Graph, Process, skeletons, stamp_ns
-from ros.launch_stand_in import resolve
+from ros.launch_stand_in import failure, resolve
 
 from motion_predictor_ros.config import SOURCES
 from motion_predictor_ros.data.bags import BagWriter
@@ -21,6 +22,7 @@ DEMO = share_file('launch', 'demo.launch.py')
 TWO_CAMERAS = share_file('launch', 'two_cameras.launch.py')
 ALL = [PREDICTOR, REPLAY, DEMO, TWO_CAMERAS]
 EXTRINSIC = '0 -1 1.2 0 0 0 1'
+BAG, SHIPPED = share_file('demo', 'demo.mcap'), share_file('config', 'predictor.yaml')
 STAMPS_NS = [START_NS + index * PERIOD_NS for index in range(30)]
 
 
@@ -42,19 +44,56 @@ def test_the_predictor_takes_a_namespace_an_input_and_simulated_time() -> None:
     assert command.parameters[1] == {'use_sim_time': True}
 
 
+@pytest.fixture
+def rviz2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be a workspace in which rviz2 is installed."""
+    index = tmp_path / 'prefix' / 'share' / 'ament_index' / 'resource_index' / 'packages'
+    index.mkdir(parents=True)
+    (index / 'rviz2').touch()
+    prefixes = f'{tmp_path / "prefix"}:{os.environ["AMENT_PREFIX_PATH"]}'
+    monkeypatch.setenv('AMENT_PREFIX_PATH', prefixes)
+
+
+@pytest.mark.parametrize('file', [PREDICTOR, REPLAY], ids=lambda path: path.name)
+def test_rviz_that_is_not_installed_is_an_error_before_anything_starts(file: Path) -> None:
+    error, started = failure(file, rviz='true', bag=str(BAG))
+    assert 'rviz2 is not installed' in error and not started
+
+
+@pytest.mark.parametrize('file', ALL, ids=lambda path: path.name)
+def test_a_params_file_that_does_not_exist_is_an_error_before_anything_starts(file: Path) -> None:
+    error, started = failure(file, params_file='typo.yaml', bag=str(BAG))
+    assert "no file 'typo.yaml'" in error and not started
+    assert failure(file, params_file=str(SHIPPED), bag=str(BAG))[0] == ''
+
+
+@pytest.mark.usefixtures('rviz2')
+def test_rviz_reads_the_topics_of_the_namespace() -> None:
+    _, rviz = resolve(PREDICTOR, rviz='true', namespace='robot').commands
+    shown = dict(rviz.remappings)
+    assert rviz.namespace == 'robot' and set(shown) == set(topics_of_the_view())
+    assert all(not target.startswith('/') for target in shown.values())  # so of the namespace
+
+
+@pytest.mark.usefixtures('rviz2')
 def test_rviz_shows_our_view_of_our_topics() -> None:
     _, rviz = resolve(PREDICTOR, rviz='true').commands
     assert (rviz.package, rviz.executable) == ('rviz2', 'rviz2')
     assert '-f' not in rviz.arguments  # the view's own
     view = yaml.safe_load(Path(rviz.arguments[1]).read_text(encoding='utf-8'))
-    displays = view['Visualization Manager']['Displays']
-    topics = [each['Topic']['Value'] for each in displays if 'Topic' in each]
-    assert topics == ['/markers', '/volume_markers']
+    assert topics_of_the_view() == ['/markers', '/volume_markers']
     assert view['Visualization Manager']['Global Options']['Fixed Frame'] == 'world'
 
 
+def topics_of_the_view() -> list[str]:
+    view = yaml.safe_load(share_file('config', 'view.rviz').read_text(encoding='utf-8'))
+    displays = view['Visualization Manager']['Displays']
+    return [display['Topic']['Value'] for display in displays if 'Topic' in display]
+
+
+@pytest.mark.usefixtures('rviz2')
 def test_rviz_looks_in_the_frame_of_what_is_published() -> None:
-    for file, given in ((PREDICTOR, {}), (REPLAY, {'bag': 'walk.mcap'})):
+    for file, given in ((PREDICTOR, {}), (REPLAY, {'bag': str(BAG)})):
         *_, rviz = [
             each
             for each in resolve(file, rviz='true', fixed_frame='map', **given).commands
@@ -65,19 +104,30 @@ def test_rviz_looks_in_the_frame_of_what_is_published() -> None:
 
 @pytest.mark.parametrize(('loop', 'words'), [('false', []), ('true', ['--loop'])])
 def test_a_replay_predicts_and_judges_in_the_time_of_the_bag(loop: str, words: list[str]) -> None:
-    predictor, monitor, player = resolve(REPLAY, bag='walk.mcap', rate='2.0', loop=loop).commands
+    predictor, monitor, player = resolve(REPLAY, bag=str(BAG), rate='2.0', loop=loop).commands
     assert (predictor.executable, monitor.executable) == ('predictor_node', 'monitor_node')
-    for each in (predictor, monitor):
-        assert each.parameters[-1] == {'use_sim_time': True}
-        assert each.remappings == [('skeletons', '/skeletons')]
+    for node in (predictor, monitor):
+        assert node.parameters[-1] == {'use_sim_time': True}
+        assert node.remappings == [('skeletons', '/skeletons')]
     assert player.executable == 'play_bag'
-    waits = ['--wait-for-subscribers', '2']  # what nobody hears yet is not played
-    assert player.arguments == ['walk.mcap', '--rate', '2.0', *waits, *words]
+    waits = ['--wait-for-active', '/motion_predictor', '--wait-for-subscribers', '2']
+    assert player.arguments == [str(BAG), '--rate', '2.0', *waits, *words]
 
 
 def test_a_replay_without_a_monitor_waits_for_the_predictor_alone() -> None:
-    _, player = resolve(REPLAY, bag='walk.mcap', monitor='false').commands
-    assert player.arguments[-2:] == ['--wait-for-subscribers', '1']
+    _, player = resolve(REPLAY, bag=str(BAG), monitor='false', namespace='robot').commands
+    waits = ['--wait-for-active', '/robot/motion_predictor', '--wait-for-subscribers', '1']
+    assert player.arguments[-4:] == waits
+
+
+def test_a_replay_ends_with_its_player_and_with_nothing_else() -> None:
+    commands = resolve(REPLAY, bag=str(BAG)).commands
+    assert [command.executable for command in commands if command.ends_launch] == ['play_bag']
+
+
+def test_a_replay_of_a_bag_that_is_not_there_is_an_error_before_anything_starts() -> None:
+    error, started = failure(REPLAY, bag='nowhere.mcap')
+    assert "no file or folder 'nowhere.mcap'" in error and not started
 
 
 def test_a_monitor_hears_what_the_predictor_hears() -> None:
@@ -120,6 +170,20 @@ def test_what_a_replay_resolves_to_really_runs(
     assert any(0 <= each.age_s < 1.0 for each in received)  # wall time would be years
 
 
+@pytest.mark.parametrize('word', ['true', 'True', 'false'])
+def test_associate_is_a_bool_to_the_node(word: str) -> None:
+    (command,) = resolve(PREDICTOR, associate=word).commands
+    assert command.parameters[1]['associate'] is (word.lower() == 'true')
+    error, started = failure(PREDICTOR, associate='maybe')
+    assert "'maybe' to bool" in error and not started
+
+
+def test_an_argument_that_looks_like_a_number_stays_a_string() -> None:
+    (command,) = resolve(PREDICTOR, fixed_frame='12', name_pattern='true').commands
+    assert command.parameters[1]['fixed_frame'] == '12'
+    assert command.parameters[1]['skeleton.name_pattern'] == 'true'
+
+
 @pytest.mark.parametrize('source', SOURCES)
 def test_any_source_can_be_asked_for(source: str) -> None:
     given = {'source': source, 'layout': 'coco17', 'fixed_frame': 'map', 'associate': 'true'}
@@ -134,7 +198,12 @@ def test_any_source_can_be_asked_for(source: str) -> None:
 
 
 def test_a_replay_hands_the_source_on() -> None:
-    given = {'bag': 'a', 'source': 'yolo', 'input': '/yolo/detections_3d', 'extrinsic': EXTRINSIC}
+    given = {
+        'bag': str(BAG),
+        'source': 'yolo',
+        'input': '/yolo/detections_3d',
+        'extrinsic': EXTRINSIC,
+    }
     predictor, *_ = resolve(REPLAY, **given).commands
     assert predictor.parameters[1] == {
         'use_sim_time': True, 'source': 'yolo', 'extrinsic': EXTRINSIC,
@@ -163,7 +232,7 @@ def test_two_cameras_have_a_namespace_an_input_and_an_extrinsic_each() -> None:
 
 @pytest.mark.parametrize('path', ALL, ids=lambda path: path.name)
 def test_every_argument_says_what_it_is(path: Path) -> None:
-    assert all(each for each in resolve(path, bag='walk.mcap').described.values())
+    assert all(each for each in resolve(path, bag=str(BAG)).described.values())
 
 
 @pytest.mark.parametrize('path', ALL, ids=lambda path: path.name)
@@ -175,4 +244,4 @@ def test_the_real_launch_reads_the_same_arguments(path: Path) -> None:
     source = PythonLaunchDescriptionSource(str(path))
     description = source.get_launch_description(LaunchContext())
     real = {each.name for each in description.get_launch_arguments()}
-    assert real <= set(resolve(path, bag='walk.mcap').declared)
+    assert real <= set(resolve(path, bag=str(BAG)).declared)

@@ -2,7 +2,8 @@
 """Publish the footprint of the volumes as OccupancyGrid, for Nav2's StaticLayer.
 
 100 is the keep-out volume. Outside, cells hold their probability in percent, rounded up, at most
-98, so that nothing outside is lethal or next to it. No cell is unknown.
+98: releases of Nav2 with `inscribed_obstacle_cost_value` read 99 as `inscribed`. No cell is
+unknown.
 """
 
 from array import array

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
+from lifecycle_msgs.srv import GetState
+from rclpy.client import Client
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -18,24 +20,26 @@ from rclpy.utilities import remove_ros_args
 from rosgraph_msgs.msg import Clock
 
 from motion_predictor_ros.conventions import NS_PER_S
-from motion_predictor_ros.data.bags import read_messages
+from motion_predictor_ros.data.bags import read_messages, topic_types
 from motion_predictor_ros.errors import BagError
 from motion_predictor_ros.ros.encode import encode_header
-from motion_predictor_ros.ros.process import ros
+from motion_predictor_ros.ros.process import Spinner, ros
 
 _TICK_NS = 10_000_000
 _MATCHING_TIMEOUT_S = 15.0
 _SETTLE_S = 0.3
-"""Time for the other side of a match to know of it, too, and for the last message to arrive."""
+"""Until the other side of a match has noticed it too, and the last message has arrived."""
 
-_LATCHED = ('/tf_static',)
+_POLL_S = 0.1
+_ANSWER_S = 1.0
+_REMIND_S = 10.0
 
 
 class BagClock:
-    """Recorded time, running at `rate` against the wall and published as it goes."""
+    """Recorded time, running at `rate` times the wall's, published as it advances."""
 
-    def __init__(self, node: Node, rate: float, publish: bool) -> None:
-        self._rate = rate
+    def __init__(self, node: Node, spinner: Spinner, rate: float, publish: bool) -> None:
+        self._spinner, self._rate = spinner, rate
         self._publisher = node.create_publisher(Clock, '/clock', 10) if publish else None
         self._now_ns = self._begin_ns = 0
         self._begin_s = 0.0
@@ -50,7 +54,7 @@ class BagClock:
         while rclpy.ok():
             self._now_ns = max(self._now_ns, min(self._now_ns + _TICK_NS, stamp_ns))
             passed_s = (self._now_ns - self._begin_ns) / NS_PER_S / self._rate
-            _sleep_until(self._begin_s + passed_s)
+            self._spinner.until(self._begin_s + passed_s)
             if self._publisher is not None and rclpy.ok():
                 self._publisher.publish(Clock(clock=encode_header(self._now_ns, '').stamp))
             if self._now_ns >= stamp_ns:
@@ -67,13 +71,15 @@ def open_publishers(
         BagError: There is none.
     """
     publishers: dict[str, Publisher] = {}
-    for topic, msgtype in _recorded_topics(bag, topics).items():
+    for topic, msgtype in topic_types(bag).items():
+        if topics and topic not in topics:
+            continue
         if with_clock and topic == '/clock':
             continue  # ours replaces it
         kind = message_class(node, topic, msgtype)
         if kind is not None:
             qos = QoSProfile(depth=100)
-            if topic in _LATCHED:
+            if is_latched(topic):
                 qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
             publishers[topic] = node.create_publisher(kind, topic, qos)
     if not publishers:
@@ -82,16 +88,9 @@ def open_publishers(
     return publishers
 
 
-def _recorded_topics(bag: Path, topics: Sequence[str]) -> dict[str, str]:
-    """Read the bag once; of a damaged one, list what there is before the damage."""
-    found: dict[str, str] = {}
-    try:
-        for message in read_messages(bag, topics or None):
-            found.setdefault(message.topic, message.msgtype)
-    except BagError:
-        if not found:
-            raise
-    return found
+def is_latched(topic: str) -> bool:
+    """Return whether late subscribers expect the old messages of a topic: static transforms."""
+    return topic.endswith('/tf_static')
 
 
 def message_class(node: Node, topic: str, msgtype: str) -> Any:
@@ -109,7 +108,7 @@ def message_class(node: Node, topic: str, msgtype: str) -> Any:
 def play(
     bag: Path, publishers: dict[str, Publisher], clock: BagClock, topics: Sequence[str]
 ) -> int:
-    """Publish the bag once, in recorded time; return how many messages it was.
+    """Publish the bag once, in recorded time; return the number of messages.
 
     Raises:
         BagError: The bag is damaged; what lies before has been played.
@@ -128,22 +127,46 @@ def play(
     return count
 
 
-def _wait_for_subscribers(node: Node, publishers: dict[str, Publisher], wanted: int) -> None:
+def wait_for_active(node: Node, spinner: Spinner, names: Sequence[str]) -> None:
+    """Wait until lifecycle nodes are active, however long; log every ten seconds what is not."""
+    for name in names:
+        client = node.create_client(GetState, f'{name}/get_state')
+        reminded_s = time.monotonic()
+        while rclpy.ok() and (state := _lifecycle_state(client, spinner)) != 'active':
+            if time.monotonic() - reminded_s > _REMIND_S:
+                reminded_s = time.monotonic()
+                node.get_logger().info(f'waiting for {name} to be active: it {state}')
+            spinner.until(time.monotonic() + _POLL_S)
+        node.destroy_client(client)
+
+
+def _lifecycle_state(client: Client, spinner: Spinner) -> str:
+    """Return 'active', or a clause that says what the node is instead."""
+    if not client.service_is_ready():
+        return 'is not there'
+    future, end_s = client.call_async(GetState.Request()), time.monotonic() + _ANSWER_S
+    while rclpy.ok() and not future.done() and time.monotonic() < end_s:
+        spinner.until(time.monotonic() + _POLL_S)
+    if not future.done():
+        client.remove_pending_request(future)
+        return 'does not answer yet: it is being configured'
+    label = future.result().current_state.label
+    return 'active' if label == 'active' else f'is {label}'
+
+
+def _wait_for_subscribers(
+    node: Node, spinner: Spinner, publishers: dict[str, Publisher], wanted: int
+) -> None:
     end_s = time.monotonic() + _MATCHING_TIMEOUT_S
     while (
-        rclpy.ok() and sum(each.get_subscription_count() for each in publishers.values()) < wanted
+        rclpy.ok()
+        and sum(publisher.get_subscription_count() for publisher in publishers.values()) < wanted
     ):
         if time.monotonic() > end_s:
             node.get_logger().warning(f'fewer than {wanted} subscribers; playing all the same')
             return
-        time.sleep(0.02)
-    _sleep_until(time.monotonic() + _SETTLE_S)
-
-
-def _sleep_until(end_s: float) -> None:
-    """Sleep, but not through the end of ROS."""
-    while rclpy.ok() and (left_s := end_s - time.monotonic()) > 0:
-        time.sleep(min(left_s, 0.05))
+        spinner.until(time.monotonic() + 0.02)
+    spinner.until(time.monotonic() + _SETTLE_S)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -153,6 +176,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--loop', action='store_true', help='begin again at the end')
     parser.add_argument('--topics', nargs='+', default=[], help='play only these')
     parser.add_argument('--no-clock', action='store_true', help='do not publish /clock')
+    parser.add_argument(
+        '--wait-for-active',
+        action='append',
+        default=[],
+        metavar='NODE',
+        help='begin when this lifecycle node is active, however long that takes; repeatable',
+    )
     begin = parser.add_mutually_exclusive_group()
     begin.add_argument(
         '--wait-for-subscribers',
@@ -178,12 +208,14 @@ def run(options: argparse.Namespace, node: Node) -> None:
     Raises:
         BagError: The bag cannot be played, or not to its end.
     """
-    clock = BagClock(node, options.rate, not options.no_clock)
+    spinner = Spinner(node)
+    clock = BagClock(node, spinner, options.rate, not options.no_clock)
     publishers = open_publishers(node, options.bag, options.topics, not options.no_clock)
+    wait_for_active(node, spinner, options.wait_for_active)
     if options.delay is None:
-        _wait_for_subscribers(node, publishers, options.wait_for_subscribers)
+        _wait_for_subscribers(node, spinner, publishers, options.wait_for_subscribers)
     else:
-        _sleep_until(time.monotonic() + options.delay)
+        spinner.until(time.monotonic() + options.delay)
     while rclpy.ok():
         count = play(options.bag, publishers, clock, options.topics)
         if rclpy.ok():
@@ -193,15 +225,15 @@ def run(options: argparse.Namespace, node: Node) -> None:
     for publisher in publishers.values():
         if rclpy.ok():
             publisher.wait_for_all_acked(Duration(seconds=2))
-    _sleep_until(time.monotonic() + _SETTLE_S)
+    spinner.until(time.monotonic() + _SETTLE_S)
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Play; return 2 if the bag cannot be played, 0 at its end or on a signal."""
-    given = sys.argv[1:] if args is None else list(args)
-    options = _parser().parse_args(remove_ros_args(args=[sys.argv[0], *given])[1:])
+    words = sys.argv[1:] if args is None else list(args)
+    options = _parser().parse_args(remove_ros_args(args=[sys.argv[0], *words])[1:])
     with ros(args):
-        node = rclpy.create_node('play_bag', start_parameter_services=False)
+        node = rclpy.create_node('play_bag')
         try:
             run(options, node)
         except BagError as error:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Record topics to an mcap, where `ros2 bag` is not installed.
 
-Messages are stored as they came, without being decoded. Their types are found in the graph, so a
-topic may be named before anybody publishes it. The file grows where it was asked for, and what is
-older than a second can be read though the recorder be killed.
+Messages are stored as they came, without being decoded. Their types are taken from the ROS graph,
+so a topic may be named before it has a publisher. The file grows in its final place: if the
+recorder is killed, all but the last half second can be read.
 """
 
 import argparse
@@ -16,13 +16,13 @@ import rclpy
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.utilities import remove_ros_args
 
 from motion_predictor_ros.data.bags import BagWriter, typestore
 from motion_predictor_ros.errors import BagError
 from motion_predictor_ros.ros.process import ros, spin
-from motion_predictor_ros.ros.tools.play_bag import message_class
+from motion_predictor_ros.ros.tools.play_bag import is_latched, message_class
 
 _LOOK_AROUND_S = 0.1
 _FLUSH_S = 0.5
@@ -42,6 +42,7 @@ class Recorder(Node):  # type: ignore[misc]
         self.failure = ''
         self._writer = writer
         self._pending = {self.resolve_topic_name(topic) for topic in topics}
+        self._before_clock: list[tuple[str, str, bytes]] = []
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(_LOOK_AROUND_S, self._look_around, clock=steady)
         self.create_timer(_FLUSH_S, self._flush, clock=steady)
@@ -68,20 +69,47 @@ class Recorder(Node):  # type: ignore[misc]
         self.get_logger().info(f'recording {topic} [{msgtype}]')
 
     def _qos(self, topic: str) -> QoSProfile:
-        """Ask for reliable, unless a publisher offers less: it would never be heard."""
-        offered = [each.qos_profile for each in self.get_publishers_info_by_topic(topic)]
-        less = any(each.reliability == ReliabilityPolicy.BEST_EFFORT for each in offered)
-        kind = ReliabilityPolicy.BEST_EFFORT if less else ReliabilityPolicy.RELIABLE
-        return QoSProfile(depth=1000, reliability=kind)
+        """Ask for as much as all publishers offer: a subscriber that asks for more gets nothing.
+
+        A topic that is latched by convention is asked for as such, though its publisher comes
+        later: otherwise what it sends first would be lost.
+        """
+        offers = [info.qos_profile for info in self.get_publishers_info_by_topic(topic)]
+        reliable = all(offer.reliability != ReliabilityPolicy.BEST_EFFORT for offer in offers)
+        latched = (
+            all(offer.durability == DurabilityPolicy.TRANSIENT_LOCAL for offer in offers)
+            if offers
+            else is_latched(topic)
+        )
+        return QoSProfile(
+            depth=1000,
+            reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+        )
 
     def _store(self, topic: str, msgtype: str, raw: bytes) -> None:
+        """Write a message; one that comes before simulated time has begun waits for it."""
         if self.failure:
             return
+        now_ns = self.get_clock().now().nanoseconds
+        self._before_clock.append((topic, msgtype, raw))
+        if not now_ns:
+            return
+        messages, self._before_clock = self._before_clock, []
         try:
-            self._writer.write(topic, msgtype, self.get_clock().now().nanoseconds, raw)
-            self.counts[topic] += 1
+            for topic, msgtype, raw in messages:
+                self._writer.write(topic, msgtype, now_ns, raw)
+                self.counts[topic] += 1
         except BagError as error:
             self._fail(error)
+
+    def report_unwritten(self) -> None:
+        """Warn of messages that came while simulated time had not begun."""
+        if self._before_clock and not self.failure:
+            self.get_logger().warning(
+                f'{len(self._before_clock)} messages are not recorded: use_sim_time is true and '
+                'nothing is published on /clock'
+            )
 
     def _flush(self) -> None:
         try:
@@ -105,13 +133,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Record until a signal; return 2 if the bag cannot be written."""
-    given = sys.argv[1:] if args is None else list(args)
-    options = _parser().parse_args(remove_ros_args(args=[sys.argv[0], *given])[1:])
+    words = sys.argv[1:] if args is None else list(args)
+    options = _parser().parse_args(remove_ros_args(args=[sys.argv[0], *words])[1:])
     with ros(args):
         try:
             with BagWriter(options.out, in_place=True) as writer:
                 recorder = Recorder(options.topics, writer)
                 spin(recorder, options.seconds)
+                recorder.report_unwritten()
                 failure = recorder.failure
         except BagError as error:
             failure = str(error)

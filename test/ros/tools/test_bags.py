@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """A bag is played, predicted and recorded: three processes, nothing lost, time kept."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import TransformStamped
 from motion_predictor_ros.msg import SkeletonArray
+from rcl_interfaces.srv import ListParameters
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import serialize_message
 from ros.graph import PERIOD_NS, START_NS, Diagnostics, Graph, Process, skeletons, stamp_ns
 from rosbags.rosbag2 import Writer
@@ -105,8 +110,12 @@ def test_played_time_keeps_to_the_rate_and_comes_on_the_clock(
     assert player.wait() == 0 and len(heard) == FRAMES
     took_s = (heard[-1][0] - heard[0][0]) / 1e9
     assert took_s == pytest.approx((FRAMES - 1) * 0.04 / 2, rel=0.3)
-    times_ns = [each.clock.sec * 10**9 + each.clock.nanosec for each in ticks]
-    assert times_ns[-1] == STAMPS_NS[-1] + 20_000_000
+
+    def times() -> list[int]:
+        return [tick.clock.sec * 10**9 + tick.clock.nanosec for tick in ticks]
+
+    graph.until(lambda: times()[-1] == STAMPS_NS[-1] + 20_000_000, what='the last tick')
+    times_ns = times()
     assert np.diff(times_ns).max() <= 10_000_000
 
 
@@ -120,6 +129,46 @@ def test_a_loop_begins_again_until_it_is_stopped(launch: Launch, graph: Graph, b
     assert [stamp_ns(each) for each in heard[: 2 * FRAMES]] == 2 * STAMPS_NS
     code, seconds = player.stop()
     assert code == 0 and seconds < 0.6 and 'Traceback' not in player.output
+
+
+def test_the_player_answers_services_while_it_waits_and_while_it_plays(
+    launch: Launch, graph: Graph, bag: Path
+) -> None:
+    """`ros2 param list` asks every node, and hangs on one that does not spin."""
+    waits = launch('play_bag', str(bag), '--delay', '60', '--ros-args', '-r', '__node:=waiting')
+    plays = launch(
+        'play_bag', str(bag), '--loop', '--no-clock',
+        '--ros-args', '-r', '__node:=playing', '-r', '/skeletons:=/unheard',
+    )  # fmt: skip
+    names = {'waiting', 'playing'}
+    graph.until(lambda: names <= set(graph.node.get_node_names()), timeout_s=90.0)
+    for name in names:
+        answer = graph.call(ListParameters, f'/{name}/list_parameters', ListParameters.Request())
+        assert 'use_sim_time' in answer.result.names
+    waits.stop()
+    plays.stop()
+
+
+def test_the_player_waits_for_a_node_to_be_active_however_long_that_takes(
+    launch: Launch, graph: Graph, bag: Path, model: Path
+) -> None:
+    """A subscriber alone does not start it; control: the same player without the wait."""
+    heard = graph.collect(SkeletonArray, '/late')
+    plays = 'play_bag', str(bag), '--rate', '8', '--no-clock'
+    late = '--ros-args', '-r', '/skeletons:=/late'
+    hasty = launch(*plays, *late)
+    graph.until(lambda: len(heard) == FRAMES, timeout_s=90.0)
+    hasty.wait()
+    patient = launch(*plays, '--wait-for-active', '/late_predictor', *late)
+    graph.until(lambda: graph.node.count_publishers('/late'), timeout_s=90.0, what='the player')
+    graph.spin(3.0)
+    assert len(heard) == FRAMES and patient.alive
+    weights = f'prediction.weights:={model}'
+    renamed = '-r', '__node:=late_predictor', '-r', 'skeletons:=/late'
+    node = launch('predictor_node', '--ros-args', *renamed, '-p', weights)
+    graph.until(lambda: len(heard) == 2 * FRAMES, timeout_s=240.0, what='the second time')
+    assert patient.wait() == 0 and 'predicting from' in node.output
+    node.stop()
 
 
 @pytest.mark.parametrize('fault', ['missing', 'not a bag', 'no such topic'])
@@ -145,6 +194,78 @@ def test_types_that_are_not_installed_are_named(launch: Launch, tmp_path: Path) 
     player = launch('play_bag', str(path))
     assert player.wait() == 2
     assert player.output.count('radar_msgs/msg/Echo is not installed') == 1
+
+
+def transform(child: str) -> TransformStamped:
+    """Return what /tf is made of; the wheels hold no tf2_msgs, and the recorder reads no type."""
+    stamped = TransformStamped(child_frame_id=child)
+    stamped.header.frame_id = 'map'
+    return stamped
+
+
+def test_static_transforms_sent_before_the_recording_began_are_recorded(
+    launch: Launch, graph: Graph, tmp_path: Path
+) -> None:
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    static = graph.node.create_publisher(TransformStamped, '/tf_static', latched)
+    moving = graph.node.create_publisher(TransformStamped, '/tf', 10)
+    static.publish(transform('camera'))
+    moving.publish(transform('base'))  # control: not latched, so lost
+    path = tmp_path / 'tf.mcap'
+    recorder = launch('record_bag', str(path), '/tf', '/tf_static')
+    recorder.wait_for('recording /tf [')
+    recorder.wait_for('recording /tf_static [')
+    graph.spin(1.0)
+    assert recorder.stop()[0] == 0
+    assert [message.topic for message in read_messages(path)] == ['/tf_static']
+
+
+def test_what_comes_before_simulated_time_is_recorded_at_its_beginning(
+    launch: Launch, graph: Graph, tmp_path: Path
+) -> None:
+    """At stamp zero a player would wait for half a century."""
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    static = graph.node.create_publisher(TransformStamped, '/early/tf_static', latched)
+    moving = graph.node.create_publisher(TransformStamped, '/early/tf', 10)
+    static.publish(transform('camera'))
+    path, sim_time = tmp_path / 'early.mcap', ['--ros-args', '-p', 'use_sim_time:=true']
+    recorder = launch('record_bag', str(path), '/early/tf', '/early/tf_static', *sim_time)
+    recorder.wait_for('recording /early/tf_static [')
+    recorder.wait_for('recording /early/tf [')
+    clock = graph.node.create_publisher(Clock, '/clock', 10)
+    graph.spin(1.0)
+    clock.publish(Clock(clock=Time(sec=1000)))
+    graph.spin(0.5)
+    moving.publish(transform('base'))
+    graph.spin(0.5)
+    recorder.stop()
+    stamps = [(message.topic, message.stamp_ns) for message in read_messages(path)]
+    assert stamps == [('/early/tf_static', 1000 * 10**9), ('/early/tf', 1000 * 10**9)]
+
+
+@pytest.mark.parametrize(
+    ('name', 'module', 'library'),
+    [
+        ('play_bag', 'ros.tools.play_bag', '_rclpy_pybind11'),
+        ('predictor_node', 'ros.predictor_node', 'libtorch'),
+    ],
+)
+def test_a_signal_while_libraries_are_imported_ends_a_program_without_a_traceback(
+    processes: Callable[..., Process], name: str, module: str, library: str
+) -> None:
+    """Control: the same imports without the entry point that expects signals."""
+    usual = 'import signal; signal.signal(signal.SIGINT, signal.default_int_handler)'
+    imports = f'{usual}; import motion_predictor_ros.{module}'
+    for command, quiet in (
+        ([sys.executable, '-c', imports], False),
+        ([str(Path(sys.prefix, 'lib', 'motion_predictor_ros', name)), 'x.mcap'], True),
+    ):
+        process = processes(command)
+        maps = Path(f'/proc/{process.pid}/maps')
+        while library not in maps.read_text(encoding='utf-8'):
+            assert process.alive
+        code, _ = process.stop()
+        assert ('Traceback' not in process.output) == quiet and (code == 0) == quiet
 
 
 def test_an_existing_file_is_not_recorded_over(launch: Launch, bag: Path) -> None:
