@@ -87,13 +87,11 @@ clean: ## remove .venv and everything made by builds and tools; runs/ stays
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-train-body-1s: env ## train the shipped model on DATA (npz of clips), in three passes; resumes
+train-body-1s: env ## train the shipped model on DATA (npz of clips), in two passes; resumes
 	$(BIN)/motion-predictor train motion-deq --recipe body_1s --data "$(DATA)" \
 		--out runs/first --resume
-	$(BIN)/motion-predictor train motion-deq --recipe body_1s_longer --data "$(DATA)" \
-		--start-from runs/first/best.safetensors --out runs/longer --resume
 	$(BIN)/motion-predictor train motion-deq --recipe body_1s_second --data "$(DATA)" \
-		--start-from runs/longer/best.safetensors --out runs/second --resume
+		--start-from runs/first/best.safetensors --out runs/second --resume
 
 demo-bag: env ## make demo/demo.mcap from MOTIONS (default: the clips that pybullet ships)
 	$(BIN)/motion-predictor convert deepmimic $(if $(MOTIONS),--source "$(MOTIONS)") \

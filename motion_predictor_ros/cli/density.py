@@ -165,8 +165,11 @@ def add_evaluate_stochastic(kinds: 'Commands[argparse.ArgumentParser]') -> None:
     add_result_options(parser)
     parser.add_argument('--checkpoint', default='body_2s', help='CacheFlow, name or path')
     parser.add_argument('--cache', default='body_2s_cache', help='its cache, name or path')
-    parser.add_argument('--latent-mixture', type=Path, help='from `train latent-mixture`')
-    parser.add_argument('--conditional-vae', type=Path, help='from `train conditional-vae`')
+    for rival in ('latent-mixture', 'conditional-vae'):
+        parser.add_argument(
+            f'--{rival}',
+            help=f"from `train {rival}`; default: the shipped one, beside body_2s; '': without",
+        )
     parser.add_argument('--motion-deq', default='body_1s', help="name or path; '': without")
     parser.add_argument('--similar', type=float, default=0.5, help='similar starts [m]')
     parser.add_argument('--samples', type=int, default=50, help='futures per person')
@@ -184,7 +187,7 @@ def _evaluate_stochastic(options: argparse.Namespace) -> None:
     from motion_predictor_ros.config import DensityConfig
     from motion_predictor_ros.data.datasets import load_training_data
     from motion_predictor_ros.evaluation.archive import Figures
-    from motion_predictor_ros.evaluation.futures.rivals import Rivals, field_of
+    from motion_predictor_ros.evaluation.futures.rivals import Rivals, field_of, rival_file
     from motion_predictor_ros.evaluation.futures.stochastic import (
         evaluate_stochastic,
         make_case,
@@ -200,7 +203,12 @@ def _evaluate_stochastic(options: argparse.Namespace) -> None:
         futures=options.samples,
         root=options.root,
     )
-    rivals = Rivals(options.latent_mixture, options.conditional_vae, options.motion_deq)
+    shipped = options.checkpoint == 'body_2s'
+    rivals = Rivals(
+        rival_file(options.latent_mixture, 'latent_mixture', shipped),
+        rival_file(options.conditional_vae, 'conditional_vae', shipped),
+        options.motion_deq,
+    )
     trained, contenders = field_of(config, rivals, recordings)
     judged = recordings.select(lambda clip: clip.split == options.split)
     case = make_case(trained, judged, options.similar)

@@ -145,6 +145,7 @@ def add_mocap_evaluations(commands: 'Commands[argparse.ArgumentParser]') -> None
     _add_evaluate_licensed(commands, '3dpw', "score a model by the literature's 3DPW protocol")
     _add_evaluate_streaming(commands)
     _add_evaluate_robustness(commands)
+    _add_evaluate_pairs(commands)
 
 
 def _add_evaluate_mocap(commands: 'Commands[argparse.ArgumentParser]') -> None:
@@ -155,7 +156,10 @@ def _add_evaluate_mocap(commands: 'Commands[argparse.ArgumentParser]') -> None:
 
 def _evaluate_mocap(options: argparse.Namespace) -> None:
     from motion_predictor_ros.evaluation.archive import Figures
-    from motion_predictor_ros.evaluation.motion.mocap import evaluate_mocap
+    from motion_predictor_ros.evaluation.motion.mocap import (
+        evaluate_mocap,
+        print_groups_of_mocap,
+    )
     from motion_predictor_ros.evaluation.report.tables import METHODS, print_errors
 
     recordings, trained = _clips_and_model(options)
@@ -167,6 +171,7 @@ def _evaluate_mocap(options: argparse.Namespace) -> None:
         return
     title = f'{trained.name}, {report["clips"]} clips, {report["windows"]} windows'
     print_errors({name: report[name]['mpjpe_mm'] for name in METHODS}, title, Console())
+    print_groups_of_mocap(report, Console())
 
 
 def _add_evaluate_robustness(commands: 'Commands[argparse.ArgumentParser]') -> None:
@@ -189,6 +194,30 @@ def _evaluate_robustness(options: argparse.Namespace) -> None:
         print(json.dumps(report))
     else:
         print_robustness(report, Console())
+
+
+def _add_evaluate_pairs(commands: 'Commands[argparse.ArgumentParser]') -> None:
+    parser = commands.add_parser('pairs', help='two recorded people in one message')
+    _add_clip_options(parser)
+    parser.set_defaults(run=_evaluate_pairs)
+
+
+def _evaluate_pairs(options: argparse.Namespace) -> None:
+    import torch
+
+    from motion_predictor_ros.data.recordings import load_recordings
+    from motion_predictor_ros.evaluation.motion.pairs import evaluate_pairs, print_pairs
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    recordings = load_recordings(options.data)
+    if options.split:
+        recordings = recordings.select(lambda clip: clip.split == options.split)
+    report = evaluate_pairs(recordings, options.checkpoint, options.device)
+    if options.json:
+        print(json.dumps(report))
+    else:
+        print_pairs(report, Console())
 
 
 def _add_clip_options(parser: argparse.ArgumentParser, *, results: bool = False) -> None:

@@ -2,12 +2,16 @@
 """Motion capture clips in one flat array, with who moved and which split they belong to.
 
 File format: one float32 array [time, joint, 3] per clip in metres, z up, and `__meta__`, a JSON
-string with `joint_names`, `fps` and `clips` {key: {subject, split, retargeted, ...}}.
+string with `joint_names`, `fps` and `clips` {key: {subject, split, description, kind, ...}}.
+
+A clip's `kind` is a rough class of motion. Where the file has none, words of the description
+decide; docs/data.md lists the classes.
 """
 
 import json
+import re
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,34 @@ from jaxtyping import Float32
 
 from motion_predictor_ros.errors import DataError
 
+UNLABELLED = 'various / unlabelled'
+"""Kind of a clip whose description names no class of motion."""
+
+_KINDS = (
+    ('animal / pantomime', r'human subject|chicken|zombie|vacation|nursery rhyme'),
+    (
+        'dance / sport / fight / acrobatics',
+        r'danc|basketball -|box|cartwheel|acrobat|kick|balance on|jumping jacks|playground|'
+        r'empi|geri|gedan|heian|oiduki|syuto',
+    ),
+    ('work / household', r'wash|wipe|mop|drink|unscrew|broom|hammer'),
+    ('carry / lift / push objects', r'carry|lift|push|pull|pick'),
+    ('sit / stand up / lie / kneel', r'\bsit\b|lying|lay|kneel|get up'),
+    ('reach / bend / give / throw', r'reach|bend|tiptoe|throw|catch|shake hands'),
+    ('turn / step / navigate', r'climb|step|navigate|terrain|veer|turn|side ?step|duck'),
+    ('run / jump', r'run|jog|jump|\bhop|leap'),
+    ('gesture / talk / stand', r'laugh|traffic|wave|signal|hello|motorcycle|range of motion|dab'),
+    ('walk', r'walk'),
+)
+
+
+def kind_of(description: str) -> str:
+    """Return the class of motion that the first matching word of a description stands for."""
+    for kind, words in _KINDS:
+        if re.search(words, description, re.IGNORECASE):
+            return kind
+    return UNLABELLED
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -25,7 +57,9 @@ class Clip:
 
     Attributes:
         action: What the person does, in the words of the source; may be empty.
-        kind: Class of motion, such as 'walk'; may be empty.
+        kind: Class of motion, such as 'walk'.
+        pair: Key of the clip of the person beside, on the same clock and in the same frame; empty
+            without one.
     """
 
     key: str
@@ -35,7 +69,8 @@ class Clip:
     start: int
     length: int
     action: str = ''
-    kind: str = ''
+    kind: str = UNLABELLED
+    pair: str = ''
 
 
 @dataclass(frozen=True)
@@ -97,6 +132,13 @@ def load_recordings(path: Path) -> Recordings:
         ) from error
 
 
+def _pair_of(info: Mapping[str, Any], keys: Iterable[str]) -> str:
+    """Return the key of a clip's partner, before which a merged file may have put a prefix."""
+    pair = str(info.get('pair') or '')
+    partners = (key for key in keys if key == pair or key.endswith(f'/{pair}'))
+    return next(partners, '') if pair else ''
+
+
 def _assemble(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Recordings:
     names = tuple(meta['joint_names'])
     kept, clips, start = [], [], 0
@@ -115,7 +157,8 @@ def _assemble(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Recordings
                 start=start,
                 length=len(array),
                 action=str(info.get('description', '')),
-                kind=str(info.get('kind', '')),
+                kind=str(info.get('kind') or kind_of(str(info.get('description', '')))),
+                pair=_pair_of(info, arrays),
             )
         )
         kept.append(array)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fill a cache with recorded futures ([CacheFlow] Alg. 1), and measure what it needs to say.
 
-Futures are drawn as they were for training (subjects balanced, mirrored, at varied pace), and so
-are the contexts of rho: the weights W ~ q / rho assume that both follow one distribution.
+Futures are drawn as they were for training (subjects balanced, mirrored, at varied pace), except
+that every kind of motion comes equally often. So are the contexts of rho: the weights W ~ q / rho
+assume that both follow one distribution.
 """
 
 import dataclasses
@@ -48,9 +49,17 @@ class _Rows(NamedTuple):
 
 @torch.inference_mode()
 def build_cache(
-    trained: TrainedCacheFlow, recordings: Recordings, size: int, *, progress: bool = False
+    trained: TrainedCacheFlow,
+    recordings: Recordings,
+    size: int,
+    *,
+    even_kinds: bool = True,
+    progress: bool = False,
 ) -> FutureCache:
     """Compute (z, x, log|det|, log rho) of `size` recorded futures.
+
+    Args:
+        even_kinds: Draw each kind of motion equally often, rare ones by their weight.
 
     Raises:
         CheckpointError: The checkpoint does not say by which recipe it was trained.
@@ -60,6 +69,8 @@ def build_cache(
         recipe = from_mapping(CacheFlowRecipe, trained.training['recipe'])
     except (KeyError, ConfigError) as error:
         raise CheckpointError(f'{trained.name} names no recipe to draw by: {error}') from error
+    sampling = dataclasses.replace(recipe.sampling, even_kinds=even_kinds)
+    recipe = dataclasses.replace(recipe, sampling=sampling)
     data = FutureData(recipe, recordings, next(trained.module.parameters()).device)
     # Whole chunks: a smaller cache is the beginning of a larger one.
     bar = tqdm(

@@ -12,7 +12,12 @@ from motion_predictor_ros.density.body_frame import BodyFrame, body_frame
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
-from motion_predictor_ros.training.windows import Origins, WindowSampler, every_window
+from motion_predictor_ros.training.windows import (
+    Origins,
+    WindowSampler,
+    every_window,
+    limit_training,
+)
 
 _SEED_STRIDE = 1_000_003
 
@@ -52,7 +57,7 @@ class FutureData:
         self.frame: BodyFrame = body_frame(model.frame, layout.joint_names)
         self.past, self.device, self._size = model.past, device, recipe.variety.size
         length = model.past + model.future
-        train = recipe.subjects.select(recordings, 'train')
+        train = limit_training(recipe.subjects.select(recordings, 'train'), recipe.sampling)
         self.sampler = WindowSampler(
             train, length, model.period_s, layout.mirror, recipe.sampling, device
         )

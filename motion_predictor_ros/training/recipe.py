@@ -14,7 +14,7 @@ from motion_predictor_ros.errors import ConfigError, DataError
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQConfig
 from motion_predictor_ros.resources import resolve_file
 from motion_predictor_ros.training.augment import BodyShapeConfig, DegradeConfig
-from motion_predictor_ros.training.windows import SamplingConfig
+from motion_predictor_ros.training.windows import SamplingConfig, limit_training
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,8 @@ def in_steps(recipe: MotionDEQRecipe, recordings: Recordings) -> MotionDEQRecipe
 def training_clips(recipe: MotionDEQRecipe, recordings: Recordings) -> Recordings:
     """Return what a recipe learns from; never a test clip."""
     splits = ('train', 'val') if recipe.held_out_too else ('train',)
-    return recordings.select(lambda clip: clip.split in splits)
+    chosen = recordings.select(lambda clip: clip.split in splits)
+    return limit_training(chosen, recipe.sampling)
 
 
 def count_windows(recordings: Recordings, length: int, period_s: float) -> int:

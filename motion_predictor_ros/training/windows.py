@@ -43,6 +43,21 @@ class SamplingConfig:
     rare_weight: float = param(
         1.0, 'weight of kinds of motion that robots hardly meet [-]', low=0.0, high=1.0
     )
+    even_kinds: bool = param(
+        False, 'draw each kind of motion as often as any other that is not rare [-]'
+    )
+    max_subjects: int = param(
+        0,
+        'learn from so many subjects only, drawn with a fixed seed; 0: all [-]',
+        low=0,
+        high=10**6,
+    )
+    max_minutes: float = param(
+        0.0,
+        'learn from clips of so many minutes only, drawn likewise; 0: all [-]',
+        low=0.0,
+        high=1e6,
+    )
     validation_stride_s: float = param(
         0.4, 'validation windows begin this far apart [s]', low=0.04, high=60.0
     )
@@ -146,10 +161,39 @@ def _clip_weights(clips: list[Clip], span: float, config: SamplingConfig) -> Ten
         (clip.length - span)
         * seconds[clip.subject] ** (config.subject_power - 1.0)
         * (config.retargeted_weight if clip.retargeted else 1.0)
-        * (config.rare_weight if rare.intersection(clip.kind.split()) else 1.0)
         for clip in clips
     ]
+    totals = dict.fromkeys((clip.kind for clip in clips), 1.0)
+    if config.even_kinds:
+        totals = dict.fromkeys(totals, 0.0)
+        for clip, weight in zip(clips, weights, strict=True):
+            totals[clip.kind] += weight
+    shares = {
+        kind: (config.rare_weight if rare.intersection(kind.split()) else 1.0) / max(total, 1e-12)
+        for kind, total in totals.items()
+    }
+    weights = [w * shares[clip.kind] for clip, w in zip(clips, weights, strict=True)]
     return torch.tensor(weights, dtype=torch.float64)
+
+
+def limit_training(recordings: Recordings, config: SamplingConfig) -> Recordings:
+    """Keep as many subjects and minutes as asked, for error against the amount of data.
+
+    Subjects, and then clips, come in an order drawn with seed 0: a smaller set is part of a
+    larger one.
+    """
+    generator = np.random.default_rng(0)
+    if config.max_subjects:
+        subjects = sorted({clip.subject for clip in recordings.clips})
+        kept = set(generator.permutation(subjects)[: config.max_subjects])
+        recordings = recordings.select(lambda clip: clip.subject in kept)
+    if config.max_minutes:
+        order = generator.permutation(len(recordings.clips))
+        frames = np.cumsum([recordings.clips[index].length for index in order])
+        within = order[frames <= 60.0 * config.max_minutes * recordings.fps]
+        keys = {recordings.clips[index].key for index in within}
+        recordings = recordings.select(lambda clip: clip.key in keys)
+    return recordings
 
 
 def every_window(
@@ -160,16 +204,29 @@ def every_window(
     Raises:
         DataError: The recordings' rate is no multiple of the model's, or no clip is long enough.
     """
+    return windows_with_clips(recordings, length, period_s, every_s)[0]
+
+
+def windows_with_clips(
+    recordings: Recordings, length: int, period_s: float, every_s: float
+) -> tuple[Float[Tensor, 'batch time joint xyz=3'], tuple[Clip, ...]]:
+    """Return the windows that `every_window` returns, and the clip of each.
+
+    Raises:
+        DataError: As `every_window`.
+    """
     stride = period_s * recordings.fps
     if abs(stride - round(stride)) > 1e-6:
         raise DataError(f'{recordings.fps} fps is not a multiple of the model clock {period_s} s')
     offsets = np.arange(length) * round(stride)
     step = max(1, round(every_s * recordings.fps))
-    firsts = [
-        np.arange(clip.start, clip.start + clip.length - offsets[-1], step)
+    starts = [
+        (clip, first)
         for clip in recordings.clips
+        for first in range(clip.start, clip.start + clip.length - int(offsets[-1]), step)
     ]
-    index = np.concatenate(firsts) if firsts else np.zeros(0, np.int64)
-    if not len(index):
+    if not starts:
         raise DataError(f'no clip is as long as a window of {length * period_s:.2f} s')
-    return torch.from_numpy(recordings.positions[index[:, None] + offsets])
+    index = np.array([first for _, first in starts])
+    windows = torch.from_numpy(recordings.positions[index[:, None] + offsets])
+    return windows, tuple(clip for clip, _ in starts)

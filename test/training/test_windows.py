@@ -8,9 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from motion_predictor_ros.data.recordings import Recordings, load_recordings
+from motion_predictor_ros.data.recordings import (
+    UNLABELLED,
+    Recordings,
+    kind_of,
+    load_recordings,
+)
 from motion_predictor_ros.errors import DataError
-from motion_predictor_ros.training.windows import SamplingConfig, WindowSampler, every_window
+from motion_predictor_ros.training.windows import (
+    SamplingConfig,
+    WindowSampler,
+    every_window,
+    limit_training,
+    windows_with_clips,
+)
 
 NAMES = ('root', 'left', 'right')
 PLAIN = SamplingConfig(mirror=False, stretch=1.0)
@@ -156,3 +167,60 @@ def test_kinds_that_robots_hardly_meet_are_drawn_less_often(tmp_path: Path) -> N
 
     assert abs(share(1.0) - 0.5) < 0.1  # control
     assert abs(share(0.25) - 0.2) < 0.08
+
+
+def test_every_kind_of_motion_can_be_drawn_equally_often(tmp_path: Path) -> None:
+    clips = {'a1': ramp(80, 0), 'b1': ramp(80, 1000), 'c1': ramp(80, 2000), 'd1': ramp(80, 3000)}
+    kinds = {'a1': 'sit', 'b1': 'walk', 'c1': 'walk', 'd1': 'walk'}
+    info = {key: {'subject': key[0], 'split': 'train', 'kind': kinds[key]} for key in clips}
+    recordings = load_recordings(write(tmp_path / 'clips.npz', clips, clips=info))
+
+    def share_of_sitting(even: bool) -> float:
+        config = SamplingConfig(mirror=False, stretch=1.0, even_kinds=even)
+        return float((draw(recordings, config)[:, 0, 0, 0] < 500).double().mean())
+
+    assert abs(share_of_sitting(True) - 0.5) < 0.1
+    assert abs(share_of_sitting(False) - 0.25) < 0.1  # control
+
+
+def test_windows_name_the_clip_that_they_were_cut_from(recordings: Recordings) -> None:
+    windows, clips = windows_with_clips(recordings, 10, 0.04, 0.2)
+    torch.testing.assert_close(windows, every_window(recordings, 10, 0.04, 0.2))
+    for window, clip in zip(windows, clips, strict=True):
+        assert (float(window[0, 0, 0]) >= 1000.0) == (clip.key == 'b1')
+    assert {clip.key for clip in clips} == {'a1', 'b1'}  # control: both are there
+
+
+def test_less_data_is_part_of_more(tmp_path: Path) -> None:
+    clips = {f'{subject}{number}': ramp(50, 0) for subject in 'abcd' for number in range(3)}
+    recordings = load_recordings(write(tmp_path / 'clips.npz', clips))
+
+    def kept(subjects: int = 0, minutes: float = 0.0) -> set[str]:
+        config = SamplingConfig(max_subjects=subjects, max_minutes=minutes)
+        return {clip.key for clip in limit_training(recordings, config).clips}
+
+    assert kept() == set(clips)
+    assert len(kept(subjects=1)) == 3 and kept(subjects=1) < kept(subjects=3)
+    one, four = kept(minutes=1.01 / 60), kept(minutes=4.01 / 60)
+    assert (len(one), len(four)) == (1, 4) and one < four
+
+
+def test_a_clip_without_a_kind_gets_that_of_its_description(tmp_path: Path) -> None:
+    clips = {'a1': ramp(30, 0), 'b1': ramp(30, 0), 'c1': ramp(30, 0)}
+    info = {key: {'subject': key[0], 'split': 'train'} for key in clips}
+    info['a1'] |= {'description': 'walk, veer left'}
+    info['b1'] |= {'description': 'walk, veer left', 'kind': 'walk'}
+    kinds = [
+        clip.kind for clip in load_recordings(write(tmp_path / 'c.npz', clips, clips=info)).clips
+    ]
+    assert kinds == ['turn / step / navigate', 'walk', UNLABELLED]
+    assert kind_of('laugh') == 'gesture / talk / stand' and kind_of('') == UNLABELLED
+
+
+def test_partners_are_found_in_merged_files_and_alone(tmp_path: Path) -> None:
+    clips = {'more/cmu/1': ramp(30, 0), 'more/cmu/2': ramp(30, 0), 'cmu/3': ramp(30, 0)}
+    info = {key: {'subject': key[-1], 'split': 'train'} for key in clips}
+    info['more/cmu/1'] |= {'pair': 'cmu/2'}
+    info['cmu/3'] |= {'pair': 'cmu/9'}
+    loaded = load_recordings(write(tmp_path / 'c.npz', clips, clips=info))
+    assert [clip.pair for clip in loaded.clips] == ['more/cmu/2', '', '']

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gather everybody who competes in `evaluate stochastic`; who has no weights stays away."""
+"""Load the models that `evaluate stochastic` compares; a model without weights is left out."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from motion_predictor_ros.evaluation.futures.contenders import (
     motion_deq_guess,
 )
 from motion_predictor_ros.prediction.motion_deq.checkpoint import load_motion_deq
+from motion_predictor_ros.resources import share_file
 from motion_predictor_ros.training.baselines.conditional_vae import load_conditional_vae
 from motion_predictor_ros.training.baselines.latent_mixture import load_latent_mixture
 from motion_predictor_ros.training.windows import every_window
@@ -41,6 +42,21 @@ class Rivals:
     latent_mixture: Path | None = None
     conditional_vae: Path | None = None
     motion_deq: str = ''
+
+
+def rival_file(given: str | None, name: str, shipped: bool) -> Path | None:
+    """Return the weights of a rival: those given, or the shipped ones; '' leaves it out.
+
+    Args:
+        shipped: Whether the rivals compete with the shipped CacheFlow. They were trained beside
+            it; beside another one they have to be given.
+
+    Raises:
+        ConfigError: The shipped weights are missing.
+    """
+    if given is None:
+        return share_file('weights', 'rivals', f'{name}.safetensors') if shipped else None
+    return Path(given) if given else None
 
 
 def field_of(

@@ -27,7 +27,7 @@ from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
 
-from motion_predictor_ros.data.recordings import Recordings
+from motion_predictor_ros.data.recordings import Clip, Recordings
 from motion_predictor_ros.density.cache_flow.checkpoint import TrainedCacheFlow
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.evaluation.archive import Figures, name_cases
@@ -40,7 +40,8 @@ from motion_predictor_ros.evaluation.futures.metrics import (
     pairwise_diversity,
     similar_starts,
 )
-from motion_predictor_ros.training.windows import every_window
+from motion_predictor_ros.evaluation.groups import by_group, print_groups
+from motion_predictor_ros.training.windows import windows_with_clips
 
 EVERY_S = 0.4
 SIMILAR_M = 0.5
@@ -59,6 +60,7 @@ class Case:
 
     Attributes:
         windows: [m], in the room.
+        clips: The clip of each window.
         poses: True futures, flat, root dropped [m].
         placed: The same with root [m]; None where the model knows no root.
         x, z, log_det: Latents of the true futures.
@@ -66,6 +68,7 @@ class Case:
     """
 
     windows: Float64[np.ndarray, 'window time joint xyz=3']
+    clips: tuple[Clip, ...]
     poses: Float[Tensor, 'window horizon size']
     placed: Float[Tensor, 'window horizon placed']
     x: Float[Tensor, 'window latent']
@@ -92,7 +95,9 @@ def make_case(
             f'recordings have joints {recordings.joint_names}, the model {trained.joint_names}'
         )
     model, config = trained.module, trained.module.config
-    windows = every_window(recordings, config.past + config.future, config.period_s, EVERY_S)
+    windows, clips = windows_with_clips(
+        recordings, config.past + config.future, config.period_s, EVERY_S
+    )
     x, z, log_det, last, poses, placed = [], [], [], [], [], []
     for chunk in windows.split(256):
         placement = trained.frame.place(chunk[:, config.past - 1])
@@ -107,6 +112,7 @@ def make_case(
         placed.append(_placed(future, trained))
     return Case(
         windows.double().numpy(),
+        clips,
         torch.cat(poses),
         torch.cat(placed),
         torch.cat(x),
@@ -161,6 +167,7 @@ def evaluate_stochastic(
         'conventions': _CONVENTIONS,
         'model': trained.name,
     }
+    tallies: dict[str, _Tally] = {}
     bar = tqdm(contenders.items(), leave=False, disable=None if progress else True)
     for name, contender in bar:
         bar.set_postfix_str(name)
@@ -170,11 +177,15 @@ def evaluate_stochastic(
             tally.count(contender.answer(observed), start)
         if figures is not None:
             tally.keep(name, name_cases(case.windows), figures)
+        tallies[name] = tally
         report[name] = tally.figures() | {'inference_ms': _inference_ms(contender, case, trained)}
         if name == 'cache_flow':
             report['kde_latent'] = {'log_prob_per_dim': tally.mean('kde_latent')}
             report['kde_motion'] = {'log_prob_per_motion_dim': tally.mean('kde_motion')}
-    return report
+    return report | by_group(
+        case.clips,
+        lambda chosen: {name: tally.of_cases(chosen) for name, tally in tallies.items()},
+    )
 
 
 class _Tally:
@@ -271,6 +282,12 @@ class _Tally:
         """Return the mean over windows."""
         return float(np.mean(self._rows[name]))
 
+    def of_cases(self, chosen: Bool[np.ndarray, ' case']) -> dict[str, float]:
+        """Return the means over some of the windows."""
+        names = ('ade_m', 'fde_m', 'root_ade_m', 'root_fde_m', 'log_prob_per_dim')
+        rows = {name: self._rows[name] for name in names if name in self._rows}
+        return {name: float(np.array(values)[chosen].mean()) for name, values in rows.items()}
+
     def keep(self, contender: str, cases: list[str], figures: Figures) -> None:
         """Hand on what was found of every window."""
         for name, values in self._rows.items():
@@ -307,7 +324,11 @@ def _inference_ms(contender: Contender, case: Case, trained: TrainedCacheFlow) -
 
 def print_stochastic(report: Mapping[str, Any], console: Console) -> None:
     """Print one table, root dropped, and a second one with it."""
-    contenders = {k: v for k, v in report.items() if isinstance(v, dict)}
+    contenders = {
+        key: value
+        for key, value in report.items()
+        if isinstance(value, dict) and not key.startswith('by_')
+    }
     errors = ('apd', 'ade_m', 'fde_m', 'mmade_m', 'mmfde_m')
     rest = ('cmd', 'log_prob_per_dim', 'effective_sample_size', 'inference_ms')
     title = f'{report["model"]}, {report["windows"]} windows, root dropped'
@@ -320,6 +341,13 @@ def print_stochastic(report: Mapping[str, Any], console: Console) -> None:
         console.print(
             rf'kde_motion: {density:.3f} per coordinate \[m]: another space, its own scale'
         )
+    columns = {
+        head: (lambda figures, key=key: float(figures['cache_flow'][key]))
+        for head, key in (('log p', 'log_prob_per_dim'), ('FDE', 'fde_m'), ('ADE', 'ade_m'))
+    }
+    if 'cache_flow' in contenders:
+        print_groups(report['by_kind'], columns, 'kind of motion', console)
+        print_groups(report['by_subject'], columns, 'subject', console)
     console.print(report['conventions'], markup=False)
 
 

@@ -5,23 +5,26 @@
 solved cold; mean over windows and joints.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64
+from rich.console import Console
 from torch import Tensor
 from tqdm import tqdm
 
 from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.evaluation.archive import Figures, add_horizons, name_cases
+from motion_predictor_ros.evaluation.groups import by_group, print_groups
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ
 from motion_predictor_ros.prediction.motion_deq.solver import FixedPoint, SolverSettings
 from motion_predictor_ros.scoring.baselines import BASELINES
 from motion_predictor_ros.scoring.metrics import mean_joint_error, mpjpe_mm
-from motion_predictor_ros.training.windows import every_window
+from motion_predictor_ros.training.windows import windows_with_clips
 
 WINDOW_EVERY_S = 0.2
 
@@ -49,7 +52,9 @@ def evaluate_mocap(
             f'recordings have joints {recordings.joint_names}, the model {trained.joint_names}'
         )
     shape = trained.module.config
-    windows = every_window(recordings, shape.past + shape.future, shape.period_s, WINDOW_EVERY_S)
+    windows, clips = windows_with_clips(
+        recordings, shape.past + shape.future, shape.period_s, WINDOW_EVERY_S
+    )
     chunks = windows.split(_CHUNK)
     solved = [
         _solve(chunk, trained.module)
@@ -57,22 +62,48 @@ def evaluate_mocap(
     ]
     horizons_s = shape.period_s * np.arange(1, shape.future + 1)
     methods = ('motion_deq', *BASELINES)
-    errors = {name: np.concatenate([each[name] for each, _ in solved]) for name in methods}
-    report: dict[str, Any] = {
-        name: {'mpjpe_mm': mpjpe_mm(own, horizons_s)} for name, own in errors.items()
-    }
+    errors = {name: np.concatenate([chunk[name] for chunk, _ in solved]) for name in methods}
+
+    def of_cases(chosen: Bool[np.ndarray, ' case'] | slice) -> dict[str, Any]:
+        return {
+            name: {'mpjpe_mm': mpjpe_mm(values[chosen], horizons_s)}
+            for name, values in errors.items()
+        }
+
+    report = of_cases(slice(None)) | by_group(clips, of_cases)
     if figures is not None:
         cases = name_cases(windows.numpy())
-        for name, own in errors.items():
-            add_horizons(figures, name, cases, 1000.0 * own, horizons_s)
+        for name, values in errors.items():
+            add_horizons(figures, name, cases, 1000.0 * values, horizons_s)
     report['windows'], report['clips'] = len(windows), len(recordings.clips)
-    report['solver'] = _solver([found for _, found in solved])
+    report['solver'] = _solver([solution for _, solution in solved])
     return report
 
 
-def _solver(found: list[FixedPoint]) -> dict[str, float]:
-    steps = torch.cat([each.steps for each in found]).double().cpu().numpy()
-    residuals = torch.cat([each.residual for each in found]).double().cpu().numpy()
+def print_groups_of_mocap(report: Mapping[str, Any], console: Console) -> None:
+    """Print the errors by kind and by subject, the best predicted first.
+
+    The last column is the error at the last horizon relative to the better baseline.
+    """
+
+    def error(method: str, horizon: str) -> Callable[[Mapping[str, Any]], float]:
+        return lambda figures: float(figures[method]['mpjpe_mm'][horizon])
+
+    def relative(figures: Mapping[str, Any]) -> float:
+        baselines = (figures[name]['mpjpe_mm'][last] for name in BASELINES)
+        return float(figures['motion_deq']['mpjpe_mm'][last] / min(baselines))
+
+    horizons = list(report['motion_deq']['mpjpe_mm'])
+    last = horizons[-1]
+    columns = {f'{ms} ms': error('motion_deq', ms) for ms in horizons}
+    columns['of the better baseline'] = relative
+    for key, title in (('by_kind', 'kind of motion'), ('by_subject', 'subject')):
+        print_groups(report[key], columns, title, console)
+
+
+def _solver(solutions: list[FixedPoint]) -> dict[str, float]:
+    steps = torch.cat([solution.steps for solution in solutions]).double().cpu().numpy()
+    residuals = torch.cat([solution.residual for solution in solutions]).double().cpu().numpy()
     return {
         'steps_mean': float(steps.mean()),
         'steps_p95': float(np.percentile(steps, 95)),

@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from motion_predictor_ros.config import SkeletonConfig
 from motion_predictor_ros.conventions import NS_PER_S
-from motion_predictor_ros.data.recordings import Recordings
+from motion_predictor_ros.data.recordings import Clip, Recordings
 from motion_predictor_ros.errors import DataError
+from motion_predictor_ros.evaluation.groups import by_group
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQConfig
 from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
@@ -67,7 +68,7 @@ def evaluate_robustness(
     cameras: Mapping[str, Camera] = CAMERAS,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Return errors [mm] by camera, method and horizon.
+    """Return errors [mm] by camera, method and horizon; those of the model by kind and subject.
 
     Cameras that hide joints are left out for a model that was not trained for it.
 
@@ -89,7 +90,7 @@ def evaluate_robustness(
         rng = np.random.default_rng(0)
         windows = [_watch(scene, camera, layout, shape, rng) for scene in scenes]
         truth = np.stack([scene.truth for scene in scenes])
-        report['cameras'][name] = _judge(windows, truth, trained)
+        report['cameras'][name] = _judge(windows, truth, trained, [scene.clip for scene in scenes])
     return report
 
 
@@ -98,10 +99,12 @@ class _Scene:
     """A piece of a clip.
 
     Attributes:
+        clip: Where it was cut.
         past: [m] at the recording's rate; the last frame is the present.
         truth: [m] what followed, on the model clock.
     """
 
+    clip: Clip
     past: Float64[np.ndarray, 'sample joint xyz=3']
     fps: float
     truth: Float64[np.ndarray, 'horizon joint xyz=3']
@@ -126,7 +129,7 @@ def _scenes(recordings: Recordings, shape: MotionDEQConfig) -> list[_Scene]:
             here = clip.start + present
             past = recordings.positions[here - before : here + 1].astype(np.float64)
             future = recordings.positions[here + stride :: stride][: shape.future]
-            scenes.append(_Scene(past, fps, future.astype(np.float64)))
+            scenes.append(_Scene(clip, past, fps, future.astype(np.float64)))
     if not scenes:
         raise DataError('no clip is long enough to watch a person and see what followed')
     return scenes
@@ -159,6 +162,7 @@ def _judge(
     windows: Sequence[Window],
     truth: Float[np.ndarray, 'batch horizon joint xyz=3'],
     trained: TrainedMotionDEQ,
+    clips: Sequence[Clip],
 ) -> dict[str, Any]:
     module = trained.module
     device = next(module.parameters()).device
@@ -173,10 +177,12 @@ def _judge(
     guesses = {'motion_deq': np.concatenate(predicted)}
     guesses |= {name: guess(observed, truth.shape[1]) for name, guess in BASELINES.items()}
     horizons_s = module.config.period_s * np.arange(1, module.config.future + 1)
-    return {
-        name: {'mpjpe_mm': mpjpe_mm(mean_joint_error(guess, truth), horizons_s)}
-        for name, guess in guesses.items()
-    }
+    errors = {name: mean_joint_error(guess, truth) for name, guess in guesses.items()}
+    groups = by_group(
+        clips, lambda chosen: {'mpjpe_mm': mpjpe_mm(errors['motion_deq'][chosen], horizons_s)}
+    )
+    figures = {name: {'mpjpe_mm': mpjpe_mm(values, horizons_s)} for name, values in errors.items()}
+    return figures | groups
 
 
 def print_robustness(report: Mapping[str, Any], console: Console) -> None:

@@ -19,8 +19,9 @@ from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
 
-from motion_predictor_ros.data.recordings import Recordings
+from motion_predictor_ros.data.recordings import Clip, Recordings
 from motion_predictor_ros.errors import DataError
+from motion_predictor_ros.evaluation.groups import by_group
 from motion_predictor_ros.prediction.motion_deq.cell import Condition, State
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.correction import Novelty
@@ -92,6 +93,10 @@ def evaluate_streaming(
         name: _report(tallies, horizons_s, np.tile(own, ROUNDS - 1))
         for name, own in groups.items()
     }
+    report |= by_group(
+        stream_clips(recordings, model.config) * (ROUNDS - 1),
+        lambda chosen: _short_report(tallies, horizons_s, chosen),
+    )
     report['streams'], report['predictions'] = len(series), len(series) * (ROUNDS - 1)
     return report
 
@@ -111,15 +116,25 @@ def streams(
     Raises:
         DataError: No clip is.
     """
-    stride = round(config.period_s * recordings.fps)
-    frames = config.past + config.future + ROUNDS - 1
-    span = stride * (frames - 1) + 1
-    clips = [clip for clip in recordings.clips if clip.length >= span]
+    stride, span = _span(recordings, config)
+    clips = stream_clips(recordings, config)
     if not clips:
         raise DataError(f'no clip is as long as a stream of {span / recordings.fps:.1f} s')
     return torch.from_numpy(
         np.stack([recordings.positions[c.start : c.start + span : stride] for c in clips])
     )
+
+
+def stream_clips(recordings: Recordings, config: MotionDEQConfig) -> tuple[Clip, ...]:
+    """Return the clips that are long enough for a stream, in the order of `streams`."""
+    _, span = _span(recordings, config)
+    return tuple(clip for clip in recordings.clips if clip.length >= span)
+
+
+def _span(recordings: Recordings, config: MotionDEQConfig) -> tuple[int, int]:
+    """Return frames of the recording per frame of the model, and per stream."""
+    stride = round(config.period_s * recordings.fps)
+    return stride, stride * (config.past + config.future + ROUNDS - 2) + 1
 
 
 def _round(
@@ -224,6 +239,17 @@ def _report(
         }
         report.setdefault('stopping', {})[name] = _stopping(tally, cases, frames)
     return report
+
+
+def _short_report(
+    tallies: dict[str, Tally],
+    horizons_s: Float64[np.ndarray, ' horizon'],
+    cases: Bool[np.ndarray, ' case'],
+) -> dict[str, Any]:
+    """Return iterations and errors of a kind of motion or of a subject."""
+    whole = _report(tallies, horizons_s, cases)
+    keys = 'iterations_to_residual', 'iterations_to_1mm', 'mpjpe_mm', 'mpjpe_mm_converged'
+    return {key: whole[key] for key in keys}
 
 
 def _stopping(

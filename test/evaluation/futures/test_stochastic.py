@@ -161,6 +161,10 @@ def test_who_knows_the_future_has_no_error(files: dict[str, Path]) -> None:
         for name in ('ade_m', 'fde_m', 'mmade_m', 'mmfde_m'):
             assert errors[name] < 1e-4, name
         assert errors['apd'] > 1e-2
+    groups = report['by_subject']
+    assert sum(group['windows'] for group in groups.values()) == report['windows']
+    for group in groups.values():
+        assert group['oracle']['ade_m'] < 1e-4
     assert report['multimodal_windows'] == 0 and report['similar_futures_mean'] == 1.0
     wide = make_case(trained, walkers(), similar_m=100.0)
     again = evaluate_stochastic(wide, trained, {'oracle': Oracle(case.windows)})
@@ -194,6 +198,8 @@ def test_the_table_holds_everybody_and_json_is_alone_on_stdout(
     assert math.isfinite(report['kde_latent']['log_prob_per_dim'])
     assert math.isfinite(report['kde_motion']['log_prob_per_motion_dim'])
     assert 1.0 <= report['cache_flow']['effective_sample_size'] <= 300.0
+    (kind,) = report['by_kind'].values()  # one kind: its figures are those of all
+    assert kind['cvae']['ade_m'] == pytest.approx(report['cvae']['ade_m'])
     assert main(['evaluate', 'stochastic', *options, *small, '--root', 'carried', '--json']) == 0
     carried = json.loads(capsys.readouterr().out)['cache_flow']
     assert carried['ade_m'] == pytest.approx(report['cache_flow']['ade_m'], abs=1e-6)

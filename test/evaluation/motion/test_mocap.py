@@ -38,3 +38,21 @@ def test_recordings_with_other_joints_are_refused(trained: TrainedMotionDEQ) -> 
     recordings = dataclasses.replace(walkers(), joint_names=tuple('abcdefghijklmnopqr'))
     with pytest.raises(DataError, match='joints'):
         evaluate_mocap(recordings, trained)
+
+
+def test_figures_of_groups_average_to_those_of_all(trained: TrainedMotionDEQ) -> None:
+    people = walkers()
+    kinds = ('walk', 'sit')
+    clips = [
+        dataclasses.replace(c, kind=kind) for c, kind in zip(people.clips, kinds, strict=True)
+    ]
+    clips[1] = dataclasses.replace(clips[1], length=150)
+    report = evaluate_mocap(dataclasses.replace(people, clips=tuple(clips)), trained)
+    assert set(report['by_kind']) == set(kinds) and set(report['by_subject']) == {'0', '1'}
+    for groups in (report['by_kind'], report['by_subject']):
+        windows = [group['windows'] for group in groups.values()]
+        errors = [group['motion_deq']['mpjpe_mm']['400'] for group in groups.values()]
+        assert sum(windows) == report['windows'] and windows[0] != windows[1]
+        mean = np.average(errors, weights=windows)
+        assert mean == pytest.approx(report['motion_deq']['mpjpe_mm']['400'])
+        assert np.mean(errors) != pytest.approx(mean)  # control: the groups differ

@@ -96,4 +96,5 @@ def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[s
     report = json.loads(capsys.readouterr().out)
     assert '15 Hz' in report['cameras']
     assert '30 Hz, noise 20 mm' in report['cameras']
-    assert set(report['cameras']['60 Hz']) == {'motion_deq', 'repeat_last', 'constant_velocity'}
+    methods = {'motion_deq', 'repeat_last', 'constant_velocity'}
+    assert set(report['cameras']['60 Hz']) == methods | {'by_kind', 'by_subject'}

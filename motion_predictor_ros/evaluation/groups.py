@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same figures for every kind of motion and for every subject."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+from rich.console import Console
+from rich.table import Table
+
+from motion_predictor_ros.data.recordings import Clip
+
+Figures = Callable[[Bool[np.ndarray, ' case']], dict[str, Any]]
+"""From the cases of a group to its figures."""
+
+
+def by_group(clips: Sequence[Clip], figures: Figures) -> dict[str, dict[str, Any]]:
+    """Return `by_kind` and `by_subject`: the figures of each group, and how many cases it has.
+
+    Args:
+        clips: The clip of each case, in the order of the cases.
+    """
+    names = {
+        'by_kind': np.array([clip.kind for clip in clips]),
+        'by_subject': np.array([clip.subject for clip in clips]),
+    }
+    return {
+        title: {
+            str(name): {'windows': int((group == name).sum()), **figures(group == name)}
+            for name in np.unique(group)
+        }
+        for title, group in names.items()
+    }
+
+
+def print_groups(
+    groups: Mapping[str, Mapping[str, Any]],
+    columns: Mapping[str, Callable[[Mapping[str, Any]], float]],
+    title: str,
+    console: Console,
+) -> None:
+    """Print one row per group, ordered by the last column, the best first.
+
+    Args:
+        columns: How each column's value follows from the figures of a group.
+    """
+    table = Table(title=title, title_justify='left', box=None, padding=(0, 1, 0, 0))
+    table.add_column(title)
+    for column in ('windows', *columns):
+        table.add_column(column, justify='right')
+    rows = {
+        name: [value(figures) for value in columns.values()] for name, figures in groups.items()
+    }
+    for name, values in sorted(rows.items(), key=lambda row: row[1][-1]):
+        cells = (f'{value:.3g}' for value in values)
+        table.add_row(name, str(groups[name]['windows']), *cells)
+    console.print(table)

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two recorded people in one message, through the pipeline that runs on the robot.
+
+Clips with a partner lie on one clock and in one frame. Both people are predicted in one batch;
+that each gets the answer they would get alone is measured, not assumed.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from rich.console import Console
+
+from motion_predictor_ros.config import (
+    DensityConfig,
+    PipelineConfig,
+    PredictionConfig,
+    VolumeConfig,
+)
+from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.data.recordings import Clip, Recordings
+from motion_predictor_ros.errors import DataError
+from motion_predictor_ros.evaluation.replay.replay import Replay, replay, score
+from motion_predictor_ros.evaluation.report.tables import METHODS, print_errors
+from motion_predictor_ros.pipeline import Pipeline
+from motion_predictor_ros.scoring.metrics import mpjpe_mm
+
+RATE_HZ = 25.0
+
+
+def evaluate_pairs(recordings: Recordings, weights: str, device: str) -> dict[str, Any]:
+    """Return errors [mm] of people in company, and how far they are from those of people alone.
+
+    Raises:
+        DataError: No two clips name each other as partners.
+    """
+    pairs = pairs_of(recordings)
+    if not pairs:
+        raise DataError('no two clips of the chosen split name each other as "pair"')
+    config = PipelineConfig(
+        prediction=PredictionConfig(weights=weights, device=device),
+        density=DensityConfig(enabled='never'),
+        volume=VolumeConfig(enabled=False),
+        max_rate_hz=RATE_HZ,
+    )
+    pipeline = Pipeline.load(config)
+    cases, validity, gaps_mm = [], Counter[str](), [0.0]
+    for pair in pairs:
+        together = _replay(recordings, pair, pipeline)
+        alone = [_replay(recordings, (clip,), pipeline) for clip in pair]
+        cases += score(together)
+        validity.update(p.validity.name for _, scene in together.scenes for p in scene.people)
+        gaps_mm += [_gap_mm(together, single) for single in alone]
+    horizons_s = pipeline.predictor.horizons_s
+    return {
+        'pairs': len(pairs),
+        'predictions': len(cases),
+        'validity': dict(validity),
+        'mpjpe_mm': {
+            name: mpjpe_mm([case.errors[name] for case in cases], horizons_s) for name in METHODS
+        },
+        'company_changes_mm': max(gaps_mm),
+        'model': pipeline.predictor.model,
+    }
+
+
+def pairs_of(recordings: Recordings) -> list[tuple[Clip, Clip]]:
+    """Return every two clips that name each other, once."""
+    named = {clip.key: clip for clip in recordings.clips}
+    return [
+        (clip, named[clip.pair])
+        for clip in recordings.clips
+        if clip.key < clip.pair and named.get(clip.pair, clip).pair == clip.key
+    ]
+
+
+def _replay(recordings: Recordings, clips: Sequence[Clip], pipeline: Pipeline) -> Replay:
+    pipeline.reset()
+    return replay(_messages(recordings, clips), pipeline)
+
+
+def _messages(recordings: Recordings, clips: Sequence[Clip]) -> Iterator[SimpleNamespace]:
+    """Yield SkeletonArray-like messages that hold all of the clips' people."""
+    stride = recordings.fps / RATE_HZ
+    count = int((min(clip.length for clip in clips) - 1) / stride + 1e-6) + 1
+    for number in range(count):
+        stamp_s, stamp_ns = divmod(round((1.0 + number / RATE_HZ) * NS_PER_S), NS_PER_S)
+        frames = [recordings.positions[clip.start + round(number * stride)] for clip in clips]
+        yield SimpleNamespace(
+            header=SimpleNamespace(
+                stamp=SimpleNamespace(sec=stamp_s, nanosec=stamp_ns), frame_id='world'
+            ),
+            layout='',
+            joint_names=list(recordings.joint_names),
+            persons=[_person(clip, frame) for clip, frame in zip(clips, frames, strict=True)],
+        )
+
+
+def _person(clip: Clip, frame: Float[np.ndarray, 'joint xyz=3']) -> SimpleNamespace:
+    return SimpleNamespace(
+        person_id=clip.subject,
+        tracking_state=1,
+        positions=frame.astype(np.float64).ravel(),
+        confidences=np.ones(len(frame), dtype=np.float32),
+    )
+
+
+def _gap_mm(together: Replay, alone: Replay) -> float:
+    """Return how far predictions of a person in company are from those of the person alone."""
+    said = {
+        (person.person_id, person.stamp_ns): person.positions
+        for _, scene in together.scenes
+        for person in scene.people
+    }
+    gaps = [0.0]
+    for _, scene in alone.scenes:
+        for person in scene.people:
+            other = said.get((person.person_id, person.stamp_ns))
+            if person.positions is not None and other is not None:
+                gaps.append(1000.0 * float(np.abs(person.positions - other).max()))
+    return max(gaps)
+
+
+def print_pairs(report: Mapping[str, Any], console: Console) -> None:
+    """Print the errors by method, and what company changes."""
+    title = f'{report["model"]}, {report["pairs"]} pairs, {report["predictions"]} predictions'
+    print_errors(report['mpjpe_mm'], title, console)
+    validity = ', '.join(f'{name} {count}' for name, count in report['validity'].items())
+    console.print(f'{validity}; company changes a joint by {report["company_changes_mm"]:.2g} mm')
