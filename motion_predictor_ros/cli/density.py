@@ -170,6 +170,9 @@ def add_evaluate_stochastic(kinds: 'Commands[argparse.ArgumentParser]') -> None:
             f'--{rival}',
             help=f"from `train {rival}`; default: the shipped one, beside body_2s; '': without",
         )
+    parser.add_argument(
+        '--beside', nargs=2, metavar=('WEIGHTS', 'CACHE'), help='another CacheFlow, by its samples'
+    )
     parser.add_argument('--motion-deq', default='body_1s', help="name or path; '': without")
     parser.add_argument('--similar', type=float, default=0.5, help='similar starts [m]')
     parser.add_argument('--samples', type=int, default=50, help='futures per person')
@@ -208,6 +211,7 @@ def _evaluate_stochastic(options: argparse.Namespace) -> None:
         rival_file(options.latent_mixture, 'latent_mixture', shipped),
         rival_file(options.conditional_vae, 'conditional_vae', shipped),
         options.motion_deq,
+        tuple(options.beside) if options.beside else None,
     )
     trained, contenders = field_of(config, rivals, recordings)
     judged = recordings.select(lambda clip: clip.split == options.split)

@@ -65,6 +65,17 @@ class CacheFlowContender:
         return Answer(positions, q, True, draws.x, effective)
 
 
+class SampledContender:
+    """Another CacheFlow, judged by its samples alone: its latents are not those under test."""
+
+    def __init__(self, predictor: CacheFlowPredictor) -> None:
+        self._predictor = predictor
+
+    def answer(self, observed: Float64[np.ndarray, 'batch time joint xyz=3']) -> Answer:
+        """Return guesses of everybody's future."""
+        return Answer(self._predictor.draw(observed)[0])
+
+
 class LatentMixtureContender:
     """Draws from a mixture over x, decoded by CacheFlow's decoder."""
 

@@ -19,6 +19,7 @@ from motion_predictor_ros.evaluation.futures.contenders import (
     GaussianContender,
     Guess,
     LatentMixtureContender,
+    SampledContender,
     constant_velocity_guess,
     motion_deq_guess,
 )
@@ -37,11 +38,13 @@ class Rivals:
 
     Attributes:
         motion_deq: Shipped name or path; empty leaves it out.
+        beside: Weights and cache of another CacheFlow.
     """
 
     latent_mixture: Path | None = None
     conditional_vae: Path | None = None
     motion_deq: str = ''
+    beside: tuple[str, str] | None = None
 
 
 def rival_file(given: str | None, name: str, shipped: bool) -> Path | None:
@@ -77,6 +80,10 @@ def field_of(
         'cache_flow': CacheFlowContender(cached),
         'cache_flow_without_precompute': CacheFlowContender(uncached),
     }
+    if rivals.beside is not None:
+        weights, cache = rivals.beside
+        other = CacheFlowPredictor.load(dataclasses.replace(config, weights=weights, cache=cache))
+        contenders['beside'] = SampledContender(other)
     if rivals.latent_mixture is not None:
         mixture = load_latent_mixture(rivals.latent_mixture, trained)
         contenders['latent_gmm'] = LatentMixtureContender(cached, mixture, count, seed)

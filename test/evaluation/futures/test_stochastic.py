@@ -181,6 +181,7 @@ def test_the_table_holds_everybody_and_json_is_alone_on_stdout(
     options = [str(files.get(each, each)) for each in options]
     small = ['--split', 'val', '--samples', '10', '--device', 'cpu', '--motion-deq', '']
     kept = ['--archive', str(tmp_path / 'a.zip')]
+    kept += ['--beside', str(files['weights']), str(files['cache'])]
     assert main(['evaluate', 'stochastic', *options, *small, *kept, '--json']) == 0
     report = json.loads(capsys.readouterr().out)
     archive = Archive.load(tmp_path / 'a.zip')
@@ -195,6 +196,10 @@ def test_the_table_holds_everybody_and_json_is_alone_on_stdout(
         assert {'apd', 'ade_m', 'fde_m', 'mmade_m', 'mmfde_m', 'cmd'} <= figures.keys()
         assert math.isfinite(figures['log_prob_per_dim']) and figures['inference_ms'] > 0
         assert figures['root_included']['ade_m'] > 0
+    # The model beside itself: the same samples, whose density is then that of a kernel.
+    assert report['beside']['ade_m'] == pytest.approx(report['cache_flow']['ade_m'])
+    own = report['kde_latent']['log_prob_per_dim']
+    assert report['beside']['log_prob_per_dim'] == pytest.approx(own, abs=0.3)
     assert math.isfinite(report['kde_latent']['log_prob_per_dim'])
     assert math.isfinite(report['kde_motion']['log_prob_per_motion_dim'])
     assert 1.0 <= report['cache_flow']['effective_sample_size'] <= 300.0
