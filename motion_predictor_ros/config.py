@@ -136,7 +136,7 @@ class DensityConfig:
 
     enabled: str = param(
         'auto',
-        'whether futures are drawn and weighed; auto: if `weights` and `cache` are there [-]',
+        'whether futures are drawn and weighted; auto: if `weights` and `cache` are there [-]',
         choices=('auto', 'always', 'never'),
     )
     rate_hz: float = param(
@@ -158,8 +158,12 @@ class DensityConfig:
         choices=('decoded', 'carried'),
         dynamic=True,
     )
-    weighed: int = param(
-        10_000, 'cached futures that are weighed per person [-]', low=1, high=10**7, dynamic=True
+    importance_samples: int = param(
+        10_000,
+        'cached futures with importance weights per person [-]',
+        low=1,
+        high=10**7,
+        dynamic=True,
     )
     people_threads: int = param(2, 'CPU threads that people are shared out to [-]', low=1, high=64)
     concurrent: bool = param(

@@ -119,6 +119,6 @@ def write_density(
         cache=str(folder / 'cache.safetensors'),
         device='cpu',
         futures=20,
-        weighed=200,
+        importance_samples=200,
     )
     return dataclasses.replace(found, **changes)  # type: ignore[arg-type]

@@ -38,7 +38,7 @@ def volume(
         log_density=np.log(weights),
         cached=np.zeros((1, 10), dtype=np.int64),
         effective_sample_size=np.array([80.0]),
-        weighed=1000,
+        importance_samples=1000,
         novelty=np.array([0.5]),
     )
     past = np.repeat(pose[None], 25, axis=0)

@@ -286,7 +286,7 @@ def test_futures_of_who_is_not_whole_are_not_to_be_trusted(
         each.persons[0].positions[51:54] = np.nan  # r_wrist
         found.append(pipeline.step(each).futures)
     last = [each for each in found if each is not None][-1]
-    assert last.judge(0) == (Validity.INCOMPLETE, 'stand-ins taken for seen: r_wrist')
+    assert last.judge(0) == (Validity.INCOMPLETE, 'imputed joints taken as observed: r_wrist')
     assert last.judge(1)[0] != Validity.INCOMPLETE
 
 

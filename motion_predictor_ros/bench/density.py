@@ -124,9 +124,9 @@ class PlainTorch:
         config, cache = self._predictor.config, self._cache
         past = self._past(observed)
         q = self._module.observe(past)
-        weighed = cache.z[: config.weighed].expand(len(observed), -1, -1)
-        log_rho = cache.log_rho[: config.weighed]
-        size = effective_sample_size(importance_weights(q.log_prob(weighed), log_rho))
+        importance_samples = cache.z[: config.importance_samples].expand(len(observed), -1, -1)
+        log_rho = cache.log_rho[: config.importance_samples]
+        size = effective_sample_size(importance_weights(q.log_prob(importance_samples), log_rho))
         z = q.sample(config.futures, generator)
         _, nearest = self._neighbours.nearest(z.flatten(0, 1))
         index = nearest.unflatten(0, z.shape[:2])

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From what was seen to all futures, weighed: CacheFlow."""
+"""Stage 3: the density of all futures, as weighted samples. CacheFlow and its interface."""

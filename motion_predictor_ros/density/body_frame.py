@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Take people out of the room before they are compared, and put their futures back into it.
+"""Body-fixed frames: poses independent of where a person is and which way it faces.
 
-Stage: density. Two body frames are known:
+Stage: density. Two body frames:
     heading   origin on the ground under the root at the last observation, hip line along +y (the
-              person's left), so +x is ahead; z up, height kept. The root's row holds its position
-              in that frame, every other row the offset from the root at the same time. All joints
-              are kept; turning the room about z or shifting it changes nothing.
-    dropped   every joint relative to the root at the same time, axes of the room, root left out:
-              the literature's protocol, which cannot say where the person goes.
-Arrays may be torch's, in batches while training, or numpy's: for one person on a robot its small
-operations cost less, and in float64 a person far from the origin stands as well as one at it.
+              person's left), so +x points ahead; z up, height kept. The root's row holds its
+              position in that frame, every other row the offset from the root at the same time.
+              Invariant to rotation about z and to horizontal translation.
+    dropped   every joint relative to the root at the same time, in the axes of the input frame;
+              the root is left out. The literature's protocol; it does not predict the trajectory.
+Arrays are torch's in training and numpy's for inference: numpy is faster for one person, and in
+float64 it is exact far from the origin.
 """
 
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ Array = TypeVar('Array', Tensor, np.ndarray)
 
 @dataclass(frozen=True)
 class Placement(Generic[Array]):
-    """How canonical people stand in the room.
+    """Pose of body frames in the input frame.
 
     Attributes:
-        origin: [m], of the canonical frame in the room.
-        rotation: Columns are the canonical axes in the room.
+        origin: Origin of the body frame [m].
+        rotation: Its axes, as columns.
     """
 
     origin: Float[Array, 'batch xyz=3']
@@ -40,29 +40,30 @@ class Placement(Generic[Array]):
 
 @runtime_checkable
 class BodyFrame(Protocol):
-    """What the model means by a pose."""
+    """Mapping between positions in the input frame and poses of the model."""
 
     @property
     def root(self) -> int:
         """Joint index of the root."""
 
     def place(self, last: Float[Array, 'batch joint xyz=3']) -> Placement[Array]:
-        """Return where the canonical frame of people last seen like this lies."""
+        """Return the body frames of people with these last positions [m]."""
 
     def enter(
         self, positions: Float[Array, 'batch time joint xyz=3'], placement: Placement[Array]
     ) -> Float[Array, 'batch time posed xyz=3']:
-        """Turn positions in the room into poses [m]."""
+        """Map positions in the input frame to poses [m]."""
 
     def leaving(
         self, rotation: Float[Tensor, 'batch xyz=3 xyz=3']
     ) -> Float[Tensor, 'batch size value']:
-        """Return what undoes `enter`: flat poses times this are flat positions about the origin.
+        """Return the inverse of `enter` as a matrix: flat poses times it are flat positions.
 
-        Where the frame knows no root, the root stays there.
+        Positions are relative to the origin of the frame. Without a root row, the root is at the
+        origin.
 
         Args:
-            rotation: That of the placement.
+            rotation: Rotation of the placement.
         """
 
 
@@ -80,7 +81,7 @@ class HeadingFrame:
     right_hip: int
 
     def place(self, last: Float[Array, 'batch joint xyz=3']) -> Placement[Array]:
-        """Return the frame under the root; a hip line that points straight up means no turn."""
+        """Return the frame under the root; a vertical hip line gives rotation 0."""
         library = _library(last)
         hips = last[:, self.left_hip] - last[:, self.right_hip]
         turn = library.arctan2(-hips[:, 0], hips[:, 1])
@@ -93,7 +94,7 @@ class HeadingFrame:
     def enter(
         self, positions: Float[Array, 'batch time joint xyz=3'], placement: Placement[Array]
     ) -> Float[Array, 'batch time posed xyz=3']:
-        """Turn positions in the room into poses [m]."""
+        """Map positions in the input frame to poses [m]."""
         root = positions[:, :, self.root]
         offsets = positions - root[:, :, None]
         offsets[:, :, self.root] = root - placement.origin[:, None]
@@ -103,9 +104,9 @@ class HeadingFrame:
     def leaving(
         self, rotation: Float[Tensor, 'batch xyz=3 xyz=3']
     ) -> Float[Tensor, 'batch size value']:
-        """Return what undoes `enter`, about the origin."""
+        """Return the inverse of `enter` as a matrix, relative to the origin."""
         parts = torch.eye(self.joints, dtype=rotation.dtype, device=rotation.device)
-        parts[self.root] = 1.0  # every joint is its offset and the root
+        parts[self.root] = 1.0  # position of a joint = its offset + the root
         turned = rotation.mT[:, None, :, None]
         return (parts[:, None, :, None] * turned).flatten(3, 4).flatten(1, 2)
 
@@ -118,7 +119,7 @@ class DroppedFrame:
     root: int = 0
 
     def place(self, last: Float[Array, 'batch joint xyz=3']) -> Placement[Array]:
-        """Return the root's position and the axes of the room."""
+        """Return the root's position and the axes of the input frame."""
         axes = np.tile(np.eye(3), (len(last), 1, 1))
         if isinstance(last, Tensor):
             return Placement(last[:, 0], torch.from_numpy(axes).to(last))
@@ -127,13 +128,13 @@ class DroppedFrame:
     def enter(
         self, positions: Float[Array, 'batch time joint xyz=3'], placement: Placement[Array]
     ) -> Float[Array, 'batch time posed xyz=3']:
-        """Subtract the root and leave it out [m]."""
+        """Subtract the root and drop its row [m]."""
         return positions[:, :, 1:] - positions[:, :, :1]
 
     def leaving(
         self, rotation: Float[Tensor, 'batch xyz=3 xyz=3']
     ) -> Float[Tensor, 'batch size value']:
-        """Return what puts poses around a root at the origin."""
+        """Return the matrix that adds a root at the origin."""
         around = torch.eye(3 * self.joints, dtype=rotation.dtype, device=rotation.device)
         return around[3:].expand(len(rotation), -1, -1)
 
@@ -143,21 +144,21 @@ def leave(
     poses: Float[Tensor, 'batch time posed xyz=3'],
     placement: Placement[Tensor],
 ) -> Float[Tensor, 'batch time joint xyz=3']:
-    """Undo `enter`, by one matrix product: there may be thousands of poses."""
-    about = (poses.flatten(2) @ frame.leaving(placement.rotation)).unflatten(2, (-1, 3))
-    return about + placement.origin[:, None, None]
+    """Invert `enter`, by one matrix product for thousands of poses."""
+    local = (poses.flatten(2) @ frame.leaving(placement.rotation)).unflatten(2, (-1, 3))
+    return local + placement.origin[:, None, None]
 
 
 def _library(array: Tensor | np.ndarray) -> Any:
-    """Return the module whose functions take this array."""
+    """Return the array's module."""
     return torch if isinstance(array, Tensor) else np
 
 
 def body_frame(kind: str, joint_names: tuple[str, ...]) -> BodyFrame:
-    """Return the body frame of that name for these joints.
+    """Return a body frame by name.
 
     Raises:
-        ConfigError: The frame needs joints that are not there.
+        ConfigError: A joint that the frame needs is missing.
     """
     if kind == 'dropped':
         return DroppedFrame(len(joint_names))

@@ -32,12 +32,12 @@ class SamplingOptions:
     Attributes:
         rule: By which they are drawn.
         carried: Whether roots go as recorded, not as decoded.
-        weighed: How many cached futures are.
+        importance_samples: How many cached futures are.
     """
 
     rule: str
     carried: bool
-    weighed: int
+    importance_samples: int
 
 
 class Drawing:
@@ -143,7 +143,7 @@ class Drawing:
     ) -> tuple[Draws, Float[Tensor, ' batch'], Float[Tensor, 'batch future horizon xyz=3'] | None]:
         """Return draws, how many of the weighed count, and ways of the root; None: as decoded."""
         cache = self._cache
-        weights, size = cache_weights(q, cache, wish.weighed)
+        weights, size = cache_weights(q, cache, wish.importance_samples)
         drawn = draw(wish.rule, q, cache, self._flow, weights, noise, phase)
         if cache.roots is None or not wish.carried:
             return drawn, size, None

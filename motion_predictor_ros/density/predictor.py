@@ -142,7 +142,7 @@ class CacheFlowPredictor:
             log_density=draws.log_density.double().cpu().numpy(),
             cached=draws.cached.cpu().numpy(),
             effective_sample_size=size.double().cpu().numpy(),
-            weighed=min(self.config.weighed, len(self.cache)),
+            importance_samples=min(self.config.importance_samples, len(self.cache)),
             novelty=draws.distance.double().cpu().numpy() / typical,
             model=self.trained.name,
             out_of_sight=tuple(self._out_of_sight(window) for window in windows),
@@ -199,7 +199,7 @@ class CacheFlowPredictor:
         if config.rule == 'weighted':
             phase = torch.rand(people, generator=self._generator)
         positions, draws, size = self._drawing.draw(
-            SamplingOptions(config.rule, carried, config.weighed),
+            SamplingOptions(config.rule, carried, config.importance_samples),
             seen.past,
             seen.placement,
             seen.q,

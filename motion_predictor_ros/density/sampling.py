@@ -3,7 +3,7 @@
 
 Stage: density.
     nearest    the cached z nearest to each draw from q(z | c)                  [CacheFlow] eq. 13
-    weighted   cached futures as often as their weights W ~ q / rho say
+    weighted   cached futures, resampled by their importance weights W ~ q / rho
     flow       draws from q pushed through f: the paper's "without precompute"
 """
 
@@ -21,11 +21,11 @@ from motion_predictor_ros.density.cache_flow.mixture import Mixture, Noise
 def importance_weights(
     log_q: Float[Tensor, 'batch cached'], log_rho: Float[Tensor, ' cached']
 ) -> Float[Tensor, 'batch cached']:
-    """Return W, which sums to one over the cache.
+    """Return W ~ q / rho, which sums to one over the cache.
 
     Args:
-        log_q: Of each person at each cached z [nat].
-        log_rho: Density of the cached z themselves [nat].
+        log_q: log q(z | c) per person and cached z [nat].
+        log_rho: Density of the cached z [nat].
     """
     return (log_q - log_rho).softmax(dim=1)
 
@@ -33,14 +33,14 @@ def importance_weights(
 def effective_sample_size(
     weights: Float[Tensor, 'batch cached'],
 ) -> Float[Tensor, ' batch']:
-    """Return 1 / sum(W^2): from one (a single future decides) to the number cached."""
+    """Return 1 / sum(W^2), between one and the number of cached futures [-]."""
     return 1.0 / weights.square().sum(dim=1)
 
 
 def resample(
     weights: Float[Tensor, 'batch cached'], uniform: Float[Tensor, ' batch'], count: int
 ) -> Int64[Tensor, 'batch future']:
-    """Return cached indices whose frequencies are the weights, to within one (systematic).
+    """Return cached indices whose frequencies match the weights to within one (systematic).
 
     Args:
         uniform: One number in [0, 1) for each person.
@@ -72,46 +72,46 @@ def draw(
     q: Mixture,
     cache: FutureCache,
     flow: Flow,
-    weights: Float[Tensor, 'batch weighed'],
+    weights: Float[Tensor, 'batch importance'],
     noise: Noise,
     phase: Float[Tensor, ' batch'],
 ) -> Draws:
-    """Return equally probable futures of each person.
+    """Draw equally probable futures of each person.
 
     Args:
-        weights: Of the first cached futures, for rule 'weighted'.
-        noise: Says how many futures, and which.
+        weights: Importance weights of the first cached futures, for rule 'weighted'.
+        noise: Random numbers; their shape sets the number of futures.
         phase: One number in [0, 1) for each person, for rule 'weighted'.
     """
     z = q.draw(noise)
     distance, nearest = cache.neighbours.nearest(z.flatten(0, 1))
-    index, typical = nearest.unflatten(0, z.shape[:2]), distance.unflatten(0, z.shape[:2])
+    index, distances = nearest.unflatten(0, z.shape[:2]), distance.unflatten(0, z.shape[:2])
     if rule == 'flow':
         x, log_det = _pushed(flow, z)
-        return Draws(x, q.log_prob(z) + log_det, index, typical.median(dim=1).values)
+        return Draws(x, q.log_prob(z) + log_det, index, distances.median(dim=1).values)
     if rule == 'weighted':
         index = resample(weights, phase, z.shape[1])
     log_density = q.log_prob(cache.z[index]) + cache.log_det[index]
-    return Draws(cache.x[index], log_density, index, typical.median(dim=1).values)
+    return Draws(cache.x[index], log_density, index, distances.median(dim=1).values)
 
 
 def _pushed(
     flow: Flow, z: Float[Tensor, 'batch future latent']
 ) -> tuple[Float[Tensor, 'batch future latent'], Float[Tensor, 'batch future']]:
-    """Return x = f(z) and log|det dz/dx|."""
+    """Return x = f(z) and log|det dz/dx| [nat]."""
     x, log_volume = flow.push_with_volume(z.flatten(0, 1))
     return x.unflatten(0, z.shape[:2]), -log_volume.unflatten(0, z.shape[:2])
 
 
 def cache_weights(
-    q: Mixture, cache: FutureCache, weighed: int
-) -> tuple[Float[Tensor, 'batch weighed'], Float[Tensor, ' batch']]:
-    """Return W over the first `weighed` cached futures, and the effective sample size.
+    q: Mixture, cache: FutureCache, importance_samples: int
+) -> tuple[Float[Tensor, 'batch importance'], Float[Tensor, ' batch']]:
+    """Return W over the first `importance_samples` cached futures, and the effective sample size.
 
-    Cached futures are in random order, so that the first ones are a fair choice.
+    Cached futures are in random order, so the first ones are a random subset.
     """
-    log_q = q.log_prob_shared(cache.powers, weighed)
-    weights = importance_weights(log_q, cache.log_rho[:weighed])
+    log_q = q.log_prob_shared(cache.powers, importance_samples)
+    weights = importance_weights(log_q, cache.log_rho[:importance_samples])
     return weights, effective_sample_size(weights)
 
 

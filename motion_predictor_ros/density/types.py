@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What CacheFlow says of everybody in the scene: weighted futures.
+"""Weighted futures: the result of the density stage.
 
 Stage: density. Read by volume, ros/encode and evaluation.
 """
@@ -11,11 +11,11 @@ from jaxtyping import Bool, Float64, Int64
 
 from motion_predictor_ros.skeleton.frame import Validity
 
-STAND_INS = 'stand-ins taken for seen: '
-"""How a reason begins that names joints out of sight."""
+IMPUTED_PREFIX = 'imputed joints taken as observed: '
+"""Prefix of a reason that names joints out of sight."""
 
 SENT_FUTURES, SENT_STRIDE = 20, 5
-"""What of the futures is published, and kept of a replay, unless asked otherwise."""
+"""Default number of published futures, and stride of their horizons."""
 
 
 @dataclass(frozen=True)
@@ -24,22 +24,22 @@ class Futures:
 
     Attributes:
         person_ids: One per row.
-        stamp_ns: Of the observation, one per row.
-        horizons_s: After the observation's stamp.
+        stamp_ns: Stamp of the observation, one per row.
+        horizons_s: Time after the observation's stamp.
         positions: [m] in the observation's frame.
         weights: Probability of each future; a person's sum to one.
-        log_density: log p(x | c) of the future's latent x (eq. 12) [nat]. Ranks futures; it is no
+        log_density: log p(x | c) of the future's latent x (eq. 12) [nat]. Ranks futures; not a
             weight.
-        cached: Row of each future in the cache; of the nearest one where the cache was not asked.
-        effective_sample_size: How many of the `weighed` cached futures count for this person.
-        weighed: Cached futures over which that was counted.
-        novelty: Distance from what q expects to the nearest recorded future, relative to what 99
-            of 100 held-out people stay below. Above one, nothing like it was recorded.
-        model: Name of the model that weighed them.
-        out_of_sight: Joints that were not observed, for people to read, one entry per row; the
-            model knows no missing joints, so that it took their stand-ins for seen. Empty: none.
-        predicted_log_density: log p(x | c) of each person's likeliest future [nat]; NaN where
-            there is none, None where it was not asked for.
+        cached: Row of each future in the cache; of the nearest cached one for draws without it.
+        effective_sample_size: Effective number of the `importance_samples` cached futures.
+        importance_samples: Number of cached futures with importance weights.
+        novelty: Distance from draws of q to the nearest recorded future, relative to the 99th
+            percentile of held-out people. Above one: out of distribution.
+        model: Name of the density model.
+        out_of_sight: Names of joints that were not observed, one entry per row. The model has no
+            input for missing joints, so imputed positions were used. Empty: none.
+        predicted_log_density: log p(x | c) of each person's predicted motion [nat]; NaN where
+            there is none, None where it was not computed.
     """
 
     person_ids: tuple[str, ...]
@@ -50,7 +50,7 @@ class Futures:
     log_density: Float64[np.ndarray, 'batch future']
     cached: Int64[np.ndarray, 'batch future']
     effective_sample_size: Float64[np.ndarray, ' batch']
-    weighed: int
+    importance_samples: int
     novelty: Float64[np.ndarray, ' batch']
     model: str = ''
     out_of_sight: tuple[str, ...] = ()
@@ -58,13 +58,13 @@ class Futures:
 
     @property
     def out_of_distribution(self) -> Bool[np.ndarray, ' batch']:
-        """Whether a person does what was never recorded."""
+        """Whether a person's motion is unlike the recordings."""
         return self.novelty > 1.0
 
     def judge(self, row: int) -> tuple[Validity, str]:
-        """Return whether a person's futures may be used, and why not, for people to read."""
+        """Return the validity of a person's futures, and a human-readable reason."""
         if self.out_of_sight and self.out_of_sight[row]:
-            return Validity.INCOMPLETE, STAND_INS + self.out_of_sight[row]
+            return Validity.INCOMPLETE, IMPUTED_PREFIX + self.out_of_sight[row]
         if self.out_of_distribution[row]:
             reason = f'{self.novelty[row]:.1f} times as far from recorded futures as usual'
             return Validity.OUT_OF_DISTRIBUTION, reason
@@ -73,8 +73,8 @@ class Futures:
     def thinned(self, count: int = SENT_FUTURES, stride: int = SENT_STRIDE) -> 'Futures':
         """Keep at most `count` futures of each person and every `stride`-th horizon.
 
-        Which ones does not depend on what they are, and weights are made to sum to one again, so
-        that expectations stay unbiased.
+        The choice is independent of the futures, and weights are normalised again, so that
+        expectations stay unbiased.
         """
         drawn, stride = self.weights.shape[1], min(stride, len(self.horizons_s))
         kept = np.linspace(0, drawn, min(count, drawn), endpoint=False).astype(int)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read WeightedFuturesArray messages back, without ROS.
+"""Decode WeightedFuturesArray messages, without ROS.
 
-Stage: density. The inverse of `ros/encode`, for whoever meets futures in a bag. Values went
-through float32 on the wire; validity follows from them.
+Stage: density. The inverse of `ros/encode`, for messages from bags. Values are float32 on the
+wire; validity follows from them.
 """
 
 from typing import Any
@@ -11,19 +11,19 @@ import numpy as np
 from jaxtyping import Float64
 
 from motion_predictor_ros.conventions import NS_PER_S
-from motion_predictor_ros.density.types import STAND_INS, Futures
+from motion_predictor_ros.density.types import IMPUTED_PREFIX, Futures
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.skeleton.frame import Validity
 
 
 def decode_futures(msg: Any) -> Futures:
-    """Turn a WeightedFuturesArray-like message into what was published.
+    """Decode a WeightedFuturesArray-like message.
 
     Args:
         msg: A generated message, one read from a bag, or a plain namespace.
 
     Raises:
-        DataError: A field has not the promised length, or people have different counts.
+        DataError: A field has the wrong length, or people have different numbers of futures.
     """
     stamp_ns = msg.header.stamp.sec * NS_PER_S + msg.header.stamp.nanosec
     people = msg.persons
@@ -38,11 +38,13 @@ def decode_futures(msg: Any) -> Futures:
         log_density=_stacked(people, 'log_densities', (count,)),
         cached=_stacked(people, 'cached', (count,)).astype(np.int64),
         effective_sample_size=_stacked(people, 'effective_sample_size', ()),
-        weighed=int(msg.weighed),
+        importance_samples=int(msg.importance_samples),
         novelty=_stacked(people, 'novelty', ()),
         model=msg.model,
         out_of_sight=tuple(
-            person.reason.removeprefix(STAND_INS) if person.validity == Validity.INCOMPLETE else ''
+            person.reason.removeprefix(IMPUTED_PREFIX)
+            if person.validity == Validity.INCOMPLETE
+            else ''
             for person in people
         ),
         predicted_log_density=_stacked(people, 'predicted_log_density', ()),

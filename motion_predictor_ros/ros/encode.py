@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write predictions and futures into messages.
+"""Encode predictions and futures as messages.
 
-`prediction/wire` and `density/wire` read them back. Arrays are filled through `array.frombytes`:
-what a message's field is given otherwise is gone through one by one.
+`prediction/wire` and `density/wire` decode them. Arrays are filled through `array.frombytes`:
+rclpy copies other sequences element by element.
 """
 
 from array import array
@@ -25,7 +25,7 @@ from motion_predictor_ros.prediction.wire import UNIQUE_COLUMNS, UNIQUE_ROWS
 
 
 def encode_prediction(scene: ScenePrediction, age_s: float) -> PredictedMotionArray:
-    """Write everybody's future; stamp and frame are those of the observation."""
+    """Encode the predictions of all people, with the stamp and frame of the observation."""
     return PredictedMotionArray(
         header=encode_header(scene.stamp_ns, scene.frame_id),
         age_s=age_s,
@@ -37,10 +37,10 @@ def encode_prediction(scene: ScenePrediction, age_s: float) -> PredictedMotionAr
 
 
 def encode_futures(futures: Futures, scene: ScenePrediction, age_s: float) -> WeightedFuturesArray:
-    """Write what everybody may do; stamp and frame are those of the observation.
+    """Encode the futures of all people, with the stamp and frame of the observation.
 
     Args:
-        scene: Answers the same observation.
+        scene: Predictions that answer the same observation.
     """
     return WeightedFuturesArray(
         header=encode_header(scene.stamp_ns, scene.frame_id),
@@ -48,13 +48,13 @@ def encode_futures(futures: Futures, scene: ScenePrediction, age_s: float) -> We
         model=futures.model,
         joint_names=list(scene.joint_names),
         horizons=_float32s(futures.horizons_s),
-        weighed=futures.weighed,
+        importance_samples=futures.importance_samples,
         persons=[_encode_futures(futures, row) for row in range(len(futures.person_ids))],
     )
 
 
 def encode_header(stamp_ns: int, frame_id: str) -> Header:
-    """Write a header."""
+    """Encode a header."""
     sec, nanosec = divmod(stamp_ns, NS_PER_S)
     return Header(stamp=Time(sec=sec, nanosec=nanosec), frame_id=frame_id)
 

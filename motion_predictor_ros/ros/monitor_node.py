@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The monitor: hears observations and predictions, and says how the latter turned out.
+"""The monitor node: scores live predictions by later observations.
 
-All messages are worked off by one thread in the order they came, so that the executor stays free
-for transforms. Once a second the score goes out on `live_score` and /diagnostics.
+One worker thread handles all messages in the order of their arrival, so that the executor stays
+free for transforms. Once a second the score is published on `live_score` and /diagnostics.
 """
 
 import sys
@@ -53,25 +53,25 @@ _PERIOD_S = 1.0
 
 @dataclass(frozen=True)
 class MonitorConfig(InputConfig):
-    """What is heard, and how it is judged."""
+    """Parameters of the monitor: input and scoring."""
 
-    input_topic: str = param('skeletons', "topic of the observations; source 'tf' hears /tf [-]")
+    input_topic: str = param('skeletons', "topic of observations; source 'tf' reads /tf [-]")
     score: ScoreConfig = field(default_factory=ScoreConfig)
 
 
 class MonitorNode(Node):  # type: ignore[misc]
-    """Judges PredictedMotionArray, WeightedFuturesArray and ProbabilityVolumeArray."""
+    """Scores PredictedMotionArray, WeightedFuturesArray and ProbabilityVolumeArray."""
 
     def __init__(self) -> None:
         """Declare parameters and subscribe.
 
         Raises:
-            ConfigError: A parameter given at start cannot be used.
+            ConfigError: An initial parameter is invalid.
         """
         super().__init__(NAME)
         declare(self, MonitorConfig())
         self._config = read(self, MonitorConfig)
-        self.add_on_set_parameters_callback(self._refuse)
+        self.add_on_set_parameters_callback(self._check_parameters)
         layout = SkeletonLayout.load(self._config.skeleton.layout)
         self._scorer = LiveScorer(BodyShape.load(self._config.skeleton.layout), self._config.score)
         self._transforms = None
@@ -86,10 +86,10 @@ class MonitorNode(Node):  # type: ignore[misc]
         self._worker: Worker[Callable[[], None]] = Worker(_QUEUE, self._work, lambda: None)
         self._worker.start()
         self._subscribe()
-        self.create_timer(_PERIOD_S, self._tell, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_timer(_PERIOD_S, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def close(self) -> None:
-        """Stop working."""
+        """Stop the worker and release the node."""
         self._source.close()
         self._worker.stop()
         if self._transforms is not None:
@@ -97,25 +97,25 @@ class MonitorNode(Node):  # type: ignore[misc]
         self.destroy_node()
 
     def _subscribe(self) -> None:
-        """Hear the source and, under the node's own namespace, what is said of it."""
+        """Subscribe to the source and, in the node's namespace, to the predictions."""
         source, topic = self._config.source, self._config.input_topic
         observe, update_static_transforms = self._on_observation, self._on_static
         self._source = SourceSubscription(
             self, source, topic, observe, update_static_transforms, self._qos
         )
-        for kind, topic, take in (
+        for kind, topic, handle in (
             (PredictedMotionArray, 'predicted_motion', self._take_motion),
             (WeightedFuturesArray, 'weighted_futures', self._take_futures),
             (ProbabilityVolumeArray, 'probability_volumes', self._take_volumes),
         ):
-            self._hear(kind, topic, take)
-        self.get_logger().info(f'judging what is said of {self._source.topic_name}')
+            self._subscribe_to(kind, topic, handle)
+        self.get_logger().info(f'scoring predictions of {self._source.topic_name}')
 
-    def _hear(self, kind: Any, topic: str, take: Callable[[Any], None]) -> None:
+    def _subscribe_to(self, kind: Any, topic: str, handle: Callable[[Any], None]) -> None:
         self.create_subscription(
             kind,
             topic,
-            lambda message: self._put(lambda: take(message)),
+            lambda message: self._put(lambda: handle(message)),
             QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             event_callbacks=self._qos.of_subscription(topic),
@@ -130,13 +130,13 @@ class MonitorNode(Node):  # type: ignore[misc]
 
     def _put(self, work: Callable[[], None]) -> None:
         if not self._worker.put(work):
-            self._drop('queue_overflow', f'more than {_QUEUE} messages waited')
+            self._drop('queue_overflow', f'more than {_QUEUE} messages are waiting')
 
     def _work(self, waiting: list[Callable[[], None]]) -> None:
-        """Run in the worker's thread: nothing may escape."""
-        for each in waiting:
+        """Handle messages in the worker's thread; no exception escapes."""
+        for handle in waiting:
             try:
-                each()
+                handle()
             except SkeletonFormatError as error:
                 self._drop(error.reason, str(error))
             except MotionPredictorError as error:
@@ -146,23 +146,23 @@ class MonitorNode(Node):  # type: ignore[misc]
                     self._drop('internal_error', f'{type(error).__name__}: {error}')
 
     def _take_observation(self, message: Any, received_ns: int) -> None:
-        arrival = self._intake.take(message, received_ns)
-        if arrival is not None:
-            self._scorer.observe(arrival)
+        result = self._intake.take(message, received_ns)
+        if result is not None:
+            self._scorer.observe(result)
 
     def _take_motion(self, message: Any) -> None:
         self._scorer.predict(decode_prediction(message))
 
     def _take_futures(self, message: Any) -> None:
         header, names = message.header, tuple(message.joint_names)
-        told = stamp_of(header.stamp), header.frame_id, names
-        self._scorer.weigh(decode_futures(message), *told)
+        stamp_ns = stamp_of(header.stamp)
+        self._scorer.add_futures(decode_futures(message), stamp_ns, header.frame_id, names)
 
     def _take_volumes(self, message: Any) -> None:
         header = message.header
-        self._scorer.keep_free(decode_volumes(message), stamp_of(header.stamp), header.frame_id)
+        self._scorer.add_volumes(decode_volumes(message), stamp_of(header.stamp), header.frame_id)
 
-    def _tell(self) -> None:
+    def _on_timer(self) -> None:
         self._put(self._publish)
 
     def _publish(self) -> None:
@@ -171,7 +171,7 @@ class MonitorNode(Node):  # type: ignore[misc]
             self._scores.publish(score_to_ros(score, self._config.score.memory_s))
         if score.warning_text:
             self._warnings.warn('low_coverage', score.warning_text)
-        name = f'{self.get_fully_qualified_name()}: predictions against what came'
+        name = f'{self.get_fully_qualified_name()}: predictions against observations'
         status = score_to_status(score, name, self._dropped)
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
@@ -181,7 +181,7 @@ class MonitorNode(Node):  # type: ignore[misc]
         self._dropped[reason] += 1
         self._warnings.warn(reason, message)
 
-    def _refuse(self, changes: list[Parameter]) -> SetParametersResult:
+    def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         try:
             check_changes(changes, True, MonitorConfig())
         except ConfigError as error:
@@ -190,7 +190,7 @@ class MonitorNode(Node):  # type: ignore[misc]
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the node until a signal; return 2 if a parameter given at start cannot be used."""
+    """Run the node until a signal; return 2 if an initial parameter is invalid."""
     with ros(args):
         try:
             node = MonitorNode()

@@ -58,18 +58,18 @@ class NodeConfig:
         5, 'predicted poses drawn per person, evenly up to the last horizon [-]', low=0, high=50
     )
     marker_futures: int = param(
-        10, 'weighed futures drawn per person, where they end [-]', low=0, high=100
+        10, 'weighted futures drawn per person, where they end [-]', low=0, high=100
     )
     published_futures: int = param(
         SENT_FUTURES,
-        'weighed futures published per person, of those drawn [-]',
+        'weighted futures published per person, of those drawn [-]',
         low=1,
         high=10_000,
         dynamic=True,
     )
     futures_stride: int = param(
         SENT_STRIDE,
-        'every how many horizons of weighed futures are published [-]',
+        'every how many horizons of weighted futures are published [-]',
         low=1,
         high=400,
         dynamic=True,

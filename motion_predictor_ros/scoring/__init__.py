@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""scoring"""
+"""Scoring of live predictions by later observations: errors, coverage, baselines."""

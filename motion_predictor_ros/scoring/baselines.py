@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a prediction must beat to be worth its cost.
+"""Baselines: what a prediction must beat.
 
 Arrays are [..., time, joint, xyz] in metres.
 """
@@ -11,14 +11,14 @@ from jaxtyping import Float
 def repeat_last(
     observed: Float[np.ndarray, '*batch time joint xyz=3'], future: int
 ) -> Float[np.ndarray, '*batch horizon joint xyz=3']:
-    """Predict that everybody freezes."""
+    """Predict that nobody moves: the last pose, repeated."""
     return np.repeat(observed[..., -1:, :, :], future, axis=-3)
 
 
 def constant_velocity(
     observed: Float[np.ndarray, '*batch time joint xyz=3'], future: int
 ) -> Float[np.ndarray, '*batch horizon joint xyz=3']:
-    """Predict that every joint goes on as between the last two frames of the model clock."""
+    """Predict each joint at its velocity between the last two frames of the model clock."""
     last = observed[..., -1:, :, :]
     step = last - observed[..., -2:-1, :, :]
     ahead = np.arange(1, future + 1)[:, None, None]
@@ -26,4 +26,4 @@ def constant_velocity(
 
 
 BASELINES = {'repeat_last': repeat_last, 'constant_velocity': constant_velocity}
-"""By the names that reports use."""
+"""By their names in reports."""

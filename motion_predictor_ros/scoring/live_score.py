@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How live predictions turned out lately: what `LiveScorer` finds."""
+"""Scores of live predictions over the last seconds: the result of `LiveScorer`."""
 
 from collections import Counter, deque
 from dataclasses import dataclass
@@ -7,27 +7,25 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from motion_predictor_ros.scoring.tally import Coverage
+from motion_predictor_ros.scoring.coverage import Coverage
 
 Row = Float64[np.ndarray, ' horizon']
 
 
 @dataclass(frozen=True)
 class LiveScore:
-    """How predictions turned out lately.
+    """Scores of the predictions of the last `score.memory_s` seconds.
 
     Attributes:
-        stamp_ns: Of the newest observation.
-        volumes: Until which horizon volumes spoke [s], and how often the body stayed inside; one
-            entry for each level and horizon.
+        stamp_ns: Stamp of the newest observation.
+        volumes: Horizon [s] and coverage of volumes; one entry for each level and horizon.
         covariances: Share of joints and horizons within the ellipsoids; None without any.
-        horizons_s, mpjpe_m: Mean distance of joints from where they were, and when.
-        future_horizons_s, log_density: Mean log density of where joints were among the published
-            futures, per joint [nat of m^-3], and when.
-        predictions, futures: How many were scored for that.
-        fallbacks: Share of the volumes heard that were a reachable set, for which no coverage is
-            claimed.
-        unscored: What could not be scored, by reason.
+        horizons_s, mpjpe_m: Mean joint error by horizon.
+        future_horizons_s, log_density: Mean log density of an observed joint among the published
+            futures, by horizon [nat of m^-3].
+        predictions, futures: Numbers of scored predictions.
+        fallbacks: Share of volumes that were a reachable set, for which no coverage is claimed.
+        unscored: Predictions that could not be scored, by reason.
     """
 
     stamp_ns: int
@@ -45,34 +43,34 @@ class LiveScore:
 
     @property
     def warning_text(self) -> str:
-        """Say which promises are kept less often than chance explains; empty if none."""
-        told = [(f'volumes until {end:g} s', each) for end, each in self.volumes]
-        if not told and self.covariances is not None:
-            told = [('covariances', self.covariances)]
+        """Name each coverage that is lower than chance explains; empty if none."""
+        coverages = [(f'volumes until {end:g} s', volume) for end, volume in self.volumes]
+        if not coverages and self.covariances is not None:
+            coverages = [('covariances', self.covariances)]
         return '; '.join(
-            f'{what} held for {100 * each.share:.1f} %, promised {100 * each.level:g} %: with '
-            f'{each.independent} independent windows chance explains no less than what is above '
-            f'{100 * each.alarm_at:.1f} %'
-            for what, each in told
-            if each.is_low
+            f'{name} covered {100 * coverage.share:.1f} %, expected {100 * coverage.level:g} %: '
+            f'with {coverage.independent} independent windows chance explains only shares above '
+            f'{100 * coverage.alarm_at:.1f} %'
+            for name, coverage in coverages
+            if coverage.is_low
         )
 
 
 class Rows:
-    """Values by horizon, the oldest forgotten."""
+    """Moving mean of values by horizon, over the last seconds."""
 
     def __init__(self, memory_s: float) -> None:
-        """Begin without any."""
+        """Start without rows."""
         self._memory_s = memory_s
         self._rows: deque[tuple[float, Row]] = deque()
         self._horizons_s: Row = np.zeros(0)
 
     def __len__(self) -> int:
-        """Return how many rows there are."""
+        """Return the number of rows."""
         return len(self._rows)
 
     def add(self, now_s: float, horizons_s: Row, row: Row) -> None:
-        """Note a row; one of other horizons begins anew."""
+        """Add a row; new horizons discard the old rows."""
         if not np.array_equal(horizons_s, self._horizons_s):
             self._rows.clear()
             self._horizons_s = horizons_s

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Score predictions while they are made, once what they speak of has been seen.
+"""Score live predictions once their time has been observed.
 
-The truth is what the same source said later, decoded as the predictor decodes it and interpolated
-as a replay does. A prediction is scored if its person was seen throughout, else it is counted.
+The truth is the same source's later observation, decoded as the predictor decodes it and
+interpolated as in a replay. A prediction is scored if its person was observed throughout, else
+counted as unscored.
 
-Coverage is that of the published volumes: the whole body through all windows inside the voxels to
-keep free, at the level they carry. Beside it stands the share of joints and horizons within the
-ellipsoids of the published covariances, at a level chosen here; it raises the alarm only where no
-volumes are scored.
+Coverage of volumes is the share of volumes whose keep-out voxels contained the whole body in all
+windows, compared with their level. Coverage of covariances is the share of joints and horizons
+within the ellipsoids of `score.covariance_level`; it raises the alarm only where no volumes are
+scored.
 """
 
 from collections import Counter, deque
@@ -25,63 +26,63 @@ from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
 from motion_predictor_ros.runtime.rate_limit import RateLimiter
 from motion_predictor_ros.scoring.body_inside import body_inside
+from motion_predictor_ros.scoring.coverage import CoverageCounter
 from motion_predictor_ros.scoring.live_score import LiveScore, Row, Rows
 from motion_predictor_ros.scoring.metrics import (
     kernel_log_density,
     mean_joint_error,
     squared_mahalanobis,
 )
-from motion_predictor_ros.scoring.tally import Tally
-from motion_predictor_ros.scoring.track import SEEN_AFTER_S, Track
+from motion_predictor_ros.scoring.track import MAX_GAP_S, Track
 from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.skeleton.intake import IntakeResult
 from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.wire import PublishedVolume
 
 _STEP_S = 0.04
-"""How often a body is looked for inside a volume [s]."""
+"""Interval at which a body is tested against a volume [s]."""
 
 _LATE_NS = 2 * NS_PER_S
-"""How much later than its observation a prediction may come."""
+"""Largest delay between an observation and its prediction [ns]."""
 
 _AHEAD_NS = NS_PER_S
-_MOST_PENDING = 20_000
+_MAX_PENDING = 20_000
 
 Truth = Float64[np.ndarray, 'time joint xyz=3']
 
 
 @dataclass(frozen=True)
 class _Pending:
-    """What was said of one person, until it can be judged.
+    """A prediction of one person whose time has not been observed yet.
 
     Attributes:
-        times_s: When the truth is needed, after the stamp.
-        judge: Takes the truth [m] at those times.
+        times_s: Times of the truth it needs, after the stamp [s].
+        evaluate: Scores it, given the truth [m] at those times.
     """
 
     person_id: str
     stamp_ns: int
     times_s: Float64[np.ndarray, ' time']
-    judge: Callable[[Truth], None]
+    evaluate: Callable[[Truth], None]
 
     @property
     def due_ns(self) -> int:
-        """When everything has been seen that interpolation needs."""
-        return self.stamp_ns + round((float(self.times_s[-1]) + SEEN_AFTER_S) * NS_PER_S)
+        """When all observations for the interpolation have arrived."""
+        return self.stamp_ns + round((float(self.times_s[-1]) + MAX_GAP_S) * NS_PER_S)
 
 
 class LiveScorer:
-    """Holds what was published against what was seen after.
+    """Compares published predictions with later observations.
 
     Attributes:
-        unscored: What could not be scored, by reason.
+        unscored: Predictions that could not be scored, by reason.
     """
 
     def __init__(self, shape: BodyShape, config: ScoreConfig) -> None:
-        """Begin without anything.
+        """Start without observations.
 
         Args:
-            shape: Of the model's layout.
+            shape: Body shape of the model's layout.
         """
         self.unscored: Counter[str] = Counter()
         self._shape, self._config = shape, config
@@ -91,107 +92,113 @@ class LiveScorer:
         self._rates = {kind: RateLimiter(config.rate_hz) for kind in kinds}
         self._now_s, self._stamp_ns, self._frame_id = 0.0, 0, ''
         self._limit = float(chi2.ppf(config.covariance_level, 3))
-        self._volumes: dict[tuple[float, float], Tally] = {}
-        self._covariances: Tally | None = None
+        self._volumes: dict[tuple[float, float], CoverageCounter] = {}
+        self._covariances: CoverageCounter | None = None
         self._errors, self._log_densities = Rows(config.memory_s), Rows(config.memory_s)
         self._fallbacks: deque[tuple[float, bool]] = deque()
 
-    def observe(self, arrival: IntakeResult) -> None:
-        """Take the truth in, and judge what can be judged now."""
-        seen = arrival.observation
-        if arrival.anew:
-            self._give_up('time_jump')
+    def observe(self, result: IntakeResult) -> None:
+        """Add the truth, and score all predictions that are due."""
+        observation = result.observation
+        if result.anew:
+            self._discard('time_jump')
             self._tracks.clear()
             for rate in self._rates.values():
                 rate.reset()
         elif self._stamp_ns:
-            self._now_s += (seen.stamp_ns - self._stamp_ns) / NS_PER_S
-        self._stamp_ns, self._frame_id = seen.stamp_ns, seen.frame_id
-        for restart in arrival.restarts:
-            self._give_up(restart.reason, restart.person_id)
+            self._now_s += (observation.stamp_ns - self._stamp_ns) / NS_PER_S
+        self._stamp_ns, self._frame_id = observation.stamp_ns, observation.frame_id
+        for restart in result.restarts:
+            self._discard(restart.reason, restart.person_id)
             self._tracks.pop(restart.person_id, None)
-        for person in seen.people:
+        for person in observation.people:
             self._tracks.setdefault(person.person_id, Track()).frames.append(person)
-        self._judge()
+        self._score_due()
         self._prune()
 
     def predict(self, scene: ScenePrediction) -> None:
-        """Remember predicted motions.
+        """Add predicted motions.
 
         Raises:
-            DataError: They are of other joints, or in another frame.
+            DataError: Their joints or frame differ from the observations'.
         """
         if not self._is_expected(scene.stamp_ns, scene.frame_id, scene.joint_names):
             return
-        for each in scene.people:
-            if each.validity == Validity.WARMING_UP:  # history is void: a jump, or a gap
-                self._give_up('restart', each.person_id)
+        for person in scene.people:
+            if person.validity == Validity.WARMING_UP:  # its history was reset by a jump or a gap
+                self._discard('restart', person.person_id)
         if self._rates['prediction'].is_due(scene.stamp_ns):
-            for each in scene.people:
-                if each.validity == Validity.OK and each.positions is not None:
-                    judge = self._judge_motion(each, scene.horizons_s)
-                    self._expect(each.person_id, scene.stamp_ns, scene.horizons_s, judge)
+            for person in scene.people:
+                if person.validity == Validity.OK and person.positions is not None:
+                    evaluate = self._motion_evaluation(person, scene.horizons_s)
+                    self._expect(person.person_id, scene.stamp_ns, scene.horizons_s, evaluate)
 
-    def weigh(
+    def add_futures(
         self, futures: Futures, stamp_ns: int, frame_id: str, joint_names: tuple[str, ...]
     ) -> None:
-        """Remember futures; raises as `predict` does."""
+        """Add futures; raises as `predict` does."""
         if not self._is_expected(stamp_ns, frame_id, joint_names):
             return
         if self._rates['futures'].is_due(stamp_ns):
             for row, person_id in enumerate(futures.person_ids):
                 if futures.judge(row)[0] == Validity.OK:
-                    judge = self._judge_futures(futures, row)
-                    self._expect(person_id, stamp_ns, futures.horizons_s, judge)
+                    evaluate = self._futures_evaluation(futures, row)
+                    self._expect(person_id, stamp_ns, futures.horizons_s, evaluate)
 
-    def keep_free(self, volumes: Iterable[PublishedVolume], stamp_ns: int, frame_id: str) -> None:
-        """Remember volumes; raises as `predict` does."""
+    def add_volumes(
+        self, volumes: Iterable[PublishedVolume], stamp_ns: int, frame_id: str
+    ) -> None:
+        """Add volumes; raises as `predict` does."""
         if not self._is_expected(stamp_ns, frame_id, self._shape.layout.joint_names):
             return
         if self._rates['volumes'].is_due(stamp_ns):
-            for each in volumes:
-                self._fallbacks.append((self._now_s, each.validity != Validity.OK))
-                if each.validity == Validity.OK and each.volume.windows:
-                    times_s = _times_s(each)
-                    judge = self._judge_volume(each, times_s)
-                    self._expect(each.person_id, stamp_ns, times_s, judge)
+            for published in volumes:
+                self._fallbacks.append((self._now_s, published.validity != Validity.OK))
+                if published.validity == Validity.OK and published.volume.windows:
+                    times_s = _times_s(published)
+                    evaluate = self._volume_evaluation(published, times_s)
+                    self._expect(published.person_id, stamp_ns, times_s, evaluate)
 
     def score(self) -> LiveScore:
-        """Return how predictions turned out lately."""
+        """Return the scores of the last seconds."""
         now_s, significance = self._now_s, self._config.significance
         while self._fallbacks and self._fallbacks[0][0] < now_s - self._config.memory_s:
             self._fallbacks.popleft()
-        found = {key: each.coverage(now_s, significance) for key, each in self._volumes.items()}
+        volumes = {
+            key: counter.coverage(now_s, significance) for key, counter in self._volumes.items()
+        }
         covariances = self._covariances
         errors, densities = self._errors.mean(now_s), self._log_densities.mean(now_s)
         return LiveScore(
             self._stamp_ns,
             self._frame_id,
-            tuple((end, each) for (_, end), each in sorted(found.items()) if each is not None),
+            tuple(
+                (end, cover) for (_, end), cover in sorted(volumes.items()) if cover is not None
+            ),
             None if covariances is None else covariances.coverage(now_s, significance),
             *errors,
             *densities,
             len(self._errors),
             len(self._log_densities),
-            sum(each for _, each in self._fallbacks) / max(len(self._fallbacks), 1),
+            sum(fallback for _, fallback in self._fallbacks) / max(len(self._fallbacks), 1),
             self.unscored.copy(),
         )
 
     def _is_expected(self, stamp_ns: int, frame_id: str, joint_names: tuple[str, ...]) -> bool:
-        """Whether this answers what was observed; what is too far ahead is of another time."""
+        """Check that a prediction answers an observation; one too far ahead is of another time."""
         if stamp_ns > self._stamp_ns + _AHEAD_NS:
             self.unscored['not_observed'] += 1
             return False
         if frame_id != self._frame_id:
             raise DataError(
-                f'predictions are in frame {frame_id!r}, observations in {self._frame_id!r}; '
-                'give both nodes the same "fixed_frame"'
+                f'predictions are in frame {frame_id!r}, observations in {self._frame_id!r}; set '
+                'the same "fixed_frame" for both nodes'
             )
         expected = self._shape.layout.joint_names
         if joint_names != expected:
             raise DataError(
-                f'predictions are of joints {joint_names}, expected {expected}; give both nodes '
-                'the same "skeleton.layout"'
+                f'predictions have joints {joint_names}, expected {expected}; set the same '
+                '"skeleton.layout" for both nodes'
             )
         return True
 
@@ -200,84 +207,86 @@ class LiveScorer:
         person_id: str,
         stamp_ns: int,
         times_s: Float64[np.ndarray, ' time'],
-        judge: Callable[[Truth], None],
+        evaluate: Callable[[Truth], None],
     ) -> None:
-        if len(self._pending) >= _MOST_PENDING:
+        if len(self._pending) >= _MAX_PENDING:
             self.unscored['too_many'] += 1
         else:
-            self._pending.append(_Pending(person_id, stamp_ns, times_s, judge))
+            self._pending.append(_Pending(person_id, stamp_ns, times_s, evaluate))
 
-    def _judge(self) -> None:
-        due = [each for each in self._pending if each.due_ns <= self._stamp_ns]
-        self._pending = [each for each in self._pending if each.due_ns > self._stamp_ns]
-        for each in due:
-            track = self._tracks.get(each.person_id)
-            truth = None if track is None else track.at(each.stamp_ns, each.times_s)
+    def _score_due(self) -> None:
+        due = [item for item in self._pending if item.due_ns <= self._stamp_ns]
+        self._pending = [item for item in self._pending if item.due_ns > self._stamp_ns]
+        for item in due:
+            track = self._tracks.get(item.person_id)
+            truth = None if track is None else track.at(item.stamp_ns, item.times_s)
             if truth is None:
                 self.unscored['not_seen'] += 1
             else:
-                each.judge(truth)
+                item.evaluate(truth)
 
-    def _judge_motion(self, said: Prediction, horizons_s: Row) -> Callable[[Truth], None]:
-        positions, covariances = said.positions, said.covariances
+    def _motion_evaluation(
+        self, prediction: Prediction, horizons_s: Row
+    ) -> Callable[[Truth], None]:
+        positions, covariances = prediction.positions, prediction.covariances
         assert positions is not None
 
-        def judge(truth: Truth) -> None:
+        def evaluate(truth: Truth) -> None:
             self._errors.add(self._now_s, horizons_s, mean_joint_error(positions, truth))
             if covariances is not None:
                 within = squared_mahalanobis(truth - positions, covariances) <= self._limit
                 if self._covariances is None:
                     level, end_s = self._config.covariance_level, float(horizons_s[-1])
-                    self._covariances = self._tally(level, end_s)
-                self._covariances.add(self._now_s, said.person_id, float(within.mean()))
+                    self._covariances = self._counter(level, end_s)
+                self._covariances.add(self._now_s, prediction.person_id, float(within.mean()))
 
-        return judge
+        return evaluate
 
-    def _judge_futures(self, futures: Futures, row: int) -> Callable[[Truth], None]:
-        places, weights = futures.positions[row], futures.weights[row]
+    def _futures_evaluation(self, futures: Futures, row: int) -> Callable[[Truth], None]:
+        positions, weights = futures.positions[row], futures.weights[row]
 
-        def judge(truth: Truth) -> None:
-            found = kernel_log_density(places, weights, truth).mean(axis=-1)
-            self._log_densities.add(self._now_s, futures.horizons_s, found)
+        def evaluate(truth: Truth) -> None:
+            density = kernel_log_density(positions, weights, truth).mean(axis=-1)
+            self._log_densities.add(self._now_s, futures.horizons_s, density)
 
-        return judge
+        return evaluate
 
-    def _judge_volume(
-        self, said: PublishedVolume, times_s: Float64[np.ndarray, ' time']
+    def _volume_evaluation(
+        self, published: PublishedVolume, times_s: Float64[np.ndarray, ' time']
     ) -> Callable[[Truth], None]:
-        key = said.level, said.horizon_s
+        key = published.level, published.horizon_s
 
-        def judge(truth: Truth) -> None:
+        def evaluate(truth: Truth) -> None:
             if key not in self._volumes:
-                self._volumes[key] = self._tally(*key)
-            held = body_inside(self._shape, said.volume, truth, times_s)
-            self._volumes[key].add(self._now_s, said.person_id, float(held))
+                self._volumes[key] = self._counter(*key)
+            inside = body_inside(self._shape, published.volume, truth, times_s)
+            self._volumes[key].add(self._now_s, published.person_id, float(inside))
 
-        return judge
+        return evaluate
 
-    def _tally(self, level: float, end_s: float) -> Tally:
+    def _counter(self, level: float, end_s: float) -> CoverageCounter:
         config = self._config
-        return Tally(level, config.memory_s, max(config.independent_s, end_s))
+        return CoverageCounter(level, config.memory_s, max(config.independent_s, end_s))
 
-    def _give_up(self, reason: str, person_id: str | None = None) -> None:
-        """Judge nothing of what was said of a person, or of anybody."""
-        kept = [each for each in self._pending if person_id not in (None, each.person_id)]
+    def _discard(self, reason: str, person_id: str | None = None) -> None:
+        """Count the pending predictions of a person, or of all people, as unscored."""
+        kept = [item for item in self._pending if person_id not in (None, item.person_id)]
         if len(kept) < len(self._pending):
             self.unscored[reason] += len(self._pending) - len(kept)
         self._pending = kept
 
     def _prune(self) -> None:
-        """Forget what no prediction can ask for any more."""
-        oldest_ns = min([each.stamp_ns for each in self._pending] + [self._stamp_ns - _LATE_NS])
-        needed_ns = oldest_ns - round(SEEN_AFTER_S * NS_PER_S)
+        """Drop observations that no prediction needs any more."""
+        oldest_ns = min([item.stamp_ns for item in self._pending] + [self._stamp_ns - _LATE_NS])
+        needed_ns = oldest_ns - round(MAX_GAP_S * NS_PER_S)
         for track in self._tracks.values():
             while track.frames and track.frames[0].stamp_ns < needed_ns:
                 track.frames.pop(0)
-        self._tracks = {who: each for who, each in self._tracks.items() if each.frames}
+        self._tracks = {key: track for key, track in self._tracks.items() if track.frames}
 
 
-def _times_s(said: PublishedVolume) -> Float64[np.ndarray, ' time']:
-    """Return when a body is looked for: evenly, and where windows begin and end."""
-    edges = [edge for each in said.volume.windows for edge in (each.start_s, each.end_s)]
+def _times_s(published: PublishedVolume) -> Float64[np.ndarray, ' time']:
+    """Return the times to test [s]: evenly spaced, and the limits of all windows."""
+    edges = [t for window in published.volume.windows for t in (window.start_s, window.end_s)]
     evenly = np.arange(0.0, max(edges), _STEP_S)
     return np.unique(np.concatenate([evenly, edges]))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where somebody was seen: the truth that predictions are held against."""
+"""Observed trajectory of a person: the truth for its predictions."""
 
 from dataclasses import dataclass, field
 
@@ -10,24 +10,22 @@ from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.skeleton.frame import SkeletonFrame
 from motion_predictor_ros.skeleton.resample import resample
 
-SEEN_AFTER_S = 0.25
-"""What is seen up to so long before and after says where somebody was in between [s]."""
+MAX_GAP_S = 0.25
+"""Largest distance of the observations that a position is interpolated from [s]."""
 
 
 @dataclass
 class Track:
-    """Everything that was seen of one person."""
+    """All observations of one person."""
 
     frames: list[SkeletonFrame] = field(default_factory=list)
 
     def at(
         self, stamp_ns: int, horizons_s: Float64[np.ndarray, ' horizon']
     ) -> Float64[np.ndarray, 'horizon joint xyz=3'] | None:
-        """Return positions [m] after `stamp_ns`; None unless all of them were observed."""
+        """Interpolate positions [m] after `stamp_ns`; None unless all of them were observed."""
         stamps_s = np.array([frame.stamp_ns - stamp_ns for frame in self.frames]) / NS_PER_S
-        near = np.flatnonzero(
-            (stamps_s > -SEEN_AFTER_S) & (stamps_s < horizons_s[-1] + SEEN_AFTER_S)
-        )
+        near = np.flatnonzero((stamps_s > -MAX_GAP_S) & (stamps_s < horizons_s[-1] + MAX_GAP_S))
         if len(near) < 2:
             return None
         positions = np.array([self.frames[index].positions for index in near])

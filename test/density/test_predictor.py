@@ -105,7 +105,7 @@ def test_people_are_answered_in_order_with_weights_that_sum_to_one(files: Densit
     assert answer.positions.shape == (2, 20, TINY.future, 18, 3)
     np.testing.assert_allclose(answer.weights.sum(1), 1.0)
     assert ((answer.effective_sample_size >= 1) & (answer.effective_sample_size <= 200)).all()
-    assert answer.weighed == 200
+    assert answer.importance_samples == 200
     np.testing.assert_allclose(answer.horizons_s, 0.04 * np.arange(1, TINY.future + 1))
     assert predictor.predict([]) is None
 

@@ -20,7 +20,7 @@ def futures(count: int = 50, horizon: int = 50) -> Futures:
         log_density=rng.normal(size=(2, count)),
         cached=rng.permuted(np.tile(np.arange(1000), (2, 1)), axis=1)[:, :count],
         effective_sample_size=np.array([40.0, 3.0]),
-        weighed=1000,
+        importance_samples=1000,
         novelty=np.array([0.5, 1.5]),
     )
 

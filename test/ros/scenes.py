@@ -54,7 +54,7 @@ def futures(*person_ids: str, stamp_ns: int = STAMP_NS, count: int = 6) -> Futur
         log_density=rng.normal(size=(people, count)),
         cached=rng.integers(0, 100_000, (people, count)),
         effective_sample_size=np.linspace(10.0, 20.0, people),
-        weighed=10_000,
+        importance_samples=10_000,
         novelty=np.linspace(0.5, 2.0, people),
         model='tiny_density@0',
         out_of_sight=('',) * (people - 1) + ('r_wrist',),

@@ -60,7 +60,7 @@ def test_futures_come_at_their_own_rate_thinned_as_asked(received: list[Any]) ->
         assert found.positions.shape == (2, 7, TINY.future // 2, 18, 3)
         np.testing.assert_allclose(found.horizons_s, 0.08 * np.arange(1, 4), rtol=1e-6)
         np.testing.assert_allclose(found.weights.sum(1), 1.0, rtol=1e-6)
-        assert message.weighed == 200 and message.header.frame_id == 'world'
+        assert message.importance_samples == 200 and message.header.frame_id == 'world'
 
 
 def test_live_futures_are_those_of_a_replay(

@@ -144,7 +144,10 @@ def test_promises_that_are_kept_are_found_kept(
     np.testing.assert_allclose(score.horizons, HORIZONS_S, atol=1e-6)
     assert not score.warning_text and score.header.frame_id == 'world'
     found = diagnostics.next()
-    assert found['message'] == 'as promised' and int(found['level']) == DiagnosticStatus.OK[0]
+    assert (
+        found['message'] == 'coverage as expected'
+        and int(found['level']) == DiagnosticStatus.OK[0]
+    )
     assert float(found['mpjpe_mm.320']) == pytest.approx(1000 * OFF_M, abs=0.1)
 
 
@@ -155,7 +158,7 @@ def test_promises_that_are_broken_raise_the_alarm(
     score = newest(graph, scores, teller)
     (volume,) = score.coverages
     assert volume.low and volume.share <= volume.alarm_at < 0.9
-    assert 'promised 90 %' in score.warning_text
+    assert 'expected 90 %' in score.warning_text
     found = diagnostics.next()
     assert (
         found['message'] == score.warning_text and int(found['level']) == DiagnosticStatus.WARN[0]

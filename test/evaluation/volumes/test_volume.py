@@ -90,7 +90,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope='module')
 def models(files: dict[str, str]) -> Models:
     config = DensityConfig(
-        weights=files['checkpoint'], cache=files['cache'], device='cpu', futures=6, weighed=50
+        weights=files['checkpoint'],
+        cache=files['cache'],
+        device='cpu',
+        futures=6,
+        importance_samples=50,
     )
     return Models.load(config, files['motion-deq'])
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Alarms are as rare as was asked while promises hold, and come when they do not."""
+"""Alarms are as rare as the significance while coverage holds, and are raised when it does not."""
 
 import numpy as np
 import pytest
 from scipy.stats import binom
 
-from motion_predictor_ros.scoring.tally import Tally, alarm_at
+from motion_predictor_ros.scoring.coverage import CoverageCounter, alarm_at
 
 SIGNIFICANCE = 0.01
 
@@ -23,42 +23,42 @@ def test_a_single_window_can_never_raise_the_alarm() -> None:
 
 
 def alarms(rate: float, runs: int = 100) -> float:
-    """Return how often 60 stretches of five windows alike, kept at `rate`, raise the alarm."""
+    """Return how often 60 stretches of five equal windows, covered at `rate`, raise the alarm."""
     random = np.random.default_rng(0)
-    found = []
+    alarms_raised = []
     for _ in range(runs):
-        tally = Tally(0.9, memory_s=300.0, independent_s=4.0)
-        for stretch, held in enumerate(random.random(60) < rate):
+        counter = CoverageCounter(0.9, memory_s=300.0, independent_s=4.0)
+        for stretch, inside in enumerate(random.random(60) < rate):
             for turn in range(5):
-                tally.add(4.0 * stretch + 0.8 * turn, 'anna', float(held))
-        coverage = tally.coverage(240.0, SIGNIFICANCE)
+                counter.add(4.0 * stretch + 0.8 * turn, 'anna', float(inside))
+        coverage = counter.coverage(240.0, SIGNIFICANCE)
         assert coverage is not None and (coverage.windows, coverage.independent) == (300, 60)
-        found.append(coverage.is_low)
-    return float(np.mean(found))
+        alarms_raised.append(coverage.is_low)
+    return float(np.mean(alarms_raised))
 
 
-def test_chance_raises_the_alarm_no_more_often_than_asked() -> None:
+def test_chance_raises_the_alarm_no_more_often_than_the_significance() -> None:
     assert alarms(0.9) <= 4 * SIGNIFICANCE  # 1 of 100 expected, at most; 5 has p < 0.004
 
 
-def test_a_broken_promise_raises_the_alarm() -> None:
+def test_low_coverage_raises_the_alarm() -> None:
     assert alarms(0.6, runs=20) == 1.0
 
 
-def test_windows_taken_for_independent_would_raise_it_by_chance() -> None:
+def test_correlated_windows_counted_as_independent_raise_false_alarms() -> None:
     """The control: the same trials, each taken as independent, alarm far too often."""
     random = np.random.default_rng(0)
     shares = [np.repeat(random.random(60) < 0.9, 5).mean() for _ in range(400)]
     assert np.mean(np.array(shares) <= alarm_at(0.9, 300, SIGNIFICANCE)) > 10 * SIGNIFICANCE
 
 
-def test_two_people_are_independent_and_what_is_old_is_forgotten() -> None:
-    tally = Tally(0.9, memory_s=10.0, independent_s=4.0)
-    for now_s, held in ((1.0, 0.0), (2.0, 1.0)):
-        for who in ('anna', 'ben'):
-            tally.add(now_s, who, held)
-    coverage = tally.coverage(2.0, SIGNIFICANCE)
+def test_two_people_are_independent_and_old_windows_are_dropped() -> None:
+    counter = CoverageCounter(0.9, memory_s=10.0, independent_s=4.0)
+    for now_s, inside in ((1.0, 0.0), (2.0, 1.0)):
+        for person in ('anna', 'ben'):
+            counter.add(now_s, person, inside)
+    coverage = counter.coverage(2.0, SIGNIFICANCE)
     assert coverage is not None and (coverage.independent, coverage.share) == (2, 0.5)
-    later = tally.coverage(11.5, SIGNIFICANCE)
+    later = counter.coverage(11.5, SIGNIFICANCE)
     assert later is not None and (later.windows, later.share) == (2, 1.0)
-    assert tally.coverage(13.0, SIGNIFICANCE) is None
+    assert counter.coverage(13.0, SIGNIFICANCE) is None
