@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""bench"""
+"""Benchmarks: time and memory of the stages, each beside a yardstick measured in the same run."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time the density room by number of cached futures and by number of futures drawn.
+"""Time CacheFlow by number of cached futures and by number of drawn futures.
 
-Untrained models over made-up caches, as in `bench_density.py`: the cost is that of the shape.
+Untrained models with synthetic caches, as in `bench/density.py`: the cost depends on the shape.
 """
 
 import time
@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from motion_predictor_ros.bench.density import people_who_wander, untrained_predictor
+from motion_predictor_ros.bench.density import untrained_predictor, wandering_people
 from motion_predictor_ros.bench.timing import machine, rounds_ms, spread
 from motion_predictor_ros.config import DensityConfig
 from motion_predictor_ros.density.cache_flow.neighbours import BruteForce
@@ -33,7 +33,7 @@ def bench_cache(
     sizes: Sequence[int] = SIZES,
     futures: Sequence[int] = FUTURES,
 ) -> dict[str, Any]:
-    """Return times of one observation by size of the cache, and by futures drawn [ms].
+    """Time one observation by size of the cache, and by number of drawn futures [ms].
 
     Raises:
         ConfigError: A size is not positive.
@@ -56,45 +56,45 @@ def bench_cache(
 
 
 def _costs(predictor: CacheFlowPredictor) -> dict[str, dict[str, float]]:
-    """Return densities of all futures, samples, and the nearest of 50 draws in boxes and by force.
+    """Time all densities, samples, and the nearest of 50 draws by index and by brute force [ms].
 
     The last one is the yardstick.
     """
-    observed, cache = people_who_wander(predictor.trained.module.config, 1), predictor.cache
+    observed, cache = wandering_people(predictor.trained.module.config, 1), predictor.cache
     _, q = predictor.observe(observed)
     points, brute = q.sample(50)[0], BruteForce(cache.z)
-    answers = {
+    calls = {
         'density_of_all_ms': lambda: predictor.cached_log_density(observed, len(cache)),
         'samples_50_ms': lambda: predictor.draw(observed),
         'nearest_50_ms': lambda: cache.neighbours.nearest(points),
         'yardstick_nearest_50_ms': lambda: brute.nearest(points),
     }
     device = cache.z.device
-    return {name: _spent(each, device) for name, each in answers.items()}
+    return {name: _time_ms(call, device) for name, call in calls.items()}
 
 
 def _drawn_ms(predictor: CacheFlowPredictor, count: int) -> dict[str, float]:
     config = replace(predictor.config, futures=count)
     other = CacheFlowPredictor(predictor.trained, predictor.cache, config)
-    observed = people_who_wander(predictor.trained.module.config, 1)
-    return _spent(lambda: other.draw(observed), predictor.cache.z.device)
+    observed = wandering_people(predictor.trained.module.config, 1)
+    return _time_ms(lambda: other.draw(observed), predictor.cache.z.device)
 
 
-def _spent(answer: Callable[[], object], device: torch.device) -> dict[str, float]:
-    """Return the spread of what passed, and the median of this thread's own time [ms]."""
-    own: list[float] = []
+def _time_ms(call: Callable[[], object], device: torch.device) -> dict[str, float]:
+    """Return the spread of the wall time, and the median of this thread's CPU time [ms]."""
+    processor: list[float] = []
 
     def timed() -> None:
         begin = time.thread_time()
-        answer()
-        own.append(1e3 * (time.thread_time() - begin))
+        call()
+        processor.append(1e3 * (time.thread_time() - begin))
 
-    passed = spread(rounds_ms(timed, _ROUNDS, device))
-    return {**passed, 'processor': float(np.median(own))}
+    wall = spread(rounds_ms(timed, _ROUNDS, device))
+    return {**wall, 'processor': float(np.median(processor))}
 
 
 def print_cache(report: dict[str, Any], console: Console) -> None:
-    """Print two tables; on a CPU what this thread took itself, whatever else the machine did."""
+    """Print two tables; on a CPU of this thread's CPU time, which other load does not affect."""
     kind = 'p50' if report['on_gpu'] else 'processor'
     title = f'one observation on {report["device"]}, {report["threads"]} threads: median ms'
     table = Table(title=title, title_justify='left')
@@ -102,9 +102,9 @@ def print_cache(report: dict[str, Any], console: Console) -> None:
     for head in ('cached futures', *heads):
         table.add_column(head, justify='right')
     for size, costs in report['by_cached_futures'].items():
-        *spent, tree, brute = (each[kind] for each in costs.values())
-        cells = (f'{each:.2f}' for each in (*spent, tree, brute, brute / tree))
+        *spent, tree, brute = (cost[kind] for cost in costs.values())
+        cells = (f'{ms:.2f}' for ms in (*spent, tree, brute, brute / tree))
         table.add_row(size, *cells)
     console.print(table)
     drawn = ', '.join(f'{count}: {e[kind]:.2f}' for count, e in report['by_futures_drawn'].items())
-    console.print(f'futures drawn from {report["drawn_from"]}: ms by how many  {drawn}')
+    console.print(f'ms by futures drawn from {report["drawn_from"]}: {drawn}')

@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time the density room for one person: densities of cached futures, and samples.
+"""Time CacheFlow for one person: densities of cached futures, and samples.
 
-Both begin at the observed positions in the room and end at what is asked for; the yardstick is the
-same answer in plain torch, one formula after the other, in the same run:
-    density   the mixture at every cached z, a mode and a coordinate at a time, instead of one
-              matrix product
-    samples   nearest neighbours by all distances instead of boxes, a GRU fed at every step
-              instead of one whose constant input is hoisted, joints turned back one by one
-    both      weights as they are trained instead of those folded together
-The cost depends on the shape of a model, hardly on its weights (how many boxes are opened depends
-on where latents lie), so an untrained model over a made-up cache will do where there is no trained
-one.
+Both start at observed positions and end at the result. The yardstick is the same result in plain
+torch, one formula after the other, in the same run:
+    density   the mixture at every cached z, by mode and coordinate, instead of one matrix product
+    samples   nearest neighbours by all distances instead of an index, a GRU fed at every step
+              instead of one whose constant input is hoisted, joints rotated one by one
+    both      weights as trained instead of fused ones
+The cost depends on the shape of a model and hardly on its weights, so an untrained model with a
+synthetic cache suffices where there is no trained one.
 """
 
 import time
@@ -46,10 +44,10 @@ _SEED = 0
 def untrained_predictor(
     shape: CacheFlowConfig, layout: str, cached: int, config: DensityConfig, device: torch.device
 ) -> CacheFlowPredictor:
-    """Return a model with random weights, and as many futures as asked, as if it had drawn them.
+    """Return a model with random weights and a synthetic cache of `cached` futures.
 
     Raises:
-        ConfigError: There is nothing to cache.
+        ConfigError: The cache is empty.
     """
     if cached < 1:
         raise ConfigError(f'a cache needs at least one future, got {cached}')
@@ -58,7 +56,7 @@ def untrained_predictor(
     module = CacheFlow(shape).to(device).eval().requires_grad_(False)
     frame = body_frame(shape.frame, names)
     trained = TrainedCacheFlow(UNTRAINED, UNTRAINED, module, frame, names, {})
-    people = torch.from_numpy(people_who_wander(shape, 64)).to(next(module.parameters()))
+    people = torch.from_numpy(wandering_people(shape, 64)).to(next(module.parameters()))
     with torch.inference_mode():
         q = module.observe(frame.enter(people, frame.place(people[:, -1])))
         z = q.sample(-(-cached // 64)).flatten(0, 1)[:cached]
@@ -77,17 +75,17 @@ def untrained_predictor(
     return CacheFlowPredictor(trained, cache, config)
 
 
-def people_who_wander(
+def wandering_people(
     shape: CacheFlowConfig, count: int
 ) -> Float64[np.ndarray, 'batch time joint xyz=3']:
-    """Return people who wander [m]."""
+    """Return people on random walks [m]."""
     random = np.random.default_rng(_SEED)
     still = random.normal(size=(count, 1, shape.joints, 3))
     return still + random.normal(0.0, 0.02, (count, shape.past, 1, 3)).cumsum(1)
 
 
 class PlainTorch:
-    """The predictor's answers, computed as the formulas stand."""
+    """The predictor's results, computed literally by the formulas."""
 
     def __init__(self, predictor: CacheFlowPredictor) -> None:
         self._predictor, self._module = predictor, predictor.trained.module
@@ -124,13 +122,13 @@ class PlainTorch:
         config, cache = self._predictor.config, self._cache
         past = self._past(observed)
         q = self._module.observe(past)
-        importance_samples = cache.z[: config.importance_samples].expand(len(observed), -1, -1)
+        z_first = cache.z[: config.importance_samples].expand(len(observed), -1, -1)
         log_rho = cache.log_rho[: config.importance_samples]
-        size = effective_sample_size(importance_weights(q.log_prob(importance_samples), log_rho))
+        size = effective_sample_size(importance_weights(q.log_prob(z_first), log_rho))
         z = q.sample(config.futures, generator)
         _, nearest = self._neighbours.nearest(z.flatten(0, 1))
         index = nearest.unflatten(0, z.shape[:2])
-        poses = self._play(index, past)
+        poses = self._decode(index, past)
         placement = self._frame.place(torch.from_numpy(observed[:, -1]).to(past))
         root = self._frame.root
         local = poses + poses[..., root : root + 1, :]
@@ -145,7 +143,7 @@ class PlainTorch:
         positions = torch.from_numpy(observed).to(self._cache.z)
         return self._frame.enter(positions, self._frame.place(positions[:, -1]))
 
-    def _play(
+    def _decode(
         self, index: Tensor, past: Float[Tensor, 'batch time posed xyz=3']
     ) -> Float[Tensor, 'batch future horizon posed xyz=3']:
         vae, cache = self._module.vae, self._cache
@@ -159,23 +157,23 @@ class PlainTorch:
 
 
 def bench_density(predictor: CacheFlowPredictor) -> dict[str, Any]:
-    """Return medians over many rounds [ms], and those of plain torch.
+    """Return median times over many rounds [ms], and those of plain torch.
 
     Raises:
-        ConfigError: Futures are not drawn as the yardstick draws them.
+        ConfigError: The yardstick does not support this configuration.
     """
     config, shape = predictor.config, predictor.trained.module.config
     if config.rule != 'nearest' or config.root != 'decoded' or shape.frame != 'heading':
         raise ConfigError(
-            "the yardstick knows rule 'nearest', root 'decoded' and body frame 'heading', not "
+            "the yardstick supports rule 'nearest', root 'decoded' and body frame 'heading', not "
             f'{config.rule!r}, {config.root!r} and {shape.frame!r}'
         )
     disable_malloc_trim()  # as `Pipeline.load` does
-    plain, observed = PlainTorch(predictor), people_who_wander(shape, 1)
+    plain, observed = PlainTorch(predictor), wandering_people(shape, 1)
     count = min(_DENSITIES, len(predictor.cache))
     device = predictor.cache.z.device
     generator = torch.Generator().manual_seed(_SEED)
-    spent = {
+    times = {
         'density_10k_ms': _medians_ms(lambda: predictor.cached_log_density(observed, count)),
         'samples_50_ms': _medians_ms(lambda: predictor.draw(observed)),
         'yardstick_density_10k_ms': _medians_ms(
@@ -187,8 +185,8 @@ def bench_density(predictor: CacheFlowPredictor) -> dict[str, Any]:
         'observe_ms': _medians_ms(lambda: predictor.observe(observed)),
     }
     return {
-        **{name: wall for name, (wall, _) in spent.items()},
-        'processor': {name: own for name, (_, own) in spent.items()},
+        **{name: wall for name, (wall, _) in times.items()},
+        'processor': {name: processor for name, (_, processor) in times.items()},
         'device': str(device),
         'threads': torch.get_num_threads(),
         'cached_futures': len(predictor.cache),
@@ -199,24 +197,24 @@ def bench_density(predictor: CacheFlowPredictor) -> dict[str, Any]:
     }
 
 
-def _medians_ms(answer: Callable[[], object], rounds: int = _ROUNDS) -> tuple[float, float]:
-    """Return medians of the time that passed, and of the processor's time for this thread [ms].
+def _medians_ms(call: Callable[[], object], rounds: int = _ROUNDS) -> tuple[float, float]:
+    """Return medians of the wall time and of this thread's CPU time [ms].
 
-    The first is what a robot waits for; the second does not count what else the machine does.
+    The first is what a robot waits for; the second is independent of other load.
     """
     spent = []
     for _ in range(rounds + 3):
         start = time.perf_counter(), time.thread_time()
-        answer()
+        call()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         spent.append((time.perf_counter() - start[0], time.thread_time() - start[1]))
-    passed, own = np.median(1e3 * np.array(spent[3:]), axis=0)
-    return float(passed), float(own)
+    wall, processor = np.median(1e3 * np.array(spent[3:]), axis=0)
+    return float(wall), float(processor)
 
 
 def print_density(report: dict[str, Any], console: Console) -> None:
-    """Print what was asked, how long it took, and how long it takes in plain torch."""
+    """Print the times, and those of plain torch."""
     title = (
         f'{report["model"]}, {report["cached_futures"]} cached futures, {report["device"]}, '
         f'{report["threads"]} threads: median ms'
@@ -224,17 +222,21 @@ def print_density(report: dict[str, Any], console: Console) -> None:
     table = Table(title=title, title_justify='left')
     for head in ('one observation to', 'here', 'plain torch', 'processor', 'plain torch'):
         table.add_column(head, justify='right' if table.columns else 'left')
-    own = report['processor']
+    processor = report['processor']
     for name, key in (
         (f'density of {report["densities"]} futures', 'density_10k_ms'),
         (f'{report["samples"]} samples of {report["frames"]} frames', 'samples_50_ms'),
     ):
         slow = f'yardstick_{key}'
         table.add_row(
-            name, *(f'{each:.2f}' for each in (report[key], report[slow], own[key], own[slow]))
+            name,
+            *(
+                f'{each:.2f}'
+                for each in (report[key], report[slow], processor[key], processor[slow])
+            ),
         )
     console.print(table)
-    console.print(f'of which reading the observation takes {report["observe_ms"]:.2f}')
-    console.print("processor: this thread's own time, whatever else the machine does")
+    console.print(f'of which encoding the observation takes {report["observe_ms"]:.2f}')
+    console.print("processor: this thread's CPU time, independent of other load")
     if report['model'] == UNTRAINED:
-        console.print('untrained model, made-up cache: for its cost, not for its answers')
+        console.print('untrained model, synthetic cache: only the cost is meaningful')

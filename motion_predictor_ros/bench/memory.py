@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Count what a training step keeps for its backward pass, method by method.
+"""Count the bytes that a training step keeps for its backward pass, by method.
 
-The bytes that autograd saves say how large a batch fits, and are the same on every machine. What
-counts is the peak: the largest sum held at one time, since MotionDEQ builds its graphs one after
-the other and releases each. Parameters, buffers and inputs are there anyway and do not count.
+The bytes that autograd saves bound the batch size, and are the same on every machine. What counts
+is the peak: the largest sum held at one time, since MotionDEQ builds its graphs one after the
+    other
+and releases each. Parameters, buffers and inputs do not count.
 """
 
 import time
@@ -23,11 +24,11 @@ from motion_predictor_ros.training.baselines.unrolled import UNROLLED, UnrolledL
 from motion_predictor_ros.training.motion_deq import Learner, MotionDEQLearner
 from motion_predictor_ros.training.recipe import MotionDEQRecipe
 
-_OWN = MotionDEQLearner.kind
-_KEPT = f'{_OWN}_kept'
+_MOTION_DEQ = MotionDEQLearner.kind
+_KEPT = f'{_MOTION_DEQ}_kept'
 _NAMES = {
     **METHODS,
-    _OWN: 'MotionDEQ, layers recomputed',
+    _MOTION_DEQ: 'MotionDEQ, layers recomputed',
     _KEPT: 'MotionDEQ, graphs kept',
     'eqmotion_style': 'EqMotion style, 4 layers',
     'esl8': 'one cell, 8 stages',
@@ -40,10 +41,9 @@ class SavedBytes:
     Every saved tensor travels in a `_Held`, which lives exactly as long as autograd keeps it. It
     also keeps its tensor alive, so no two storages that count at one time share an address.
 
-    Attributes:
-        alive: Bytes held now.
-        peak: The most that was held at one time.
-        total: All that was ever taken hold of.
+    alive: Bytes held now.
+    peak: Largest number of bytes held at one time.
+    total: Bytes ever held.
     """
 
     def __init__(self, ignored: Iterable[Tensor] = ()) -> None:
@@ -86,10 +86,10 @@ class SavedBytes:
 
 
 class _Held:
-    """One saved tensor, from the moment autograd takes it until it lets go."""
+    """One saved tensor, held from saving to release by autograd."""
 
     def __init__(self, tensor: Tensor, count: SavedBytes) -> None:
-        # A result that knew its own graph would keep it alive for ever.
+        # A result that kept its own graph would keep it alive for ever.
         self.tensor = tensor.detach()
         self._count = count
         count.take(self.tensor)
@@ -104,11 +104,11 @@ def _address(tensor: Tensor) -> int:
 
 @dataclass(frozen=True)
 class StepCost:
-    """What one training step of one method takes.
+    """Cost of one training step of one method.
 
     Attributes:
         saved_bytes: Peak held for backward.
-        saved_total_bytes: All that was saved in the course of the step.
+        saved_total_bytes: Sum of all that was saved during the step.
         step_s: Wall time without counting [s].
         cuda_bytes: `torch.cuda.max_memory_allocated` in a step without counting; None on a CPU.
     """
@@ -134,18 +134,20 @@ def bench_memory(recipe: MotionDEQRecipe, batch: int, device: torch.device) -> d
     recipe = replace(recipe, schedule=replace(recipe.schedule, batch=batch))
     past, target = _random_people(recipe, device)
     costs = {}
-    for name, recompute in ((_OWN, True), (_KEPT, False)):
+    for name, recompute in ((_MOTION_DEQ, True), (_KEPT, False)):
         equilibrium = replace(recipe.equilibrium, recompute=recompute)
-        own = MotionDEQLearner(replace(recipe, equilibrium=equilibrium), device)
-        costs[name] = _cost(own, past, target)
+        learner = MotionDEQLearner(replace(recipe, equilibrium=equilibrium), device)
+        costs[name] = _cost(learner, past, target)
     for kind in UNROLLED:
         costs[kind] = _cost(UnrolledLearner(kind, recipe, device), past, target)
     report: dict[str, Any] = {
         key: {name: asdict(cost)[key] for name, cost in costs.items()}
-        for key in asdict(costs[_OWN])
+        for key in asdict(costs[_MOTION_DEQ])
     }
-    least = costs[_OWN].saved_bytes
-    report['ratio'] = {name: costs[name].saved_bytes / least for name in costs if name != _OWN}
+    reference = costs[_MOTION_DEQ].saved_bytes
+    report['ratio'] = {
+        name: costs[name].saved_bytes / reference for name in costs if name != _MOTION_DEQ
+    }
     report['parts'] = _parts(recipe, past)
     report |= {'batch': batch, 'device': str(device), 'threads': torch.get_num_threads()}
     return report
@@ -160,7 +162,7 @@ def _random_people(recipe: MotionDEQRecipe, device: torch.device) -> tuple[Tenso
 
 
 def _cost(learner: Learner, past: Tensor, target: Tensor) -> StepCost:
-    """Step once to count and warm up, then once to measure what counting would disturb."""
+    """Step once to count and warm up, then once to time without counting."""
     module = learner.module
     with SavedBytes([*module.parameters(), *module.buffers(), past, target]) as count:
         learner.learn(past, target, None, torch.Generator().manual_seed(0), 0)
@@ -177,23 +179,23 @@ def _cost(learner: Learner, past: Tensor, target: Tensor) -> StepCost:
         saved_bytes=count.peak,
         saved_total_bytes=count.total,
         step_s=time.perf_counter() - start,
-        parameters=sum(each.numel() for each in module.parameters()),
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
         cuda_bytes=torch.cuda.max_memory_allocated(past.device) if on_cuda else None,
     )
 
 
 def _parts(recipe: MotionDEQRecipe, past: Tensor) -> dict[str, int]:
-    """Return what the graph of the features and that of one evaluation of f hold."""
+    """Return the bytes held by the graph of the features and by one evaluation of f."""
     module = MotionDEQLearner(recipe, past.device).module
     ignored = [*module.parameters(), *module.buffers(), past]
     with SavedBytes(ignored) as features:
         condition = module.encode(past)
     with torch.no_grad():
         state = module.lift(past)
-    held = features.alive
+    feature_bytes = features.alive
     with SavedBytes(ignored) as cell:
         image = module.cell(state, condition)
-    report = {'features': held, 'cell': cell.alive}
+    report = {'features': feature_bytes, 'cell': cell.alive}
     del condition, image
     return report
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time MotionDEQ alone: warm and cold, by number of people and of solver iterations.
 
-People walk by as in `bench_persons.py`; nobody's futures are drawn. The yardstick in the same run
-is a forward pass of four unshared EqMotion layers of the same size for as many people.
+People are those of `bench/persons.py`; no futures are drawn. The yardstick in the same run is a
+forward pass of four unshared EqMotion layers of the same size for as many people.
 """
 
 import itertools
@@ -27,24 +27,24 @@ from motion_predictor_ros.skeleton.frame import Window
 
 ITERATIONS = (1, 2, 4, 8)
 _ROUNDS = 30
-_NEVER = 1e-8
-"""A tolerance that is not reached in so few iterations."""
+_UNREACHABLE = 1e-8
+"""A tolerance that is not reached within the largest number of iterations."""
 
 
 def bench_motion_deq(
     bag: Path, config: PipelineConfig, frames: int, counts: Sequence[int]
 ) -> dict[str, Any]:
-    """Return how long predictions take by number of people and of iterations [ms].
+    """Time predictions by number of people and of iterations [ms].
 
     Raises:
-        BagError: The bag cannot be read, or shows nobody for long enough.
-        ConfigError: There is nothing to time, or fewer people may be tracked.
+        BagError: The bag cannot be read, or no person is in it for long enough.
+        ConfigError: There is nothing to time, or `skeleton.max_people` is too small.
         MotionPredictorError: The model cannot be used.
     """
-    most = config.skeleton.max_people
-    if frames < 1 or not counts or max(counts) > most or min(counts) < 1:
+    limit = config.skeleton.max_people
+    if frames < 1 or not counts or max(counts) > limit or min(counts) < 1:
         raise ConfigError(
-            f'expected frames, and people up to skeleton.max_people ({most}), got {frames} and '
+            f'expected frames, and people up to skeleton.max_people ({limit}), got {frames} and '
             f'{list(counts)}'
         )
     stream = TimedStream(_alone(config), Crowd(bag))
@@ -68,17 +68,17 @@ def _for_people(stream: TimedStream, people: int, frames: int) -> dict[str, Any]
     config, device = stream.pipeline.config.prediction, stream.pipeline.predictor.device
     trained = load_motion_deq(config.weights, device)
     cold = StreamingPredictor(trained, replace(config, warm_start=False))
-    people_seen, steps = itertools.cycle(stream.windows), list[int]()
+    windows, steps = itertools.cycle(stream.windows), list[int]()
 
-    def answer() -> None:
-        steps.extend(each.solver.steps for each in cold.predict(next(people_seen)))
+    def predict() -> None:
+        steps.extend(person.solver.steps for person in cold.predict(next(windows)))
 
-    spent_ms = rounds_ms(answer, len(stream.windows), device)
+    spent_ms = rounds_ms(predict, len(stream.windows), device)
     by_iterations = {
         str(count): spread(_of_iterations(cold, config, count, stream.windows[-1]))
         for count in ITERATIONS
     }
-    medians = [each['p50'] for each in by_iterations.values()]
+    medians = [time['p50'] for time in by_iterations.values()]
     return {
         'warm_ms': warm,
         'cold_ms': spread(spent_ms),
@@ -94,13 +94,13 @@ def _for_people(stream: TimedStream, people: int, frames: int) -> dict[str, Any]
 def _of_iterations(
     cold: StreamingPredictor, config: PredictionConfig, count: int, windows: list[Window]
 ) -> list[float]:
-    """Return what predictions take that stop after so many iterations [ms]."""
+    """Time predictions that stop after this number of iterations [ms]."""
     before = cold.config
     cold.config = replace(
         config,
         warm_start=False,
         max_steps=count,
-        tolerance=_NEVER,
+        tolerance=_UNREACHABLE,
         motion_tolerance_m=0.0,
     )
     spent_ms = rounds_ms(lambda: cold.predict(windows), _ROUNDS, cold.device)
@@ -115,16 +115,16 @@ def print_motion_deq(report: dict[str, Any], console: Console) -> None:
     kinds = [f'{start} {kind}' for start in ('warm', 'cold') for kind in KINDS]
     for head in ('people', *kinds, *(f'{count} it.' for count in ITERATIONS), 'each', 'layers'):
         table.add_column(head, justify='right')
-    for people, found in report['by_people'].items():
-        cells = [found[f'{start}_ms'][kind] for start in ('warm', 'cold') for kind in KINDS]
-        cells += [each['p50'] for each in found['by_iterations_ms'].values()]
-        cells += [found['per_iteration_ms'], found['eqmotion_style_forward_ms']['p50']]
-        table.add_row(people, *(f'{each:.2f}' for each in cells))
+    for people, times in report['by_people'].items():
+        cells = [times[f'{start}_ms'][kind] for start in ('warm', 'cold') for kind in KINDS]
+        cells += [time['p50'] for time in times['by_iterations_ms'].values()]
+        cells += [times['per_iteration_ms'], times['eqmotion_style_forward_ms']['p50']]
+        table.add_row(people, *(f'{cell:.2f}' for cell in cells))
     console.print(table)
     console.print('it.: after so many iterations; layers: forward pass of four EqMotion layers')
-    for people, found in report['by_people'].items():
-        steps, yardstick_ms = found['steps'], found['eqmotion_style_forward_ms']['p50']
+    for people, times in report['by_people'].items():
+        steps, yardstick_ms = times['steps'], times['eqmotion_style_forward_ms']['p50']
         console.print(
             f'{people} people: {steps["warm"]:.0f} iterations warm, {steps["cold"]:.0f} cold; '
-            f'warm costs {found["warm_ms"]["p50"] / yardstick_ms:.2f} forward passes'
+            f'warm costs {times["warm_ms"]["p50"] / yardstick_ms:.2f} forward passes'
         )

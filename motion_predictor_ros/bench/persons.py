@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time the whole line for more and more people in one scene."""
+"""Time the whole pipeline by number of people in the scene."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,11 +21,11 @@ COUNTS = (1, 2, 4, 8, 16)
 def bench_persons(
     bag: Path, config: PipelineConfig, frames: int, counts: Sequence[int] = COUNTS
 ) -> dict[str, Any]:
-    """Return how long a step takes by number of people [ms], and what that is of one person's.
+    """Time a step by number of people [ms], absolute and relative to the first number.
 
     Raises:
-        BagError: The bag cannot be read, or shows nobody for long enough.
-        ConfigError: There is nothing to time, or fewer people may be tracked.
+        BagError: The bag cannot be read, or no person is in it for long enough.
+        ConfigError: There is nothing to time, or `skeleton.max_people` is too small.
         MotionPredictorError: The models cannot be used, or not together.
     """
     if frames < 1 or not counts or max(counts) > config.skeleton.max_people or min(counts) < 1:
@@ -34,16 +34,17 @@ def bench_persons(
             f'), got {frames} and {list(counts)}'
         )
     stream = TimedStream(config, Crowd(bag))
-    found = {str(count): stream.run(count, frames) for count in counts}
-    first = found[str(counts[0])]
+    times = {str(count): stream.run(count, frames) for count in counts}
+    first = times[str(counts[0])]
     return {
-        'step_ms': {count: each['step']['p50'] for count, each in found.items()},
-        'step_p99_ms': {count: each['step']['p99'] for count, each in found.items()},
+        'step_ms': {count: stages['step']['p50'] for count, stages in times.items()},
+        'step_p99_ms': {count: stages['step']['p99'] for count, stages in times.items()},
         'stages_ms': {
-            name: {count: each[name]['p50'] for count, each in found.items()} for name in STAGES
+            name: {count: stages[name]['p50'] for count, stages in times.items()}
+            for name in STAGES
         },
         'ratio': {
-            count: each['step']['p50'] / first['step']['p50'] for count, each in found.items()
+            count: stages['step']['p50'] / first['step']['p50'] for count, stages in times.items()
         },
         'model': stream.pipeline.predictor.model,
         'device': machine(stream.pipeline.predictor.device),

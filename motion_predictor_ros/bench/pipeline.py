@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time the whole line, message in to volume out, on a stream of people; by stage, by thread count.
+"""Time the whole pipeline, message in to volume out, by stage and by number of threads.
 
-Every message is answered in full: futures and volumes each time, where a robot would draw them a
-few times a second. The yardstick in the same run is a forward pass of four unshared EqMotion
-layers of MotionDEQ's size, for as many people as are in the stream.
+Every message is answered with futures and volumes, where a robot computes them a few times a
+second. The yardstick in the same run is a forward pass of four unshared EqMotion layers of
+MotionDEQ's size, for as many people as are in the stream.
 """
 
 import json
@@ -33,8 +33,8 @@ from motion_predictor_ros.skeleton.frame import Window
 
 KINDS = ('p50', 'p99')
 _RATE_HZ = 30.0
-_FILLING = 40
-"""Messages until everybody's window is full and caches are warm; they do not count."""
+_WARM_UP_MESSAGES = 40
+"""Messages until all windows are full and caches are warm; they do not count."""
 
 _COLD = 50
 
@@ -47,15 +47,14 @@ Pipeline.load(from_mapping(PipelineConfig, json.loads(sys.argv[1])))
 
 
 class TimedStream:
-    """A pipeline whose steps are timed while a crowd walks by.
+    """A pipeline whose steps are timed on the messages of a crowd.
 
     Attributes:
-        windows: Those of the last messages, as MotionDEQ was given them.
-        steps: Of the solver, for each person that counted.
-        reached: How many volumes were the reachable set, for want of futures.
-        processor_ms: What each step, and each stage of it, took of all processors [ms], whatever
-            else the machine did.
-        voxels: Of the grids of each message.
+        windows: Windows of the timed messages.
+        steps: Solver steps per person and message.
+        reached: Number of volumes that were a reachable set.
+        processor_ms: CPU time of each step, and of its stages, over all threads [ms].
+        voxels: Number of voxels of each message's grids.
     """
 
     def __init__(self, config: PipelineConfig, crowd: Crowd) -> None:
@@ -68,41 +67,41 @@ class TimedStream:
         self.reached = 0
 
     def run(self, people: int, count: int) -> dict[str, dict[str, float]]:
-        """Answer `count` messages of so many people; return the spread of each stage [ms]."""
+        """Answer `count` messages with this number of people; return the spread by stage [ms]."""
         self.pipeline.reset()
-        for kept in (self.windows, self.steps, self.voxels):
-            kept.clear()
+        for values in (self.windows, self.steps, self.voxels):
+            values.clear()
         self.reached = 0
         spent: dict[str, list[float]] = {name: [] for name in ('step', *STAGES)}
         self.processor_ms = {name: [] for name in spent}
-        for number, message in enumerate(self._crowd.messages(people, _FILLING + count)):
+        for number, message in enumerate(self._crowd.messages(people, _WARM_UP_MESSAGES + count)):
             begin, processor = time.perf_counter(), time.process_time()
             scene = self.pipeline.step(message)
             step_ms = 1e3 * (time.perf_counter() - begin)
             processor_ms = 1e3 * (time.process_time() - processor)
             assert scene is not None, self.pipeline.drops
-            if number >= _FILLING:
+            if number >= _WARM_UP_MESSAGES:
                 times = self.pipeline.times
                 _append(spent, {**times.last_ms, 'step': step_ms})
                 _append(self.processor_ms, {**times.last_processor_ms, 'step': processor_ms})
-                self._note(scene)
-        return {name: spread(each or [0.0]) for name, each in spent.items()}
+                self._record(scene)
+        return {name: spread(times or [0.0]) for name, times in spent.items()}
 
-    def _note(self, scene: Scene) -> None:
+    def _record(self, scene: Scene) -> None:
         people, volumes = scene.prediction.people, scene.volumes or ()
-        self.windows.append([one.window for one in people if one.window is not None])
-        self.steps.extend(one.solver.steps for one in people)
-        self.reached += sum(one.level == 0.0 for one in volumes)
-        self.voxels.append(float(sum(np.prod(one.grid.shape) for one in volumes)))
+        self.windows.append([item.window for item in people if item.window is not None])
+        self.steps.extend(item.solver.steps for item in people)
+        self.reached += sum(item.level == 0.0 for item in volumes)
+        self.voxels.append(float(sum(np.prod(item.grid.shape) for item in volumes)))
 
 
-def _append(kept: dict[str, list[float]], more: dict[str, float]) -> None:
-    for name, each in more.items():
-        kept[name].append(each)
+def _append(lists: dict[str, list[float]], more: dict[str, float]) -> None:
+    for name, value in more.items():
+        lists[name].append(value)
 
 
 def in_full(config: PipelineConfig) -> PipelineConfig:
-    """Return the configuration that answers every message with futures and volumes."""
+    """Return a configuration that computes futures and volumes for every message."""
     density = replace(config.density, enabled='always', rate_hz=100.0)
     return replace(config, density=density, volume=replace(config.volume, enabled=True))
 
@@ -110,13 +109,13 @@ def in_full(config: PipelineConfig) -> PipelineConfig:
 def bench_pipeline(
     bag: Path, config: PipelineConfig, frames: int, threads: Sequence[int]
 ) -> dict[str, Any]:
-    """Return how long a step for one person takes, by stage and number of CPU threads [ms].
+    """Time a step for one person, by stage and number of CPU threads [ms].
 
     Args:
-        threads: The first one's figures stand at the top of the report too.
+        threads: The figures of the first number are at the top of the report too.
 
     Raises:
-        BagError: The bag cannot be read, or shows nobody for long enough.
+        BagError: The bag cannot be read, or no person is in it for long enough.
         ConfigError: There is nothing to time.
         MotionPredictorError: The models cannot be used, or not together.
     """
@@ -124,11 +123,11 @@ def bench_pipeline(
         raise ConfigError(f'expected frames and threads, got {frames} and {list(threads)}')
     startup_s = start_up_s(config)
     crowd = Crowd(bag, _RATE_HZ)
-    each = {str(count): _with_threads(crowd, config, frames, count) for count in threads}
+    by_threads = {str(count): _with_threads(crowd, config, frames, count) for count in threads}
     return {
-        **each[str(threads[0])],
+        **by_threads[str(threads[0])],
         'startup_s': startup_s,
-        'by_threads': each,
+        'by_threads': by_threads,
         'frames': frames,
         'rate_hz': _RATE_HZ,
     }
@@ -139,7 +138,7 @@ def _with_threads(
 ) -> dict[str, Any]:
     stream = TimedStream(_threaded(config, threads), crowd)
     stages = stream.run(1, frames)
-    processor_ms = {name: spread(each or [0.0]) for name, each in stream.processor_ms.items()}
+    processor_ms = {name: spread(times or [0.0]) for name, times in stream.processor_ms.items()}
     predictor = stream.pipeline.predictor
     cold = replace(config.prediction, warm_start=False, threads=threads)
     trained = load_motion_deq(cold.weights, predictor.device)
@@ -174,9 +173,9 @@ def _threaded(config: PipelineConfig, threads: int) -> PipelineConfig:
 
 
 def start_up_s(config: PipelineConfig) -> float:
-    """Return how long a new process takes from its start to its first prediction [s].
+    """Return the time from the start of a new process to its first prediction [s].
 
-    Loading ends with a prediction for somebody made up, so that the first real one does not wait.
+    Loading ends with a prediction for a synthetic person, so that the first real one is fast.
     """
     begin = time.perf_counter()
     done = subprocess.run(
@@ -199,17 +198,17 @@ def print_pipeline(report: dict[str, Any], console: Console) -> None:
     for count in report['by_threads']:
         for kind in KINDS:
             table.add_column(f'{kind}, {count} threads', justify='right')
-    each = list(report['by_threads'].values())
-    rows = {name: [one['stages_ms'][name] for one in each] for name in STAGES}
-    for name, cells in {**rows, 'whole step': [one['step_ms'] for one in each]}.items():
+    reports = list(report['by_threads'].values())
+    rows = {name: [figures['stages_ms'][name] for figures in reports] for name in STAGES}
+    for name, cells in {**rows, 'whole step': [figures['step_ms'] for figures in reports]}.items():
         table.add_row(name, *(f'{cell[kind]:.2f}' for cell in cells for kind in KINDS))
     console.print(table)
-    for count, one in report['by_threads'].items():
-        steps, yardstick_ms = one['solver_steps'], one['eqmotion_style_forward_ms']
+    for count, figures in report['by_threads'].items():
+        steps, yardstick_ms = figures['solver_steps'], figures['eqmotion_style_forward_ms']
         console.print(
-            f'{count} threads: MotionDEQ warm {one["motion_deq_warm_ms"]:.2f} ms in '
-            f'{steps["warm"]:.0f} steps, cold {one["motion_deq_cold_ms"]:.2f} ms in '
+            f'{count} threads: MotionDEQ warm {figures["motion_deq_warm_ms"]:.2f} ms in '
+            f'{steps["warm"]:.0f} steps, cold {figures["motion_deq_cold_ms"]:.2f} ms in '
             f'{steps["cold"]:.0f}; four EqMotion layers {yardstick_ms:.2f} ms: the whole step '
-            f'costs {one["step_ms"]["p50"] / yardstick_ms:.2f} of them'
+            f'costs {figures["step_ms"]["p50"] / yardstick_ms:.2f} of them'
         )
     console.print(f'start of the process to first prediction: {report["startup_s"]:.1f} s')

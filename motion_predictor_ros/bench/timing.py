@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long calls take, and what machine took that long."""
+"""Repeated timing of calls, a yardstick, and the name of the machine."""
 
 import platform
 import time
@@ -19,16 +19,16 @@ _ROUNDS = 50
 def eqmotion_style_ms(
     windows: Sequence[Window], shape: MotionDEQConfig, device: torch.device
 ) -> dict[str, float]:
-    """Return the spread of times of one forward pass, untrained, for these people [ms]."""
+    """Time one forward pass of the untrained yardstick network for these people [ms]."""
     network = EqMotionStyle(shape).float().to(device).eval().requires_grad_(False)
-    positions = np.stack([each.positions for each in windows])
+    positions = np.stack([window.positions for window in windows])
     observed = torch.from_numpy(positions - positions[:, -1:, :1]).float()
 
-    def answer() -> np.ndarray:
+    def forward() -> np.ndarray:
         with torch.inference_mode():
             return network(observed.to(device)).cpu().numpy()
 
-    return spread(rounds_ms(answer, _ROUNDS, device))
+    return spread(rounds_ms(forward, _ROUNDS, device))
 
 
 def spread(spent_ms: Sequence[float]) -> dict[str, float]:
@@ -37,12 +37,12 @@ def spread(spent_ms: Sequence[float]) -> dict[str, float]:
     return {'p50': float(p50), 'p99': float(p99)}
 
 
-def rounds_ms(answer: Callable[[], object], count: int, device: torch.device) -> list[float]:
-    """Return how long each of many calls took, after a few that do not count [ms]."""
+def rounds_ms(call: Callable[[], object], count: int, device: torch.device) -> list[float]:
+    """Time repeated calls [ms], after three that do not count."""
     spent = []
     for _ in range(count + 3):
         begin = time.perf_counter()
-        answer()
+        call()
         if device.type == 'cuda':
             torch.cuda.synchronize()
         spent.append(1e3 * (time.perf_counter() - begin))
@@ -50,7 +50,7 @@ def rounds_ms(answer: Callable[[], object], count: int, device: torch.device) ->
 
 
 def machine(device: torch.device) -> str:
-    """Name the GPU, or the CPU and how many of its cores are there."""
+    """Return the name of the GPU, or that of the CPU and its number of cores."""
     if device.type == 'cuda':
         return torch.cuda.get_device_name(device)
     cores = torch.get_num_threads() if not Path('/proc/cpuinfo').exists() else None
