@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from motion_predictor_ros.errors import CheckpointError
+from motion_predictor_ros.errors import CheckpointError, ConfigError
 
 FORMAT = 1
 """Version of the header's layout; files of another version are refused."""
@@ -80,3 +81,25 @@ def _header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
         found = header.get('format') if isinstance(header, dict) else header
         raise CheckpointError(f'{path} has format {found!r}, this version reads {FORMAT}')
     return header
+
+
+def choose_device(wish: str) -> torch.device:
+    """Turn 'auto', 'cpu' or 'cuda:N' into a device that is there.
+
+    Raises:
+        ConfigError: The wish is misspelt, or names a GPU that this machine does not have.
+    """
+    if wish == 'auto':
+        return torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')
+    try:
+        device = torch.device(wish)
+    except RuntimeError as error:
+        raise ConfigError(f"device must be 'auto', 'cpu' or 'cuda:N', got {wish!r}") from error
+    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f'device {wish!r} is not there: {torch.cuda.device_count()} CUDA devices are visible; '
+            "use 'auto' or 'cpu', or install a CUDA build of torch"
+        )
+    if device.type not in ('cpu', 'cuda'):
+        raise ConfigError(f"device must be 'auto', 'cpu' or 'cuda:N', got {wish!r}")
+    return device

@@ -18,7 +18,10 @@ from motion_predictor_ros.registry import ParameterGroups, Registry
 
 T = TypeVar('T')
 SOURCES: Registry[Any] = Registry('motion_predictor_ros.skeleton.sources', 'source')
-"""Classes that decode messages; `skeleton.sources.base` says what they are."""
+"""Classes that decode messages: `skeleton/sources/base.py`."""
+
+PREDICTORS: Registry[Any] = Registry('motion_predictor_ros.prediction', 'predictor')
+"""Classes that predict motion: `prediction/predictor.py`."""
 
 Scalar = float | int | str | bool
 
@@ -264,6 +267,9 @@ class PipelineConfig(InputConfig):
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
     density: DensityConfig = field(default_factory=DensityConfig)
     volume: VolumeConfig = field(default_factory=VolumeConfig)
+    _: KW_ONLY
+    predictor: str = param('motion_deq', 'what predicts motion [-]', choices=lambda: PREDICTORS)
+    predictors: ParameterGroups = field(default_factory=PREDICTORS.default_config)
     max_rate_hz: float = param(
         50.0,
         'most answers per second of the stamps; what is heard between them counts [Hz]',

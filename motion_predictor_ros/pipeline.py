@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The line: a skeleton message goes in, a scene comes out.
 
-    message -> Intake -> PersonBuffer -> StreamingPredictor -> CacheFlowPredictor
+    message -> Intake -> PersonBuffer -> MotionPredictor -> CacheFlowPredictor
                skeleton/  skeleton/      prediction/           density/
             -> VolumePredictor -> Scene
                volume/
@@ -23,7 +23,7 @@ from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.density.predictor import CacheFlowPredictor, Sample, check_same_windows
 from motion_predictor_ros.density.types import Futures
 from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
-from motion_predictor_ros.prediction.predictor import StreamingPredictor, check_joints
+from motion_predictor_ros.prediction.predictor import MotionPredictor, check_joints, load_predictor
 from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
 from motion_predictor_ros.runtime.load_shedding import FULL
 from motion_predictor_ros.runtime.process_memory import disable_malloc_trim
@@ -84,7 +84,7 @@ class Pipeline:
     def __init__(
         self,
         config: PipelineConfig,
-        predictor: StreamingPredictor,
+        predictor: MotionPredictor,
         on_drop: Callable[[Rejection], None] = lambda rejection: None,
         lookup: Lookup | None = None,
         on_restart: Callable[[Restart], None] = lambda restart: None,
@@ -136,9 +136,9 @@ class Pipeline:
             ConfigError: The layout, the source, a frame or the device does not fit.
         """
         disable_malloc_trim()
-        predictor = StreamingPredictor.load(config.prediction)
+        predictor = load_predictor(config)
         density = CacheFlowPredictor.load_if_wanted(config.density)
-        volume = _load_volume(config, predictor.period_s, density)
+        volume = _load_volume(config, predictor, density)
         return cls(config, predictor, on_drop, lookup, on_restart, density, volume)
 
     @property
@@ -382,7 +382,7 @@ def _restart(person_id: str, reason: str) -> Restart:
 
 
 def _load_volume(
-    config: PipelineConfig, period_s: float, density: CacheFlowPredictor | None
+    config: PipelineConfig, predictor: MotionPredictor, density: CacheFlowPredictor | None
 ) -> VolumePredictor | None:
     if not config.volume.enabled:
         return None
@@ -392,5 +392,6 @@ def _load_volume(
             '"density.enabled" and "density.weights"'
         )
     models = config.density.weights, config.density.cache, config.prediction.weights
+    digests = dataclasses.replace(ModelDigests.of(*models), prediction=predictor.digest)
     layout = config.skeleton.layout
-    return VolumePredictor.load(config.volume, ModelDigests.of(*models), layout, period_s)
+    return VolumePredictor.load(config.volume, digests, layout, predictor.period_s)

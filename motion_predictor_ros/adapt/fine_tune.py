@@ -21,7 +21,7 @@ from scipy.stats import chi2
 
 from motion_predictor_ros.adapt.recalibrate import recalibrate
 from motion_predictor_ros.adapt.requirements import Needs, amounts, refuse_too_little
-from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
+from motion_predictor_ros.checkpoint import choose_device, load_checkpoint, save_checkpoint
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import ConfigError
@@ -30,7 +30,6 @@ from motion_predictor_ros.evaluation.report.tables import write_json
 from motion_predictor_ros.prediction.motion_deq.checkpoint import (
     KIND,
     TrainedMotionDEQ,
-    choose_device,
     load_motion_deq,
 )
 from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings

@@ -22,7 +22,8 @@ from motion_predictor_ros.bench.timing import eqmotion_style_ms, machine, rounds
 from motion_predictor_ros.config import PipelineConfig, PredictionConfig
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.prediction.motion_deq.checkpoint import load_motion_deq
-from motion_predictor_ros.prediction.predictor import StreamingPredictor
+from motion_predictor_ros.prediction.streaming import MotionDEQPredictor
+from motion_predictor_ros.prediction.types import solver_steps
 from motion_predictor_ros.skeleton.frame import Window
 
 ITERATIONS = (1, 2, 4, 8)
@@ -67,11 +68,11 @@ def _for_people(stream: TimedStream, people: int, frames: int) -> dict[str, Any]
     warm = stream.run(people, frames)['prediction']
     config, device = stream.pipeline.config.prediction, stream.pipeline.predictor.device
     trained = load_motion_deq(config.weights, device)
-    cold = StreamingPredictor(trained, replace(config, warm_start=False))
+    cold = MotionDEQPredictor(trained, replace(config, warm_start=False))
     windows, steps = itertools.cycle(stream.windows), list[int]()
 
     def predict() -> None:
-        steps.extend(person.solver.steps for person in cold.predict(next(windows)))
+        steps.extend(solver_steps(cold.predict(next(windows))))
 
     spent_ms = rounds_ms(predict, len(stream.windows), device)
     by_iterations = {
@@ -92,7 +93,7 @@ def _for_people(stream: TimedStream, people: int, frames: int) -> dict[str, Any]
 
 
 def _of_iterations(
-    cold: StreamingPredictor, config: PredictionConfig, count: int, windows: list[Window]
+    cold: MotionDEQPredictor, config: PredictionConfig, count: int, windows: list[Window]
 ) -> list[float]:
     """Time predictions that stop after this number of iterations [ms]."""
     before = cold.config

@@ -26,7 +26,8 @@ from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.pipeline import Pipeline, Scene
 from motion_predictor_ros.prediction.motion_deq.checkpoint import load_motion_deq
-from motion_predictor_ros.prediction.predictor import StreamingPredictor
+from motion_predictor_ros.prediction.streaming import MotionDEQPredictor
+from motion_predictor_ros.prediction.types import solver_steps
 from motion_predictor_ros.runtime.process_memory import freeze_gc
 from motion_predictor_ros.runtime.stage_times import STAGES
 from motion_predictor_ros.skeleton.frame import Window
@@ -90,7 +91,7 @@ class TimedStream:
     def _record(self, scene: Scene) -> None:
         people, volumes = scene.prediction.people, scene.volumes or ()
         self.windows.append([item.window for item in people if item.window is not None])
-        self.steps.extend(item.solver.steps for item in people)
+        self.steps.extend(solver_steps(people))
         self.reached += sum(item.level == 0.0 for item in volumes)
         self.voxels.append(float(sum(np.prod(item.grid.shape) for item in volumes)))
 
@@ -142,10 +143,10 @@ def _with_threads(
     predictor = stream.pipeline.predictor
     cold = replace(config.prediction, warm_start=False, threads=threads)
     trained = load_motion_deq(cold.weights, predictor.device)
-    alone = StreamingPredictor(trained, cold)
+    alone = MotionDEQPredictor(trained, cold)
     windows = stream.windows[-1]
     spent_ms = rounds_ms(lambda: alone.predict(windows), _COLD, predictor.device)
-    cold_steps = alone.predict(windows)[0].solver.steps
+    (cold_steps,) = solver_steps(alone.predict(windows))
     return {
         'step_ms': stages.pop('step'),
         'stages_ms': stages,

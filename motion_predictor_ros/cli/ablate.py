@@ -41,10 +41,10 @@ def add_ablate(commands: 'Commands[argparse.ArgumentParser]') -> None:
 def _ablate(options: argparse.Namespace) -> None:
     import torch
 
+    from motion_predictor_ros.checkpoint import choose_device
     from motion_predictor_ros.errors import ConfigError
     from motion_predictor_ros.evaluation.ablation import motion_deq as ablation
     from motion_predictor_ros.evaluation.ablation.parts import VARIANTS
-    from motion_predictor_ros.prediction.motion_deq.checkpoint import choose_device
     from motion_predictor_ros.runtime.process_memory import disable_malloc_trim
     from motion_predictor_ros.training.recipe import load_recipe
 
@@ -104,10 +104,10 @@ def _add_cache_flow(models: 'Commands[argparse.ArgumentParser]') -> None:
 def _ablate_cache_flow(options: argparse.Namespace) -> None:
     import torch
 
+    from motion_predictor_ros.checkpoint import choose_device
     from motion_predictor_ros.data.datasets import load_training_data
     from motion_predictor_ros.errors import ConfigError
     from motion_predictor_ros.evaluation.ablation import cache_flow as ablation_cache_flow
-    from motion_predictor_ros.prediction.motion_deq.checkpoint import choose_device
     from motion_predictor_ros.runtime.process_memory import disable_malloc_trim
     from motion_predictor_ros.training.cache_flow_recipe import load_cache_flow_recipe
 

@@ -127,7 +127,7 @@ def _bench_cache(options: argparse.Namespace) -> None:
     import torch
 
     from motion_predictor_ros.bench.cache import SIZES, bench_cache, print_cache
-    from motion_predictor_ros.prediction.motion_deq.checkpoint import choose_device
+    from motion_predictor_ros.checkpoint import choose_device
     from motion_predictor_ros.training.cache_flow_recipe import load_cache_flow_recipe
 
     torch.set_num_threads(options.threads)

@@ -50,8 +50,8 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def _train_cache_flow(options: argparse.Namespace) -> None:
+    from motion_predictor_ros.checkpoint import choose_device
     from motion_predictor_ros.data.datasets import load_training_data
-    from motion_predictor_ros.prediction.motion_deq.checkpoint import choose_device
     from motion_predictor_ros.training.cache_flow_recipe import load_cache_flow_recipe
     from motion_predictor_ros.training.cache_flow_run import train_cache_flow
 
@@ -97,8 +97,8 @@ def _train_conditional_vae(options: argparse.Namespace) -> None:
 
 
 def _future_data(options: argparse.Namespace) -> 'FutureData':
+    from motion_predictor_ros.checkpoint import choose_device
     from motion_predictor_ros.data.datasets import load_training_data
-    from motion_predictor_ros.prediction.motion_deq.checkpoint import choose_device
     from motion_predictor_ros.training.cache_flow_recipe import load_cache_flow_recipe
     from motion_predictor_ros.training.future_data import FutureData
 
@@ -129,9 +129,9 @@ def _size(text: str) -> int:
 
 
 def _build_cache(options: argparse.Namespace) -> None:
+    from motion_predictor_ros.checkpoint import choose_device
     from motion_predictor_ros.data.datasets import load_training_data
     from motion_predictor_ros.density.cache_flow.checkpoint import load_cache_flow
-    from motion_predictor_ros.prediction.motion_deq.checkpoint import choose_device
     from motion_predictor_ros.training.cache_build import build_cache
 
     _prepare_training(options)
@@ -242,10 +242,10 @@ def add_bench_density(kinds: 'Commands[argparse.ArgumentParser]') -> None:
 
 def _bench_density(options: argparse.Namespace) -> None:
     from motion_predictor_ros.bench import density as bench_density
+    from motion_predictor_ros.checkpoint import choose_device
     from motion_predictor_ros.config import DensityConfig
     from motion_predictor_ros.density.predictor import CacheFlowPredictor
     from motion_predictor_ros.errors import ConfigError
-    from motion_predictor_ros.prediction.motion_deq.checkpoint import choose_device
     from motion_predictor_ros.training.cache_flow_recipe import load_cache_flow_recipe
 
     if (options.checkpoint is None) != (options.cache is None):

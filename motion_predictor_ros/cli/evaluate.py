@@ -88,10 +88,10 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
 def _evaluate_sources(options: argparse.Namespace) -> None:
     import torch
 
+    from motion_predictor_ros.checkpoint import choose_device
     from motion_predictor_ros.data.recordings import load_recordings
     from motion_predictor_ros.evaluation.motion.layouts import evaluate_sources, print_sources
     from motion_predictor_ros.prediction.motion_deq.checkpoint import (
-        choose_device,
         load_motion_deq,
     )
 
@@ -235,9 +235,9 @@ def _add_clip_options(parser: argparse.ArgumentParser, *, results: bool = False)
 def _clips_and_model(options: argparse.Namespace) -> 'tuple[Recordings, TrainedMotionDEQ]':
     import torch
 
+    from motion_predictor_ros.checkpoint import choose_device
     from motion_predictor_ros.data.recordings import load_recordings
     from motion_predictor_ros.prediction.motion_deq.checkpoint import (
-        choose_device,
         load_motion_deq,
     )
 
@@ -269,11 +269,11 @@ def _add_evaluate_cmu(commands: 'Commands[argparse.ArgumentParser]') -> None:
 def _evaluate_cmu(options: argparse.Namespace) -> None:
     import torch
 
+    from motion_predictor_ros.checkpoint import choose_device
     from motion_predictor_ros.data.cmu import load_cmu_sequences
     from motion_predictor_ros.evaluation.archive import Figures
     from motion_predictor_ros.evaluation.motion import cmu
     from motion_predictor_ros.prediction.motion_deq.checkpoint import (
-        choose_device,
         load_motion_deq,
     )
     from motion_predictor_ros.training.baselines.unrolled import load_unrolled
@@ -311,9 +311,9 @@ def _add_evaluate_licensed(
 def _evaluate_licensed(options: argparse.Namespace) -> None:
     import torch
 
+    from motion_predictor_ros.checkpoint import choose_device
     from motion_predictor_ros.evaluation.motion import h36m_3dpw as licensed
     from motion_predictor_ros.prediction.motion_deq.checkpoint import (
-        choose_device,
         load_motion_deq,
     )
 

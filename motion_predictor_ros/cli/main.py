@@ -230,9 +230,9 @@ def _add_train_correction(commands: 'Commands[argparse.ArgumentParser]') -> None
 
 
 def _train_correction(options: argparse.Namespace) -> None:
+    from motion_predictor_ros.checkpoint import choose_device
     from motion_predictor_ros.data.recordings import load_recordings
     from motion_predictor_ros.prediction.motion_deq.checkpoint import (
-        choose_device,
         load_motion_deq,
     )
     from motion_predictor_ros.training.correction import SCHEDULE, CorrectionTask
@@ -259,7 +259,7 @@ def _add_bench_memory(commands: 'Commands[argparse.ArgumentParser]') -> None:
 
 def _bench_memory(options: argparse.Namespace) -> None:
     from motion_predictor_ros.bench.memory import bench_memory, print_memory
-    from motion_predictor_ros.prediction.motion_deq.checkpoint import choose_device
+    from motion_predictor_ros.checkpoint import choose_device
     from motion_predictor_ros.training.recipe import load_recipe
 
     _, recipe = load_recipe(options.recipe)

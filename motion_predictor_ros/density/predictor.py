@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from motion_predictor_ros.checkpoint import choose_device
 from motion_predictor_ros.config import DensityConfig
 from motion_predictor_ros.density.body_frame import Placement
 from motion_predictor_ros.density.cache_flow.cache import FutureCache, load_cache
@@ -24,8 +25,7 @@ from motion_predictor_ros.density.drawing import Drawing, SamplingOptions
 from motion_predictor_ros.density.sampling import Draws
 from motion_predictor_ros.density.types import Futures
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.prediction.motion_deq.checkpoint import choose_device
-from motion_predictor_ros.prediction.predictor import StreamingPredictor
+from motion_predictor_ros.prediction.predictor import MotionPredictor
 from motion_predictor_ros.prediction.types import Prediction
 from motion_predictor_ros.resources import is_shipped
 from motion_predictor_ros.runtime.cuda_graph import Graphs, check_on_gpu
@@ -323,7 +323,7 @@ def carried_on(
     return np.concatenate([predicted[:common], rest])
 
 
-def check_same_windows(predictor: StreamingPredictor, density: CacheFlowPredictor) -> None:
+def check_same_windows(predictor: MotionPredictor, density: CacheFlowPredictor) -> None:
     """Refuse models that cannot read the same windows.
 
     Raises:

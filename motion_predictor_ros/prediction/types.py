@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the predictor says of one person and of a whole scene.
+"""The prediction of one person, and of a whole scene.
 
 Stage: prediction. Read by density, volume, ros/encode and evaluation.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +19,8 @@ class SolverReport:
     """How the fixed point of one person was found.
 
     Attributes:
-        steps: Evaluations of the layer spent on this person.
-        residual: Relative residual of the returned state; NaN if nothing was solved.
+        steps: Evaluations of the layer.
+        residual: Relative residual of the returned state [-].
         warm: Whether the solver started from the person's previous fixed point.
     """
 
@@ -34,11 +35,12 @@ class Prediction:
     """Where one person will be.
 
     Attributes:
-        window: What was predicted from; its last frame is the pose at horizon 0. None when there
-            was not enough to predict from.
-        positions: [m] in the observation's frame; None when nothing was predicted.
-        covariances: [m^2] of each joint's error; None when not estimated.
+        window: The observed past; its last frame is the pose at horizon 0. None if it is too
+            short.
+        positions: [m] in the observation's frame; None if nothing was predicted.
+        covariances: [m^2] of each joint's error; None if not estimated.
         reason: Why `validity` is not OK, or which joints were inferred, for people to read.
+        solver: How the fixed point was found; None from a predictor that solves for none.
     """
 
     person_id: str
@@ -48,12 +50,12 @@ class Prediction:
     window: Window | None = None
     positions: Float64[np.ndarray, 'horizon joint xyz=3'] | None = None
     covariances: Float64[np.ndarray, 'horizon joint xyz=3 xyz=3'] | None = None
-    solver: SolverReport = SolverReport()
+    solver: SolverReport | None = None
 
 
 @dataclass(frozen=True)
 class ScenePrediction:
-    """Everybody in one observation, answered together."""
+    """The predictions of all people in one observation, in its order."""
 
     stamp_ns: int
     frame_id: str
@@ -61,3 +63,8 @@ class ScenePrediction:
     joint_names: tuple[str, ...]
     horizons_s: Float64[np.ndarray, ' horizon']
     people: tuple[Prediction, ...]
+
+
+def solver_steps(people: Iterable[Prediction]) -> list[int]:
+    """Return the solver's steps for each person for whom it was run."""
+    return [person.solver.steps for person in people if person.solver is not None]

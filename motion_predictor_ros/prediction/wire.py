@@ -85,8 +85,10 @@ def _validity(person: Any) -> Validity:
         raise DataError(f'person {person.person_id!r}: {error}') from error
 
 
-def _solver(person: Any) -> SolverReport:
-    """Rebuild the report; the tolerance did not travel, so `converged` rests on validity."""
+def _solver(person: Any) -> SolverReport | None:
+    """Decode the report; the tolerance is not sent, so `converged` follows from validity."""
+    if not person.solver_steps:
+        return None
     return SolverReport(
         steps=int(person.solver_steps),
         residual=float(person.residual),

@@ -72,7 +72,7 @@ class Statistics:
             if scene.futures is not None:
                 self._futures, self._futures_drawn = scene.futures, self._futures_drawn + 1
             for person in scene.prediction.people:
-                if person.solver.steps:
+                if person.solver is not None:
                     kind = 'warm' if person.solver.warm else 'cold'
                     self._solved[kind].append(person.solver)
             self._step_ms.append(step_ms)
@@ -184,7 +184,7 @@ def _medians(kind: str, reports: deque[SolverReport]) -> dict[str, str]:
 def _solver(scene: ScenePrediction | None) -> dict[str, str]:
     if scene is None:
         return {}
-    solved = [person.solver for person in scene.people if person.solver.steps]
+    solved = [person.solver for person in scene.people if person.solver is not None]
     valid = Counter(person.validity.name for person in scene.people)
     return {
         **{f'validity.{name}': str(count) for name, count in sorted(valid.items())},

@@ -5,6 +5,7 @@
 rclpy copies other sequences element by element.
 """
 
+import math
 from array import array
 
 import numpy as np
@@ -72,9 +73,9 @@ def _encode_person(person: Prediction) -> PredictedMotion:
         seen=[] if person.window is None else person.window.seen.tolist(),
         positions=_float32s(person.positions),
         covariances=_float32s(covariances),
-        solver_steps=person.solver.steps,
-        residual=person.solver.residual,
-        warm=person.solver.warm,
+        solver_steps=0 if person.solver is None else person.solver.steps,
+        residual=math.nan if person.solver is None else person.solver.residual,
+        warm=person.solver is not None and person.solver.warm,
     )
 
 

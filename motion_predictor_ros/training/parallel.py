@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from motion_predictor_ros.checkpoint import choose_device
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.prediction.motion_deq.checkpoint import choose_device
 
 
 def join(wish: str) -> torch.device:

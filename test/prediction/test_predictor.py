@@ -10,7 +10,7 @@ from models import write_weights
 
 from motion_predictor_ros.config import PredictionConfig
 from motion_predictor_ros.prediction.motion_deq.checkpoint import load_motion_deq
-from motion_predictor_ros.prediction.predictor import StreamingPredictor
+from motion_predictor_ros.prediction.streaming import MotionDEQPredictor
 from motion_predictor_ros.skeleton.frame import Validity, Window
 
 BODY = np.random.default_rng(0).normal(scale=0.4, size=(18, 3))
@@ -36,8 +36,8 @@ def window(person: str, *, at: float = 0.0, restarted: bool = False, shift: floa
     )
 
 
-def load(weights: Path, **options: object) -> StreamingPredictor:
-    return StreamingPredictor.load(PredictionConfig(weights=str(weights), device='cpu', **options))  # type: ignore[arg-type]
+def load(weights: Path, **options: object) -> MotionDEQPredictor:
+    return MotionDEQPredictor.load(PredictionConfig(weights=str(weights), device='cpu', **options))  # type: ignore[arg-type]
 
 
 def test_second_prediction_of_a_person_starts_warm_and_is_cheaper(weights: Path) -> None:
@@ -94,7 +94,7 @@ def test_unsolved_prediction_says_so_and_is_not_continued(weights: Path) -> None
 def test_numbers_that_are_not_finite_never_leave(weights: Path) -> None:
     trained = load_motion_deq(str(weights), torch.device('cpu'))
     trained.module.out.weight.fill_(torch.inf)
-    wild = StreamingPredictor(trained, PredictionConfig())
+    wild = MotionDEQPredictor(trained, PredictionConfig())
     [answer] = wild.predict([window('ann', restarted=True)])
     assert answer.validity == Validity.NOT_CONVERGED
     assert answer.positions is None

@@ -12,7 +12,7 @@ from torch import Tensor
 from motion_predictor_ros.config import DensityConfig, PredictionConfig
 from motion_predictor_ros.density.predictor import CacheFlowPredictor
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.prediction.predictor import StreamingPredictor
+from motion_predictor_ros.prediction.streaming import MotionDEQPredictor
 from motion_predictor_ros.runtime.cuda_graph import Answer, Graphs, pad_batch_to_power_of_two
 
 
@@ -127,7 +127,7 @@ def test_a_function_that_mixes_people_is_seen() -> None:
 @pytest.mark.parametrize(
     ('load', 'config'),
     [
-        (StreamingPredictor.load, PredictionConfig(device='cpu', cuda_graph=True)),
+        (MotionDEQPredictor.load, PredictionConfig(device='cpu', cuda_graph=True)),
         (CacheFlowPredictor.load, DensityConfig(device='cpu', cuda_graph=True)),
     ],
 )

@@ -40,7 +40,7 @@ def _of_people(scene: ScenePrediction) -> Iterator[str]:
     for person in scene.people:
         values = {'positions': person.positions, 'covariances': person.covariances}
         values['observed'] = None if person.window is None else person.window.positions
-        if person.positions is not None:
+        if person.solver is not None and person.positions is not None:
             values['residual'] = np.array(person.solver.residual)
         for name, value in values.items():
             if value is not None and not _finite(value):

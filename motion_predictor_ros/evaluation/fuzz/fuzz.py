@@ -33,7 +33,7 @@ from motion_predictor_ros.evaluation.fuzz.messages import LAYOUTS, MAKERS, Joint
 from motion_predictor_ros.pipeline import Pipeline, Scene
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
-from motion_predictor_ros.prediction.predictor import StreamingPredictor
+from motion_predictor_ros.prediction.streaming import MotionDEQPredictor
 from motion_predictor_ros.prediction.types import ScenePrediction
 from motion_predictor_ros.skeleton.frame import Rejection
 from motion_predictor_ros.skeleton.joint_map import load_joint_map
@@ -104,7 +104,7 @@ def untrained_pipeline(
     module = MotionDEQ(MotionDEQConfig(channels=8, patterns=8, masked=True)).eval()
     torch.set_default_dtype(before)
     trained = TrainedMotionDEQ('untrained', module, JOINT_NAMES, None, {})
-    return Pipeline(config, StreamingPredictor(trained, config.prediction), on_drop)
+    return Pipeline(config, MotionDEQPredictor(trained, config.prediction), on_drop)
 
 
 class WholePipelines:

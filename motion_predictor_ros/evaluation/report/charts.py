@@ -115,7 +115,7 @@ def latency_chart(played: Replay) -> str:
 def solver_chart(played: Replay) -> str:
     """Draw how many steps the solver took, from a person's last solution and from nothing."""
     people = [person for _, scene in played.scenes for person in scene.people]
-    solved = [person.solver for person in people if person.positions is not None]
+    solved = [person.solver for person in people if person.solver is not None]
     steps = {
         name: [report.steps for report in solved if report.warm is warm]
         for name, warm in (('cold', False), ('warm', True))

@@ -168,6 +168,8 @@ def _latency_table(report: Mapping[str, Any]) -> str:
 
 
 def _solver_line(solver: Mapping[str, float]) -> str:
+    if not solver:
+        return '<p>The predictor has no solver.</p>'
     return _note(
         f'{solver["steps_mean"]:.1f} steps on average; {100 * solver["converged_share"]:.1f} % '
         f'converged, {100 * solver["warm_share"]:.1f} % warm; median residual '

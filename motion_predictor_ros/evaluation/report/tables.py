@@ -17,7 +17,6 @@ from motion_predictor_ros.evaluation.replay.breakdown import coverage, joint_err
 from motion_predictor_ros.evaluation.replay.replay import Case, Replay
 from motion_predictor_ros.evaluation.replay.volume_scores import volume_report, volume_rows
 from motion_predictor_ros.scoring.metrics import mpjpe_mm
-from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.volume.body import BodyShape
 
 METHODS = {
@@ -122,8 +121,10 @@ def _solver(played: Replay) -> dict[str, float]:
         prediction.solver
         for _, scene in played.scenes
         for prediction in scene.people
-        if prediction.validity in (Validity.OK, Validity.NOT_CONVERGED)
+        if prediction.solver is not None
     ]
+    if not solved:
+        return {}
     return {
         'steps_mean': float(np.mean([report.steps for report in solved])),
         'residual_median': float(np.median([report.residual for report in solved])),

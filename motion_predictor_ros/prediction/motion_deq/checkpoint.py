@@ -38,28 +38,6 @@ class TrainedMotionDEQ:
     training: Mapping[str, Any]
 
 
-def choose_device(wish: str) -> torch.device:
-    """Turn 'auto', 'cpu' or 'cuda:N' into a device that is there.
-
-    Raises:
-        ConfigError: The wish is misspelt, or names a GPU that this machine does not have.
-    """
-    if wish == 'auto':
-        return torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')
-    try:
-        device = torch.device(wish)
-    except RuntimeError as error:
-        raise ConfigError(f"device must be 'auto', 'cpu' or 'cuda:N', got {wish!r}") from error
-    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f'device {wish!r} is not there: {torch.cuda.device_count()} CUDA devices are visible; '
-            "use 'auto' or 'cpu', or install a CUDA build of torch"
-        )
-    if device.type not in ('cpu', 'cuda'):
-        raise ConfigError(f"device must be 'auto', 'cpu' or 'cuda:N', got {wish!r}")
-    return device
-
-
 def load_motion_deq(weights: str, device: torch.device) -> TrainedMotionDEQ:
     """Load a shipped model by name, or a weight file by path.
 

@@ -11,9 +11,9 @@ import torch
 from models import write_weights
 from safetensors.torch import load_file, save_file
 
-from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
+from motion_predictor_ros.checkpoint import choose_device, load_checkpoint, save_checkpoint
 from motion_predictor_ros.errors import CheckpointError, ConfigError
-from motion_predictor_ros.prediction.motion_deq.checkpoint import choose_device, load_motion_deq
+from motion_predictor_ros.prediction.motion_deq.checkpoint import load_motion_deq
 
 CPU = torch.device('cpu')
 

@@ -11,7 +11,7 @@ from motion_predictor_ros.prediction.motion_deq.cell import State
 from motion_predictor_ros.prediction.motion_deq.correction import CorrectionAdapter, Novelty
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ
 from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
-from motion_predictor_ros.prediction.predictor import Memory, carry_over
+from motion_predictor_ros.prediction.streaming import Memory, carry_over
 from motion_predictor_ros.skeleton.frame import Window
 
 
