@@ -100,10 +100,6 @@ class PredictionConfig:
 
     weights: str = param('body_1s', 'shipped model name or path of a safetensors file [-]')
     device: str = param('auto', "'auto', 'cpu' or 'cuda:N'; auto takes a GPU if there is one [-]")
-    threads: int = param(
-        1, 'CPU threads of the model; 0 leaves the library default [-]', low=0, high=64
-    )
-    people_threads: int = param(2, 'CPU threads that people are shared out to [-]', low=1, high=64)
     cuda_graph: bool = param(
         False,
         'replay the model as a CUDA graph: spends all of `max_steps`; tried on no GPU yet [-]',
@@ -168,10 +164,6 @@ class DensityConfig:
         high=10**7,
         dynamic=True,
     )
-    people_threads: int = param(2, 'CPU threads that people are shared out to [-]', low=1, high=64)
-    concurrent: bool = param(
-        True, 'draw futures while the prediction is solved, in another CPU thread [-]'
-    )
     cuda_graph: bool = param(False, 'replay the model as CUDA graphs; tried on no GPU yet [-]')
     seed: int = param(1, 'seed of the draws [-]', low=0, high=2**31 - 1)
 
@@ -194,7 +186,6 @@ class VolumeConfig:
     )
     voxel_m: float = param(0.05, 'edge of a voxel [m]', low=0.01, high=0.5)
     every: int = param(3, 'predicted frames that share one set of capsules [-]', low=1, high=25)
-    threads: int = param(2, 'CPU threads that mark voxels [-]', low=1, high=64)
     stale_after_s: float = param(
         0.5, 'older observations give the reachable set [s]', low=0.02, high=10.0
     )
@@ -268,6 +259,7 @@ class PipelineConfig(InputConfig):
     density: DensityConfig = field(default_factory=DensityConfig)
     volume: VolumeConfig = field(default_factory=VolumeConfig)
     _: KW_ONLY
+    threads: int = param(2, 'CPU threads that all stages share [-]', low=1, high=64)
     predictor: str = param('motion_deq', 'what predicts motion [-]', choices=lambda: PREDICTORS)
     predictors: ParameterGroups = field(default_factory=PREDICTORS.default_config)
     max_rate_hz: float = param(

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
+
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.density.predictor import CacheFlowPredictor, Sample, check_same_windows
@@ -90,11 +92,13 @@ class Pipeline:
         on_restart: Callable[[Restart], None] = lambda restart: None,
         density: CacheFlowPredictor | None = None,
         volume: VolumePredictor | None = None,
+        pool: WorkerPool | None = None,
     ) -> None:
         """Begin with nobody.
 
         Args:
-            lookup: Knows how frames stand to each other; default: nothing does.
+            lookup: Looks up transforms; default: there are none.
+            pool: The threads that the models were given; default: threads of its own.
 
         Raises:
             ConfigError: Layout, source or frames do not fit.
@@ -117,9 +121,9 @@ class Pipeline:
         self._intake = Intake(config, self._layout, lookup)
         self._plausible = Plausibility(self._layout, config.skeleton.up)
         self._buffers: dict[str, PersonBuffer] = {}
-        self._pool = WorkerPool(
-            2 if config.density.concurrent and predictor.device.type == 'cpu' else 1
-        )
+        self._pool = pool or WorkerPool(config.threads)
+        # A GPU takes one thing at a time.
+        self._beside = self._pool if predictor.device.type == 'cpu' else WorkerPool(1)
 
     @classmethod
     def load(
@@ -136,10 +140,20 @@ class Pipeline:
             ConfigError: The layout, the source, a frame or the device does not fit.
         """
         disable_malloc_trim()
-        predictor = load_predictor(config)
-        density = CacheFlowPredictor.load_if_wanted(config.density)
-        volume = _load_volume(config, predictor, density)
-        return cls(config, predictor, on_drop, lookup, on_restart, density, volume)
+        torch.set_num_threads(1)  # people and stages are shared out instead
+        pool = WorkerPool(config.threads)
+        try:
+            predictor = load_predictor(config, pool)
+            density = CacheFlowPredictor.load_if_wanted(config.density, pool)
+            volume = _load_volume(config, predictor, density, pool)
+            return cls(config, predictor, on_drop, lookup, on_restart, density, volume, pool)
+        except BaseException:
+            pool.close()
+            raise
+
+    def close(self) -> None:
+        """End the threads; the pipeline must not be used any more."""
+        self._pool.close()
 
     @property
     def latest(self) -> Observation | None:
@@ -198,7 +212,7 @@ class Pipeline:
             views = [self._view(each.person_id) for each in self.latest.people]
         windows = [view for view in views if not isinstance(view, NotReady)]
         due = self._are_futures_due(windows)
-        with self._pool.submit(partial(self._sample, windows, due)) as sampled:
+        with self._beside.submit(partial(self._sample, windows, due)) as sampled:
             with self.times.stage('prediction'):
                 predictions = self.predictor.predict(windows)
             prediction = self._scene_of(predictions, views)
@@ -261,7 +275,7 @@ class Pipeline:
         """Weigh the predictions among the futures while volumes are marked."""
         if sample is None:
             return None, self._volumes(scene, None)
-        with self._pool.submit(partial(sample.with_densities_of, predictions)) as weighed:
+        with self._beside.submit(partial(sample.with_densities_of, predictions)) as weighed:
             volumes = self._volumes(scene, sample.futures)
             return self._awaited(weighed), volumes
 
@@ -382,7 +396,10 @@ def _restart(person_id: str, reason: str) -> Restart:
 
 
 def _load_volume(
-    config: PipelineConfig, predictor: MotionPredictor, density: CacheFlowPredictor | None
+    config: PipelineConfig,
+    predictor: MotionPredictor,
+    density: CacheFlowPredictor | None,
+    pool: WorkerPool,
 ) -> VolumePredictor | None:
     if not config.volume.enabled:
         return None
@@ -394,4 +411,4 @@ def _load_volume(
     models = config.density.weights, config.density.cache, config.prediction.weights
     digests = dataclasses.replace(ModelDigests.of(*models), prediction=predictor.digest)
     layout = config.skeleton.layout
-    return VolumePredictor.load(config.volume, digests, layout, predictor.period_s)
+    return VolumePredictor.load(config.volume, digests, layout, predictor.period_s, pool)

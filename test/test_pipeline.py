@@ -41,10 +41,12 @@ def pipeline(weights: Path) -> Pipeline:
     return load(weights)
 
 
-def load(weights: Path, density: DensityConfig = NO_DENSITY, **skeleton: object) -> Pipeline:
+def load(
+    weights: Path, density: DensityConfig = NO_DENSITY, threads: int = 2, **skeleton: object
+) -> Pipeline:
     prediction = PredictionConfig(weights=str(weights), device='cpu')
     return Pipeline.load(
-        PipelineConfig(SkeletonConfig(**skeleton), prediction, density)  # type: ignore[arg-type]
+        PipelineConfig(SkeletonConfig(**skeleton), prediction, density, threads=threads)  # type: ignore[arg-type]
     )
 
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the line does at once: futures are drawn while the prediction is solved."""
 
-import dataclasses
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -26,9 +25,9 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return write_weights(folder / 'tiny.safetensors'), folder
 
 
-def line(lines: tuple[Path, Path], *, concurrent: bool) -> Pipeline:
+def line(lines: tuple[Path, Path], *, threads: int) -> Pipeline:
     density = write_density(lines[1] / 'density', enabled='always', rate_hz=30.0)
-    return load(lines[0], dataclasses.replace(density, concurrent=concurrent))
+    return load(lines[0], density, threads=threads)
 
 
 def meeting(ask: Callable[..., Any], met: threading.Barrier) -> Callable[..., Any]:
@@ -43,23 +42,23 @@ def meeting(ask: Callable[..., Any], met: threading.Barrier) -> Callable[..., An
 
 
 def test_futures_are_drawn_while_the_prediction_is_solved(lines: tuple[Path, Path]) -> None:
-    def run(*, concurrent: bool, timeout_s: float) -> None:
-        pipeline = line(lines, concurrent=concurrent)
+    def run(*, threads: int, timeout_s: float) -> None:
+        pipeline = line(lines, threads=threads)
         met = threading.Barrier(2, timeout=timeout_s)
         pipeline.predictor.predict = meeting(pipeline.predictor.predict, met)  # type: ignore
         pipeline.density.sample = meeting(pipeline.density.sample, met)  # type: ignore
         scenes = [pipeline.step(each) for each in MESSAGES]
         assert scenes[-1] is not None and scenes[-1].futures is not None
 
-    run(concurrent=True, timeout_s=20.0)
+    run(threads=2, timeout_s=20.0)
     with pytest.raises(threading.BrokenBarrierError):  # control
-        run(concurrent=False, timeout_s=0.2)
+        run(threads=1, timeout_s=0.2)
 
 
 def test_drawn_at_once_or_one_after_the_other_futures_are_the_same(
     lines: tuple[Path, Path],
 ) -> None:
-    at_once, in_turn = line(lines, concurrent=True), line(lines, concurrent=False)
+    at_once, in_turn = line(lines, threads=2), line(lines, threads=1)
     for each in MESSAGES:
         here, there = at_once.step(each), in_turn.step(each)
     assert here is not None and there is not None
@@ -71,7 +70,7 @@ def test_drawn_at_once_or_one_after_the_other_futures_are_the_same(
 
 
 def test_motion_is_told_before_the_futures_are_waited_for(lines: tuple[Path, Path]) -> None:
-    pipeline, told = line(lines, concurrent=True), threading.Event()
+    pipeline, told = line(lines, threads=2), threading.Event()
     sample = pipeline.density.sample  # type: ignore[union-attr]
 
     def late(*asked: Any) -> Any:

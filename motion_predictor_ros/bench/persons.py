@@ -48,7 +48,7 @@ def bench_persons(
         },
         'model': stream.pipeline.predictor.model,
         'device': machine(stream.pipeline.predictor.device),
-        'threads': config.prediction.threads,
+        'threads': config.threads,
         'frames': frames,
     }
 

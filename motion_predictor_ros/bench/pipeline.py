@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -141,7 +140,7 @@ def _with_threads(
     stages = stream.run(1, frames)
     processor_ms = {name: spread(times or [0.0]) for name, times in stream.processor_ms.items()}
     predictor = stream.pipeline.predictor
-    cold = replace(config.prediction, warm_start=False, threads=threads)
+    cold = replace(config.prediction, warm_start=False)
     trained = load_motion_deq(cold.weights, predictor.device)
     alone = MotionDEQPredictor(trained, cold)
     windows = stream.windows[-1]
@@ -165,12 +164,12 @@ def _with_threads(
         'reachable_instead': stream.reached,
         'model': predictor.model,
         'device': machine(predictor.device),
-        'threads': torch.get_num_threads(),
+        'threads': threads,
     }
 
 
 def _threaded(config: PipelineConfig, threads: int) -> PipelineConfig:
-    return replace(config, prediction=replace(config.prediction, threads=threads))
+    return replace(config, threads=threads)
 
 
 def start_up_s(config: PipelineConfig) -> float:

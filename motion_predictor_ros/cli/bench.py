@@ -87,7 +87,7 @@ def _config(options: argparse.Namespace) -> 'PipelineConfig':
 
 def _threaded_config(options: argparse.Namespace) -> 'PipelineConfig':
     config = _config(options)
-    return replace(config, prediction=replace(config.prediction, threads=options.threads))
+    return replace(config, threads=options.threads)
 
 
 def _show(

@@ -29,6 +29,7 @@ from motion_predictor_ros.prediction.predictor import MotionPredictor
 from motion_predictor_ros.prediction.types import Prediction
 from motion_predictor_ros.resources import is_shipped
 from motion_predictor_ros.runtime.cuda_graph import Graphs, check_on_gpu
+from motion_predictor_ros.runtime.threads import WorkerPool
 from motion_predictor_ros.skeleton.frame import Window
 
 
@@ -36,19 +37,28 @@ class CacheFlowPredictor:
     """CacheFlow with its cache, ready to be asked about people."""
 
     def __init__(
-        self, trained: TrainedCacheFlow, cache: FutureCache, config: DensityConfig
+        self,
+        trained: TrainedCacheFlow,
+        cache: FutureCache,
+        config: DensityConfig,
+        pool: WorkerPool | None = None,
     ) -> None:
+        """Set up.
+
+        Args:
+            pool: People are shared out to its threads; default: only the caller's.
+        """
         self.config, self.trained, self.cache = config, trained, cache
         self._module, self._frame = trained.module, trained.frame
         self._parameter = next(trained.module.parameters())
         shape = trained.module.config
         self.horizons_s = shape.period_s * np.arange(1, shape.future + 1)
-        self._drawing = self._as_it_runs(trained, cache)
+        self._drawing = self._as_it_runs(trained, cache, pool)
         self._generator = torch.Generator()  # draws are the same on a GPU
         self.reset()
 
     @classmethod
-    def load(cls, config: DensityConfig) -> 'CacheFlowPredictor':
+    def load(cls, config: DensityConfig, pool: WorkerPool | None = None) -> 'CacheFlowPredictor':
         """Load weights and cache, and warm up.
 
         Raises:
@@ -56,12 +66,14 @@ class CacheFlowPredictor:
             ConfigError: The device is not there.
         """
         trained = load_cache_flow(config.weights, choose_device(config.device))
-        predictor = cls(trained, load_cache(config.cache, trained), config)
+        predictor = cls(trained, load_cache(config.cache, trained), config, pool)
         predictor.warm_up()
         return predictor
 
     @classmethod
-    def load_if_wanted(cls, config: DensityConfig) -> 'CacheFlowPredictor | None':
+    def load_if_wanted(
+        cls, config: DensityConfig, pool: WorkerPool | None = None
+    ) -> 'CacheFlowPredictor | None':
         """Load if `config.enabled` asks for it, or leaves it to whether the files are there.
 
         Raises:
@@ -71,7 +83,7 @@ class CacheFlowPredictor:
         files = (config.weights, config.cache)
         there = all(is_shipped(name, 'weights', '.safetensors') for name in files)
         wanted = config.enabled == 'always' or (config.enabled == 'auto' and there)
-        return cls.load(config) if wanted else None
+        return cls.load(config, pool) if wanted else None
 
     @property
     def model(self) -> str:
@@ -274,8 +286,10 @@ class CacheFlowPredictor:
     def _tensor(self, array: Float[np.ndarray, '...']) -> Tensor:
         return torch.from_numpy(array).to(self._parameter)
 
-    def _as_it_runs(self, trained: TrainedCacheFlow, cache: FutureCache) -> Drawing:
-        fused = FusedCacheFlow(trained.module, trained.frame.root, self.config.people_threads)
+    def _as_it_runs(
+        self, trained: TrainedCacheFlow, cache: FutureCache, pool: WorkerPool | None
+    ) -> Drawing:
+        fused = FusedCacheFlow(trained.module, trained.frame.root, pool)
         if not self.config.cuda_graph:
             return Drawing(trained, cache, fused)
         check_on_gpu(cache.z.device, 'density.cuda_graph')

@@ -23,6 +23,7 @@ from numpy import ndarray
 from motion_predictor_ros.config import PREDICTORS, PipelineConfig, PredictionConfig
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.prediction.types import Prediction
+from motion_predictor_ros.runtime.threads import WorkerPool
 from motion_predictor_ros.skeleton.frame import Window
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
@@ -47,11 +48,12 @@ class MotionPredictor(Protocol):
 
     @classmethod
     @abstractmethod
-    def load(cls, config: PredictionConfig, own: Any) -> 'MotionPredictor':
+    def load(cls, config: PredictionConfig, own: Any, pool: WorkerPool) -> 'MotionPredictor':
         """Load what `config` names and warm up.
 
         Args:
             own: The predictor's own parameters.
+            pool: Threads that all stages share.
 
         Raises:
             CheckpointError: Weights cannot be used.
@@ -122,7 +124,7 @@ def register_predictor(
     return PREDICTORS.register(name, config_class)
 
 
-def load_predictor(config: PipelineConfig) -> MotionPredictor:
+def load_predictor(config: PipelineConfig, pool: WorkerPool) -> MotionPredictor:
     """Load the predictor that parameter `predictor` names.
 
     Raises:
@@ -130,7 +132,8 @@ def load_predictor(config: PipelineConfig) -> MotionPredictor:
         ConfigError: There is none, or a parameter does not fit.
     """
     predictor_class: type[MotionPredictor] = PREDICTORS[config.predictor]
-    return predictor_class.load(config.prediction, getattr(config.predictors, config.predictor))
+    own = getattr(config.predictors, config.predictor)
+    return predictor_class.load(config.prediction, own, pool)
 
 
 def check_joints(layout: SkeletonLayout, predictor: MotionPredictor) -> None:

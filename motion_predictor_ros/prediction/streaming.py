@@ -34,6 +34,7 @@ from motion_predictor_ros.prediction.predictor import (
 )
 from motion_predictor_ros.prediction.types import Prediction, SolverReport
 from motion_predictor_ros.runtime.cuda_graph import check_on_gpu
+from motion_predictor_ros.runtime.threads import WorkerPool
 from motion_predictor_ros.skeleton.frame import Validity, Window
 
 
@@ -98,27 +99,38 @@ def _like(array: Float64[np.ndarray, '...'], state: State) -> Tensor:
 class MotionDEQPredictor(MotionPredictor):
     """MotionDEQ with a memory of each person's last fixed point."""
 
-    def __init__(self, trained: TrainedMotionDEQ, config: PredictionConfig) -> None:
+    def __init__(
+        self,
+        trained: TrainedMotionDEQ,
+        config: PredictionConfig,
+        pool: WorkerPool | None = None,
+    ) -> None:
+        """Set up.
+
+        Args:
+            pool: People are shared out to its threads; default: only the caller's.
+        """
         self.config = config
         self._trained = trained
         self._module = trained.module
         self._parameter = next(trained.module.parameters())
-        self._fused = _as_it_runs(trained.module, config)
+        self._fused = _as_it_runs(trained.module, config, pool or WorkerPool(1))
         self._memories: dict[str, Memory] = {}
         shape = trained.module.config
         self._horizons_s = shape.period_s * np.arange(1, shape.future + 1)
 
     @classmethod
-    def load(cls, config: PredictionConfig, own: Any = None) -> 'MotionDEQPredictor':
+    def load(
+        cls, config: PredictionConfig, own: Any = None, pool: WorkerPool | None = None
+    ) -> 'MotionDEQPredictor':
         """Load the weights that `config` names onto the device it names, and warm up.
 
         Raises:
             CheckpointError: The weights cannot be used.
             ConfigError: The device is not there.
         """
-        if config.threads:
-            torch.set_num_threads(config.threads)
-        predictor = cls(load_motion_deq(config.weights, choose_device(config.device)), config)
+        trained = load_motion_deq(config.weights, choose_device(config.device))
+        predictor = cls(trained, config, pool)
         predictor.warm_up()
         return predictor
 
@@ -339,13 +351,13 @@ class MotionDEQPredictor(MotionPredictor):
 
 
 def _as_it_runs(
-    module: MotionDEQ, config: PredictionConfig
+    module: MotionDEQ, config: PredictionConfig, pool: WorkerPool
 ) -> FusedMotionDEQ | GraphedMotionDEQ | None:
     """Return the model in the form that is fastest where it is; None: as it stands."""
     if config.cuda_graph:
         check_on_gpu(module.out.weight.device, 'prediction.cuda_graph')
         return GraphedMotionDEQ(module)
-    return fold(module, config.people_threads)
+    return fold(module, pool)
 
 
 @dataclass(frozen=True)

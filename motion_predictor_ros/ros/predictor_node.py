@@ -166,9 +166,8 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         if config.fixed_frame and not config.extrinsic:
             self._transforms = LiveTransforms(self)
         lookup = self._transforms.lookup if self._transforms is not None else None
-        pipeline = Pipeline.load(config, self._on_rejection, lookup, self._on_restart)
-        self._outputs = ScenePublisher(self, pipeline, self.settings, lookup, self._qos)
-        self._pipeline = pipeline
+        self._pipeline = Pipeline.load(config, self._on_rejection, lookup, self._on_restart)
+        self._outputs = ScenePublisher(self, self._pipeline, self.settings, lookup, self._qos)
 
     def _subscribe(self) -> SourceSubscription:
         assert self._pipeline is not None
@@ -208,8 +207,11 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
             self._outputs.close()
         if self._transforms is not None:
             self._transforms.close()
+        if self._pipeline is not None:
+            self._pipeline.close()
         self._pipeline, self._outputs, self._transforms = None, None, None
         gc.unfreeze()
+        gc.collect()  # what one configuration leaves must not add up
 
     def _on_skeletons(self, message: Any) -> None:
         received_ns = self.get_clock().now().nanoseconds

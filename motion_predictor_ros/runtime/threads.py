@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work that is shared between the caller and a few threads.
+"""One pool of threads, which all stages share.
 
-Any stage may use it. Whoever is free takes the next piece. Where other work keeps the cores busy
-a thread may not run for a long while: the caller never waits for one that has not begun.
+Any stage may use it. A thread that is free takes the next piece of work. Where other work keeps
+the cores busy a thread may not run for long: the caller never waits for one that has not begun.
 
-A thread that is woken may begin on the core of whoever woke it, although another one is idle, and
-share it for milliseconds: threads are kept off the caller's core.
+A thread that is woken may begin on the core of the thread that woke it, although another core is
+idle, and share it for milliseconds: threads are kept off the caller's core.
 """
 
 import ctypes
@@ -13,18 +13,20 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+_POLL_S = 0.0005
+
 
 def init_worker_thread() -> None:
-    """Let torch's number of threads hold in the thread that calls.
+    """Apply torch's number of threads in the calling thread.
 
-    In a new one OpenMP and MKL take a thread for each core until torch is asked: small products
-    become slower, and may round otherwise than where one thread does them.
+    In a new thread OpenMP and MKL take a thread per core until torch is asked: small products
+    become slower, and may round otherwise than where one thread computes them.
     """
     torch.get_num_threads()
 
@@ -37,23 +39,64 @@ def _usable_cores() -> set[int]:
     return os.sched_getaffinity(0) if hasattr(os, 'sched_setaffinity') else set()
 
 
+class _Batch:
+    """Pieces of work that several threads take from."""
+
+    def __init__(self, pieces: Sequence[Callable[[], Any]]) -> None:
+        self._waiting = deque(enumerate(pieces))
+        self._results: list[Any] = [None] * len(pieces)
+        self._unfinished, self._finished = len(pieces), threading.Condition()
+        self._error: BaseException | None = None
+
+    def work(self) -> bool:
+        """Do pieces until none waits; return whether there was any."""
+        any_done = False
+        while self._waiting:
+            try:
+                index, piece = self._waiting.popleft()
+            except IndexError:  # another thread was faster
+                break
+            any_done = True
+            try:
+                self._results[index] = piece()
+            except BaseException as error:
+                self._error = error
+            with self._finished:
+                self._unfinished -= 1
+                self._finished.notify_all()
+        return any_done
+
+    def results(self) -> list[Any]:
+        """Wait for the pieces that other threads have begun; return what all returned."""
+        with self._finished:
+            self._finished.wait_for(lambda: not self._unfinished)
+        if self._error is not None:
+            raise self._error
+        return self._results
+
+
 class WorkerPool:
-    """The caller's thread and some more."""
+    """The caller's thread and some more, for as long as the pool is open."""
 
     def __init__(self, threads: int) -> None:
-        """Keep threads in readiness.
+        """Set up; threads start when they are first needed.
 
         Args:
             threads: The caller's included.
         """
-        self._helpers = threads - 1
-        self._threads: list[int] = []
+        self.threads = threads
+        self._native_ids: list[int] = []
         self._cores, self._caller = _usable_cores(), -1
-        self._pool = ThreadPoolExecutor(max(self._helpers, 1), 'worker', self._enlist)
+        self._batches: list[_Batch] = []
+        self._pool = ThreadPoolExecutor(max(threads - 1, 1), 'worker', self._enlist)
+
+    def close(self) -> None:
+        """End the threads, once they have finished their work."""
+        self._pool.shutdown()
 
     def _enlist(self) -> None:
         init_worker_thread()
-        self._threads.append(threading.get_native_id())
+        self._native_ids.append(threading.get_native_id())
         self._caller = -1
 
     def _make_way(self) -> None:
@@ -62,54 +105,53 @@ class WorkerPool:
         if core != self._caller and len(self._cores) > 1:
             self._caller = core
             try:
-                for thread in self._threads:
+                for thread in self._native_ids:
                     os.sched_setaffinity(thread, self._cores - {core})
-            except OSError:  # it is not allowed here
+            except OSError:  # not allowed here
                 self._cores = set()
 
     def run(self, pieces: Sequence[Callable[[], Any]]) -> list[Any]:
         """Return what each piece of work returns, in order; the longest should come first.
 
-        A piece may itself run pieces here: they are shared if its caller's thread asks.
+        A piece may itself run pieces here.
 
         Raises:
             Exception: Whatever a piece raises.
         """
-        if threading.get_native_id() in self._threads:
-            return [piece() for piece in pieces]
-        waiting = deque(enumerate(pieces))
-        done: dict[int, Any] = {}
-
-        def work() -> None:
-            while waiting:
-                try:
-                    index, piece = waiting.popleft()
-                except IndexError:  # another one was faster
-                    return
-                done[index] = piece()
-
-        self._make_way()
-        others = [self._pool.submit(work) for _ in range(min(self._helpers, len(pieces) - 1))]
-        work()
-        for each in others:
-            if not each.cancel():
-                each.result()
-        return [done[index] for index in range(len(pieces))]
+        batch = _Batch(pieces)
+        if threading.get_native_id() not in self._native_ids:
+            self._make_way()
+        self._batches.append(batch)  # a caller that waits for this thread takes pieces too
+        for _ in range(min(self.threads, len(pieces)) - 1):
+            self._pool.submit(batch.work)
+        batch.work()
+        self._batches.remove(batch)
+        return batch.results()
 
     @contextmanager
     def submit(self, piece: Callable[[], Any]) -> Iterator[Callable[[], Any]]:
         """Begin a piece in another thread; yield what returns its result.
 
-        Whoever asks for the result waits for it, or does the piece where no thread has begun it.
+        Asking for the result does the piece, where no thread has begun it, or waits for it.
         """
         self._make_way()
-        other = self._pool.submit(piece) if self._helpers else None
+        other = self._pool.submit(piece) if self.threads > 1 else None
 
         def result() -> Any:
-            return piece() if other is None or other.cancel() else other.result()
+            if other is None or other.cancel():
+                return piece()
+            self._help(other)
+            return other.result()
 
         try:
             yield result
         finally:
             if other is not None and not other.cancel():
                 wait([other])
+
+    def _help(self, other: 'Future[Any]') -> None:
+        """Take pieces that other threads share, until `other` is done."""
+        while not other.done():
+            batches = self._batches[-1:]
+            if not (batches and batches[0].work()):
+                wait([other], _POLL_S)

@@ -70,11 +70,13 @@ class VolumePredictor:
         config: VolumeConfig,
         period_s: float,
         device: torch.device | None = None,
+        pool: WorkerPool | None = None,
     ) -> None:
         """Check that the level can be certified.
 
         Args:
             period_s: Of observed windows [s].
+            pool: People are shared out to its threads; default: only the caller's.
 
         Raises:
             ConfigError: Level or horizon were not calibrated, or cannot be certified.
@@ -82,7 +84,7 @@ class VolumePredictor:
         self.config, self.calibration = config, calibration
         self.fallbacks: Counter[str] = Counter()
         self._shape, self._period_s, self._device = shape, period_s, device
-        self._pool, self._counting = WorkerPool(config.threads), Lock()
+        self._pool, self._counting = pool or WorkerPool(1), Lock()
         self._until = calibration.until(config.horizon_s)
         self._radius = self._until.radius(config.level)
         self._factor = self._until.factor(config.level)
@@ -91,7 +93,12 @@ class VolumePredictor:
 
     @classmethod
     def load(
-        cls, config: VolumeConfig, bound: ModelDigests, layout: str, period_s: float
+        cls,
+        config: VolumeConfig,
+        bound: ModelDigests,
+        layout: str,
+        period_s: float,
+        pool: WorkerPool | None = None,
     ) -> 'VolumePredictor':
         """Load the body and the calibration, and compile what is compiled.
 
@@ -103,7 +110,8 @@ class VolumePredictor:
             ConfigError: The layout has no body, or the level cannot be certified.
         """
         shape = BodyShape.load(layout)
-        predictor = cls(shape, load_calibration(config.calibration, bound), config, period_s)
+        calibration = load_calibration(config.calibration, bound)
+        predictor = cls(shape, calibration, config, period_s, pool=pool)
         predictor.warm_up()
         return predictor
 

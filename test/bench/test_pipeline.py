@@ -118,7 +118,7 @@ def test_caches_are_timed_by_their_size(
 def test_the_benched_line_answers_every_message_in_full() -> None:
     config = bench_pipeline.in_full(PipelineConfig(prediction=PredictionConfig(threads=2)))
     assert config.volume.enabled and config.density.rate_hz == 100.0
-    assert config.prediction.threads == 2
+    assert config.threads == 2
 
 
 def test_a_crowd_walks_as_one_person_did_and_never_jumps() -> None:

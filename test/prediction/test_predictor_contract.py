@@ -28,6 +28,7 @@ from motion_predictor_ros.prediction.predictor import (
     register_predictor,
 )
 from motion_predictor_ros.prediction.types import Prediction
+from motion_predictor_ros.runtime.threads import WorkerPool
 from motion_predictor_ros.skeleton.frame import Validity, Window
 
 
@@ -46,7 +47,7 @@ class ConstantVelocity(MotionPredictor):
         self.forgotten: list[str] = []
 
     @classmethod
-    def load(cls, config: PredictionConfig, own: Any) -> 'ConstantVelocity':
+    def load(cls, config: PredictionConfig, own: Any, pool: WorkerPool) -> 'ConstantVelocity':
         return cls(config, own)
 
     @property

@@ -166,3 +166,29 @@ def test_torchs_number_of_threads_holds_in_a_crew() -> None:
         [sys.executable, '-c', _COUNT], env=environment, check=True, capture_output=True, text=True
     )
     assert done.stdout.split() == ['3', '1']  # control: a thread of one's own would take three
+
+
+def test_pieces_of_a_piece_are_shared_with_the_caller_that_waits_for_it() -> None:
+    pool, met = WorkerPool(2), threading.Barrier(2, timeout=20.0)
+    began = threading.Event()
+
+    def nested() -> list[int]:
+        began.set()
+        return pool.run([met.wait, met.wait])  # neither ends alone
+
+    with pool.submit(nested) as result:
+        assert began.wait(20.0)
+        assert sorted(result()) == [0, 1]
+    pool.close()
+
+
+def test_closing_a_pool_ends_its_threads() -> None:
+    before = threading.active_count()
+    pools = [WorkerPool(3) for _ in range(5)]
+    for pool in pools:
+        met = threading.Barrier(3, timeout=20.0)
+        pool.run([met.wait] * 3)
+    assert threading.active_count() == before + 10  # control
+    for pool in pools:
+        pool.close()
+    assert threading.active_count() == before

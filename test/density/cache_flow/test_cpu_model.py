@@ -12,6 +12,7 @@ from motion_predictor_ros.density.body_frame import HeadingFrame
 from motion_predictor_ros.density.cache_flow.cpu.gru import Recurrence
 from motion_predictor_ros.density.cache_flow.cpu.model import FusedCacheFlow
 from motion_predictor_ros.density.cache_flow.model import CacheFlow
+from motion_predictor_ros.runtime.threads import WorkerPool
 
 FRAME = HeadingFrame(18, 0, 1, 4)
 OBSERVED = people(3, MotionDEQConfig(joints=18, past=TINY.past))
@@ -59,7 +60,7 @@ def test_people_are_shared_out_to_threads_and_futures_stay_to_the_last_bit() -> 
     )
     given = x, past, leaving, ORIGIN
     alone = FusedCacheFlow(module, FRAME.root).decode(*given)
-    shared = FusedCacheFlow(module, FRAME.root, threads=2)
+    shared = FusedCacheFlow(module, FRAME.root, WorkerPool(2))
     for _ in range(5):
         np.testing.assert_array_equal(shared.decode(*given), alone)
     assert not np.array_equal(alone[0], alone[1])  # control: people differ

@@ -18,6 +18,7 @@ from motion_predictor_ros.prediction.motion_deq.cpu.encoder import FusedEncoder
 from motion_predictor_ros.prediction.motion_deq.cpu.solver import FusedMotionDEQ, fold
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
 from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
+from motion_predictor_ros.runtime.threads import WorkerPool
 
 SHAPE = MotionDEQConfig(
     joints=5, past=6, future=4, channels=12, patterns=10, layers=2, feedback=0.3, masked=True
@@ -171,7 +172,7 @@ def test_people_are_shared_out_to_threads_and_answers_stay_to_the_last_bit(threa
     few = dataclasses.replace(SETTINGS, max_steps=2)  # where they start from still matters
     observed = people(5, SHAPE).float()
     alone, _, how = FusedMotionDEQ(model()).predict(observed, None, [None] * 5, few)
-    shared = FusedMotionDEQ(model(), threads)
+    shared = FusedMotionDEQ(model(), WorkerPool(threads))
     for _ in range(20):
         found, _, same = shared.predict(observed, None, [None] * 5, few)
         assert torch.equal(found, alone) and same.steps.tolist() == how.steps.tolist()

@@ -33,14 +33,14 @@ class FusedCacheFlow:
     """
 
     @torch.no_grad()
-    def __init__(self, module: CacheFlow, root: int, threads: int = 1) -> None:
+    def __init__(self, module: CacheFlow, root: int, pool: WorkerPool | None = None) -> None:
         """Fold the weights.
 
         Args:
             root: Row of a pose that holds the root.
-            threads: That people are shared out to.
+            pool: People are shared out to its threads; default: only the caller's.
         """
-        self._config, self._pool = module.config, WorkerPool(threads)
+        self._config, self._pool = module.config, pool or WorkerPool(1)
         weight = module.vae.offset.weight
         self.is_compiled = weight.device.type == 'cpu' and weight.dtype == torch.float32
         self._fold_mixture(module)

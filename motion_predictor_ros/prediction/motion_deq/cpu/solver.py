@@ -120,14 +120,14 @@ class FusedMotionDEQ:
     """A trained model whose weights will not change any more."""
 
     @torch.no_grad()
-    def __init__(self, module: MotionDEQ, threads: int = 1) -> None:
+    def __init__(self, module: MotionDEQ, pool: WorkerPool | None = None) -> None:
         """Fold the weights; the model must be in float32 and on the CPU.
 
         Args:
-            threads: That people are shared out to.
+            pool: People are shared out to its threads; default: only the caller's.
         """
         config = module.config
-        self._pool = WorkerPool(threads)
+        self._pool = pool or WorkerPool(1)
         self._encoder = FusedEncoder(module)
         self._cell = FusedCell(module.cell, config.joints)
         self._out = (module.inverse_dct @ module.out.weight).mT.contiguous()
@@ -220,11 +220,11 @@ class FusedMotionDEQ:
         return geometry.reshape(self._shape), pattern.reshape(self._patterns)
 
 
-def fold(module: MotionDEQ, threads: int = 1) -> FusedMotionDEQ | None:
+def fold(module: MotionDEQ, pool: WorkerPool | None = None) -> FusedMotionDEQ | None:
     """Fold a model if it is one for the CPU, in float32; None if not."""
     weight = module.out.weight
     fits = weight.device.type == 'cpu' and weight.dtype == torch.float32
-    return FusedMotionDEQ(module, threads) if fits else None
+    return FusedMotionDEQ(module, pool) if fits else None
 
 
 class AndersonSolver:
