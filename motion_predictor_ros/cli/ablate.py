@@ -15,16 +15,16 @@ def add_ablate(commands: 'Commands[argparse.ArgumentParser]') -> None:
     """Add `ablate` with its models."""
     ablate = commands.add_parser('ablate', help='train a model without its parts, one at a time')
     models = ablate.add_subparsers(required=True, metavar='MODEL')
-    parser = models.add_parser('motion-deq', help='what each part of MotionDEQ is worth')
+    parser = models.add_parser('motion-deq', help='the effect of each part of MotionDEQ')
     parser.add_argument(
         '--data', type=Path, required=True, help='npz of clips, or folder of a data set'
     )
     parser.add_argument('--recipe', default='cmu', help='shipped recipe name or YAML file')
     budget = parser.add_mutually_exclusive_group()
-    budget.add_argument('--minutes', type=float, help='train each variant for so long')
-    budget.add_argument('--steps', type=int, help='a schedule of so many steps for each variant')
+    budget.add_argument('--minutes', type=float, help='training time of a variant')
+    budget.add_argument('--steps', type=int, help='training steps of a variant')
     parser.add_argument('--seeds', type=int, nargs='+', help="default: the recipe's")
-    parser.add_argument('--variants', nargs='+', help='default: all of them')
+    parser.add_argument('--variants', nargs='+', help='default: all')
     parser.add_argument(
         '--skip-cmu',
         action='store_true',
@@ -78,21 +78,19 @@ def _ablate(options: argparse.Namespace) -> None:
 
 
 def _add_cache_flow(models: 'Commands[argparse.ArgumentParser]') -> None:
-    parser = models.add_parser('cache-flow', help='what each part of CacheFlow is worth')
+    parser = models.add_parser('cache-flow', help='the effect of each part of CacheFlow')
     parser.add_argument('--data', type=Path, required=True, help='npz of clips, or a data set')
     parser.add_argument('--recipe', default='body_2s', help='shipped recipe name or YAML file')
     budget = parser.add_mutually_exclusive_group()
-    budget.add_argument('--minutes', type=float, help='train each part of a variant for so long')
-    budget.add_argument('--steps', type=int, help="steps of each part, instead of the recipe's")
-    parser.add_argument(
-        '--size', type=int, default=100_000, help='futures in the cache of every variant'
-    )
+    budget.add_argument('--minutes', type=float, help='training time of each part of a variant')
+    budget.add_argument('--steps', type=int, help='training steps of each part of a variant')
+    parser.add_argument('--size', type=int, default=100_000, help='number of cached futures')
     parser.add_argument(
         '--smaller',
         type=int,
         nargs='*',
         default=[1_000, 10_000],
-        help='sizes of caches that the whole model is also asked with',
+        help='smaller caches to evaluate the whole model with',
     )
     parser.add_argument('--json', action='store_true', help='print the report as JSON')
     parser.add_argument('--out', type=Path, required=True, help='folder for runs; resumes')
@@ -117,7 +115,9 @@ def _ablate_cache_flow(options: argparse.Namespace) -> None:
     name, recipe = load_cache_flow_recipe(options.recipe)
     sizes = [*options.smaller, options.size]
     if not all(1 <= size <= options.size <= 1_000_000 for size in sizes):
-        raise ConfigError('caches hold 1 to 1000000 futures, and those of --smaller no more')
+        raise ConfigError(
+            'caches hold 1 to 1000000 futures, those of --smaller no more than --size'
+        )
     if options.steps is not None:
         if options.steps < 1:
             raise ConfigError(f'--steps must be at least 1, got {options.steps}')

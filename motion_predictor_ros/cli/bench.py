@@ -31,7 +31,7 @@ def add_bench_speed(kinds: 'Commands[argparse.ArgumentParser]') -> None:
     _add_crowd(parser)
     parser.set_defaults(run=_bench_motion_deq)
     parser = kinds.add_parser('cache', help='time by number of cached and of drawn futures')
-    parser.add_argument('--recipe', default='body_2s', help='gives untrained models their shape')
+    parser.add_argument('--recipe', default='body_2s', help='recipe with the shape of the model')
     parser.add_argument('--sizes', type=int, nargs='+', help='default: 1000 to 1000000')
     parser.add_argument('--threads', type=int, default=1, help='CPU threads')
     _add_device(parser)
@@ -44,11 +44,11 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_stream(parser: argparse.ArgumentParser, frames: int) -> None:
-    parser.add_argument('--bag', type=Path, help="who walks by; default: the demo's")
+    parser.add_argument('--bag', type=Path, help="recording of a person; default: the demo's")
     parser.add_argument('--params', type=Path, help='ROS parameter file; default: the defaults')
     parser.add_argument('--weights', help='MotionDEQ, shipped model name or path')
-    parser.add_argument('--calibration', help='of volumes, made with these weights')
-    parser.add_argument('--frames', type=int, default=frames, help='messages that are timed')
+    parser.add_argument('--calibration', help='calibration of volumes, made with these weights')
+    parser.add_argument('--frames', type=int, default=frames, help='number of timed messages')
     parser.add_argument('--cuda-graph', action='store_true', help='replay models as CUDA graphs')
     _add_device(parser)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all evaluations offer: where results go, and what exit codes mean."""
+"""Options common to all evaluations, and exit codes."""
 
 import argparse
 from pathlib import Path
@@ -9,8 +9,7 @@ if TYPE_CHECKING:
     from motion_predictor_ros.evaluation.archive import Archive
 
 EXIT_CODES = (
-    'exit codes: 0 done; 1 interrupted; 2 something from outside was wrong (arguments, files, '
-    'data), one line on stderr says what'
+    'exit codes: 0 done; 1 interrupted; 2 bad arguments, files or data, with one line on stderr'
 )
 
 
@@ -23,7 +22,7 @@ def add_result_options(parser: argparse.ArgumentParser) -> None:
 
 
 def keep_results(options: argparse.Namespace, archive: 'Archive') -> None:
-    """Write what `--archive` and `--csv` ask for."""
+    """Write the files of `--archive` and `--csv`."""
     from motion_predictor_ros.evaluation.compare import compare, write_csv
 
     if options.archive:

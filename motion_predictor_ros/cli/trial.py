@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands that try pipeline and node hard; the last line of each is one JSON object."""
+"""The commands `motion-predictor trial ...`; the last line of each is one JSON object."""
 
 import argparse
 import dataclasses
@@ -13,18 +13,18 @@ from typing import Any
 from motion_predictor_ros.config import PipelineConfig, PredictionConfig
 from motion_predictor_ros.errors import MotionPredictorError
 
-_WHOLE = 0.1
-"""Share of the fuzzer's messages that go through the shipped models, all of them."""
+_WHOLE_SHARE = 0.1
+"""Share of the fuzzer's messages that go through all shipped models."""
 
-_WORTHWHILE = 150
-"""Messages until a source has had futures; with few messages, few sources have their turn."""
+_MIN_PER_SOURCE = 150
+"""Messages until a source has had futures; with few messages, only some sources are tried."""
 
 Commands = argparse._SubParsersAction  # the type argparse itself returns
 
 
 def add_trials(commands: 'Commands[argparse.ArgumentParser]') -> None:
     """Add `trial fuzz`, `cuts`, `restarts`, `replay-live`, `latency` and `soak`."""
-    trial = commands.add_parser('trial', help='try the pipeline and the live node hard')
+    trial = commands.add_parser('trial', help='stress tests of the pipeline and the live node')
     kinds = trial.add_subparsers(required=True, metavar='WHAT')
     _add_fuzz(kinds)
     _add_cuts(kinds)
@@ -36,8 +36,8 @@ def add_trials(commands: 'Commands[argparse.ArgumentParser]') -> None:
 
 def _add_fuzz(kinds: 'Commands[argparse.ArgumentParser]') -> None:
     parser = kinds.add_parser('fuzz', help='hostile messages of every source (no ROS needed)')
-    parser.add_argument('--messages', type=_positive, default=100_000, help='how many')
-    parser.add_argument('--seed', type=int, default=1, help='of the messages')
+    parser.add_argument('--messages', type=_positive, default=100_000, help='number of messages')
+    parser.add_argument('--seed', type=int, default=1, help='random seed')
     parser.set_defaults(run=_fuzz)
 
 
@@ -48,24 +48,24 @@ def _fuzz(options: argparse.Namespace) -> None:
     from motion_predictor_ros.evaluation.fuzz.messages import LAYOUTS
 
     torch.set_num_threads(1)
-    whole = round(_WHOLE * options.messages)
+    whole = round(_WHOLE_SHARE * options.messages)
     report = fuzz(options.messages - whole, options.seed)
-    count = min(max(whole // _WORTHWHILE, 1), len(LAYOUTS))
+    count = min(max(whole // _MIN_PER_SOURCE, 1), len(LAYOUTS))
     sources = random.Random(options.seed).sample(list(LAYOUTS), count)
     fuzz(whole, options.seed + 1, WholePipelines(), report, sources)
-    for line in report.told:
+    for line in report.cases:
         print(line)
-    print(f'answered {report.answered}, dropped {report.drops} in {report.reasons} ways')
-    print(f'{whole} with futures and volumes: {report.futures} times, {report.volumes} volumes')
+    print(f'answered {report.answered}, dropped {report.drops} for {report.reasons} reasons')
+    print(f'{whole} with futures and volumes: {report.futures} futures, {report.volumes} volumes')
     counts = ('messages', 'crashes', 'uncounted_drops', 'non_finite_outputs')
     print(json.dumps({key: getattr(report, key) for key in counts}))
-    _insist(not report.told, 'the pipeline broke its promise; each line above is one case')
+    _require(not report.cases, 'the pipeline violated a requirement; each line above is one case')
 
 
 def _add_cuts(kinds: 'Commands[argparse.ArgumentParser]') -> None:
     parser = kinds.add_parser('cuts', help='cut the input of a live node (needs ROS)')
-    parser.add_argument('--cuts', type=_positive, default=200, help='how many')
-    parser.add_argument('--seed', type=int, default=1, help='of when and for how long')
+    parser.add_argument('--cuts', type=_positive, default=200, help='number of cuts')
+    parser.add_argument('--seed', type=int, default=1, help='random seed')
     _add_weights(parser)
     parser.set_defaults(run=_cuts)
 
@@ -74,17 +74,17 @@ def _cuts(options: argparse.Namespace) -> None:
     cuts = _with_ros('cuts')
     report = cuts.run_cuts(options.cuts, options.seed, _config(options))
     print(f'predicted again, a second of history later, within {report.ok_s:.2f} s')
-    shown = dataclasses.asdict(report)
-    del shown['ok_s']
-    print(json.dumps(_rounded(shown)))
+    figures = dataclasses.asdict(report)
+    del figures['ok_s']
+    print(json.dumps(_rounded(figures)))
     slowest_s = max(report.stale_s_max, report.recovery_s_max)
-    _insist(slowest_s <= cuts.LIMIT_S, f'slower than {cuts.LIMIT_S} s')
-    _insist(not report.fresh_stamps_on_stale, 'stale data was published as fresh')
+    _require(slowest_s <= cuts.LIMIT_S, f'slower than {cuts.LIMIT_S} s')
+    _require(not report.fresh_stamps_on_stale, 'stale data was published as fresh')
 
 
 def _add_restarts(kinds: 'Commands[argparse.ArgumentParser]') -> None:
     parser = kinds.add_parser('restarts', help='kill -9 a live node, start it again (needs ROS)')
-    parser.add_argument('--restarts', type=_positive, default=10, help='how many')
+    parser.add_argument('--restarts', type=_positive, default=10, help='number of restarts')
     _add_weights(parser)
     parser.set_defaults(run=_restarts)
 
@@ -93,7 +93,7 @@ def _restarts(options: argparse.Namespace) -> None:
     restarts = _with_ros('restarts')
     report = restarts.run_restarts(options.restarts, _config(options))
     print(json.dumps(_rounded(dataclasses.asdict(report))))
-    _insist(report.predicted_s_max <= restarts.LIMIT_S, f'slower than {restarts.LIMIT_S:g} s')
+    _require(report.predicted_s_max <= restarts.LIMIT_S, f'slower than {restarts.LIMIT_S:g} s')
 
 
 def _add_replay_live(kinds: 'Commands[argparse.ArgumentParser]') -> None:
@@ -101,9 +101,9 @@ def _add_replay_live(kinds: 'Commands[argparse.ArgumentParser]') -> None:
         'replay-live', help='the same bag without and with a live node (needs ROS)'
     )
     parser.add_argument('--bag', type=Path, required=True, help='rosbag2 with skeletons')
-    parser.add_argument('--rate', type=float, default=1.0, help='play faster or slower')
+    parser.add_argument('--rate', type=float, default=1.0, help='playback speed')
     parser.add_argument(
-        '--people', type=_positive, help='at most so many at a time; default: as the bag is'
+        '--people', type=_positive, help='largest number at a time; default: as in the bag'
     )
     _add_weights(parser)
     parser.set_defaults(run=_replay_live)
@@ -116,17 +116,17 @@ def _replay_live(options: argparse.Namespace) -> None:
     keys = ('frames', 'processed_share', 'max_abs_difference_m')
     print(json.dumps({key: getattr(live, key) for key in keys}))
     allowed_m = replay_live.allowed_m(live)
-    far = f'live and replay differ by more than {allowed_m:g} m'
-    _insist(live.max_abs_difference_m <= allowed_m, far)
+    message = f'live and replay differ by more than {allowed_m:g} m'
+    _require(live.max_abs_difference_m <= allowed_m, message)
 
 
 def _add_latency(kinds: 'Commands[argparse.ArgumentParser]') -> None:
     parser = kinds.add_parser(
         'latency', help='from an observation to the published volume, live (needs ROS)'
     )
-    parser.add_argument('--bag', type=Path, help="who walks by; default: the demo's")
-    parser.add_argument('--people', type=_positive, default=1, help='how many walk by')
-    parser.add_argument('--seconds', type=_positive, default=60, help='how long')
+    parser.add_argument('--bag', type=Path, help="recording of a person; default: the demo's")
+    parser.add_argument('--people', type=_positive, default=1, help='number of people')
+    parser.add_argument('--seconds', type=_positive, default=60, help='duration')
     parser.add_argument('--volume-hz', type=float, default=5.0, help='volumes per second')
     _add_weights(parser)
     parser.set_defaults(run=_latency)
@@ -143,17 +143,17 @@ def _latency(options: argparse.Namespace) -> None:
         options.volume_hz,
         _config(options),
     )
-    shown = dataclasses.asdict(report)
+    figures = dataclasses.asdict(report)
     for name in ('motion_ms', 'volume_ms'):
-        shown[f'{name}_p50'], shown[f'{name}_p99'] = shown.pop(name)
-    print(json.dumps(_rounded(shown)))
+        figures[f'{name}_p50'], figures[f'{name}_p99'] = figures.pop(name)
+    print(json.dumps(_rounded(figures)))
 
 
 def _add_soak(kinds: 'Commands[argparse.ArgumentParser]') -> None:
     parser = kinds.add_parser('soak', help='ten people for a long time (needs ROS)')
-    parser.add_argument('--minutes', type=float, default=60.0, help='how long')
+    parser.add_argument('--minutes', type=float, default=60.0, help='duration')
     parser.add_argument('--out', type=Path, default=Path('runs/soak.csv'), help='CSV to write')
-    parser.add_argument('--seed', type=int, default=1, help='of who comes and goes when')
+    parser.add_argument('--seed', type=int, default=1, help='random seed')
     _add_weights(parser)
     parser.set_defaults(run=_soak)
 
@@ -162,10 +162,10 @@ def _soak(options: argparse.Namespace) -> None:
     soak = _with_ros('soak')
     report = soak.run_soak(options.minutes, options.out, options.seed, _config(options))
     print(f'{options.out}: {report.sent} observations, {report.superseded} superseded')
-    shown = dataclasses.asdict(report)
-    del shown['sent'], shown['superseded']
-    print(json.dumps(_rounded(shown)))
-    _insist(not report.lost, f'{report.lost} observations were neither answered nor counted')
+    figures = dataclasses.asdict(report)
+    del figures['sent'], figures['superseded']
+    print(json.dumps(_rounded(figures)))
+    _require(not report.lost, f'{report.lost} observations were neither answered nor counted')
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
@@ -187,16 +187,16 @@ def _with_ros(module: str) -> Any:
         ) from error
 
 
-def _insist(promise: bool, otherwise: str) -> None:
-    if not promise:
-        raise MotionPredictorError(otherwise)
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise MotionPredictorError(message)
 
 
 def _rounded(values: dict[str, Any]) -> dict[str, Any]:
-    """Return figures with four decimals; what is not finite has no place in JSON."""
-    shown = {k: round(v, 4) if isinstance(v, float) else v for k, v in values.items()}
+    """Round figures to four decimals; non-finite ones become None, for JSON."""
+    rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in values.items()}
     return {
-        k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in shown.items()
+        k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in rounded.items()
     }
 
 

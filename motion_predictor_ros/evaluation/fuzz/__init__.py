@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""fuzz"""
+"""Fuzzing: hostile messages of every source through `Pipeline.step`."""

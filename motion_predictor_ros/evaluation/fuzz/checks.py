@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must hold of every answer, whatever was asked: for `fuzz.py`.
+"""Requirements on every answer, whatever the input: for `fuzz.py`.
 
-Stands beside the line. What is published is float32, so that is what must be finite.
+Published values are float32, so finite means finite in float32.
 """
 
 from collections.abc import Iterator
@@ -18,21 +18,21 @@ _Numbers = Float[np.ndarray, '...'] | Bool[np.ndarray, '...'] | float
 
 
 def non_finite(scene: Scene) -> list[str]:
-    """Name what holds NaN or infinity, or no probability where there should be one."""
-    found = [*_of_people(scene.prediction)]
+    """Name the fields that hold NaN, infinity or an invalid probability."""
+    names = [*_of_people(scene.prediction)]
     if scene.futures is not None:
-        found += _of_futures(scene.futures)
+        names += _of_futures(scene.futures)
     for volume in scene.volumes or ():
-        found += _of_volume(volume)
-    return found
+        names += _of_volume(volume)
+    return names
 
 
 def without_volume(scene: Scene) -> set[str]:
-    """List who is in the scene, but not among the volumes, if there are any."""
+    """Return people in the scene who are missing among its volumes, if there are any."""
     if scene.volumes is None:
         return set()
-    return {each.person_id for each in scene.prediction.people} - {
-        each.person_id for each in scene.volumes
+    return {person.person_id for person in scene.prediction.people} - {
+        person.person_id for person in scene.volumes
     }
 
 
@@ -52,22 +52,22 @@ def _of_futures(futures: Futures) -> Iterator[str]:
         if not _finite(getattr(futures, name)):
             yield f'{name} of futures'
     if np.abs(futures.weights.sum(axis=1) - 1.0).max() > 1e-6 or futures.weights.min() < 0.0:
-        yield 'weights of futures, which are no probabilities'
+        yield 'weights of futures, which are not probabilities'
 
 
 def _of_volume(volume: SafetyVolume) -> Iterator[str]:
-    who = f'volume of {volume.person_id!r}'
+    name = f'volume of {volume.person_id!r}'
     if not (_finite(np.array(volume.grid.origin)) and volume.grid.size_m > 0.0):
-        yield f'grid in the {who}'
-    every = [volume.bodies, *(window.bodies for window in volume.windows)]
-    for bodies in every:
+        yield f'grid in the {name}'
+    all_bodies = [volume.bodies, *(window.bodies for window in volume.windows)]
+    for bodies in all_bodies:
         if not all(map(_finite, (bodies.starts, bodies.ends, bodies.radii, bodies.weights))):
-            yield f'capsules in the {who}'
+            yield f'capsules in the {name}'
     for window in volume.windows:
         if not (window.probability.min() >= 0.0 and window.probability.max() <= 1.0 + 1e-5):
-            yield f'probabilities in the {who}'
+            yield f'probabilities in the {name}'
         if not window.covered.any():
-            yield f'nothing covered in the {who}'
+            yield f'nothing covered in the {name}'
 
 
 def _finite(value: _Numbers) -> bool:

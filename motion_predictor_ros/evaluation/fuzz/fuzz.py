@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A seeded fuzzer over `Pipeline.step`: every source, calm and hostile by turns.
+"""A seeded fuzzer over `Pipeline.step`: every source, valid and hostile phases in turn.
 
-Stands beside the line. Three promises are held against every message: nothing is raised, whoever
-is not in the answer is among the drops that were counted and told, and whatever is in the answer
-is finite, on the wire too. And one against every calm stretch: what came before leaves no trace,
-everybody is predicted again. The model is small and untrained, for what it says does not matter;
-some of the messages go through the whole line with the shipped models, futures and volumes.
+Requirements on every message: no exception; every person is answered or is among the counted and
+reported drops; the answer is finite, in float32 too. Requirement on every valid phase: earlier
+faults leave no trace, and all people are predicted again. The model is small and untrained, since
+its output does not matter; some messages go through the whole pipeline with the shipped models,
+futures and volumes.
 """
 
 import random
@@ -42,34 +42,33 @@ from motion_predictor_ros.skeleton.layout import SkeletonLayout
 _BODY = SkeletonLayout.load('body18')
 _START_NS = 1_700_000_000 * NS_PER_S
 _PERIOD_NS = NS_PER_S // 30
-_CALM = (20, 20, 80)
+_VALID_LENGTHS = (20, 20, 80)
 _RECOVERED = 75
-"""After so many calm messages everybody must be predicted: a stamp up to a second ahead hides what
-comes meanwhile, a window takes another."""
+"""Number of valid messages after which all people must be predicted: a stamp up to a second ahead
+hides the following ones, and a window takes another second."""
 
 _MODES = ('chaos', 'chaos', 'chaos', 'mirrored', 'millimetres', 'upside_down', 'frame', 'layout')
 _IDS = ('0', '1', '2', '3', '41', '999', '21474835')
-"""The last is the highest for which 100 x id + joint is an int32."""
+"""The last one is the highest for which 100 x id + joint is an int32."""
 
-_MOST_TOLD, _LONGEST = 20, 500
+_MAX_CASES, _MAX_LENGTH = 20, 500
 
 
 @dataclass
 class FuzzReport:
-    """What the fuzzer found.
+    """Result of fuzzing.
 
     Attributes:
-        crashes: Messages at which something was raised.
-        uncounted_drops: Messages of which somebody is neither answered nor counted.
-        non_finite_outputs: Messages whose answer holds NaN, infinity or no probability where there
-            should be one.
-        unrecovered: Calm stretches at whose end somebody was not predicted.
+        crashes: Messages that raised an exception.
+        uncounted_drops: Messages with a person who is neither answered nor counted.
+        non_finite_outputs: Messages whose answer holds NaN, infinity or an invalid probability.
+        unrecovered: Valid phases at whose end a person was not predicted.
         answered: Messages that were answered.
         futures: Answers with futures.
         volumes: Volumes in answers.
         drops: Rejections, of messages and of people.
         reasons: Distinct reasons among them.
-        told: One line per case, the first few.
+        cases: One line per violation, the first few.
     """
 
     messages: int = 0
@@ -82,13 +81,13 @@ class FuzzReport:
     volumes: int = 0
     drops: int = 0
     reasons: int = 0
-    told: list[str] = field(default_factory=list)
+    cases: list[str] = field(default_factory=list)
 
-    def tell(self, kind: str, text: str) -> None:
-        """Count one case and keep what is to be said of it."""
+    def add_case(self, kind: str, text: str) -> None:
+        """Count a violation, and keep its description."""
         setattr(self, kind, getattr(self, kind) + 1)
-        if len(self.told) < _MOST_TOLD:
-            self.told.append(f'{kind}: {text}'[:_LONGEST])
+        if len(self.cases) < _MAX_CASES:
+            self.cases.append(f'{kind}: {text}'[:_MAX_LENGTH])
 
 
 Load = Callable[[PipelineConfig, Callable[[Rejection], None]], Pipeline]
@@ -97,7 +96,7 @@ Load = Callable[[PipelineConfig, Callable[[Rejection], None]], Pipeline]
 def untrained_pipeline(
     config: PipelineConfig, on_drop: Callable[[Rejection], None] = lambda rejection: None
 ) -> Pipeline:
-    """Build a pipeline with a small untrained model that answers fast and means nothing."""
+    """Build a pipeline with a small untrained model, whose output is meaningless."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     torch.manual_seed(0)
@@ -108,7 +107,7 @@ def untrained_pipeline(
 
 
 class WholePipelines:
-    """Makes pipelines with the shipped models, which are loaded once."""
+    """Builds pipelines with the shipped models, which are loaded once."""
 
     def __init__(self) -> None:
         config = PipelineConfig(
@@ -121,7 +120,7 @@ class WholePipelines:
     def __call__(
         self, config: PipelineConfig, on_drop: Callable[[Rejection], None] = lambda rejection: None
     ) -> Pipeline:
-        """Build a pipeline for this input; one at a time may be in use."""
+        """Build a pipeline for this input; only one at a time may be in use."""
         models = self._models
         models.predictor.reset()
         return Pipeline(
@@ -139,15 +138,15 @@ def fuzz(
     """Step a pipeline of every source through its share of the messages.
 
     Args:
-        report: What was found before, to be added to.
+        report: An earlier result to add to.
     """
     report, reasons = report or FuzzReport(), Counter[str]()
-    for place, source in enumerate(sources):
-        count = messages * (place + 1) // len(sources) - messages * place // len(sources)
+    for index, source in enumerate(sources):
+        count = messages * (index + 1) // len(sources) - messages * index // len(sources)
         trial = _Trial(source, load, report)
         stream = Stream(source, seed)
-        for message, calm in stream.messages(count):
-            trial.step(message, stream.now_ns, calm)
+        for message, valid in stream.messages(count):
+            trial.step(message, stream.now_ns, valid)
         reasons.update(trial.pipeline.drops)
     report.drops += reasons.total()
     report.reasons = max(report.reasons, len(reasons))
@@ -155,10 +154,10 @@ def fuzz(
 
 
 class Stream:
-    """What one source says: a calm stretch, then a fault, and so on.
+    """Messages of one source: a valid phase, then a fault, and so on.
 
     Attributes:
-        now_ns: The time of the last message, whatever it says itself.
+        now_ns: True time of the last message, independent of its stamp.
     """
 
     def __init__(self, source: str, seed: int) -> None:
@@ -167,28 +166,30 @@ class Stream:
         joints = load_joint_map(LAYOUTS[source], _BODY)
         used = np.asarray(joints.weights.any(axis=0))
         self._names = list(joints.source.joint_names)
-        self._used = [name for name, here in zip(self._names, used, strict=True) if here]
+        self._used = [name for name, is_used in zip(self._names, used, strict=True) if is_used]
         self._inverse = np.linalg.pinv(joints.weights[:, used]) * joints.given
         self.now_ns = _START_NS
         self._people: dict[str, Walker] = {}
 
     def messages(self, count: int) -> Iterator[tuple[SimpleNamespace, int]]:
-        """Yield messages, each with how many calm ones it is in a row; 0 for a hostile one."""
-        made = 0
-        while made < count:
-            self._come_and_go()
-            length = min(self._random.choice(_CALM), count - made)
-            for calm in range(1, length + 1):
-                yield self._next('calm'), calm
-            made += length
+        """Yield messages, with the number of valid ones in a row; 0 for a hostile one."""
+        count_so_far = 0
+        while count_so_far < count:
+            self._change_people()
+            length = min(self._random.choice(_VALID_LENGTHS), count - count_so_far)
+            for valid in range(1, length + 1):
+                yield self._next('valid'), valid
+            count_so_far += length
             mode, length = self._random.choice(_MODES), self._random.randint(10, 90)
-            for _ in range(min(length, count - made)):
+            for _ in range(min(length, count - count_so_far)):
                 yield self._next(mode), 0
-            made += min(length, count - made)
+            count_so_far += min(length, count - count_so_far)
 
-    def _come_and_go(self) -> None:
+    def _change_people(self) -> None:
         ids = self._random.sample(_IDS, k=self._random.randint(0, 3))
-        self._people = {who: self._people.get(who) or Walker(int(who)) for who in ids}
+        self._people = {
+            person_id: self._people.get(person_id) or Walker(int(person_id)) for person_id in ids
+        }
 
     def _next(self, mode: str) -> SimpleNamespace:
         self.now_ns += _PERIOD_NS + self._random.randrange(-3_000_000, 3_000_000)
@@ -203,12 +204,12 @@ class Stream:
         return message
 
     def _chaos(self) -> SimpleNamespace:
-        """Return a message that is wrong in some way of its own, or not at all."""
+        """Return a message that is malformed in some way, or valid."""
         chance, kind = self._random, self._random.randrange(10)
         if kind < 5:
-            return spoil(self._message(self.now_ns), chance)
+            return corrupt(self._message(self.now_ns), chance)
         if kind == 5:
-            self._come_and_go()
+            self._change_people()
         if kind == 6:
             return MAKERS[self._source](self.now_ns, {}, self._names)
         if kind < 9:
@@ -217,7 +218,9 @@ class Stream:
         return self._message(self.now_ns)
 
     def _message(self, stamp_ns: int, mode: str = '') -> SimpleNamespace:
-        people = {who: self._joints(walker, mode) for who, walker in self._people.items()}
+        people = {
+            person_id: self._joints(walker, mode) for person_id, walker in self._people.items()
+        }
         return MAKERS[self._source](stamp_ns, people, self._names)
 
     def _joints(self, walker: Walker, mode: str) -> Joints:
@@ -228,16 +231,16 @@ class Stream:
             pose = 1000 * pose
         elif mode == 'upside_down':
             pose = pose * [1.0, -1.0, -1.0]
-        seen: Float64[np.ndarray, 'seen xyz=3'] = self._inverse @ pose
-        return dict(zip(self._used, seen, strict=True))
+        positions: Float64[np.ndarray, 'seen xyz=3'] = self._inverse @ pose
+        return dict(zip(self._used, positions, strict=True))
 
 
 class _Trial:
-    """One pipeline, and what it must hold to."""
+    """One pipeline, and the requirements on it."""
 
     def __init__(self, source: str, load: Load, report: FuzzReport) -> None:
         wanted = '' if source in ('native', 'zed', 'azure_kinect') else LAYOUTS[source]
-        # Otherwise a stray first message would choose the frame.
+        # Otherwise a stray first message would set the frame.
         skeleton = SkeletonConfig(frame='world', source_layout=wanted)
         prediction = PredictionConfig(device='cpu')
         config = PipelineConfig(skeleton, prediction, source=source)
@@ -246,83 +249,87 @@ class _Trial:
         self._rejected: list[Rejection] = []
         self.pipeline = load(config, self._rejected.append)
 
-    def step(self, message: SimpleNamespace, received_ns: int, calm: int) -> None:
-        """Step, and hold the answer against the promises."""
+    def step(self, message: SimpleNamespace, received_ns: int, valid: int) -> None:
+        """Step the pipeline, and check the answer."""
         self._report.messages += 1
         self._rejected.clear()
         before = self.pipeline.drops.total()
         try:
             answer = self.pipeline.step(message, received_ns)
         except Exception as error:
-            self._report.tell('crashes', f'{self._source}: {type(error).__name__}: {error}')
+            self._report.add_case('crashes', f'{self._source}: {type(error).__name__}: {error}')
             self.pipeline.reset()
             return
         scene = None if answer is None else answer.prediction
-        missing = self._missing(message, scene, calm)
+        missing = self._missing(message, scene, valid)
         if missing or self.pipeline.drops.total() - before != len(self._rejected):
-            said = [f'{each.person_id}: {each.reason}' for each in self._rejected]
-            self._report.tell('uncounted_drops', f'{self._source}: {missing}; told {said}')
+            dropped = [f'{drop.person_id}: {drop.reason}' for drop in self._rejected]
+            self._report.add_case(
+                'uncounted_drops', f'{self._source}: {missing}; reported {dropped}'
+            )
         if answer is not None:
-            self._hold(answer, calm)
+            self._check(answer, valid)
 
-    def _hold(self, answer: Scene, calm: int) -> None:
-        """Hold what is in an answer against the promises."""
+    def _check(self, answer: Scene, valid: int) -> None:
+        """Check the content of an answer."""
         report, people = self._report, answer.prediction.people
         report.answered += 1
         report.futures += answer.futures is not None
         report.volumes += len(answer.volumes or ())
-        if found := non_finite(answer):
-            report.tell('non_finite_outputs', f'{self._source}: {", ".join(found)}')
-        if lost := without_volume(answer):
-            report.tell('uncounted_drops', f'{self._source}: no volume of {lost}')
-        if calm == _RECOVERED and any(each.positions is None for each in people):
-            why = [(each.person_id, each.validity.name, each.reason) for each in people]
-            report.tell('unrecovered', f'{self._source}: {why}')
+        if names := non_finite(answer):
+            report.add_case('non_finite_outputs', f'{self._source}: {", ".join(names)}')
+        if missing := without_volume(answer):
+            report.add_case('uncounted_drops', f'{self._source}: no volume of {missing}')
+        if valid == _RECOVERED and any(person.positions is None for person in people):
+            states = [(person.person_id, person.validity.name, person.reason) for person in people]
+            report.add_case('unrecovered', f'{self._source}: {states}')
 
     def _missing(
-        self, message: SimpleNamespace, scene: ScenePrediction | None, calm: int
+        self, message: SimpleNamespace, scene: ScenePrediction | None, valid: int
     ) -> set[str]:
-        """Return who is neither answered nor told to be dropped; '' is the whole message."""
-        settled = calm >= _RECOVERED
+        """Return people who are neither answered nor reported as dropped; '' is the whole message."""
+        settled = valid >= _RECOVERED
         if self._source == 'tf' and not settled:
-            return set()  # who has not moved everywhere yet is waited for
+            return set()  # people whose frames have not all arrived are waited for
         if scene is None:
-            return set() if self._rejected or self._nothing_new(message) else {''}
-        told = {each.person_id for each in scene.people}
-        told |= {each.person_id for each in self._rejected}
-        return _who(self._source, message, self._names) - told
+            return set() if self._rejected or self._is_empty(message) else {''}
+        accounted = {person.person_id for person in scene.people}
+        accounted |= {drop.person_id for drop in self._rejected}
+        return _person_ids(self._source, message, self._names) - accounted
 
-    def _nothing_new(self, message: SimpleNamespace) -> bool:
+    def _is_empty(self, message: SimpleNamespace) -> bool:
         return self._source == 'tf' and not message.transforms
 
 
-def _who(source: str, message: Any, names: tuple[str, ...]) -> set[str]:
-    """List the ids in a message, read here on its own and not by the pipeline's reader."""
+def _person_ids(source: str, message: Any, names: tuple[str, ...]) -> set[str]:
+    """Return the ids in a message, decoded independently of the pipeline's reader."""
     if source == 'native':
-        return {each.person_id for each in message.persons}
+        return {person.person_id for person in message.persons}
     if source == 'azure_kinect':
-        return {str(each.id // 100) for each in message.markers if each.action not in (2, 3)}
+        return {str(marker.id // 100) for marker in message.markers if marker.action not in (2, 3)}
     if source == 'zed':
-        return {str(each.label_id) for each in message.objects}
+        return {str(item.label_id) for item in message.objects}
     if source == 'yolo':
-        people = [each for each in message.detections if each.class_name in ('person', '')]
-        return {each.id for each in people}
+        people = [
+            detection for detection in message.detections if detection.class_name in ('person', '')
+        ]
+        return {detection.id for detection in people}
     if source == 'pose_array':
         return {'person'} if message.poses else set()
     if source == 'hiros':
-        return {str(each.id) for each in message.skeletons}
+        return {str(skeleton.id) for skeleton in message.skeletons}
     if source == 'mocap4r2':
-        named = [each.marker_name.rpartition('_') for each in message.markers]
+        named = [marker.marker_name.rpartition('_') for marker in message.markers]
     else:
-        named = [each.child_frame_id.rpartition('_') for each in message.transforms]
-    return {who for joint, _, who in named if joint in names and who}
+        named = [transform.child_frame_id.rpartition('_') for transform in message.transforms]
+    return {person_id for joint, _, person_id in named if joint in names and person_id}
 
 
 def _rename_frames(message: Any, name: str) -> None:
-    """Give every header, and the keypoints of yolo_ros, another frame."""
+    """Set another frame in every header, and in the keypoints of yolo_ros."""
     if isinstance(message, list):
-        for each in message:
-            _rename_frames(each, name)
+        for item in message:
+            _rename_frames(item, name)
     elif isinstance(message, SimpleNamespace):
         for key, value in vars(message).items():
             if key == 'frame_id':

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages of every source as plain namespaces: good ones, and ways to spoil them.
+"""Messages of every source as plain namespaces: valid ones, and ways to corrupt them.
 
-Stands beside the line, for `fuzz.py`. Decoders look at messages only as objects with fields, so
-nothing here needs the packages that define them. What is spoilt stays what the wire could carry:
-a number stays a number of its kind, a list a list.
+Decoders read messages as objects with fields, so nothing here needs the packages that define
+them. A
+corrupted field keeps its type: a number stays a number of its kind, a list a list.
 """
 
 import copy
@@ -19,7 +19,7 @@ from jaxtyping import Float64
 from motion_predictor_ros.conventions import NS_PER_S
 
 Joints = dict[str, Float64[np.ndarray, 'xyz=3']]
-"""A person by the names of the source's joints [m]."""
+"""A person's positions by the source's joint names [m]."""
 
 LAYOUTS = {
     'native': 'body18',
@@ -31,14 +31,14 @@ LAYOUTS = {
     'mocap4r2': 'cmu38',
     'tf': 'rep155',
 }
-"""The layout in which each source is tried."""
+"""Layout of each source."""
 
 _FRAME = 'world'
 _ZED_SLOTS = 70
 
 
 class Fixed(list[Any]):
-    """An array whose length belongs to the message's type."""
+    """An array of fixed length."""
 
 
 def _header(stamp_ns: int) -> SimpleNamespace:
@@ -49,52 +49,54 @@ def _stamp(stamp_ns: int) -> SimpleNamespace:
     return SimpleNamespace(sec=stamp_ns // NS_PER_S, nanosec=stamp_ns % NS_PER_S)
 
 
-def _point(at: Float64[np.ndarray, 'xyz=3']) -> SimpleNamespace:
-    return SimpleNamespace(x=float(at[0]), y=float(at[1]), z=float(at[2]))
+def _point(point: Float64[np.ndarray, 'xyz=3']) -> SimpleNamespace:
+    return SimpleNamespace(x=float(point[0]), y=float(point[1]), z=float(point[2]))
 
 
-def _pose(at: Float64[np.ndarray, 'xyz=3']) -> SimpleNamespace:
-    return SimpleNamespace(position=_point(at))
+def _pose(point: Float64[np.ndarray, 'xyz=3']) -> SimpleNamespace:
+    return SimpleNamespace(position=_point(point))
 
 
 def _native(stamp_ns: int, people: dict[str, Joints], names: list[str]) -> SimpleNamespace:
     persons = [
         SimpleNamespace(
-            person_id=who,
+            person_id=person_id,
             tracking_state=1,
             positions=np.array(list(joints.values()), dtype=np.float32).ravel().tolist(),
             confidences=[1.0] * len(joints),
         )
-        for who, joints in people.items()
+        for person_id, joints in people.items()
     ]
-    header, known = _header(stamp_ns), list(names)
-    return SimpleNamespace(header=header, layout='body18', joint_names=known, persons=persons)
+    header, joint_names = _header(stamp_ns), list(names)
+    return SimpleNamespace(
+        header=header, layout='body18', joint_names=joint_names, persons=persons
+    )
 
 
 def _azure_kinect(stamp_ns: int, people: dict[str, Joints], names: list[str]) -> SimpleNamespace:
     markers = [
         SimpleNamespace(
             header=_header(stamp_ns),
-            id=100 * int(who) + names.index(joint),
+            id=100 * int(person_id) + names.index(joint),
             action=0,
-            pose=_pose(at),
+            pose=_pose(point),
         )
-        for who, joints in people.items()
-        for joint, at in joints.items()
+        for person_id, joints in people.items()
+        for joint, point in joints.items()
     ]
     return SimpleNamespace(markers=markers)
 
 
 def _zed(stamp_ns: int, people: dict[str, Joints], names: list[str]) -> SimpleNamespace:
     objects = []
-    for who, joints in people.items():
+    for person_id, joints in people.items():
         slots = [np.zeros(3) for _ in range(_ZED_SLOTS)]
-        for joint, at in joints.items():
-            slots[names.index(joint)] = at
-        keypoints = [SimpleNamespace(kp=Fixed(map(float, at))) for at in slots]
+        for joint, point in joints.items():
+            slots[names.index(joint)] = point
+        keypoints = [SimpleNamespace(kp=Fixed(map(float, point))) for point in slots]
         objects.append(
             SimpleNamespace(
-                label_id=int(who),
+                label_id=int(person_id),
                 tracking_state=1,
                 skeleton_available=True,
                 body_format=2,
@@ -107,42 +109,44 @@ def _zed(stamp_ns: int, people: dict[str, Joints], names: list[str]) -> SimpleNa
 
 def _yolo(stamp_ns: int, people: dict[str, Joints], names: list[str]) -> SimpleNamespace:
     detections = []
-    for who, joints in people.items():
+    for person_id, joints in people.items():
         data = [
-            SimpleNamespace(id=1 + names.index(joint), point=_point(at), score=0.9)
-            for joint, at in joints.items()
+            SimpleNamespace(id=1 + names.index(joint), point=_point(point), score=0.9)
+            for joint, point in joints.items()
         ]
         keypoints = SimpleNamespace(data=data, frame_id=_FRAME)
-        detections.append(SimpleNamespace(class_name='person', id=who, keypoints3d=keypoints))
+        detections.append(
+            SimpleNamespace(class_name='person', id=person_id, keypoints3d=keypoints)
+        )
     return SimpleNamespace(header=_header(stamp_ns), detections=detections)
 
 
 def _pose_array(stamp_ns: int, people: dict[str, Joints], names: list[str]) -> SimpleNamespace:
-    unseen = np.full(3, np.nan)
-    first = [joints for joints in people.values()][:1]  # it knows one person only
-    poses = [_pose(joints.get(name, unseen)) for joints in first for name in names]
+    missing = np.full(3, np.nan)
+    first = [joints for joints in people.values()][:1]  # the message holds one person
+    poses = [_pose(joints.get(name, missing)) for joints in first for name in names]
     return SimpleNamespace(header=_header(stamp_ns), poses=poses)
 
 
 def _hiros(stamp_ns: int, people: dict[str, Joints], names: list[str]) -> SimpleNamespace:
     skeletons = []
-    for who, joints in people.items():
+    for person_id, joints in people.items():
         markers = [
             SimpleNamespace(
-                id=names.index(joint), confidence=0.9, center=SimpleNamespace(pose=_pose(at))
+                id=names.index(joint), confidence=0.9, center=SimpleNamespace(pose=_pose(point))
             )
-            for joint, at in joints.items()
+            for joint, point in joints.items()
         ]
-        skeleton = SimpleNamespace(id=int(who), src_time=_stamp(stamp_ns), markers=markers)
+        skeleton = SimpleNamespace(id=int(person_id), src_time=_stamp(stamp_ns), markers=markers)
         skeletons.append(skeleton)
     return SimpleNamespace(header=_header(stamp_ns), skeletons=skeletons)
 
 
 def _mocap4r2(stamp_ns: int, people: dict[str, Joints], names: list[str]) -> SimpleNamespace:
     markers = [
-        SimpleNamespace(marker_name=f'{joint}_{who}', translation=_point(at))
-        for who, joints in people.items()
-        for joint, at in joints.items()
+        SimpleNamespace(marker_name=f'{joint}_{person_id}', translation=_point(point))
+        for person_id, joints in people.items()
+        for joint, point in joints.items()
     ]
     return SimpleNamespace(header=_header(stamp_ns), markers=markers)
 
@@ -151,13 +155,13 @@ def _tf(stamp_ns: int, people: dict[str, Joints], names: list[str]) -> SimpleNam
     transforms = [
         SimpleNamespace(
             header=_header(stamp_ns),
-            child_frame_id=f'{joint}_{who}',
+            child_frame_id=f'{joint}_{person_id}',
             transform=SimpleNamespace(
-                translation=_point(at), rotation=SimpleNamespace(x=0.0, y=0.0, z=0.0, w=1.0)
+                translation=_point(point), rotation=SimpleNamespace(x=0.0, y=0.0, z=0.0, w=1.0)
             ),
         )
-        for who, joints in people.items()
-        for joint, at in joints.items()
+        for person_id, joints in people.items()
+        for joint, point in joints.items()
     ]
     return SimpleNamespace(transforms=transforms)
 
@@ -174,20 +178,20 @@ MAKERS: dict[str, Callable[[int, dict[str, Joints], list[str]], SimpleNamespace]
 }
 
 
-def spoil(message: SimpleNamespace, chance: random.Random) -> SimpleNamespace:
-    """Return a copy in which a few fields, anywhere, hold what they may hold but should not."""
-    spoilt = copy.deepcopy(message)
+def corrupt(message: SimpleNamespace, chance: random.Random) -> SimpleNamespace:
+    """Return a copy in which a few fields, anywhere, hold extreme or inconsistent values."""
+    corrupted = copy.deepcopy(message)
     for _ in range(chance.choice((1, 1, 1, 2, 5))):
-        owner, key, value = chance.choice(list(_fields(spoilt)))
+        owner, key, value = chance.choice(list(_fields(corrupted)))
         if isinstance(owner, list):
             owner[key] = _wrong(value, chance)
         else:
             setattr(owner, key, _wrong(value, chance))
-    return spoilt
+    return corrupted
 
 
 def _fields(value: Any) -> Iterator[tuple[Any, Any, Any]]:
-    """Yield every field and element below: its owner, its name or place, and its value."""
+    """Yield every field and element below: its owner, its name or index, and its value."""
     items: Any = ()
     if isinstance(value, SimpleNamespace):
         items = list(vars(value).items())
@@ -222,4 +226,4 @@ def _wrong_list(values: list[Any], chance: random.Random) -> list[Any]:
         return [*values, copy.deepcopy(chance.choice(values))]
     if kind == 3:
         return values[::-1]
-    return [copy.deepcopy(each) for each in values for _ in range(2)]
+    return [copy.deepcopy(value) for value in values for _ in range(2)]

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""trials"""
+"""Trials of a live node: the demo, cut input, restarts, latency, long runs."""

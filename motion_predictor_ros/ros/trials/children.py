@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run our executables as processes of their own, on this machine's part of the ROS graph alone."""
+"""Run the package's executables as child processes, within a local ROS graph."""
 
 import os
 import signal
@@ -14,11 +14,11 @@ import yaml
 from motion_predictor_ros.config import PipelineConfig, iterate_params
 from motion_predictor_ros.errors import MotionPredictorError
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 
 def local_environment() -> dict[str, str]:
-    """Return an environment whose ROS traffic stays here, in a domain of its own by default."""
+    """Return an environment with local ROS traffic only, by default in a domain of its own."""
     return {
         'ROS_DOMAIN_ID': str(os.getpid() % 100 + 1),
         **os.environ,
@@ -27,7 +27,7 @@ def local_environment() -> dict[str, str]:
 
 
 def write_parameters(config: PipelineConfig, folder: Path) -> Path:
-    """Write a ROS parameter file that holds all of `config`."""
+    """Write `config` as a ROS parameter file."""
     values = {name: value for name, _, value in iterate_params(config)}
     path = folder / 'parameters.yaml'
     path.write_text(yaml.safe_dump({'/**': {'ros__parameters': values}}))
@@ -35,7 +35,7 @@ def write_parameters(config: PipelineConfig, folder: Path) -> Path:
 
 
 def command(words: Sequence[str]) -> list[str]:
-    """Run one of our executables with this interpreter, wherever the package is installed."""
+    """Return the command of one of the package's executables, wherever it is installed."""
     folder = 'ros.tools' if words[0] in ('play_bag', 'record_bag') else 'ros'
     module = f'motion_predictor_ros.{folder}.{words[0]}'
     return [sys.executable, '-m', module, *words[1:]]
@@ -45,7 +45,7 @@ def command(words: Sequence[str]) -> list[str]:
 def child(
     words: Sequence[str], environment: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Keep one running; interrupt it at the end and insist that it ended well.
+    """Run an executable; interrupt it at the end, and check its exit code.
 
     Raises:
         MotionPredictorError: It failed, or did not end.
@@ -54,10 +54,10 @@ def child(
     try:
         yield process
         process.send_signal(signal.SIGINT)
-        if process.wait(PATIENCE_S):
+        if process.wait(TIMEOUT_S):
             raise MotionPredictorError(f'{words[0]} ended with exit code {process.returncode}')
     except subprocess.TimeoutExpired as error:
-        raise MotionPredictorError(f'{words[0]} did not end within {PATIENCE_S:g} s') from error
+        raise MotionPredictorError(f'{words[0]} did not end within {TIMEOUT_S:g} s') from error
     finally:
         if process.poll() is None:
             process.kill()

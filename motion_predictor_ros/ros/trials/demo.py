@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo: a recorded person is played into a real node, and what it said is scored.
+"""The demo: play a recording into a live node, and score its predictions.
 
-Three processes talk over DDS on this machine alone: the predictor, a recorder of what it
-publishes, and the player. The same bag is also replayed through the same pipeline without ROS,
-scored against what the person really did, and held against the live run. The replay also tells the
-space to keep free; the live node does not, so that it has the machine for its predictions.
+Three processes communicate over DDS on this machine: the predictor, a recorder of its outputs, and
+the player. The same bag is also replayed through the pipeline without ROS, scored against the
+recorded future, and compared with the live run. Only the replay computes volumes, so that the live
+node has the machine for its predictions.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from motion_predictor_ros.evaluation.report.bag import (
     with_volumes,
 )
 from motion_predictor_ros.ros.trials.children import (
-    PATIENCE_S,
+    TIMEOUT_S,
     child,
     command,
     local_environment,
@@ -35,7 +35,7 @@ from motion_predictor_ros.ros.trials.children import (
 
 _RECORDED = ('/predicted_motion', '/weighted_futures', '/markers')
 _MATCHING_S = 0.5
-"""Both ends are known to us before they know each other [s]."""
+"""Time for DDS endpoints to match after their discovery [s]."""
 
 
 def run_demo(bag: Path, out: Path, rate: float, config: PipelineConfig, console: Console) -> None:
@@ -48,21 +48,21 @@ def run_demo(bag: Path, out: Path, rate: float, config: PipelineConfig, console:
     out.mkdir(parents=True, exist_ok=True)
     recording = out / 'live.mcap'
     recording.unlink(missing_ok=True)
-    # First, because it finds out at once whether bag and weights can be used.
+    # First, because it detects an unusable bag or weights at once.
     console.print(f'replaying {bag} through the pipeline')
-    replayed, why_not = with_volumes(config)
-    if why_not:
-        console.print(why_not, markup=False)
+    replayed, reason = with_volumes(config)
+    if reason:
+        console.print(reason, markup=False)
     evaluation = evaluate_bag(bag, '', replayed, progress=console.is_terminal)
     console.print(f'playing {bag} into a live node at {rate:g} x recorded speed')
     run_live(bag, recording, rate, config)
     live = compare_live(recording, evaluation.played)
-    _show(evaluation, live, out, console)
+    _report(evaluation, live, out, console)
     if live.frames == 0:
         raise MotionPredictorError('the live node answered nothing; see its output above')
 
 
-def _show(evaluation: BagEvaluation, live: LiveComparison, out: Path, console: Console) -> None:
+def _report(evaluation: BagEvaluation, live: LiveComparison, out: Path, console: Console) -> None:
     evaluation.report['live'] = dataclasses.asdict(live)
     evaluation.save(out)
     evaluation.save_html(out / 'report.html')
@@ -84,7 +84,7 @@ def _show(evaluation: BagEvaluation, live: LiveComparison, out: Path, console: C
 
 
 def run_live(bag: Path, recording: Path, rate: float, config: PipelineConfig) -> None:
-    """Play a bag into a live node and record what it says.
+    """Play a bag into a live node and record its outputs.
 
     Raises:
         MotionPredictorError: One of the processes failed.
@@ -94,30 +94,30 @@ def run_live(bag: Path, recording: Path, rate: float, config: PipelineConfig) ->
         ros_arguments = ['--ros-args', '-p', 'use_sim_time:=true']
         recorder = ['record_bag', str(recording), *_RECORDED, *ros_arguments]
         parameters = write_parameters(config, Path(folder))
-        in_full = ['-p', 'degradation.enabled:=false']  # as the replay answers
+        in_full = ['-p', 'degradation.enabled:=false']  # as in the replay
         node = ['predictor_node', *ros_arguments, '--params-file', str(parameters), *in_full]
         processes = [
             running.enter_context(child(words, environment)) for words in (recorder, node)
         ]
         _wait_for_recorder(int(environment['ROS_DOMAIN_ID']), processes)
         player = ['play_bag', str(bag), '--rate', str(rate)]
-        played = subprocess.run(command(player), env=environment, check=False)
-        if played.returncode:
-            raise MotionPredictorError(f'play_bag ended with exit code {played.returncode}')
-        time.sleep(1.0)  # the last answers are on their way
+        player_run = subprocess.run(command(player), env=environment, check=False)
+        if player_run.returncode:
+            raise MotionPredictorError(f'play_bag ended with exit code {player_run.returncode}')
+        time.sleep(1.0)  # for the last answers
 
 
 def _wait_for_recorder(domain_id: int, processes: list[subprocess.Popen[bytes]]) -> None:
-    """Return when the recorder listens to the node, so that nothing it says is missed.
+    """Wait until the recorder is subscribed to the node, so that no message is lost.
 
     Raises:
-        MotionPredictorError: One of them ended, or they did not find each other.
+        MotionPredictorError: A process ended, or they did not discover each other.
     """
     context = rclpy.Context()
     rclpy.init(context=context, domain_id=domain_id)
     watcher = rclpy.create_node('motion_predictor_demo', context=context)
     try:
-        end_s = time.monotonic() + PATIENCE_S
+        end_s = time.monotonic() + TIMEOUT_S
         while time.monotonic() < end_s:
             if any(process.poll() is not None for process in processes):
                 raise MotionPredictorError('a process of the demo ended; see its output above')
@@ -130,4 +130,4 @@ def _wait_for_recorder(domain_id: int, processes: list[subprocess.Popen[bytes]])
     finally:
         watcher.destroy_node()
         context.shutdown()
-    raise MotionPredictorError(f'the node did not publish within {PATIENCE_S:g} s')
+    raise MotionPredictorError(f'the node did not publish within {TIMEOUT_S:g} s')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Feed a live node with made-up people and note what it answers, for trials of the node."""
+"""Publish synthetic people to a live node and collect its answers, for trials."""
 
 import subprocess
 import time
@@ -22,7 +22,7 @@ from motion_predictor_ros.msg import (
     SkeletonArray,
 )
 from motion_predictor_ros.ros.encode import encode_header
-from motion_predictor_ros.ros.trials.children import PATIENCE_S
+from motion_predictor_ros.ros.trials.children import TIMEOUT_S
 
 RATE_HZ = 30.0
 _DEPTH = 200
@@ -30,42 +30,42 @@ _MATCHING_S = 0.5
 
 
 @dataclass(frozen=True)
-class Heard:
+class Answer:
     """One message of the node.
 
     Attributes:
-        at_s: When it came, on the monotonic clock.
-        stamp_ns: What its header says.
-        validities: Of everybody in it; empty for markers.
-        markers: Whether it draws something, rather than predict or delete.
-        said_ns: When the node published it; topics arrive in an order of their own.
+        at_s: Time of reception, on the monotonic clock [s].
+        stamp_ns: Stamp of its header.
+        validities: Validity of each person in it; empty for markers.
+        markers: Whether it adds markers, rather than predicts or deletes.
+        published_ns: Time of publishing; the order between topics is not kept by DDS.
     """
 
     at_s: float
     stamp_ns: int
     validities: tuple[int, ...]
     markers: bool = False
-    said_ns: int = 0
+    published_ns: int = 0
 
     @property
     def stale(self) -> bool:
-        """Whether it says that everybody is STALE."""
+        """Whether a person in it is STALE."""
         return PredictedMotion.STALE in self.validities
 
 
 class Feeder:
-    """A place of its own in the ROS graph.
+    """A node of the trial: publisher of observations, subscriber of answers.
 
     Attributes:
-        sent_s: When each observation was published, on the monotonic clock, by its stamp [ns].
-        heard: What the node said, in the order in which it came.
+        sent_s: Time of publishing of each observation, on the monotonic clock, by its stamp [ns].
+        answers: Messages of the node, in the order of reception.
     """
 
     def __init__(self, domain_id: int, *, markers: bool = False) -> None:
-        """Join the graph.
+        """Create the node.
 
         Args:
-            markers: Whether to listen to markers, too.
+            markers: Whether to subscribe to markers too.
         """
         self._context = rclpy.Context()
         rclpy.init(context=self._context, domain_id=domain_id)
@@ -78,36 +78,36 @@ class Feeder:
         if markers:
             subscribe(MarkerArray, 'markers', self._on_markers, _DEPTH)
         self.sent_s: dict[int, float] = {}
-        self.heard: list[Heard] = []
+        self.answers: list[Answer] = []
 
     def close(self) -> None:
-        """Leave the graph."""
+        """Destroy the node."""
         self._executor.shutdown()
         self.node.destroy_node()
         self._context.try_shutdown()
 
     def wait_for(self, process: subprocess.Popen[bytes]) -> None:
-        """Return when the node listens and can be heard.
+        """Wait until the node is subscribed and publishes.
 
         Raises:
-            MotionPredictorError: It ended, or was not found in time.
+            MotionPredictorError: It ended, or was not discovered in time.
         """
-        end_s = time.monotonic() + PATIENCE_S
+        end_s = time.monotonic() + TIMEOUT_S
         while not (
             self._publisher.get_subscription_count()
             and self.node.count_publishers('predicted_motion')
         ):
             if process.poll() is not None or time.monotonic() > end_s:
                 raise MotionPredictorError('the node did not start; see its output above')
-            self.listen(0.05)
-        self.listen(_MATCHING_S)
+            self.spin(0.05)
+        self.spin(_MATCHING_S)
 
     def send(self, people: Mapping[str, Walker], time_s: float) -> int:
-        """Publish everybody where they are at `time_s`, stamped now; return the stamp [ns]."""
-        persons = [_skeleton(who, person, time_s) for who, person in people.items()]
-        return self.say(persons, JOINT_NAMES)
+        """Publish all people as they are at `time_s`, stamped now; return the stamp [ns]."""
+        persons = [_skeleton(person_id, person, time_s) for person_id, person in people.items()]
+        return self.publish(persons, JOINT_NAMES)
 
-    def say(self, persons: Sequence[Skeleton], joint_names: Sequence[str]) -> int:
+    def publish(self, persons: Sequence[Skeleton], joint_names: Sequence[str]) -> int:
         """Publish these people, stamped now; return the stamp [ns]."""
         now_ns = int(self.node.get_clock().now().nanoseconds)
         message = SkeletonArray(
@@ -121,37 +121,39 @@ class Feeder:
         return now_ns
 
     def feed(self, people: Mapping[str, Walker], seconds: float) -> list[int]:
-        """Publish at `RATE_HZ` for a while, and listen; return the stamps [ns]."""
+        """Publish at `RATE_HZ` for a while, spinning in between; return the stamps [ns]."""
         begin_s, stamps = time.monotonic(), []
         for index in range(max(round(seconds * RATE_HZ), 1)):
-            self.listen(begin_s + index / RATE_HZ - time.monotonic())
+            self.spin(begin_s + index / RATE_HZ - time.monotonic())
             stamps.append(self.send(people, time.monotonic()))
         return stamps
 
-    def listen(self, seconds: float) -> None:
-        """Take in what comes for a while."""
+    def spin(self, seconds: float) -> None:
+        """Process callbacks for a while."""
         end_s = time.monotonic() + seconds
         while (left_s := end_s - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=left_s)
 
     def _on_predicted(self, message: Any, info: Any) -> None:
         validities = tuple(person.validity for person in message.persons)
-        said_ns = info['source_timestamp']
-        made_ns = stamp_ns(message)
-        self.heard.append(Heard(time.monotonic(), made_ns, validities, said_ns=said_ns))
+        answer = Answer(
+            time.monotonic(), stamp_ns(message), validities, published_ns=info['source_timestamp']
+        )
+        self.answers.append(answer)
 
     def _on_markers(self, message: Any, info: Any) -> None:
-        shown = [each for each in message.markers if each.action == Marker.ADD]
-        if shown:
-            said_ns = info['source_timestamp']
-            made_ns = stamp_ns(shown[0])
-            self.heard.append(Heard(time.monotonic(), made_ns, (), True, said_ns))
+        added = [marker for marker in message.markers if marker.action == Marker.ADD]
+        if added:
+            published_ns = info['source_timestamp']
+            self.answers.append(
+                Answer(time.monotonic(), stamp_ns(added[0]), (), True, published_ns)
+            )
 
 
-def _skeleton(who: str, person: Walker, time_s: float) -> Skeleton:
+def _skeleton(person_id: str, person: Walker, time_s: float) -> Skeleton:
     flat = array('f')
     flat.extend(person.pose(time_s).ravel().tolist())
-    return Skeleton(person_id=who, tracking_state=Skeleton.TRACKING_TRACKED, positions=flat)
+    return Skeleton(person_id=person_id, tracking_state=Skeleton.TRACKING_TRACKED, positions=flat)
 
 
 def stamp_ns(message: Any) -> int:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a live node takes, from the stamp of an observation until what it says is published.
+"""Latency of a live node, from the stamp of an observation until its answer is published.
 
-A real node in a process of its own, over DDS, that tells volumes; a recorded person walks in front
-of it, forth and back. Times are counted on the system's clock, which both processes share: from
-the stamp, taken just before the observation is published, until DDS is handed the answer.
+A real node that computes volumes, in a process of its own, over DDS; its input is a recorded
+person, played forwards and backwards. Times are on the system's clock, which both processes
+share: from the stamp, taken just before the observation is published, until the answer is passed
+    to DDS.
 
-Where a core is idle in between, waking it counts too, which takes long in a virtual machine.
+Where a core sleeps in between, its wake-up counts too, which takes long in a virtual machine.
 """
 
 import os
@@ -35,18 +36,18 @@ _STAGE = re.compile(r'stage\.(\w+)_ms_(p50|p99)')
 
 @dataclass(frozen=True)
 class LatencyReport:
-    """What the trial showed, after the first seconds.
+    """Result of the trial, without the first seconds.
 
     Attributes:
-        observations: How many were published.
-        answered_share: Of the observations.
+        observations: Number of published observations.
+        answered_share: Share of them that was answered.
         motion_ms: Median and 99th percentile until the predicted motion was published.
-        volume_ms: The same until the volumes were, where they were due; NaN if they never were.
-        volumes: How often they were.
-        reachable_share: Of them, in which somebody got the reachable set instead.
-        cores: Processor time of the whole node per second [s/s].
-        stages_ms: Median and 99th percentile of each stage when it was due, as the node's
-            diagnostics tell of its last 500 answers [ms].
+        volume_ms: The same until volumes were published, where they were due; NaN without any.
+        volumes: Number of messages with volumes.
+        reachable_share: Share of them with a reachable set for some person.
+        cores: CPU time of the whole node per second [s/s].
+        stages_ms: Median and 99th percentile of each stage when it ran, from the node's
+            diagnostics over its last 500 answers [ms].
     """
 
     observations: int
@@ -66,14 +67,14 @@ def run_latency(
     volume_hz: float,
     config: PipelineConfig,
 ) -> LatencyReport:
-    """Walk the bag's person, or several of them, past a live node for some seconds.
+    """Play the bag's person, or copies of it, into a live node.
 
     Args:
-        volume_hz: How often futures are drawn and volumes told.
+        volume_hz: Rate of futures and volumes.
 
     Raises:
-        BagError: The bag cannot be read, or shows nobody for long enough.
-        MotionPredictorError: The node did not start, answered nothing, or did not end well.
+        BagError: The bag cannot be read, or no person is in it for long enough.
+        MotionPredictorError: The node did not start, answered nothing, or did not end cleanly.
     """
     crowd, environment = Crowd(bag, RATE_HZ), local_environment()
     density = replace(config.density, enabled='always', rate_hz=volume_hz)
@@ -82,7 +83,7 @@ def run_latency(
         parameters = write_parameters(config, Path(folder))
         words = ['predictor_node', '--ros-args', '--params-file', str(parameters)]
         in_full = [f'outputs.{_TOPIC}.rate_hz:=100.0', 'degradation.enabled:=false']
-        words += [word for each in in_full for word in ('-p', each)]
+        words += [word for parameter in in_full for word in ('-p', parameter)]
         with child(words, environment) as process:
             feeder = Feeder(int(environment['ROS_DOMAIN_ID']))
             try:
@@ -93,57 +94,59 @@ def run_latency(
 
 
 class _Trial:
-    """One node, and what it says of volumes."""
+    """One node, and its latencies."""
 
     def __init__(self, feeder: Feeder, pid: int) -> None:
         self._feeder, self._pid = feeder, pid
         self._volumes: dict[int, tuple[float, bool]] = {}
-        self._facts: dict[str, str] = {}
-        feeder.node.create_subscription(ProbabilityVolumeArray, _TOPIC, self._take, 50)
-        feeder.node.create_subscription(DiagnosticArray, '/diagnostics', self._note, 50)
+        self._diagnostics: dict[str, str] = {}
+        feeder.node.create_subscription(ProbabilityVolumeArray, _TOPIC, self._on_volumes, 50)
+        feeder.node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 50)
 
     def run(self, crowd: Crowd, people: int, seconds: float) -> LatencyReport:
-        """Feed the node, and work the report out of what counts."""
+        """Feed the node, and compute the report."""
         warm, count = round(_WARM_S * RATE_HZ), round(seconds * RATE_HZ)
         stamps = []
         begin_s = time.monotonic()
         for number, message in enumerate(crowd.messages(people, warm + count)):
-            self._feeder.listen(begin_s + number / RATE_HZ - time.monotonic())
+            self._feeder.spin(begin_s + number / RATE_HZ - time.monotonic())
             if number == warm:
                 from_s, from_cpu_s = time.monotonic(), _processor_s(self._pid)
-            stamps.append(self._feeder.say(_persons(message), message.joint_names))
+            stamps.append(self._feeder.publish(_persons(message), message.joint_names))
         spent_s, cpu_s = time.monotonic() - from_s, _processor_s(self._pid) - from_cpu_s
-        self._feeder.listen(_LAST_S)
+        self._feeder.spin(_LAST_S)
         return self._report(set(stamps[warm:]), cpu_s / spent_s)
 
-    def _take(self, message: Any, info: Any) -> None:
+    def _on_volumes(self, message: Any, info: Any) -> None:
         made_ns = stamp_ns(message)
-        if any(each.validity == ProbabilityVolume.STALE for each in message.persons):
-            return  # once the trial is over, the last observation is told again
+        if any(person.validity == ProbabilityVolume.STALE for person in message.persons):
+            return  # after the trial, the last observation is published again
         waited_ms = (info['source_timestamp'] - made_ns) / 1e6
-        self._volumes[made_ns] = waited_ms, any(each.level == 0.0 for each in message.persons)
+        has_reachable = any(person.level == 0.0 for person in message.persons)
+        self._volumes[made_ns] = waited_ms, has_reachable
 
-    def _note(self, message: DiagnosticArray) -> None:
-        self._facts |= {each.key: each.value for part in message.status for each in part.values}
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        self._diagnostics |= {
+            pair.key: pair.value for status in message.status for pair in status.values
+        }
 
     def _stages_ms(self) -> dict[str, dict[str, float]]:
-        told = {key: _STAGE.fullmatch(key) for key in self._facts}
-        found: dict[str, dict[str, float]] = {}
-        for key, match in told.items():
-            if match:
+        stages: dict[str, dict[str, float]] = {}
+        for key, value in self._diagnostics.items():
+            if match := _STAGE.fullmatch(key):
                 stage, kind = match.groups()
-                found.setdefault(stage, {})[kind] = float(self._facts[key])
-        return found
+                stages.setdefault(stage, {})[kind] = float(value)
+        return stages
 
     def _report(self, sent: set[int], cores: float) -> LatencyReport:
-        heard = [each for each in self._feeder.heard if not each.stale and each.stamp_ns in sent]
-        if not heard:
+        answers = [a for a in self._feeder.answers if not a.stale and a.stamp_ns in sent]
+        if not answers:
             raise MotionPredictorError('the node answered nothing; see its output above')
-        volumes = [each for made_ns, each in self._volumes.items() if made_ns in sent]
+        volumes = [volume for made_ns, volume in self._volumes.items() if made_ns in sent]
         return LatencyReport(
             observations=len(sent),
-            answered_share=len(heard) / len(sent),
-            motion_ms=_spread([(each.said_ns - each.stamp_ns) / 1e6 for each in heard]),
+            answered_share=len(answers) / len(sent),
+            motion_ms=_spread([(a.published_ns - a.stamp_ns) / 1e6 for a in answers]),
             volume_ms=_spread([waited_ms for waited_ms, _ in volumes]),
             volumes=len(volumes),
             reachable_share=sum(reached for _, reached in volumes) / max(len(volumes), 1),
@@ -160,17 +163,17 @@ def _spread(waited_ms: list[float]) -> tuple[float, float]:
 def _persons(message: SimpleNamespace) -> list[Skeleton]:
     return [
         Skeleton(
-            person_id=each.person_id,
-            tracking_state=each.tracking_state,
-            positions=each.positions.tolist(),
-            confidences=np.asarray(each.confidences).tolist(),
+            person_id=person.person_id,
+            tracking_state=person.tracking_state,
+            positions=person.positions.tolist(),
+            confidences=np.asarray(person.confidences).tolist(),
         )
-        for each in message.persons
+        for person in message.persons
     ]
 
 
 def _processor_s(pid: int) -> float:
-    """Read the processor time that a process took so far, with all its threads [s]."""
+    """Return the CPU time of a process so far, over all its threads [s]."""
     try:
         fields = Path(f'/proc/{pid}/stat').read_text(encoding='utf-8').rpartition(')')[2].split()
     except OSError as error:

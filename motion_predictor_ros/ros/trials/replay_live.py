@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hold a live node against the replay of the same bag."""
+"""Compare a live node with the replay of the same bag."""
 
 import dataclasses
 import tempfile
@@ -14,17 +14,17 @@ from motion_predictor_ros.evaluation.replay.replay import replay
 from motion_predictor_ros.ros.trials.demo import run_live
 
 ONE_SKIPPED_M = 1e-3
-"""After a skipped observation the solver starts elsewhere, and ends within its tolerance [m]."""
+"""Bound after a skipped observation: the solve starts elsewhere, and ends within tolerance [m]."""
 
 
 def replay_live(
     bag: Path, rate: float, config: PipelineConfig, people: int | None = None
 ) -> LiveComparison:
-    """Replay the bag, play it into a live node, and compare what both say.
+    """Replay the bag, play it into a live node, and compare the predictions.
 
     Args:
-        people: At most so many of each SkeletonArray, and none that shows nobody; None: the bag
-            as it is.
+        people: Largest number of people in a SkeletonArray; messages without people are left out.
+            None: the bag as it is.
 
     Raises:
         MotionPredictorError: The bag cannot be read, or one of the processes failed.
@@ -43,20 +43,20 @@ def replay_live(
 
 
 def with_fewer(bag: Path, people: int, out: Path) -> Path:
-    """Write the first people of each SkeletonArray that shows anybody to another bag.
+    """Write the first people of each non-empty SkeletonArray to another bag.
 
     Raises:
         BagError: The bag cannot be read, or holds no such messages on exactly one topic.
     """
     with BagWriter(out) as writer:
-        for each in skeleton_messages(bag):
-            message = each.message
+        for record in skeleton_messages(bag):
+            message = record.message
             if len(message.persons):
                 kept = dataclasses.replace(message, persons=message.persons[:people])
-                writer.write(each.topic, each.msgtype, each.stamp_ns, kept)
+                writer.write(record.topic, record.msgtype, record.stamp_ns, kept)
     return out
 
 
 def allowed_m(live: LiveComparison) -> float:
-    """Return how far the two may be apart [m]: not at all where nothing was skipped."""
+    """Return the allowed difference of the two [m]: zero where nothing was skipped."""
     return 0.0 if live.processed_share == 1.0 else ONE_SKIPPED_M

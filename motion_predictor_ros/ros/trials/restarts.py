@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kill a live node with SIGKILL again and again: how soon does the next one predict?
+"""Kill a live node with SIGKILL repeatedly: measure the time until the next one predicts.
 
-Times count from the start of the process, with somebody walking in front of it all the while.
+Times count from the start of the process, with a person in front of it throughout.
 """
 
 import subprocess
@@ -15,7 +15,7 @@ from motion_predictor_ros.data.synthetic import Walker
 from motion_predictor_ros.errors import MotionPredictorError
 from motion_predictor_ros.msg import PredictedMotion
 from motion_predictor_ros.ros.trials.children import (
-    PATIENCE_S,
+    TIMEOUT_S,
     command,
     local_environment,
     write_parameters,
@@ -27,11 +27,11 @@ LIMIT_S = 5.0
 
 @dataclass(frozen=True)
 class RestartsReport:
-    """What the restarts showed.
+    """Result of the trial.
 
     Attributes:
-        answer_s_max: Longest until the first answer, which says that the history is too short.
-        predicted_s_max: Longest until somebody was predicted, a second of history later.
+        answer_s_max: Longest time until the first answer, which is `WARMING_UP`.
+        predicted_s_max: Longest time until the first prediction, a second of history later.
     """
 
     restarts: int
@@ -43,7 +43,7 @@ def run_restarts(count: int, config: PipelineConfig) -> RestartsReport:
     """Start and kill a node `count` times.
 
     Raises:
-        MotionPredictorError: A node ended by itself, or predicted nothing in time.
+        MotionPredictorError: A node ended, or predicted nothing in time.
     """
     environment = local_environment()
     feeder = Feeder(int(environment['ROS_DOMAIN_ID']))
@@ -62,19 +62,20 @@ def run_restarts(count: int, config: PipelineConfig) -> RestartsReport:
                     process.wait()
         finally:
             feeder.close()
-    return RestartsReport(count, max(each[0] for each in times), max(each[1] for each in times))
+    answers_s, predictions_s = zip(*times, strict=True)
+    return RestartsReport(count, max(answers_s), max(predictions_s))
 
 
 def _until_predicted(
     feeder: Feeder, process: subprocess.Popen[bytes], begin_s: float
 ) -> tuple[float, float]:
-    """Feed until somebody is predicted; return when the first answer and that came [s]."""
-    feeder.heard.clear()
-    while time.monotonic() < begin_s + PATIENCE_S:
+    """Feed until a person is predicted; return the times of the first answer and of that [s]."""
+    feeder.answers.clear()
+    while time.monotonic() < begin_s + TIMEOUT_S:
         feeder.feed({'anna': Walker(1)}, 0.1)
         if process.poll() is not None:
             raise MotionPredictorError('the node ended; see its output above')
-        predicted = [each for each in feeder.heard if PredictedMotion.OK in each.validities]
+        predicted = [a for a in feeder.answers if PredictedMotion.OK in a.validities]
         if predicted:
-            return feeder.heard[0].at_s - begin_s, predicted[0].at_s - begin_s
-    raise MotionPredictorError(f'the node predicted nothing within {PATIENCE_S:g} s')
+            return feeder.answers[0].at_s - begin_s, predicted[0].at_s - begin_s
+    raise MotionPredictorError(f'the node predicted nothing within {TIMEOUT_S:g} s')

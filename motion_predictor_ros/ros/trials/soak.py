@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ten people coming and going at 30 Hz in front of a live node, for as long as you like.
+"""Ten people coming and going at 30 Hz in front of a live node, for any duration.
 
-A real node in a process of its own, over DDS. Every ten seconds a row goes to a CSV: the node's
-memory, how long answers took, how many observations were answered or counted as dropped.
+A real node in a process of its own, over DDS. Every ten seconds a row is added to a CSV: the
+node's memory, its latency, and how many observations were answered or counted as dropped.
 """
 
 import csv
@@ -26,17 +26,17 @@ from motion_predictor_ros.runtime.process_memory import resident_mb
 
 PEOPLE = 10
 _ROW_S = 10.0
-_SHORTEST_S = 1.0
-_TURN_S = 3.0
-"""How often, on average, somebody comes or goes."""
+_MIN_ROW_S = 1.0
+_CHANGE_S = 3.0
+"""Mean time between arrivals or departures [s]."""
 
 _WARM_UP = 0.2
-"""Share of the time, two minutes at most, after which memory and latency are judged."""
+"""Share of the time, at most two minutes, that memory and latency exclude."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """Some seconds of the trial; latencies from publishing to hearing the answer."""
+    """One period of the trial; latencies are from publishing to reception of the answer."""
 
     seconds: float
     people: int
@@ -50,10 +50,10 @@ class Row:
 
 @dataclass(frozen=True)
 class SoakReport:
-    """What the soak showed.
+    """Result of the trial.
 
     Attributes:
-        rss_slope_mb_per_10min: Of a line through the node's resident memory after warm-up.
+        rss_slope_mb_per_10min: Slope of the node's resident memory after warm-up.
         p99_ms_first: Median of the rows' 99th percentiles in the first quarter after warm-up.
         p99_ms_last: The same in the last quarter.
         lost: Observations that were neither answered nor counted as dropped.
@@ -69,18 +69,18 @@ class SoakReport:
 
 
 class _Drops:
-    """The drops that the node counts, by reason, from its diagnostics."""
+    """The node's drop counters by reason, from its diagnostics."""
 
     def __init__(self, feeder: Feeder) -> None:
         self.counts: dict[str, int] = {}
-        feeder.node.create_subscription(DiagnosticArray, '/diagnostics', self._take, 10)
+        feeder.node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
 
-    def _take(self, message: Any) -> None:
+    def _on_diagnostics(self, message: Any) -> None:
         for status in message.status:
-            found = {each.key: each.value for each in status.values}
+            values = {pair.key: pair.value for pair in status.values}
             self.counts |= {
                 key.removeprefix('drops.'): int(value)
-                for key, value in found.items()
+                for key, value in values.items()
                 if key.startswith('drops.')
             }
 
@@ -93,7 +93,7 @@ def run_soak(minutes: float, out: Path, seed: int, config: PipelineConfig) -> So
     """Feed a live node for `minutes` and write a CSV.
 
     Raises:
-        MotionPredictorError: The node did not start, ended, or did not end well.
+        MotionPredictorError: The node did not start, ended, or did not end cleanly.
     """
     environment = local_environment()
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +112,7 @@ def run_soak(minutes: float, out: Path, seed: int, config: PipelineConfig) -> So
 
 
 class _Soak:
-    """People in front of one node, and what is noted of it."""
+    """People in front of one node, and its counts."""
 
     def __init__(self, feeder: Feeder, pid: int, seed: int) -> None:
         self._feeder, self._pid = feeder, pid
@@ -121,16 +121,16 @@ class _Soak:
         self._people: dict[str, Walker] = {}
         self._number = self._sent = self._sent_before = self._answered = 0
         for _ in range(PEOPLE):
-            self._come()
+            self._add_person()
 
     def run(self, seconds: float, out: Path) -> list[Row]:
-        """Feed the node, with a row to the CSV every so often."""
+        """Feed the node, and write a row to the CSV per period."""
         rows: list[Row] = []
         begin_s = time.monotonic()
         with out.open('w', newline='', encoding='utf-8') as file:
             table = csv.writer(file)
             table.writerow(Row.__annotations__)
-            while (left_s := begin_s + seconds - time.monotonic()) > _SHORTEST_S:
+            while (left_s := begin_s + seconds - time.monotonic()) > _MIN_ROW_S:
                 self._feed(min(_ROW_S, left_s))
                 rows.append(self._row(time.monotonic() - begin_s))
                 table.writerow(f'{value:.6g}' for value in vars(rows[-1]).values())
@@ -138,30 +138,30 @@ class _Soak:
         return rows
 
     def lost(self) -> int:
-        """Return how many observations were neither answered nor counted."""
-        self._feeder.listen(2.5)  # the last answers, and diagnostics that count the last drops
+        """Return the number of observations that were neither answered nor counted."""
+        self._feeder.spin(2.5)  # for the last answers, and diagnostics that count the last drops
         self._row(0.0)
         return self._sent - self._answered - self.drops.total
 
     def _feed(self, seconds: float) -> None:
         end_s = time.monotonic() + seconds
         while (left_s := end_s - time.monotonic()) > 1 / RATE_HZ:
-            until_s = min(left_s, self._random.expovariate(1 / _TURN_S))
+            until_s = min(left_s, self._random.expovariate(1 / _CHANGE_S))
             self._sent += len(self._feeder.feed(self._people, until_s))
             if self._random.random() < len(self._people) / PEOPLE - 0.5:
                 del self._people[self._random.choice(list(self._people))]
             elif len(self._people) < PEOPLE:
-                self._come()
+                self._add_person()
 
-    def _come(self) -> None:
+    def _add_person(self) -> None:
         self._number += 1
         self._people[f'p{self._number}'] = Walker(self._number)
 
     def _row(self, seconds: float) -> Row:
-        """Sum up what came since the last row; what is on its way comes with the next."""
+        """Summarise the answers since the last row; later ones count in the next."""
         feeder = self._feeder
-        answers = {each.stamp_ns: each.at_s for each in feeder.heard if not each.stale}
-        feeder.heard.clear()
+        answers = {a.stamp_ns: a.at_s for a in feeder.answers if not a.stale}
+        feeder.answers.clear()
         sent_s = feeder.sent_s
         waits_ms = [1e3 * (at - sent_s.pop(stamp)) for stamp, at in answers.items()]
         sent, self._sent_before = self._sent - self._sent_before, self._sent
@@ -187,7 +187,7 @@ def _rss_mb(pid: int) -> float:
 
 
 def judge(minutes: float, rows: Sequence[Row], lost: int, drops: dict[str, int]) -> SoakReport:
-    """Work the report out of the rows."""
+    """Compute the report from the rows."""
     begin_s = min(120.0, _WARM_UP * rows[-1].seconds)
     warm = [row for row in rows if row.seconds > begin_s]
     times_s = np.array([row.seconds for row in warm])

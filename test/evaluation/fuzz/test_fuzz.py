@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fuzzer finds nothing in the pipeline, and finds every fault that is put into it."""
+"""The fuzzer finds no violation in the pipeline, and finds every injected fault."""
 
 import dataclasses
 import random
@@ -18,7 +18,7 @@ from motion_predictor_ros.evaluation.fuzz.fuzz import (
     fuzz,
     untrained_pipeline,
 )
-from motion_predictor_ros.evaluation.fuzz.messages import LAYOUTS, spoil
+from motion_predictor_ros.evaluation.fuzz.messages import LAYOUTS, corrupt
 from motion_predictor_ros.pipeline import Pipeline
 
 MESSAGES = 8 * 90
@@ -29,17 +29,17 @@ def found(report: FuzzReport) -> dict[str, bool]:
     return {kind: getattr(report, kind) > 0 for kind in kinds}
 
 
-def test_nothing_is_found_in_the_pipeline() -> None:
+def test_the_pipeline_violates_no_requirement() -> None:
     report = fuzz(MESSAGES, seed=2)
-    assert report.told == [] and not any(found(report).values())
+    assert report.cases == [] and not any(found(report).values())
     assert report.messages == MESSAGES
     assert report.answered > MESSAGES / 3 and report.drops > 50 and report.reasons > 3
 
 
 @settings(max_examples=5)
 @given(seed=st.integers(0, 2**32))
-def test_nothing_is_found_with_any_seed(seed: int) -> None:
-    assert fuzz(8 * 30, seed).told == []
+def test_no_seed_finds_a_violation(seed: int) -> None:
+    assert fuzz(8 * 30, seed).cases == []
 
 
 def broken(breaking: Callable[[Pipeline], Any]) -> Callable[..., Pipeline]:
@@ -76,18 +76,16 @@ def predicts_nan(pipeline: Pipeline) -> None:
         (predicts_nan, 'non_finite_outputs'),
     ],
 )
-def test_every_fault_that_is_put_in_is_found(
-    breaking: Callable[[Pipeline], None], kind: str
-) -> None:
+def test_every_injected_fault_is_found(breaking: Callable[[Pipeline], None], kind: str) -> None:
     report = fuzz(MESSAGES, 2, broken(breaking))
-    assert found(report)[kind] and any(line.startswith(kind) for line in report.told)
+    assert found(report)[kind] and any(line.startswith(kind) for line in report.cases)
 
 
 @pytest.mark.parametrize('source', LAYOUTS)
-def test_spoiling_gives_another_message_and_leaves_the_first_as_it_was(source: str) -> None:
+def test_corruption_changes_a_copy_and_not_the_message(source: str) -> None:
     message = next(each for each, _ in Stream(source, 1).messages(500) if len(str(each)) > 1000)
     before = str(message)
-    spoilt = [str(spoil(message, random.Random(seed))) for seed in range(10)]
+    spoilt = [str(corrupt(message, random.Random(seed))) for seed in range(10)]
     assert str(message) == before
     assert len(set(spoilt) - {before}) > 5
 
@@ -97,9 +95,9 @@ def whole() -> WholePipelines:
     return WholePipelines()
 
 
-def test_nothing_is_found_in_the_whole_line(whole: WholePipelines) -> None:
+def test_the_whole_pipeline_violates_no_requirement(whole: WholePipelines) -> None:
     report = fuzz(160, 7, whole, sources=('native',))
-    assert report.told == []
+    assert report.cases == []
     assert report.futures > 3 and report.volumes > 20
 
 
@@ -119,12 +117,12 @@ def test_futures_that_are_not_finite_are_found(
 
     monkeypatch.setattr(density, 'sample', careless)
     report = fuzz(100, 7, whole, sources=('native',))
-    assert any('novelty of futures' in line for line in report.told)
+    assert any('novelty of futures' in line for line in report.cases)
 
 
-def test_somebody_without_a_volume_is_found(
+def test_a_person_without_a_volume_is_found(
     whole: WholePipelines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Pipeline, '_assess', lambda *args: ())
     report = fuzz(40, 7, whole, sources=('native',))
-    assert any('no volume of' in line for line in report.told)
+    assert any('no volume of' in line for line in report.cases)

@@ -14,7 +14,7 @@ from motion_predictor_ros.cli.main import main
 from motion_predictor_ros.data.bags import skeleton_messages
 from motion_predictor_ros.ros.trials import soak
 from motion_predictor_ros.ros.trials.cuts import Cut, judge
-from motion_predictor_ros.ros.trials.feeder import Heard
+from motion_predictor_ros.ros.trials.feeder import Answer
 from motion_predictor_ros.ros.trials.replay_live import with_fewer
 
 OK, STALE = (PredictedMotion.OK,), (PredictedMotion.STALE,)
@@ -23,42 +23,47 @@ CUT = [Cut((0, 1), (2, 3))]
 
 
 def test_cuts_are_timed_from_the_last_and_the_next_observation() -> None:
-    heard = [Heard(0.1, 1, OK), Heard(0.4, 1, STALE), Heard(1.2, 2, OK)]
-    report = judge(CUT, SENT_S, heard)
+    answers = [Answer(0.1, 1, OK), Answer(0.4, 1, STALE), Answer(1.2, 2, OK)]
+    report = judge(CUT, SENT_S, answers)
     assert (report.cuts, report.stale_s_max) == (1, 0.4)
     assert report.recovery_s_max == report.ok_s == pytest.approx(0.2)
     assert report.fresh_stamps_on_stale == 0
 
 
 def test_stale_may_bear_the_stamp_of_the_last_observation_that_was_answered() -> None:
-    heard = [Heard(0.0, 0, OK), Heard(0.3, 0, STALE), Heard(1.2, 2, OK)]
-    assert judge(CUT, SENT_S, heard).stale_s_max == 0.3
+    answers = [Answer(0.0, 0, OK), Answer(0.3, 0, STALE), Answer(1.2, 2, OK)]
+    assert judge(CUT, SENT_S, answers).stale_s_max == 0.3
 
 
 def test_stale_that_an_answer_follows_is_not_how_the_node_went_blind() -> None:
-    heard = [Heard(0.1, 0, STALE), Heard(0.2, 1, OK), Heard(0.5, 1, STALE), Heard(1.2, 2, OK)]
-    assert judge(CUT, SENT_S, heard).stale_s_max == 0.5
-    assert judge(CUT, SENT_S, [*heard[:2], *heard[3:]]).stale_s_max == np.inf
+    answers = [
+        Answer(0.1, 0, STALE),
+        Answer(0.2, 1, OK),
+        Answer(0.5, 1, STALE),
+        Answer(1.2, 2, OK),
+    ]
+    assert judge(CUT, SENT_S, answers).stale_s_max == 0.5
+    assert judge(CUT, SENT_S, [*answers[:2], *answers[3:]]).stale_s_max == np.inf
 
 
 @pytest.mark.parametrize(
     'bad',
-    [Heard(0.5, 99, OK), Heard(0.5, 1, OK), Heard(0.5, 1, (), markers=True)],
+    [Answer(0.5, 99, OK), Answer(0.5, 1, OK), Answer(0.5, 1, (), markers=True)],
     ids=['a stamp of no observation', 'a prediction after STALE', 'a drawing after STALE'],
 )
-def test_stale_data_that_goes_on_is_counted(bad: Heard) -> None:
-    heard = [Heard(0.1, 1, OK), Heard(0.4, 1, STALE), bad, Heard(1.2, 2, OK)]
-    assert judge(CUT, SENT_S, heard).fresh_stamps_on_stale == 1
+def test_stale_data_that_goes_on_is_counted(bad: Answer) -> None:
+    answers = [Answer(0.1, 1, OK), Answer(0.4, 1, STALE), bad, Answer(1.2, 2, OK)]
+    assert judge(CUT, SENT_S, answers).fresh_stamps_on_stale == 1
 
 
 def test_a_drawing_from_before_stale_may_come_after_it() -> None:
-    late = Heard(0.5, 1, (), markers=True, said_ns=2)
-    stale, again = Heard(0.4, 1, STALE, said_ns=3), Heard(1.2, 2, OK, said_ns=4)
+    late = Answer(0.5, 1, (), markers=True, published_ns=2)
+    stale, again = Answer(0.4, 1, STALE, published_ns=3), Answer(1.2, 2, OK, published_ns=4)
     assert judge(CUT, SENT_S, [stale, late, again]).fresh_stamps_on_stale == 0
 
 
 def test_a_node_that_never_says_stale_or_never_comes_back_has_no_finite_time() -> None:
-    report = judge(CUT, SENT_S, [Heard(0.1, 1, OK)])
+    report = judge(CUT, SENT_S, [Answer(0.1, 1, OK)])
     assert report.stale_s_max == report.recovery_s_max == np.inf
 
 
