@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""adapt"""
+"""Adaptation to own people: fine-tuned weights, new covariances, recalibrated volumes."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fine-tune MotionDEQ on one's own people, and measure anew what it is off by and what it covers.
+"""Fine-tune MotionDEQ on own people, and re-measure its covariances and the coverage of volumes.
 
-Stands beside the line. Three parts of the recordings, earliest first: `train` is learnt from,
-`val` chooses the checkpoint and gives the covariances, `test` judges before and after and is used
-for nothing else but the volume's scores. What was there before is never written to.
+The recordings have three parts, earliest first: `train` trains, `val` chooses the checkpoint and
+gives the covariances, `test` compares before and after and gives the volume's scores. Existing
+files are never overwritten.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import torch
 from scipy.stats import chi2
 
 from motion_predictor_ros.adapt.recalibrate import recalibrate
-from motion_predictor_ros.adapt.requirements import Needs, amounts, refuse_too_little
+from motion_predictor_ros.adapt.requirements import Requirements, amounts, check_amounts
 from motion_predictor_ros.checkpoint import choose_device, load_checkpoint, save_checkpoint
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.data.recordings import Recordings
@@ -42,20 +42,20 @@ from motion_predictor_ros.training.residuals import keep_residuals
 from motion_predictor_ros.training.windows import every_window
 
 COVERED = 0.9
-"""Nominal share of joints within the covariances' ellipsoids, by which they are judged."""
+"""Nominal share of joints within the covariances' ellipsoids."""
 
 _CHUNK = 64
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is made, and how.
+    """Settings of an adaptation.
 
     Attributes:
-        name: Of the new weights.
+        name: Name of the new weights.
         out: New folder.
-        steps: Of the optimiser; 0 keeps the weights and measures covariances and volume anew.
-        minutes: Training stops after so many.
+        steps: Steps of the optimiser; 0 keeps the weights and re-measures covariances and volume.
+        minutes: Longest training time.
     """
 
     name: str
@@ -63,11 +63,11 @@ class Plan:
     recipe: MotionDEQRecipe
     steps: int
     minutes: float
-    needs: Needs
+    requirements: Requirements
 
 
-def refuse_to_overwrite(name: str, out: Path) -> None:
-    """Check that what is made takes nothing's place.
+def check_new(name: str, out: Path) -> None:
+    """Check that the name and the folder are new.
 
     Raises:
         ConfigError: The folder exists, or shipped weights have this name.
@@ -93,22 +93,22 @@ def adapt(
 
     Args:
         recordings: Own people, in the splits of `bag_recordings`.
-        config: Which weights are adapted, and what the calibration shall certify.
-        elsewhere: People who are judged before and after and nothing else.
+        config: The weights to adapt, and the level to certify.
+        elsewhere: Other people, to test on before and after.
         lost_s: Seconds of people that could not be used, by reason; for the report.
 
     Returns:
-        The report that is written to report.json.
+        The report, as written to report.json.
 
     Raises:
-        ConfigError: Something would be overwritten.
-        DataError: There is too little, and how much is missing.
+        ConfigError: A file would be overwritten.
+        DataError: There is too little data; says how much is missing.
         CheckpointError: The weights cannot be adapted.
     """
-    refuse_to_overwrite(plan.name, plan.out)
+    check_new(plan.name, plan.out)
     device = choose_device(config.prediction.device)
     base = load_motion_deq(config.prediction.weights, device)
-    refuse_too_little(recordings, base.module.config, plan.needs, lost_s)
+    check_amounts(recordings, base.module.config, plan.requirements, lost_s)
     weights, training = _fine_tune(recordings, base, config, plan, device)
     report: dict[str, Any] = {
         'weights': str(weights),
@@ -128,9 +128,9 @@ def compare(
     recordings: Recordings,
     elsewhere: Recordings | None = None,
 ) -> dict[str, Any]:
-    """Judge both on the part that is for it, and on people elsewhere; say if it got worse."""
+    """Score both on the test part, and on other people; report whether the error increased."""
     held_out = _split(recordings, 'test')
-    before, after = judge(base, held_out), judge(adapted, held_out)
+    before, after = score(base, held_out), score(adapted, held_out)
     report: dict[str, Any] = {
         'base': base.name,
         'adapted': adapted.name,
@@ -139,14 +139,16 @@ def compare(
         'worse': _mean_mm(after) > _mean_mm(before),
     }
     if elsewhere is not None:
-        judged = {'before': judge(base, elsewhere), 'after': judge(adapted, elsewhere)}
-        report['elsewhere'] = judged
+        report['elsewhere'] = {
+            'before': score(base, elsewhere),
+            'after': score(adapted, elsewhere),
+        }
     return report
 
 
-def _mean_mm(judged: dict[str, Any]) -> float:
-    """Return the mean over the reported horizons."""
-    return float(np.mean(list(judged['mpjpe_mm']['motion_deq'].values())))
+def _mean_mm(scores: dict[str, Any]) -> float:
+    """Return the mean over the reported horizons [mm]."""
+    return float(np.mean(list(scores['mpjpe_mm']['motion_deq'].values())))
 
 
 def _split(recordings: Recordings, split: str) -> Recordings:
@@ -160,17 +162,17 @@ def _fine_tune(
     plan: Plan,
     device: torch.device,
 ) -> tuple[Path, dict[str, Any]]:
-    """Train, or keep the weights where that does not help on `val`; measure covariances anew."""
+    """Train, keeping the old weights if `val` does not improve; re-measure the covariances."""
     start = resolve_file(config.prediction.weights, 'weights', '.safetensors')
     task = _task(recordings, base, config, plan, device)
     task.start_from(start)
     before = task.validate()[0]['score']
-    weights, after, done = plan.out / f'{plan.name}.safetensors', before, 0
+    weights, after, steps = plan.out / f'{plan.name}.safetensors', before, 0
     if plan.steps:
         with contextlib.redirect_stdout(sys.stderr):
             best = train(task, task.recipe.schedule, plan.out, minutes=plan.minutes)
         header = load_checkpoint(best, KIND).header['training']
-        after, done = float(header['score']), int(header['step'])
+        after, steps = float(header['score']), int(header['step'])
     if after < before:
         best.replace(weights)
     else:
@@ -179,8 +181,8 @@ def _fine_tune(
     keep_residuals(weights, _split(recordings, 'val'), device)
     for name in ('best', 'last'):
         (plan.out / f'{name}.safetensors').unlink(missing_ok=True)
-    kept = 'trained' if after < before else 'as they were'
-    figures = {'steps': done, 'score_before': before, 'score_after': after, 'weights': kept}
+    outcome = 'trained' if after < before else 'as they were'
+    figures = {'steps': steps, 'score_before': before, 'score_after': after, 'weights': outcome}
     return weights, figures
 
 
@@ -191,7 +193,7 @@ def _task(
     plan: Plan,
     device: torch.device,
 ) -> MotionDEQTask:
-    """Set the recipe up for the model that is adapted; whose data it was made from is kept."""
+    """Set up the recipe for the adapted model; keep the attribution of its data."""
     recipe, model = plan.recipe, base.module.config
     missing = recipe.degrade.missing if model.masked else 0.0
     recipe = dataclasses.replace(
@@ -206,8 +208,8 @@ def _task(
     return MotionDEQTask(plan.name, recipe, recordings, device)
 
 
-def judge(trained: TrainedMotionDEQ, recordings: Recordings) -> dict[str, Any]:
-    """Return errors by method, and how often joints were as near as the covariances say.
+def score(trained: TrainedMotionDEQ, recordings: Recordings) -> dict[str, Any]:
+    """Return errors by method, and the coverage of the covariances.
 
     Raises:
         DataError: The recordings have other joints than the model, or are too short.
@@ -225,7 +227,7 @@ def judge(trained: TrainedMotionDEQ, recordings: Recordings) -> dict[str, Any]:
 def covered(trained: TrainedMotionDEQ, recordings: Recordings) -> dict[str, float]:
     """Return the share of joints within the ellipsoid of `COVERED`, by reported horizon [ms].
 
-    Empty if the weights say nothing of covariances.
+    Empty if the weights have no covariances.
     """
     shape, residuals = trained.module.config, trained.residuals
     if residuals is None:

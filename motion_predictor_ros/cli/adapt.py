@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `motion-predictor adapt`: make the model one's own."""
+"""The command `motion-predictor adapt`: fine-tune and recalibrate on own bags."""
 
 import argparse
 import dataclasses
@@ -27,21 +27,23 @@ Commands = argparse._SubParsersAction  # the type argparse itself returns
 
 def add_adapt(commands: 'Commands[argparse.ArgumentParser]') -> None:
     """Add the command."""
-    parser = commands.add_parser('adapt', help="fine-tune and recalibrate on one's own bags")
+    parser = commands.add_parser('adapt', help='fine-tune and recalibrate on your own bags')
     parser.add_argument('--bag', type=Path, nargs='+', required=True, help='in order of time')
-    parser.add_argument('--out', type=Path, required=True, help='new folder for what is made')
+    parser.add_argument('--out', type=Path, required=True, help='new folder for the results')
     parser.add_argument('--topic', default='', help='skeleton topic; default: the only one')
     parser.add_argument(
         '--source', default='', choices=tuple(SOURCES), help="default: by the topic's type"
     )
     parser.add_argument('--params', type=Path, help='ROS parameter file; default: the defaults')
-    parser.add_argument('--weights', help='what is adapted: shipped model name or path')
-    parser.add_argument('--name', help='of the new weights; default: those adapted, _adapted')
+    parser.add_argument('--weights', help='weights to adapt: shipped model name or path')
+    parser.add_argument(
+        '--name', help="name of the new weights; default: the old name + '_adapted'"
+    )
     parser.add_argument('--recipe', default='adapt', help='shipped recipe name or YAML file')
-    parser.add_argument('--steps', type=int, help='0 keeps the weights; default: the recipe says')
-    parser.add_argument('--minutes', type=float, default=10.0, help='most time to train')
-    parser.add_argument('--also', type=Path, help='a bag that is judged only: what is forgotten?')
-    parser.add_argument('--one-person', action='store_true', help='there is only one; go on')
+    parser.add_argument('--steps', type=int, help="0 keeps the weights; default: the recipe's")
+    parser.add_argument('--minutes', type=float, default=10.0, help='longest training time')
+    parser.add_argument('--also', type=Path, help='another bag to test on, for forgetting')
+    parser.add_argument('--one-person', action='store_true', help='accept a single person')
     parser.add_argument('--device', help="'auto', 'cpu' or 'cuda:N'")
     parser.add_argument('--threads', type=int, default=0, help='CPU threads; 0: all')
     parser.add_argument('--json', action='store_true', help='print the report as JSON')
@@ -51,23 +53,23 @@ def add_adapt(commands: 'Commands[argparse.ArgumentParser]') -> None:
 def _adapt(options: argparse.Namespace) -> None:
     import torch
 
-    from motion_predictor_ros.adapt.fine_tune import Plan, adapt, refuse_to_overwrite
-    from motion_predictor_ros.adapt.requirements import Needs
+    from motion_predictor_ros.adapt.fine_tune import Plan, adapt, check_new
+    from motion_predictor_ros.adapt.requirements import Requirements
     from motion_predictor_ros.training.recipe import load_recipe
 
     if options.threads:
         torch.set_num_threads(options.threads)
     config = _config(options)
     name = options.name or f'{Path(config.prediction.weights).stem}_adapted'
-    refuse_to_overwrite(name, options.out)
+    check_new(name, options.out)
     recipe = load_recipe(options.recipe)[1]
     steps = recipe.schedule.steps if options.steps is None else options.steps
     if steps < 0 or not options.minutes > 0:
         raise ConfigError('--steps must be 0 or more, --minutes more than 0')
-    needs = Needs(people=1) if options.one_person else Needs()
-    plan = Plan(name, options.out, recipe, steps, options.minutes, needs)
-    own, also, lost_s = _recordings(options, config)
-    report = adapt(own, config, plan, also, lost_s=lost_s, progress=not options.json)
+    requirements = Requirements(people=1) if options.one_person else Requirements()
+    plan = Plan(name, options.out, recipe, steps, options.minutes, requirements)
+    recordings, also, lost_s = _recordings(options, config)
+    report = adapt(recordings, config, plan, also, lost_s=lost_s, progress=not options.json)
     report['parameters'] = str(_write_parameters(options, config, report))
     if options.json:
         print(json.dumps(report))
@@ -90,7 +92,7 @@ def _config(options: argparse.Namespace) -> PipelineConfig:
 def _recordings(
     options: argparse.Namespace, config: PipelineConfig
 ) -> 'tuple[Recordings, Recordings | None, dict[str, float]]':
-    """Read the bags at twice the rate of the model's clock; say what could not be used [s]."""
+    """Read the bags at twice the model's rate; also return unusable seconds by reason."""
     import torch
 
     from motion_predictor_ros.data.bag_recordings import people_in, split_by_time, unsplit
@@ -99,13 +101,13 @@ def _recordings(
     trained = load_motion_deq(config.prediction.weights, torch.device('cpu'))
     rate_hz = 2.0 / trained.module.config.period_s
     names = trained.joint_names
-    seen = people_in(options.bag, options.topic, config, options.source, rate_hz)
-    own = split_by_time(seen, names, (f'own recordings: {len(options.bag)} bags',))
+    people = people_in(options.bag, options.topic, config, options.source, rate_hz)
+    recordings = split_by_time(people, names, (f'own recordings: {len(options.bag)} bags',))
     if options.also is None:
-        return own, None, seen.lost_s
+        return recordings, None, people.lost_s
     also = _as_recorded(config, options.also)
     elsewhere = unsplit(people_in([options.also], '', also, '', rate_hz), names)
-    return own, elsewhere, seen.lost_s
+    return recordings, elsewhere, people.lost_s
 
 
 def _as_recorded(config: PipelineConfig, bag: Path) -> PipelineConfig:
@@ -120,31 +122,31 @@ def _as_recorded(config: PipelineConfig, bag: Path) -> PipelineConfig:
 def _write_parameters(
     options: argparse.Namespace, config: PipelineConfig, report: dict[str, Any]
 ) -> Path:
-    """Write a ROS parameter file: that of `--params`, and what was made.
+    """Write a ROS parameter file: that of `--params`, with the new files.
 
-    Volumes are switched off where no calibration speaks of the new weights.
+    Volumes are switched off where there is no calibration for the new weights.
     """
-    kept: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     if options.params:
         for node in yaml.safe_load(options.params.read_text()).values():
-            kept |= dict(_flat(node['ros__parameters']))
+            values |= dict(_flat(node['ros__parameters']))
     if options.source:
-        kept['source'] = options.source
-    kept['prediction.weights'] = str(Path(report['weights']).resolve())
+        values['source'] = options.source
+    values['prediction.weights'] = str(Path(report['weights']).resolve())
     horizons_s = report['volume']['horizons_s']
     if horizons_s:
-        kept['volume.calibration'] = str(Path(report['volume']['file']).resolve())
+        values['volume.calibration'] = str(Path(report['volume']['file']).resolve())
         if config.volume.horizon_s not in horizons_s:
-            kept['volume.horizon_s'] = max(horizons_s)
+            values['volume.horizon_s'] = max(horizons_s)
     else:
-        kept['volume.enabled'] = False
+        values['volume.enabled'] = False
     path: Path = options.out / 'parameters.yaml'
-    path.write_text(yaml.safe_dump({'/**': {'ros__parameters': kept}}))
+    path.write_text(yaml.safe_dump({'/**': {'ros__parameters': values}}))
     return path
 
 
 def _flat(values: dict[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
-    """Yield dotted names, as ROS parameter files may write them too."""
+    """Yield dotted names of nested parameters."""
     for name, value in values.items():
         if isinstance(value, dict):
             yield from _flat(value, f'{prefix}{name}.')
@@ -155,15 +157,15 @@ def _flat(values: dict[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]
 def _show(report: dict[str, Any], console: Console) -> None:
     seconds, windows = report['seconds'], report['windows']
     console.print(
-        f'seconds of people: {seconds["train"]:.0f} train, {seconds["val"]:.0f} choose, '
-        f'{seconds["test"]:.0f} judge ({windows["test"]} windows 4 s apart); '
+        f'seconds of people: {seconds["train"]:.0f} train, {seconds["val"]:.0f} validate, '
+        f'{seconds["test"]:.0f} test ({windows["test"]} windows 4 s apart); '
         f'weights {report["training"]["weights"]}'
     )
-    console.print(_table(report, 'Own people, held out'))
+    console.print(_table(report, 'Own people, test part'))
     if report['worse']:
-        console.print('[red]worse than before on held-out people: take --steps 0 instead[/]')
+        console.print('[red]worse than before on held-out people: use --steps 0 instead[/]')
     if 'elsewhere' in report:
-        console.print(_table({**report, **report['elsewhere']}, 'Elsewhere: what was forgotten'))
+        console.print(_table({**report, **report['elsewhere']}, 'Other people: forgetting'))
     volume = report['volume']
     if volume.get('file'):
         console.print(f'volume calibrated until {volume["horizons_s"]} s: {volume["file"]}')
@@ -188,7 +190,7 @@ def _table(report: dict[str, Any], title: str) -> Table:
     for name, row in rows.items():
         table.add_row(name, *(f'{value:.1f}' for value in row.values()))
     table.add_section()
-    for name, each in (('before', before), ('after', after)):
-        shares = [f'{100 * share:.1f}' for share in each['covered'].values()]
+    for name, scores in (('before', before), ('after', after)):
+        shares = [f'{100 * share:.1f}' for share in scores['covered'].values()]
         table.add_row(f'% of joints within their 90 %, {name}', *shares)
     return table

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`motion-predictor`: everything that runs outside a robot.
+"""The command line `motion-predictor`: everything that runs off the robot.
 
-Exit codes: 0 done, 1 interrupted, 2 something from outside was wrong; one line on stderr says so.
-With `--json`, stdout carries one JSON object and nothing else.
+Exit codes: 0 done, 1 interrupted, 2 bad arguments, files or data, with one line on stderr. With
+`--json`, stdout carries one JSON object and nothing else.
 """
 
 import argparse
@@ -72,8 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser('train', help='train a model')
     models = train.add_subparsers(required=True, metavar='MODEL')
     _add_train(models, 'motion-deq', 'train MotionDEQ by a recipe')
-    _add_train(models, 'eqmotion-style', 'train four unshared layers, to compare with')
-    _add_train(models, 'esl8', "train MotionDEQ's cell unrolled eight times, to compare with")
+    _add_train(models, 'eqmotion-style', 'train the baseline of four unshared layers')
+    _add_train(models, 'esl8', "train the baseline of MotionDEQ's cell unrolled eight times")
     _add_train_correction(models)
     add_density_trainings(models)
     add_train_proportions(models)
@@ -82,13 +82,13 @@ def _parser() -> argparse.ArgumentParser:
     add_adapt(commands)
     add_ablate(commands)
     add_trials(commands)
-    bench = commands.add_parser('bench', help='measure what predictions and trainings cost')
+    bench = commands.add_parser('bench', help='measure time and memory')
     costs = bench.add_subparsers(required=True, metavar='WHAT')
     _add_bench_memory(costs)
     add_bench_density(costs)
     add_bench_volume(costs)
     add_bench_speed(costs)
-    convert = commands.add_parser('convert', help='make bags from motion files')
+    convert = commands.add_parser('convert', help='convert motion files to bags')
     _add_convert_deepmimic(convert.add_subparsers(required=True, metavar='FORMAT'))
     return parser
 
@@ -100,7 +100,7 @@ def _add_demo(commands: 'Commands[argparse.ArgumentParser]') -> None:
     parser = commands.add_parser('demo', help='play a bag into a live node and report (needs ROS)')
     parser.add_argument('--bag', type=Path, required=True, help='rosbag2 with skeletons')
     parser.add_argument('--out', type=Path, required=True, help='folder for report, picture, bag')
-    parser.add_argument('--rate', type=float, default=1.0, help='play faster or slower')
+    parser.add_argument('--rate', type=float, default=1.0, help='playback speed')
     _add_model_options(parser)
     parser.set_defaults(run=_demo)
 
@@ -118,17 +118,17 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _add_evaluate_bag(commands: 'Commands[argparse.ArgumentParser]') -> None:
-    parser = commands.add_parser('bag', help='replay a bag and score what was predicted')
+    parser = commands.add_parser('bag', help='replay a bag and score the predictions')
     parser.add_argument('bag', type=Path, help='rosbag2 folder, .mcap or .db3 (no ROS needed)')
     parser.add_argument('--topic', default='', help='skeleton topic; default: the only one')
     parser.add_argument(
         '--source', default='', choices=tuple(SOURCES), help="default: by the topic's type"
     )
-    parser.add_argument('--out', type=Path, help='write report.json and pictures here')
-    parser.add_argument('--report-html', type=Path, help='write a page with the replay here')
+    parser.add_argument('--out', type=Path, help='folder for report.json and pictures')
+    parser.add_argument('--report-html', type=Path, help='file for a page with the replay')
     add_result_options(parser)
     parser.add_argument(
-        '--no-volumes', action='store_true', help='leave out the space to keep free; faster'
+        '--no-volumes', action='store_true', help='do not compute keep-out volumes; faster'
     )
     _add_model_options(parser)
     parser.set_defaults(run=_evaluate_bag)
@@ -137,9 +137,9 @@ def _add_evaluate_bag(commands: 'Commands[argparse.ArgumentParser]') -> None:
 def _evaluate_bag(options: argparse.Namespace) -> None:
     from motion_predictor_ros.evaluation.report.bag import evaluate_bag, with_volumes
 
-    config, why_not = _pipeline_config(options), ''
+    config, reason = _pipeline_config(options), ''
     if not options.no_volumes:
-        config, why_not = with_volumes(config)
+        config, reason = with_volumes(config)
     evaluation = evaluate_bag(
         options.bag,
         options.topic,
@@ -147,8 +147,8 @@ def _evaluate_bag(options: argparse.Namespace) -> None:
         options.source,
         progress=not options.json,
     )
-    if why_not:
-        _ERRORS.print(why_not, markup=False)
+    if reason:
+        _ERRORS.print(reason, markup=False)
     if options.out:
         evaluation.save(options.out)
     keep_results(options, evaluation.archive())
@@ -158,8 +158,8 @@ def _evaluate_bag(options: argparse.Namespace) -> None:
         print(json.dumps(evaluation.report))
     else:
         evaluation.show(Console())
-        asked = options.out, options.report_html, options.archive, options.csv
-        if written := [str(each) for each in asked if each]:
+        outputs = options.out, options.report_html, options.archive, options.csv
+        if written := [str(path) for path in outputs if path]:
             Console().print('written:', *written, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -172,9 +172,9 @@ def _add_train(
         '--data', type=Path, required=True, help='npz of clips, or folder of a data set'
     )
     parser.add_argument('--out', type=Path, required=True, help='folder for checkpoints and CSV')
-    parser.add_argument('--start-from', type=Path, help='checkpoint to begin with; not random')
-    parser.add_argument('--minutes', type=float, help='stop after this long; resume goes on')
-    parser.add_argument('--resume', action='store_true', help='go on from --out')
+    parser.add_argument('--start-from', type=Path, help='initial weights; default: random')
+    parser.add_argument('--minutes', type=float, help='stop after this time; resumable')
+    parser.add_argument('--resume', action='store_true', help='resume from --out')
     parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
     parser.add_argument('--threads', type=int, default=0, help='CPU threads; 0: all')
     parser.set_defaults(run=_train, kind=model.replace('-', '_'))
@@ -210,7 +210,7 @@ def _train(options: argparse.Namespace) -> None:
         task, recipe.schedule, options.out, minutes=options.minutes, resume=options.resume
     )
     if parallel.is_first():
-        # Errors on clips it learnt from would promise too much: then there is no covariance.
+        # Residuals on training clips would be too small: then there is no covariance.
         if isinstance(task, MotionDEQTask) and not recipe.held_out_too:
             keep_residuals(best, recordings.select(lambda clip: clip.split == 'val'), device)
         print(best)
@@ -218,13 +218,13 @@ def _train(options: argparse.Namespace) -> None:
 
 def _add_train_correction(commands: 'Commands[argparse.ArgumentParser]') -> None:
     parser = commands.add_parser(
-        'correction', help="train the correction adapter that carries a MotionDEQ's state over"
+        'correction', help="train the correction adapter for a MotionDEQ's warm start"
     )
-    parser.add_argument('--checkpoint', required=True, help='trained MotionDEQ; stays as it is')
+    parser.add_argument('--checkpoint', required=True, help='trained MotionDEQ; not changed')
     parser.add_argument('--data', type=Path, required=True, help='npz of clips')
     parser.add_argument('--out', type=Path, required=True, help='folder for checkpoints and CSV')
-    parser.add_argument('--minutes', type=float, help='stop after this long; resume goes on')
-    parser.add_argument('--resume', action='store_true', help='go on from --out')
+    parser.add_argument('--minutes', type=float, help='stop after this time; resumable')
+    parser.add_argument('--resume', action='store_true', help='resume from --out')
     parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
     parser.set_defaults(run=_train_correction)
 
@@ -249,7 +249,7 @@ def _train_correction(options: argparse.Namespace) -> None:
 
 
 def _add_bench_memory(commands: 'Commands[argparse.ArgumentParser]') -> None:
-    parser = commands.add_parser('memory', help='bytes that a training step keeps for backward')
+    parser = commands.add_parser('memory', help='bytes a training step keeps for backward')
     parser.add_argument('--recipe', default='cmu', help='shipped recipe name or YAML file')
     parser.add_argument('--batch', type=int, default=100, help='people per step')
     parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
@@ -271,7 +271,7 @@ def _bench_memory(options: argparse.Namespace) -> None:
 
 
 def _add_convert_deepmimic(commands: 'Commands[argparse.ArgumentParser]') -> None:
-    parser = commands.add_parser('deepmimic', help='DeepMimic clips to the demo bag')
+    parser = commands.add_parser('deepmimic', help='convert DeepMimic clips to the demo bag')
     parser.add_argument('--source', type=Path, help='folder of clips; default: that of pybullet')
     parser.add_argument('--out', type=Path, required=True, help='.mcap file or rosbag2 folder')
     parser.set_defaults(run=_convert_deepmimic)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was measured, and how: bags, replays, protocols, metrics, reports."""
+"""Evaluation: archives of results, protocols, replays and reports. Not imported by the stages."""

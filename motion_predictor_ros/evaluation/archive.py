@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keep the result of an evaluation: report and every figure, in one zip that `compare` reads.
+"""Archives of evaluations: the report and every single value, in one zip that `compare` reads.
 
-The zip holds report.json (kind, report) and arrays.npz (what was measured, of which case, and how
-much by each method). No motion is in it.
+The zip holds report.json (kind, report) and arrays.npz (values by case, measure and method). It
+contains no motion.
 """
 
 import io
@@ -28,13 +28,13 @@ _REPORT, _ARRAYS = 'report.json', 'arrays.npz'
 
 @dataclass(frozen=True)
 class Archive:
-    """What one evaluation found.
+    """Result of one evaluation.
 
     Attributes:
         kind: Which evaluation: one of `KINDS`.
-        cases: Names what was judged; the same in every evaluation of the same observations.
-        measures: What was measured; errors by horizon bear the horizon [ms].
-        units: Of each measure.
+        cases: Names of the cases; the same in every evaluation of the same observations.
+        measures: Names of the measures; errors by horizon bear the horizon [ms].
+        units: Units of the measures.
         values: By method; NaN where a case was not measured.
     """
 
@@ -60,7 +60,7 @@ class Archive:
 
     @classmethod
     def load(cls, path: Path) -> 'Archive':
-        """Read what `save` wrote.
+        """Read an archive written by `save`.
 
         Raises:
             DataError: There is no such file, or it is not an archive of an evaluation.
@@ -75,21 +75,21 @@ class Archive:
                 for name in arrays.files
                 if name.startswith('values.')
             }
-            if any(each.shape != (len(texts[0]), len(texts[1])) for each in values.values()):
-                raise ValueError('arrays do not fit each other')
+            if any(array.shape != (len(texts[0]), len(texts[1])) for array in values.values()):
+                raise ValueError('arrays have inconsistent shapes')
             return cls(head['kind'], head['report'], texts[0], texts[1], texts[2], values)
         except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise DataError(
-                f'{path}: {error}; expected an archive that `motion-predictor evaluate ... '
-                '--archive FILE` wrote'
+                f'{path}: {error}; expected an archive written by `motion-predictor evaluate ... '
+                '--archive FILE`'
             ) from error
 
 
 class Figures:
-    """Collects the figures of single cases while an evaluation goes on."""
+    """Collects values of single cases during an evaluation."""
 
     def __init__(self) -> None:
-        self._found: dict[str, dict[str, dict[str, float]]] = {}
+        self._values: dict[str, dict[str, dict[str, float]]] = {}
         self._units: dict[str, str] = {}
         self._cases: dict[str, None] = {}
 
@@ -101,14 +101,14 @@ class Figures:
         cases: Iterable[str],
         values: Iterable[float] | Float64[np.ndarray, ' case'],
     ) -> None:
-        """Add one measure of some cases; cases that bear the same name are one."""
+        """Add one measure of some cases; equal names are the same case."""
         self._units[measure] = unit
         named = dict(zip(cases, map(float, values), strict=True))
         self._cases |= dict.fromkeys(named)
-        self._found.setdefault(method, {}).setdefault(measure, {}).update(named)
+        self._values.setdefault(method, {}).setdefault(measure, {}).update(named)
 
     def archive(self, kind: str, report: dict[str, Any]) -> Archive:
-        """Return everything that was added, with the report."""
+        """Return an archive of all values, with the report."""
         assert kind in KINDS, kind
         nothing: dict[str, float] = {}
         values = {
@@ -118,23 +118,23 @@ class Figures:
                     for case in self._cases
                 ]
             ).reshape(len(self._cases), len(self._units))
-            for method, measured in self._found.items()
+            for method, measured in self._values.items()
         }
         names = tuple(self._cases), tuple(self._units), tuple(self._units.values())
         return Archive(kind, report, *names, values)
 
 
 def name_cases(observed: Iterable[np.ndarray]) -> list[str]:
-    """Name windows by what was observed, so that other evaluations of them bear the same names.
+    """Name windows by the digest of the observation, so that other evaluations use the same names.
 
-    A window that comes again gets a number, since it is another case.
+    A repeated window gets a number, since it is another case.
     """
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     names = []
     for window in observed:
         digest = f'{zlib.crc32(np.ascontiguousarray(window, dtype=np.float32).tobytes()):08x}'
-        seen[digest] = seen.get(digest, 0) + 1
-        names.append(digest if seen[digest] == 1 else f'{digest}-{seen[digest]}')
+        counts[digest] = counts.get(digest, 0) + 1
+        names.append(digest if counts[digest] == 1 else f'{digest}-{counts[digest]}')
     return names
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lay the results of several evaluations side by side."""
+"""Compare the results of several evaluations."""
 
 import csv
 from collections.abc import Mapping
@@ -19,8 +19,8 @@ from motion_predictor_ros.evaluation.archive import Archive
 STATISTICS = ('rmse', 'mean', 'median', 'std', 'min', 'max')
 
 Comparison = dict[str, dict[str, dict[str, dict[str, Any]]]]
-"""By archive, method and measure: 'unit', 'cases' and each statistic. Errors by horizon bear the
-horizon [ms]; those that are reported elsewhere too are shown, the archive holds all."""
+"""By archive, method and measure: 'unit', 'cases' and the statistics. Errors by horizon bear the
+horizon [ms], and only the reported ones are included; the archive holds all."""
 
 
 def compare(archives: Mapping[str, Archive]) -> Comparison:
@@ -31,28 +31,30 @@ def compare(archives: Mapping[str, Archive]) -> Comparison:
     """
     kinds = {archive.kind for archive in archives.values()}
     if len(kinds) > 1:
-        told = ', '.join(f'{name}: evaluate {own.kind}' for name, own in archives.items())
-        raise DataError(f'archives of different evaluations do not compare ({told})')
+        listed = ', '.join(f'{name}: evaluate {item.kind}' for name, item in archives.items())
+        raise DataError(f'archives of different evaluations cannot be compared ({listed})')
     return {name: _summary(archive) for name, archive in archives.items()}
 
 
 def _summary(archive: Archive) -> dict[str, dict[str, dict[str, Any]]]:
     return {
         method: {
-            measure: {'unit': unit, **statistics(some[np.isfinite(some)])}
-            for measure, unit, some in zip(archive.measures, archive.units, values.T, strict=True)
-            if _is_shown(measure) and np.isfinite(some).any()
+            measure: {'unit': unit, **statistics(column[np.isfinite(column)])}
+            for measure, unit, column in zip(
+                archive.measures, archive.units, values.T, strict=True
+            )
+            if _is_reported(measure) and np.isfinite(column).any()
         }
         for method, values in archive.values.items()
     }
 
 
-def _is_shown(measure: str) -> bool:
+def _is_reported(measure: str) -> bool:
     return not measure.isdecimal() or int(measure) in REPORT_HORIZONS_MS
 
 
 def statistics(values: Float64[np.ndarray, ' case']) -> dict[str, float]:
-    """Return how many values there are, and what they are like, in their own unit."""
+    """Return the number of values and their statistics, in their own unit."""
     return {
         'cases': len(values),
         'rmse': float(np.sqrt(np.mean(values**2))),
@@ -65,35 +67,37 @@ def statistics(values: Float64[np.ndarray, ' case']) -> dict[str, float]:
 
 
 def same_cases(archives: Mapping[str, Archive]) -> bool:
-    """Tell whether all archives judge the same observations of the same people."""
-    judged = [sorted(archive.cases) for archive in archives.values()]
-    return all(each == judged[0] for each in judged)
+    """Check that all archives judge the same observations of the same people."""
+    cases = [sorted(archive.cases) for archive in archives.values()]
+    return all(names == cases[0] for names in cases)
 
 
-def choose_method(found: Comparison, asked: str = '') -> str:
-    """Return the method asked for, or the first one.
+def choose_method(comparison: Comparison, requested: str = '') -> str:
+    """Return the requested method, or the first one.
 
     Raises:
         DataError: No archive has it.
     """
-    known = list(dict.fromkeys(method for own in found.values() for method in own))
-    if asked and asked not in known:
-        raise DataError(f'no archive has method {asked!r}; they have {known}')
-    return asked or known[0]
+    known = list(dict.fromkeys(name for methods in comparison.values() for name in methods))
+    if requested and requested not in known:
+        raise DataError(f'no archive has method {requested!r}; they have {known}')
+    return requested or known[0]
 
 
-def print_comparison(found: Comparison, method: str, console: Console) -> None:
-    """Print one method's figures, archives below each other for every measure."""
+def print_comparison(comparison: Comparison, method: str, console: Console) -> None:
+    """Print one method's statistics, by measure and archive."""
     table = Table(title=method, title_justify='left')
     for head in ('measure', 'archive', 'cases', *STATISTICS):
         left = head in ('measure', 'archive')
         table.add_column(head, justify='left' if left else 'right', overflow='fold')
-    measures = dict.fromkeys(each for own in found.values() for each in own.get(method, {}))
+    measures = dict.fromkeys(
+        measure for methods in comparison.values() for measure in methods.get(method, {})
+    )
     for measure in measures:
-        for name, own in found.items():
-            row = own.get(method, {}).get(measure)
+        for name, methods in comparison.items():
+            row = methods.get(method, {}).get(measure)
             if row is not None:
-                figures = [_text(row[each], row['unit']) for each in STATISTICS]
+                figures = [_text(row[key], row['unit']) for key in STATISTICS]
                 head = escape(_head(measure, row['unit']))
                 table.add_row(head, escape(name), str(row['cases']), *figures)
         table.add_section()
@@ -109,14 +113,14 @@ def _text(value: float, unit: str) -> str:
     return f'{value:.1f}' if unit == 'mm' else f'{value:.3f}'
 
 
-def write_csv(found: Comparison, path: Path) -> None:
-    """Write every archive, method and measure as one line."""
+def write_csv(comparison: Comparison, path: Path) -> None:
+    """Write one line per archive, method and measure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open('w', newline='', encoding='utf-8') as file:
         writer = csv.writer(file)
         writer.writerow(['archive', 'method', 'measure', 'unit', 'cases', *STATISTICS])
-        for name, methods in found.items():
+        for name, methods in comparison.items():
             for method, measures in methods.items():
                 for measure, row in measures.items():
-                    values = [row[each] for each in ('unit', 'cases', *STATISTICS)]
+                    values = [row[key] for key in ('unit', 'cases', *STATISTICS)]
                     writer.writerow([name, method, measure, *values])

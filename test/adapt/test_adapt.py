@@ -19,7 +19,7 @@ from walkers import SCHEDULE, walkers
 
 from motion_predictor_ros.adapt.fine_tune import Plan, adapt, compare
 from motion_predictor_ros.adapt.recalibrate import recalibrate
-from motion_predictor_ros.adapt.requirements import Needs
+from motion_predictor_ros.adapt.requirements import Requirements
 from motion_predictor_ros.checkpoint import load_checkpoint
 from motion_predictor_ros.cli.adapt import _as_recorded
 from motion_predictor_ros.cli.main import main
@@ -45,7 +45,7 @@ from motion_predictor_ros.training.recipe import MotionDEQRecipe, load_recipe
 from motion_predictor_ros.volume.calibration import load_calibration
 
 RATE_HZ, SECONDS, SPEED_M_S = 12.5, 24.0, 1.5
-FEW = Needs(train_s=20.0, windows=(4, 1, 2), people=2)
+FEW = Requirements(train_s=20.0, windows=(4, 1, 2), people=2)
 
 
 @pytest.fixture(autouse=True)
@@ -230,8 +230,8 @@ def test_too_little_is_refused_with_what_is_missing(
         'of 9.0 s of people',
         '6.6 s of people to train on, needed 120 s: 113.4 s more',
         '2 windows 4 s apart to train on, needed 20: 18 more',
-        '0 windows 4 s apart to choose by, needed 5: 5 more',
-        '0 windows 4 s apart to judge by, needed 10: 10 more',
+        '0 windows 4 s apart to validate on, needed 5: 5 more',
+        '0 windows 4 s apart to test on, needed 10: 10 more',
         '1 person, needed 2: 1 more, or --one-person',
     ):
         assert part in said
@@ -282,8 +282,8 @@ def test_a_bag_from_elsewhere_is_read_as_it_was_recorded(bag: Path, tmp_path: Pa
     )
 
 
-def _few(self: Needs, *_: Any, **__: Any) -> None:
-    for item in dataclasses.fields(Needs):
+def _few(self: Requirements, *_: Any, **__: Any) -> None:
+    for item in dataclasses.fields(Requirements):
         object.__setattr__(self, item.name, getattr(FEW, item.name))
 
 

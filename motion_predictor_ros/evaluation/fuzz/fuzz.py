@@ -29,7 +29,7 @@ from motion_predictor_ros.config import (
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.data.synthetic import JOINT_NAMES, Walker
 from motion_predictor_ros.evaluation.fuzz.checks import non_finite, without_volume
-from motion_predictor_ros.evaluation.fuzz.messages import LAYOUTS, MAKERS, Joints, spoil
+from motion_predictor_ros.evaluation.fuzz.messages import LAYOUTS, MAKERS, Joints, corrupt
 from motion_predictor_ros.pipeline import Pipeline, Scene
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
@@ -287,7 +287,7 @@ class _Trial:
     def _missing(
         self, message: SimpleNamespace, scene: ScenePrediction | None, valid: int
     ) -> set[str]:
-        """Return people who are neither answered nor reported as dropped; '' is the whole message."""
+        """Return people neither answered nor reported as dropped; empty id: the whole message."""
         settled = valid >= _RECOVERED
         if self._source == 'tf' and not settled:
             return set()  # people whose frames have not all arrived are waited for
