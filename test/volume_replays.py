@@ -63,7 +63,7 @@ def weighed(played: Replay, every: int = 6) -> dict[tuple[int, int], Futures]:
             log_density=np.tile(np.arange(12.0), (len(people), 1)),
             cached=np.zeros(shape, dtype=np.int64),
             effective_sample_size=np.full(len(people), 9.0),
-            weighed=12,
+            importance_samples=12,
             novelty=np.full(len(people), 0.5),
         )
     return found

@@ -299,7 +299,7 @@ def futures(tmp_path_factory: pytest.TempPathFactory) -> DensityConfig:
     made = DensityConfig(
         weights=str(path), cache=str(folder / 'cache.safetensors'), device='cpu', futures=6
     )
-    return dataclasses.replace(made, weighed=50)
+    return dataclasses.replace(made, importance_samples=50)
 
 
 def crowd(seconds: float) -> Recordings:

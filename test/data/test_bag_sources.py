@@ -88,8 +88,8 @@ def test_a_bag_of_any_source_is_replayed_and_scored(
     bag = record(tmp_path / 'bag', walk(source, layout))
     asked = 'tf' if source == 'tf' else ''
     evaluation = evaluate_bag(bag, '', config(weights, source, layout), asked)
-    assert not evaluation.played.drops
-    assert len(evaluation.played.scenes) == STEPS
+    assert not evaluation.run.drops
+    assert len(evaluation.run.scenes) == STEPS
     assert evaluation.cases
     prediction = evaluation.cases[0].prediction
     absent = [

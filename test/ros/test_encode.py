@@ -133,7 +133,7 @@ def futures_gap(left: Futures, right: Futures) -> float:
     """Return the largest difference of their numbers; infinite if the rest is not alike."""
     numbers = ('positions', 'weights', 'log_density', 'novelty', 'effective_sample_size')
     numbers += ('horizons_s', 'predicted_log_density')
-    words = ('person_ids', 'model', 'out_of_sight', 'weighed')
+    words = ('person_ids', 'model', 'out_of_sight', 'importance_samples')
     exact = np.array_equal(left.cached, right.cached)
     exact = exact and np.array_equal(left.stamp_ns, right.stamp_ns)
     if not exact or any(getattr(left, word) != getattr(right, word) for word in words):

@@ -43,7 +43,7 @@ def futures(novelty: float = 0.5, speed: float = 0.3) -> Futures:
         log_density=random.normal(size=(2, 10)),
         cached=np.zeros((2, 10), dtype=np.int64),
         effective_sample_size=np.array([100.0, 80.0]),
-        weighed=1000,
+        importance_samples=1000,
         novelty=np.array([0.1, novelty]),
     )
 

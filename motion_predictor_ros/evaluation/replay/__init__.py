@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""replay"""
+"""Replay of bags through the pipeline, scored by what the same bag recorded later."""

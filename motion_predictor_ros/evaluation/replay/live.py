@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hold what a live node published against a replay of the same bag."""
+"""Compare the outputs of a live node with a replay of the same bag."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,16 +20,15 @@ PREDICTED_TYPE = 'motion_predictor_ros/msg/PredictedMotionArray'
 
 @dataclass(frozen=True)
 class LiveComparison:
-    """How the live run differs from the replay.
+    """Difference between a live run and the replay.
 
     Attributes:
         frames: Observations that the live node answered.
-        processed_share: Of the observations that the replay answered.
-        max_abs_difference_m: Largest difference of a coordinate over all predictions both made;
-            NaN if there is none.
-        futures: Times at which both weighed futures.
-        futures_max_abs_difference_m: As above, over all futures at those times; None if there are
-            none.
+        processed_share: Their share of the observations that the replay answered.
+        max_abs_difference_m: Largest difference of a coordinate over all common predictions; NaN
+            without any.
+        futures: Stamps at which both drew futures.
+        futures_max_abs_difference_m: As above, over all futures at those stamps; None without any.
         age_ms: Median and 99th percentile age of the observation when its answer was published.
     """
 
@@ -41,27 +40,27 @@ class LiveComparison:
     age_ms: dict[str, float]
 
 
-def compare_live(recorded: Path, played: Replay) -> LiveComparison:
+def compare_live(recorded: Path, run: Replay) -> LiveComparison:
     """Compare a recording of `predicted_motion` and `weighted_futures` with the replay.
 
     Raises:
         BagError: The recording cannot be read.
         DataError: A recorded message is malformed.
     """
-    messages = [each.message for each in read_messages(recorded, msgtype=PREDICTED_TYPE)]
-    scenes = filter(_answers, map(decode_prediction, messages))
+    messages = [record.message for record in read_messages(recorded, msgtype=PREDICTED_TYPE)]
+    scenes = filter(_is_answer, map(decode_prediction, messages))
     live = {scene.stamp_ns: scene for scene in scenes}
-    offline = {scene.stamp_ns: scene for _, scene in played.scenes}
+    offline = {scene.stamp_ns: scene for _, scene in run.scenes}
     common = sorted(live.keys() & offline.keys())
     gaps = [gap for stamp in common for gap in _differences(live[stamp], offline[stamp])]
-    weighed = list(_futures_differences(recorded, played))
+    future_gaps = list(_futures_differences(recorded, run))
     ages_ms = 1000.0 * np.array([message.age_s for message in messages] or [np.nan])
     return LiveComparison(
         frames=len(live),
         processed_share=len(common) / max(len(offline), 1),
         max_abs_difference_m=max(gaps, default=float('nan')),
-        futures=len(weighed),
-        futures_max_abs_difference_m=max(weighed, default=None),
+        futures=len(future_gaps),
+        futures_max_abs_difference_m=max(future_gaps, default=None),
         age_ms={
             'p50': float(np.percentile(ages_ms, 50)),
             'p99': float(np.percentile(ages_ms, 99)),
@@ -69,26 +68,26 @@ def compare_live(recorded: Path, played: Replay) -> LiveComparison:
     )
 
 
-def _answers(scene: ScenePrediction) -> bool:
-    """Tell an answer from what is said, under the same stamp, when nothing new comes."""
-    return not scene.people or any(each.validity != Validity.STALE for each in scene.people)
+def _is_answer(scene: ScenePrediction) -> bool:
+    """Return whether a scene answers an observation, and is not STALE under an old stamp."""
+    return not scene.people or any(person.validity != Validity.STALE for person in scene.people)
 
 
 def _differences(live: ScenePrediction, offline: ScenePrediction) -> Iterable[float]:
-    theirs: dict[str, Prediction] = {each.person_id: each for each in offline.people}
-    for mine in live.people:
-        other = theirs.get(mine.person_id)
-        if other is None or mine.positions is None or other.positions is None:
+    theirs: dict[str, Prediction] = {person.person_id: person for person in offline.people}
+    for person in live.people:
+        other = theirs.get(person.person_id)
+        if other is None or person.positions is None or other.positions is None:
             continue
-        # The message holds float32: that rounding is not a difference.
+        # Messages hold float32: that rounding is not a difference.
         sent = other.positions.astype(np.float32).astype(np.float64)
-        yield float(np.abs(mine.positions - sent).max())
+        yield float(np.abs(person.positions - sent).max())
 
 
-def _futures_differences(recorded: Path, played: Replay) -> Iterable[float]:
-    theirs = {stamp: futures for (_, stamp), futures in played.futures.items()}
-    for each in read_messages(recorded, msgtype=FUTURES_TYPE):
-        live = decode_futures(each.message)
+def _futures_differences(recorded: Path, run: Replay) -> Iterable[float]:
+    theirs = {stamp: futures for (_, stamp), futures in run.futures.items()}
+    for record in read_messages(recorded, msgtype=FUTURES_TYPE):
+        live = decode_futures(record.message)
         offline = theirs.get(int(live.stamp_ns[0])) if len(live.stamp_ns) else None
         if offline is None or offline.positions.shape != live.positions.shape:
             continue

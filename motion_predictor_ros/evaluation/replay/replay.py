@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Play a bag through the same `Pipeline.step` as the live node, and see what came true.
+"""Replay a bag through the same `Pipeline.step` as the live node, and score the predictions.
 
-The truth about a prediction is what the same bag observed later. A prediction is scored only if
-the person was really seen at every predicted time, so that all horizons and all methods are judged
-on the same cases.
+The truth is what the same bag recorded later. A prediction is scored only if the person was
+observed at every predicted time, so that all horizons and all methods have the same cases.
 """
 
 import time
@@ -28,15 +27,15 @@ from motion_predictor_ros.scoring.track import Track
 
 @dataclass(frozen=True)
 class Replay:
-    """What the pipeline answered, and what was seen.
+    """Answers of the pipeline, and observations.
 
     Attributes:
-        tracks: By how often time had jumped back before, and person id.
-        futures: What else people may do, thinned as it is published, by resets and stamp.
-        step_ms: Time each `Pipeline.step` took; with `stages_ms` all that differs between two
+        tracks: By the number of backward time jumps before, and person id.
+        futures: Weighted futures, thinned as published, by resets and stamp.
+        step_ms: Duration of each `Pipeline.step`; with `stages_ms` all that differs between two
             replays.
-        volumes: The space to keep free, by resets and stamp.
-        stages_ms: Time each stage took, whenever it was due.
+        volumes: Keep-out volumes, by resets and stamp.
+        stages_ms: Duration of each stage, whenever it ran.
     """
 
     scenes: tuple[tuple[int, ScenePrediction], ...]
@@ -50,16 +49,16 @@ class Replay:
 
 
 def replay(messages: Iterable[Any], pipeline: Pipeline) -> Replay:
-    """Step the pipeline through messages of its source, as such or from a bag, in their order."""
+    """Step the pipeline through messages of its source, plain or from a bag, in their order."""
     scenes: list[tuple[int, ScenePrediction]] = []
     tracks: dict[tuple[int, str], Track] = {}
     futures: dict[tuple[int, int], Futures] = {}
     step_ms: list[float] = []
     stages_ms: dict[str, list[float]] = {}
     keeper = VolumeKeeper()
-    for each in messages:
-        recorded = isinstance(each, BagMessage)
-        message, received_ns = (each.message, each.stamp_ns) if recorded else (each, 0)
+    for record in messages:
+        from_bag = isinstance(record, BagMessage)
+        message, received_ns = (record.message, record.stamp_ns) if from_bag else (record, 0)
         begin = time.perf_counter()
         accepted = pipeline.observe(message, received_ns)
         scene = pipeline.predict() if accepted else None
@@ -88,10 +87,10 @@ def replay(messages: Iterable[Any], pipeline: Pipeline) -> Replay:
 
 @dataclass(frozen=True)
 class Case:
-    """One prediction that could be scored.
+    """One prediction that was scored.
 
     Attributes:
-        errors: [m] mean over joints, by method and horizon.
+        errors: Mean over joints, by method and horizon [m].
     """
 
     prediction: Prediction
@@ -99,12 +98,12 @@ class Case:
     errors: dict[str, Float64[np.ndarray, ' horizon']]
 
 
-def score(played: Replay) -> list[Case]:
-    """Compare every prediction, trusted or not, and the baselines of its window with the truth."""
+def score(run: Replay) -> list[Case]:
+    """Compare all predictions, and the baselines of their windows, with the truth."""
     cases = []
-    for epoch, scene in played.scenes:
+    for epoch, scene in run.scenes:
         for prediction in scene.people:
-            truth = played.tracks[epoch, prediction.person_id].at(
+            truth = run.tracks[epoch, prediction.person_id].at(
                 prediction.stamp_ns, scene.horizons_s
             )
             if truth is not None and prediction.positions is not None:
@@ -112,18 +111,20 @@ def score(played: Replay) -> list[Case]:
     return cases
 
 
-def guesses(
+def predictions_by_method(
     prediction: Prediction, future: int
 ) -> dict[str, Float64[np.ndarray, 'horizon joint xyz=3']]:
-    """Return what the model and the baselines say of a person who was predicted [m]."""
+    """Return the positions predicted by the model and the baselines [m]."""
     assert prediction.window is not None and prediction.positions is not None
     observed = prediction.window.positions
-    others = {name: guess(observed, future) for name, guess in BASELINES.items()}
+    others = {name: predict(observed, future) for name, predict in BASELINES.items()}
     return {'motion_deq': prediction.positions, **others}
 
 
 def _errors(
     prediction: Prediction, truth: Float64[np.ndarray, 'horizon joint xyz=3']
 ) -> dict[str, Float64[np.ndarray, ' horizon']]:
-    said = guesses(prediction, len(truth))
-    return {name: mean_joint_error(guess, truth) for name, guess in said.items()}
+    return {
+        name: mean_joint_error(positions, truth)
+        for name, positions in predictions_by_method(prediction, len(truth)).items()
+    }

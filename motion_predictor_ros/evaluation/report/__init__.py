@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""report"""
+"""Reports of a replay: JSON, tables, pictures, and a self-contained page."""

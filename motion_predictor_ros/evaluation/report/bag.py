@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a bag to its report: read, replay, score, show."""
+"""Evaluate a bag: read, replay, score, report."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -29,9 +29,9 @@ from motion_predictor_ros.volume.calibration import ModelDigests, load_calibrati
 
 @dataclass(frozen=True)
 class BagEvaluation:
-    """A bag that was replayed and scored."""
+    """A replayed and scored bag."""
 
-    played: Replay
+    run: Replay
     cases: list[Case]
     layout: SkeletonLayout
     density: CacheFlowPredictor | None
@@ -42,35 +42,35 @@ class BagEvaluation:
     def save(self, out: Path) -> None:
         """Write report.json, scene.png and, with a density model, density.png."""
         write_json(self.report, out / 'report.json')
-        horizons_s = self.played.scenes[0][1].horizons_s
+        horizons_s = self.run.scenes[0][1].horizons_s
         calibrated = {
-            (each.stamp_ns, each.person_id): each
-            for told in self.played.volumes.values()
-            for each in told
-            if each.validity is Validity.OK
+            (volume.stamp_ns, volume.person_id): volume
+            for volumes in self.run.volumes.values()
+            for volume in volumes
+            if volume.validity is Validity.OK
         }
         draw_scene(self.cases, horizons_s, self.layout, out / 'scene.png', calibrated)
         if self.density is not None:
             self._draw_density(self.density, out / 'density.png')
 
     def _draw_density(self, density: CacheFlowPredictor, path: Path) -> None:
-        """Draw the middle one of all moments whose future was seen to the end, else of all."""
+        """Draw the median of the moments whose whole future was observed; else of all moments."""
         pairs = []
         for case in self.cases:
             window, track = case.prediction.window, (0, case.prediction.person_id)
-            if window is not None and track in self.played.tracks:
-                truth = self.played.tracks[track].at(window.stamp_ns, density.horizons_s)
+            if window is not None and track in self.run.tracks:
+                truth = self.run.tracks[track].at(window.stamp_ns, density.horizons_s)
                 pairs.append((window, truth))
         whole = [pair for pair in pairs if pair[1] is not None] or pairs
         draw_density(density, *whole[len(whole) // 2], path)
 
     def save_html(self, path: Path) -> None:
         """Write the page with the replay."""
-        write_html(self.report, self.played, self.cases, self.layout, self.up, self.bag.name, path)
+        write_html(self.report, self.run, self.cases, self.layout, self.up, self.bag.name, path)
 
     def archive(self) -> Archive:
-        """Return the report and every error, for `evaluate compare`."""
-        return bag_archive(self.report, self.cases, self.played.scenes[0][1].horizons_s)
+        """Return the report and all errors, for `evaluate compare`."""
+        return bag_archive(self.report, self.cases, self.run.scenes[0][1].horizons_s)
 
     def show(self, console: Console) -> None:
         """Print the tables."""
@@ -78,9 +78,10 @@ class BagEvaluation:
 
 
 def with_volumes(config: PipelineConfig) -> tuple[PipelineConfig, str]:
-    """Turn volumes on if the models in use have a calibration; else say why not.
+    """Enable volumes if the models in use have a calibration; else return the reason.
 
-    What a parameter file turned on stays on: if that cannot be, loading the pipeline says so.
+    Volumes enabled by a parameter file stay enabled: if they cannot be, loading the pipeline
+        fails.
     """
     density, volume = config.density, config.volume
     if volume.enabled:
@@ -99,25 +100,25 @@ def with_volumes(config: PipelineConfig) -> tuple[PipelineConfig, str]:
 def evaluate_bag(
     bag: Path, topic: str, config: PipelineConfig, source: str = '', *, progress: bool = False
 ) -> BagEvaluation:
-    """Replay a bag through the pipeline and compare with what was seen later.
+    """Replay a bag through the pipeline and compare predictions with later observations.
 
     Args:
-        source: One of the sources; '' is found by the types of the bag's topics.
+        source: One of the sources; '' derives it from the types of the bag's topics.
 
     Raises:
         BagError: The bag cannot be read or holds nothing to score.
         MotionPredictorError: The model, the layout or the source cannot be used.
     """
     recorded = open_source(bag, topic, config, source)
-    freeze_gc()  # as the node does, so that latencies are those of the node
+    freeze_gc()  # as in the node, so that latencies are comparable
     bar = tqdm(recorded.messages, unit='frame', leave=False, disable=None if progress else True)
     pipeline = recorded.pipeline
-    played = replay(bar, pipeline)
-    cases = score(played)
+    run = replay(bar, pipeline)
+    cases = score(run)
     layout = SkeletonLayout.load(config.skeleton.layout)
     body = None
-    if played.volumes:
+    if run.volumes:
         body = BodyShape.load(config.skeleton.layout), config.volume.every
-    report = bag_report(played, cases, body)
+    report = bag_report(run, cases, body)
     up = config.skeleton.up
-    return BagEvaluation(played, cases, layout, pipeline.density, report, bag, up)
+    return BagEvaluation(run, cases, layout, pipeline.density, report, bag, up)

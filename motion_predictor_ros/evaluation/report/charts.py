@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draw a replay's charts as SVG that stands inside a page and is the same every time."""
+"""Charts of a replay as deterministic SVG, for embedding in a page."""
 
 import io
 import re
@@ -20,7 +20,7 @@ from motion_predictor_ros.evaluation.report.replay_data import scene_times_ms
 from motion_predictor_ros.skeleton.frame import Validity
 
 MAX_PEOPLE = 40
-"""Lines of the timeline; more are not told apart."""
+"""Lines of the timeline; more could not be told apart."""
 
 _VALIDITY_COLOURS = {
     Validity.OK: '#5b8e7d',
@@ -33,28 +33,28 @@ _VALIDITY_COLOURS = {
 _STYLE: dict[Any, Any] = {
     'svg.hashsalt': 'motion_predictor_ros',
     'svg.fonttype': 'none',
-    'text.parse_math': False,  # ids come from outside: a dollar sign is no formula
+    'text.parse_math': False,  # person ids may contain dollar signs
     'font.size': 10.0,
     'axes.spines.top': False,
     'axes.spines.right': False,
 }
 
 
-def errors_chart(cases: list[Case], played: Replay) -> str:
+def errors_chart(cases: list[Case], run: Replay) -> str:
     """Draw the mean error by horizon, beside the baselines."""
-    horizons_s = played.scenes[0][1].horizons_s
+    horizons_s = run.scenes[0][1].horizons_s
     return _svg(lambda axes: draw_errors(axes, cases, horizons_s), (7.2, 3.2))
 
 
 def coverage_chart(shares: Mapping[str, Mapping[str, float]]) -> str:
-    """Draw how often the truth lay within what was said, against how often it should have."""
+    """Plot the observed against the nominal coverage of the covariances."""
 
     def draw(axes: Axes) -> None:
-        axes.plot([0, 1], [0, 1], color='#8d8d8d', linestyle=':', label='as it should be')
+        axes.plot([0, 1], [0, 1], color='#8d8d8d', linestyle=':', label='ideal')
         ramp = matplotlib.colormaps['plasma_r']
-        for place, (ms, found) in enumerate(shares.items(), 1):
-            colour = ramp(0.25 + 0.5 * place / len(shares))
-            axes.plot([*map(float, found)], [*found.values()], color=colour, label=f'{ms} ms')
+        for index, (ms, curve) in enumerate(shares.items(), 1):
+            colour = ramp(0.25 + 0.5 * index / len(shares))
+            axes.plot([*map(float, curve)], [*curve.values()], color=colour, label=f'{ms} ms')
         axes.set_xlabel('nominal share of joints within the ellipsoid')
         axes.set_ylabel('observed share')
         axes.set_xlim(0, 1)
@@ -66,18 +66,18 @@ def coverage_chart(shares: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def reliability_chart(voxels: Mapping[str, Any]) -> str:
-    """Draw how often bodies were in voxels, against how likely that was said to be."""
+    """Plot the observed frequency of body parts in voxels against the predicted probability."""
 
     def draw(axes: Axes) -> None:
-        axes.plot([0, 1], [0, 1], color='#8d8d8d', linestyle=':', label='as it should be')
+        axes.plot([0, 1], [0, 1], color='#8d8d8d', linestyle=':', label='ideal')
         ramp = matplotlib.colormaps['YlGn']
-        for place, (end, found) in enumerate(voxels.items(), 1):
-            curve = found['reliability']
+        for index, (end, window) in enumerate(voxels.items(), 1):
+            curve = window['reliability']
             axes.plot(
-                [each['predicted'] for each in curve],
-                [each['observed'] for each in curve],
+                [point['predicted'] for point in curve],
+                [point['observed'] for point in curve],
                 'o-',
-                color=ramp(0.3 + 0.7 * place / len(voxels)),
+                color=ramp(0.3 + 0.7 * index / len(voxels)),
                 markersize=3,
                 label=f'window until {end} s',
             )
@@ -91,18 +91,18 @@ def reliability_chart(voxels: Mapping[str, Any]) -> str:
     return _svg(draw, (4.6, 3.6))
 
 
-def latency_chart(played: Replay) -> str:
-    """Draw how long each stage takes when it is due, and the whole step."""
-    spent_ms = {**played.stages_ms, 'whole step': played.step_ms}
+def latency_chart(run: Replay) -> str:
+    """Plot the duration of each stage when it runs, and of the whole step."""
+    spent_ms = {**run.stages_ms, 'whole step': run.step_ms}
 
     def draw(axes: Axes) -> None:
-        places = range(len(spent_ms), 0, -1)
-        for place, times_ms in zip(places, spent_ms.values(), strict=True):
+        rows = range(len(spent_ms), 0, -1)
+        for row, times_ms in zip(rows, spent_ms.values(), strict=True):
             low, median, high, slow = np.percentile(times_ms, (5, 50, 95, 99))
-            axes.barh(place, high - low, left=low, height=0.5, color='#a3b8cc')
-            axes.plot([median] * 2, [place - 0.25, place + 0.25], color='#111111', linewidth=2)
-            axes.plot(slow, place, 'o', color='#d1495b', markersize=4)
-        axes.set_yticks(places, list(spent_ms))
+            axes.barh(row, high - low, left=low, height=0.5, color='#a3b8cc')
+            axes.plot([median] * 2, [row - 0.25, row + 0.25], color='#111111', linewidth=2)
+            axes.plot(slow, row, 'o', color='#d1495b', markersize=4)
+        axes.set_yticks(rows, list(spent_ms))
         axes.set_xscale('log')
         axes.set_xlim(left=0.1)
         axes.xaxis.set_major_formatter('{x:g}')
@@ -112,25 +112,25 @@ def latency_chart(played: Replay) -> str:
     return _svg(draw, (7.2, 0.9 + 0.35 * len(spent_ms)))
 
 
-def solver_chart(played: Replay) -> str:
-    """Draw how many steps the solver took, from a person's last solution and from nothing."""
-    people = [person for _, scene in played.scenes for person in scene.people]
+def solver_chart(run: Replay) -> str:
+    """Plot the distribution of solver steps, warm and cold."""
+    people = [person for _, scene in run.scenes for person in scene.people]
     solved = [person.solver for person in people if person.solver is not None]
     steps = {
         name: [report.steps for report in solved if report.warm is warm]
         for name, warm in (('cold', False), ('warm', True))
     }
-    most = max((max(taken, default=0) for taken in steps.values()), default=0)
+    largest = max((max(counts, default=0) for counts in steps.values()), default=0)
 
     def draw(axes: Axes) -> None:
-        for (name, taken), colour, shift in zip(
+        for (name, counts), colour, shift in zip(
             steps.items(), ('#3d5a80', '#ee6c4d'), (-0.2, 0.2), strict=True
         ):
-            if not taken:
+            if not counts:
                 continue
-            share = np.bincount(taken, minlength=most + 1) / len(taken)
-            label = f'{name}: {np.mean(taken):.1f} steps on average ({len(taken)})'
-            axes.bar(np.arange(most + 1) + shift, share, 0.4, color=colour, label=label)
+            share = np.bincount(counts, minlength=largest + 1) / len(counts)
+            label = f'{name}: {np.mean(counts):.1f} steps on average ({len(counts)})'
+            axes.bar(np.arange(largest + 1) + shift, share, 0.4, color=colour, label=label)
         axes.set_xlabel('solver steps')
         axes.set_ylabel('share of predictions')
         axes.legend(frameon=False, fontsize=8)
@@ -138,19 +138,19 @@ def solver_chart(played: Replay) -> str:
     return _svg(draw, (7.2, 2.8))
 
 
-def timeline_chart(played: Replay) -> str:
-    """Draw for each person when they were seen, and whether the prediction could be used."""
-    ends_s = _runs(played)
-    shown = list(ends_s)[:MAX_PEOPLE]
-    used = {validity for person in shown for _, _, validity in ends_s[person]}
+def timeline_chart(run: Replay) -> str:
+    """Plot each person's validity over time."""
+    ends_s = _runs(run)
+    people = list(ends_s)[:MAX_PEOPLE]
+    used = {validity for person in people for _, _, validity in ends_s[person]}
 
     def draw(axes: Axes) -> None:
-        for row, person in enumerate(shown):
+        for row, person in enumerate(people):
             spans = [(begin, length) for begin, length, _ in ends_s[person]]
             colours = [_VALIDITY_COLOURS[validity] for _, _, validity in ends_s[person]]
             axes.broken_barh(spans, (row - 0.35, 0.7), facecolors=colours)
-        axes.set_yticks(range(len(shown)), shown)
-        axes.set_ylim(len(shown) - 0.4, -0.6)
+        axes.set_yticks(range(len(people)), people)
+        axes.set_ylim(len(people) - 0.4, -0.6)
         axes.set_xlabel('time [s]')
         handles = [
             matplotlib.patches.Patch(color=colour, label=validity.name)
@@ -166,37 +166,37 @@ def timeline_chart(played: Replay) -> str:
             bbox_to_anchor=(0, 1),
         )
 
-    return _svg(draw, (7.2, 1.1 + 0.28 * len(shown)))
+    return _svg(draw, (7.2, 1.1 + 0.28 * len(people)))
 
 
-def _runs(played: Replay) -> dict[str, list[tuple[float, float, Validity]]]:
-    """Return when each person's validity stayed the same: begin and length [s], validity."""
-    times_s = scene_times_ms(played) / 1000.0
+def _runs(run: Replay) -> dict[str, list[tuple[float, float, Validity]]]:
+    """Return the intervals of constant validity of each person: begin and length [s], validity."""
+    times_s = scene_times_ms(run) / 1000.0
     period_s = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 0.0
-    seen: dict[str, list[tuple[int, Validity]]] = {}
-    for place, (_, scene) in enumerate(played.scenes):
+    states_by_person: dict[str, list[tuple[int, Validity]]] = {}
+    for index, (_, scene) in enumerate(run.scenes):
         for person in scene.people:
-            seen.setdefault(person.person_id, []).append((place, person.validity))
+            states_by_person.setdefault(person.person_id, []).append((index, person.validity))
     runs = {}
-    for name, states in seen.items():
-        # Neighbours in one run have the same validity and the same place minus rank.
-        ranked = groupby(enumerate(states), key=lambda each: (each[1][0] - each[0], each[1][1]))
+    for name, states in states_by_person.items():
+        # Consecutive scenes of one run have the same validity and the same index minus rank.
+        ranked = groupby(enumerate(states), key=lambda item: (item[1][0] - item[0], item[1][1]))
         runs[name] = [
-            _run(times_s, [place for _, (place, _) in group], period_s, key[1])
+            _run(times_s, [index for _, (index, _) in group], period_s, key[1])
             for key, group in ranked
         ]
     return runs
 
 
 def _run(
-    times_s: np.ndarray, places: list[int], period_s: float, validity: Validity
+    times_s: np.ndarray, indices: list[int], period_s: float, validity: Validity
 ) -> tuple[float, float, Validity]:
-    begin, end = float(times_s[places[0]]), float(times_s[places[-1]])
+    begin, end = float(times_s[indices[0]]), float(times_s[indices[-1]])
     return begin, end - begin + period_s, validity
 
 
 def _svg(draw: Callable[[Axes], None], inches: tuple[float, float]) -> str:
-    """Return an <svg> element alone: no prolog, no metadata, no names that two charts share."""
+    """Return an <svg> element without prolog, metadata and ids that could clash in a page."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=inches)
         draw(figure.add_subplot())

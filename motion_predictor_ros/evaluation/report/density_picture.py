@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draw the density of one person's futures in two dimensions, as [CacheFlow] does.
 
-Every dot is a recorded future's latent x, coloured by log p(x | c). The way down to two dimensions
-is UMAP where `umap-learn` is installed, else the two strongest principal components.
+Every dot is a recorded future's latent x, coloured by log p(x | c). The projection is UMAP where
+`umap-learn` is installed, else the first two principal components.
 """
 
 from pathlib import Path
@@ -18,9 +18,9 @@ from motion_predictor_ros.skeleton.frame import Window
 matplotlib.use('Agg')
 from matplotlib.figure import Figure
 
-_SHOWN = 5_000
+_MAX_POINTS = 5_000
 _RANGE_NAT = 20.0
-"""Densities this far below the highest are drawn alike."""
+"""Range of densities below the highest that colours distinguish [nat]."""
 
 Plane = Float64[np.ndarray, 'point 2']
 
@@ -31,13 +31,13 @@ def draw_density(
     truth: Float64[np.ndarray, 'horizon joint xyz=3'] | None,
     path: Path,
 ) -> None:
-    """Write a PNG of one person's recorded futures, those drawn, and what was really done.
+    """Write a PNG of one person's recorded futures, drawn futures, and the true one.
 
     Args:
-        truth: Over the model's horizons [m]; None if it was not seen.
+        truth: Over the model's horizons [m]; None if it was not observed.
     """
     observed = window.positions[None, -density.past :]
-    count = min(_SHOWN, len(density.cache))
+    count = min(_MAX_POINTS, len(density.cache))
     log_density = density.cached_log_density(observed, count)[0].double().cpu().numpy()
     drawn = density.predict([window])
     assert drawn is not None
@@ -57,10 +57,10 @@ def _scatter(
     recorded: Float64[np.ndarray, 'cached xy=2'],
     log_density: Float64[np.ndarray, ' cached'],
     likely: Float64[np.ndarray, 'drawn xy=2'],
-    true: Float64[np.ndarray, 'seen xy=2'],
+    true: Float64[np.ndarray, 'truth xy=2'],
     title: str,
 ) -> Figure:
-    """Draw recorded futures with the densest on top, those drawn, and what was done, if seen."""
+    """Draw recorded futures with the densest on top, drawn futures, and the true one, if any."""
     figure = Figure(figsize=(6.4, 5.2), facecolor='white')
     axes = figure.add_subplot()
     order = np.argsort(log_density)
@@ -77,9 +77,7 @@ def _scatter(
         likely[:, 0], likely[:, 1], s=26, facecolors='none', edgecolors='black', label='drawn'
     )
     if len(true):
-        axes.scatter(
-            true[:, 0], true[:, 1], marker='*', s=190, color='#2a9d8f', label='really done'
-        )
+        axes.scatter(true[:, 0], true[:, 1], marker='*', s=190, color='#2a9d8f', label='truth')
     axes.legend(loc='best', frameon=False)
     axes.set_title(title, fontsize=10)
     axes.set_xticks([])
@@ -88,7 +86,7 @@ def _scatter(
 
 
 def project(points: Float64[np.ndarray, 'point latent']) -> tuple[str, Plane]:
-    """Return the name of a projection and where it puts points."""
+    """Return the name of a projection, and the projected points."""
     try:
         from umap import UMAP
     except ImportError:

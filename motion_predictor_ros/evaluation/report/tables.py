@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turn scored replays into the JSON that scripts read and the table that people read."""
+"""The report of a scored replay: JSON, and tables for the console."""
 
 import json
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ METHODS = {
     'constant_velocity': 'constant velocity',
     'repeat_last': 'repeat last frame',
 }
-"""Keys in reports, and what people call them."""
+"""Names of methods: in reports, and for display."""
 
 
 VOLUME_HEADS = (
@@ -33,67 +33,67 @@ VOLUME_HEADS = (
     'mean size [m^3]',
     'Brier score (of a constant)',
 )
-"""What `volume_rows` holds."""
+"""Heads of the columns of `volume_rows`."""
 
 
 def bag_report(
-    played: Replay, cases: list[Case], body: tuple[BodyShape, int] | None = None
+    run: Replay, cases: list[Case], body: tuple[BodyShape, int] | None = None
 ) -> dict[str, Any]:
     """Collect the figures of one bag.
 
     Args:
-        body: Shape of the people and `VolumeConfig.every`; needed where volumes were told.
+        body: Body shape and `VolumeConfig.every`; required if there are volumes.
 
     Raises:
-        BagError: Nothing in the bag could be predicted and scored.
+        BagError: No prediction in the bag could be scored.
     """
     if not cases:
         raise BagError(
-            f'nothing to score in {played.frames} messages (drops: {dict(played.drops)}): a '
-            'person must be seen for about 1 s before and 1 s after a prediction without gaps'
+            f'nothing to score in {run.frames} messages (drops: {dict(run.drops)}): a '
+            'person must be observed without gaps for about 1 s before and 1 s after a prediction'
         )
-    horizons_s = played.scenes[0][1].horizons_s
+    horizons_s = run.scenes[0][1].horizons_s
     report: dict[str, Any] = {
         'mpjpe_mm': _errors(cases, horizons_s),
         'people': _people(cases, horizons_s),
-        'joints': joint_errors_mm(cases, horizons_s, played.scenes[0][1].joint_names),
+        'joints': joint_errors_mm(cases, horizons_s, run.scenes[0][1].joint_names),
         'coverage': coverage(cases, horizons_s),
-        'solver': _solver(played),
+        'solver': _solver(run),
         'latency_ms': {
-            **latency_ms(played.step_ms),
-            'stages': {stage: latency_ms(spent) for stage, spent in played.stages_ms.items()},
+            **latency_ms(run.step_ms),
+            'stages': {stage: latency_ms(spent) for stage, spent in run.stages_ms.items()},
         },
-        'frames': played.frames,
+        'frames': run.frames,
         'scored': len(cases),
-        'drops': dict(sorted(played.drops.items())),
-        'model': played.scenes[0][1].model,
+        'drops': dict(sorted(run.drops.items())),
+        'model': run.scenes[0][1].model,
     }
-    if played.futures:
-        report['futures'] = _futures(list(played.futures.values()))
-    if played.volumes and body is not None:
-        report['volumes'] = volume_report(played, *body)
+    if run.futures:
+        report['futures'] = _futures(list(run.futures.values()))
+    if run.volumes and body is not None:
+        report['volumes'] = volume_report(run, *body)
     return report
 
 
-def _futures(weighed: list[Futures]) -> dict[str, Any]:
-    """Say how often futures were weighed, and how far the density model knows what it saw."""
-    novelty = np.concatenate([each.novelty for each in weighed])
-    sizes = np.concatenate([each.effective_sample_size for each in weighed])
-    predicted = [each.predicted_log_density for each in weighed]
-    densities = np.concatenate([each for each in predicted if each is not None] or [np.zeros(0)])
-    known = densities[np.isfinite(densities)]
+def _futures(futures: list[Futures]) -> dict[str, Any]:
+    """Summarise the novelty, sample sizes and log-densities of futures."""
+    novelty = np.concatenate([item.novelty for item in futures])
+    sizes = np.concatenate([item.effective_sample_size for item in futures])
+    predicted = [item.predicted_log_density for item in futures]
+    densities = np.concatenate([d for d in predicted if d is not None] or [np.zeros(0)])
+    finite = densities[np.isfinite(densities)]
     return {
-        'model': weighed[0].model,
-        'times': len(weighed),
+        'model': futures[0].model,
+        'times': len(futures),
         'novelty': {'p50': float(np.median(novelty)), 'p99': float(np.percentile(novelty, 99))},
         'out_of_distribution_share': float((novelty > 1.0).mean()),
         'effective_sample_size_median': float(np.median(sizes)),
-        'predicted_log_density_median': float(np.median(known)) if known.size else None,
+        'predicted_log_density_median': float(np.median(finite)) if finite.size else None,
     }
 
 
 def latency_ms(step_ms: Float64[np.ndarray, ' step']) -> dict[str, float]:
-    """Return median and 99th percentile."""
+    """Return median and 99th percentile [ms]."""
     return {'p50': float(np.percentile(step_ms, 50)), 'p99': float(np.percentile(step_ms, 99))}
 
 
@@ -111,15 +111,15 @@ def _people(cases: list[Case], horizons_s: Float64[np.ndarray, ' horizon']) -> d
     for case in cases:
         by_person.setdefault(case.prediction.person_id, []).append(case)
     return {
-        person: {'mpjpe_mm': _errors(own, horizons_s), 'scored': len(own)}
-        for person, own in by_person.items()
+        person: {'mpjpe_mm': _errors(person_cases, horizons_s), 'scored': len(person_cases)}
+        for person, person_cases in by_person.items()
     }
 
 
-def _solver(played: Replay) -> dict[str, float]:
+def _solver(run: Replay) -> dict[str, float]:
     solved = [
         prediction.solver
-        for _, scene in played.scenes
+        for _, scene in run.scenes
         for prediction in scene.people
         if prediction.solver is not None
     ]
@@ -134,13 +134,13 @@ def _solver(played: Replay) -> dict[str, float]:
 
 
 def write_json(report: Mapping[str, Any], path: Path) -> None:
-    """Write a report where scripts find it."""
+    """Write a report as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=2) + '\n')
 
 
 def print_errors(errors: Mapping[str, Mapping[str, float]], title: str, console: Console) -> None:
-    """Print one line per method, one column per horizon [mm], the best of each in bold."""
+    """Print one line per method, one column per horizon [mm], the best of each column in bold."""
     horizons = list(errors['motion_deq'])
     table = Table(title=title, title_justify='left')
     table.add_column(r'MPJPE \[mm] after \[ms]')
@@ -164,10 +164,10 @@ def _people_table(people: Mapping[str, Any]) -> Table:
     horizons = list(next(iter(people.values()))['mpjpe_mm']['motion_deq'])
     for horizon in horizons:
         table.add_column(horizon, justify='right')
-    for person, own in people.items():
-        head = f'{person} ({own["scored"]})'
+    for person, figures in people.items():
+        head = f'{person} ({figures["scored"]})'
         for name, label in METHODS.items():
-            row = own['mpjpe_mm'][name]
+            row = figures['mpjpe_mm'][name]
             table.add_row(head, label, *(f'{row[ms]:.0f}' for ms in horizons))
             head = ''
         table.add_section()
@@ -175,8 +175,8 @@ def _people_table(people: Mapping[str, Any]) -> Table:
 
 
 def print_bag_report(report: Mapping[str, Any], console: Console) -> None:
-    """Print everything in a bag's report that a person wants to see."""
-    print_errors(report['mpjpe_mm'], 'Everybody', console)
+    """Print a bag's report."""
+    print_errors(report['mpjpe_mm'], 'All people', console)
     console.print(_people_table(report['people']))
     solver, latency = report['solver'], report['latency_ms']
     console.print(
@@ -198,23 +198,23 @@ def print_bag_report(report: Mapping[str, Any], console: Console) -> None:
 
 def _print_futures(futures: Mapping[str, Any], console: Console) -> None:
     console.print(
-        f'futures: weighed {futures["times"]} times by {futures["model"]}, '
-        f'{100 * futures["out_of_distribution_share"]:.1f} % unlike anything recorded, '
+        f'futures: drawn {futures["times"]} times by {futures["model"]}, '
+        f'{100 * futures["out_of_distribution_share"]:.1f} % out of distribution, '
         f'effective sample size {futures["effective_sample_size_median"]:.0f} in the median'
     )
 
 
 def stages_line(report: Mapping[str, Any]) -> str:
-    """Return the median of each stage when it is due, as text."""
+    """Return the median of each stage when it runs, as text."""
     stages = report['latency_ms']['stages'].items()
     return 'medians by stage: ' + ', '.join(f'{name} {ms["p50"]:.1f}' for name, ms in stages)
 
 
 def print_volumes(volumes: Mapping[str, Any], console: Console) -> None:
-    """Print how large volumes were and how often they held."""
+    """Print the size and coverage of volumes."""
     if volumes['times']:
-        aim = f'{100 * volumes["level"]:.0f} % aimed at jointly until {volumes["horizon_s"]:g} s'
-        table = Table(title=f'Space to keep free, {aim}', title_justify='left')
+        nominal = f'{100 * volumes["level"]:.0f} % nominal, until {volumes["horizon_s"]:g} s'
+        table = Table(title=f'Keep-out volumes, {nominal}', title_justify='left')
         for head in VOLUME_HEADS:
             table.add_column(head.replace('[', r'\['), justify='right')
         for row in volume_rows(volumes):
@@ -224,13 +224,13 @@ def print_volumes(volumes: Mapping[str, Any], console: Console) -> None:
 
 
 def volumes_line(volumes: Mapping[str, Any]) -> str:
-    """Say on what the figures of volumes rest."""
+    """Summarise the numbers of scored volumes and of reachable sets."""
     fallbacks = ', '.join(f'{count} {cause}' for cause, count in volumes['fallbacks'].items())
-    held = volumes['reachable_held'].items()
-    shares = ', '.join(f'{100 * share:.0f} % until {end} s' for end, share in held)
-    told = f' (held in {shares}, of {volumes["reachable_scored"]} scored)' if shares else ''
+    covered = volumes['reachable_held'].items()
+    shares = ', '.join(f'{100 * share:.0f} % until {end} s' for end, share in covered)
+    scored = f' (covered {shares}, of {volumes["reachable_scored"]} scored)' if shares else ''
     return (
         f'volumes: {volumes["times"]} by {volumes["calibration"] or "no calibration"}, '
-        f'{volumes["scored"]} of them scored against what was seen later; '
-        f'reachable set instead: {fallbacks or "never"}{told}'
+        f'{volumes["scored"]} of them scored by later observations; '
+        f'reachable set instead: {fallbacks or "never"}{scored}'
     )

@@ -56,7 +56,7 @@ def run_demo(bag: Path, out: Path, rate: float, config: PipelineConfig, console:
     evaluation = evaluate_bag(bag, '', replayed, progress=console.is_terminal)
     console.print(f'playing {bag} into a live node at {rate:g} x recorded speed')
     run_live(bag, recording, rate, config)
-    live = compare_live(recording, evaluation.played)
+    live = compare_live(recording, evaluation.run)
     _report(evaluation, live, out, console)
     if live.frames == 0:
         raise MotionPredictorError('the live node answered nothing; see its output above')

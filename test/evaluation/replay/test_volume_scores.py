@@ -106,7 +106,7 @@ def test_voxels_that_are_trivially_empty_do_not_count() -> None:
 def test_the_table_tells_coverage_and_size() -> None:
     said = io.StringIO()
     print_volumes(report(stands), Console(file=said, width=120))
-    assert 'Space to keep free, 95 % aimed at' in said.getvalue()
+    assert 'Keep-out volumes, 95 % nominal' in said.getvalue()
     assert said.getvalue().count('100.0 %') == 3
     said = io.StringIO()
     print_volumes(report(stands, Validity.INCOMPLETE), Console(file=said, width=400))

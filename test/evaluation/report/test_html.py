@@ -118,7 +118,7 @@ def test_the_page_holds_replay_charts_and_tables(played: Replay, tmp_path: Path)
     tags = Tags()
     tags.feed(page)
     assert tags.seen['canvas'] == 1 and tags.seen['svg'] == 5 and tags.seen['table'] == 4
-    assert re.search('<td>prediction, when due</td><td>[0-9.]+</td>', page)
+    assert re.search('<td>prediction, when it runs</td><td>[0-9.]+</td>', page)
     for heading in ('Replay', 'Error by horizon', 'covariances', 'Latency', 'Solver', 'joint'):
         assert re.search(f'<h2>[^<]*{heading}', page), heading
     assert page.count('<td>l_wrist</td>') == 1
