@@ -231,8 +231,8 @@ def print_density(report: dict[str, Any], console: Console) -> None:
         table.add_row(
             name,
             *(
-                f'{each:.2f}'
-                for each in (report[key], report[slow], processor[key], processor[slow])
+                f'{item:.2f}'
+                for item in (report[key], report[slow], processor[key], processor[slow])
             ),
         )
     console.print(table)

@@ -104,7 +104,7 @@ def load_cmu_sequences(path: Path) -> tuple[CmuSequence, ...]:
         ) from error
     if not sequences:
         raise DataError(f'{path} has no clips; expected "train/<action>_<k>", "test/<action>_<k>"')
-    return tuple(sorted(sequences, key=lambda each: (each.split, each.action, each.number)))
+    return tuple(sorted(sequences, key=lambda item: (item.split, item.action, item.number)))
 
 
 def _sequence(key: str, array: np.ndarray) -> CmuSequence:
@@ -137,10 +137,12 @@ def load_cmu_benchmark(path: Path) -> Recordings:
 
 
 def _pieces(sequences: tuple[CmuSequence, ...]) -> Iterator[Piece]:
-    for (split, action), group in groupby(sequences, lambda each: (each.split, each.action)):
+    for (split, action), group in groupby(
+        sequences, lambda sequence: (sequence.split, sequence.action)
+    ):
         *whole, last = group
-        for each in whole:
-            yield each.key, action, split, _fed_m(each.positions_mm)
+        for item in whole:
+            yield item.key, action, split, _fed_m(item.positions_mm)
         if split == 'train':
             yield from _hold_out(last, only=not whole)
         else:

@@ -165,8 +165,13 @@ def load_h36m(folder: Path) -> Recordings:
         DataError: As `load_h36m_sequences`.
     """
     pieces = [
-        (each.key, each.subject, SPLIT_OF[each.subject], each.positions_mm[:, FED] / _MM_PER_M)
-        for each in load_h36m_sequences(folder)
+        (
+            sequence.key,
+            sequence.subject,
+            SPLIT_OF[sequence.subject],
+            sequence.positions_mm[:, FED] / _MM_PER_M,
+        )
+        for sequence in load_h36m_sequences(folder)
     ]
     return join_clips(FED_NAMES, _FPS, pieces, ATTRIBUTION)
 

@@ -92,7 +92,7 @@ def _people(path: Path) -> list[np.ndarray]:
     people = content.get('jointPositions') if isinstance(content, dict) else None
     if not isinstance(people, list) or not people:
         raise DataError(f'{path} has no list "jointPositions"; expected a sequence file of 3DPW')
-    return [_relative_to_pelvis(path, np.asarray(each)) for each in people]
+    return [_relative_to_pelvis(path, np.asarray(person)) for person in people]
 
 
 def _relative_to_pelvis(path: Path, rows: np.ndarray) -> np.ndarray:
@@ -114,11 +114,11 @@ def load_3dpw(path: Path) -> Recordings:
     """
     pieces = [
         (
-            f'{each.folder}/{each.name}/{each.person}',
-            f'{each.name}/{each.person}',
-            SPLIT_OF[each.folder],
-            each.positions_m[:, FED],
+            f'{sequence.folder}/{sequence.name}/{sequence.person}',
+            f'{sequence.name}/{sequence.person}',
+            SPLIT_OF[sequence.folder],
+            sequence.positions_m[:, FED],
         )
-        for each in load_3dpw_sequences(path)
+        for sequence in load_3dpw_sequences(path)
     ]
     return join_clips(FED_NAMES, _FPS, pieces, ATTRIBUTION)

@@ -175,9 +175,9 @@ class CacheFlowPredictor:
             return None
         densities = np.full(len(predictions), np.nan)
         whole = {
-            row: carried_on(each.positions, futures[row])
-            for row, each in enumerate(predictions)
-            if each.positions is not None
+            row: carried_on(prediction.positions, futures[row])
+            for row, prediction in enumerate(predictions)
+            if prediction.positions is not None
         }
         if whole:
             rows = list(whole)

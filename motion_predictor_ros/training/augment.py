@@ -165,8 +165,8 @@ class Degrader:
         # Time before the newest sample, in samples of the slower camera.
         age = torch.arange(last, -1, -1) * rate[:, None]
         newer, part = age.floor(), age - age.floor()
-        at = [(last - each / rate[:, None]).clamp(0, last) for each in (newer, newer + 1.0)]
-        ends = [_at(past, each) for each in at]
+        at = [(last - item / rate[:, None]).clamp(0, last) for item in (newer, newer + 1.0)]
+        ends = [_at(past, place) for place in at]
         return torch.lerp(ends[0], ends[1], part.to(past)[..., None, None])
 
     def _seen(self, batch: int, generator: torch.Generator) -> Bool[np.ndarray, 'batch joint']:

@@ -129,8 +129,8 @@ class CorrectionTask:
         after = self.module.cell(guess, condition)
         wanted = self.module.offsets(goal)
         distance = [
-            (self.module.offsets(each) - wanted).square().sum(-1).add(1e-12).sqrt().mean()
-            for each in (after, guess)
+            (self.module.offsets(item) - wanted).square().sum(-1).add(1e-12).sqrt().mean()
+            for item in (after, guess)
         ]
         packed = self.module.pack(guess, condition) - self.module.pack(goal, condition)
         return distance[0], distance[1], packed.square().sum(1).mean()

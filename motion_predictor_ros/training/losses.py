@@ -100,7 +100,7 @@ def contraction_hinge(
     """
     first = model.cell(state, leaves)
     second = model.cell(first, leaves)
-    flat = [model.pack(each, leaves) for each in (state, first, second)]
+    flat = [model.pack(item, leaves) for item in (state, first, second)]
     before = (flat[1] - flat[0]).detach().norm(dim=1)
     after = (flat[2] - flat[1]).norm(dim=1)
     pays = before > _ROUNDING * flat[1].detach().norm(dim=1)

@@ -237,7 +237,7 @@ class MotionTask:
         checkpoint = load_checkpoint(path, self.kind)
         own = self.module.state_dict()
         found = {name: torch.zeros_like(own[name]) for name in own if name.endswith('.unseen')}
-        found |= {name: each for name, each in checkpoint.tensors.items() if name in own}
+        found |= {name: item for name, item in checkpoint.tensors.items() if name in own}
         if {n: t.shape for n, t in found.items()} != {n: t.shape for n, t in own.items()}:
             raise CheckpointError(f'{path} holds a model of another shape than the recipe')
         self.module.load_state_dict(found)

@@ -77,12 +77,12 @@ def average_gradients(module: nn.Module) -> None:
     """Replace each gradient by its mean over the processes."""
     if world() == 1:
         return
-    gradients = [each.grad for each in module.parameters() if each.grad is not None]
-    flat = torch.cat([each.flatten() for each in gradients])
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
-    parts = (flat / world()).split([each.numel() for each in gradients])
-    for each, mean in zip(gradients, parts, strict=True):
-        each.copy_(mean.view_as(each))
+    parts = (flat / world()).split([item.numel() for item in gradients])
+    for part, mean in zip(gradients, parts, strict=True):
+        part.copy_(mean.view_as(part))
 
 
 def average(losses: Mapping[str, float]) -> dict[str, float]:

@@ -223,7 +223,7 @@ def random_cache(trained: TrainedCacheFlow, cache: FutureCache) -> FutureCache:
     mean, std = cache.z.mean(0), cache.z.std(0).clamp_min(1e-6)
     noise = torch.randn(cache.z.shape, generator=batch_generator(1, 0)).to(cache.z)
     pushed: list[tuple[Tensor, Tensor]] = [
-        trained.module.flow.push_with_volume(each) for each in (mean + std * noise).split(_CHUNK)
+        trained.module.flow.push_with_volume(part) for part in (mean + std * noise).split(_CHUNK)
     ]
     terms = -0.5 * noise.square() - std.log() - 0.5 * math.log(2 * math.pi)
     return dataclasses.replace(

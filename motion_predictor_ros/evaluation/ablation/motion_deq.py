@@ -201,7 +201,7 @@ def _figures(trial: Trial, name: str, seed: int) -> dict[str, Any]:
     return {
         'seed': seed,
         'steps': last.header['done'],
-        'parameters': sum(each.numel() for each in trained.module.parameters()),
+        'parameters': sum(parameter.numel() for parameter in trained.module.parameters()),
         'score': said['score'],
         'solver_steps': said['solver_steps'],
         'mpjpe_mm': {

@@ -186,7 +186,8 @@ def motion_deq_guess(trained: TrainedMotionDEQ) -> Guess:
         while series.shape[1] < observed.shape[1] + future:
             chunks = series[:, -module.config.past :].split(64)
             series = torch.cat(
-                [series, torch.cat([module(each, SolverSettings())[0] for each in chunks])], dim=1
+                [series, torch.cat([module(chunk, SolverSettings())[0] for chunk in chunks])],
+                dim=1,
             )
         ahead = series[:, observed.shape[1] : observed.shape[1] + future]
         return ahead.double().cpu().numpy() + origin

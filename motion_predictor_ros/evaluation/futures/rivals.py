@@ -90,8 +90,8 @@ def field_of(
     if rivals.conditional_vae is not None:
         rival = load_conditional_vae(rivals.conditional_vae, cached.cache.z.device)
         shapes = [
-            (each.joints, each.past, each.future, each.period_s, each.frame)
-            for each in (rival.config, trained.module.config)
+            (item.joints, item.past, item.future, item.period_s, item.frame)
+            for item in (rival.config, trained.module.config)
         ]
         _check_shape(rivals.conditional_vae, shapes[0] == shapes[1])
         contenders['cvae'] = ConditionalVAEContender(rival, trained.frame, count, seed)

@@ -268,7 +268,7 @@ class _Tally:
             self._add('log_prob_per_dim', by_kernel.mean() / latents.shape[1])
             return
         row = type(answer.density)(
-            *(each[index : index + 1] for each in vars(answer.density).values())
+            *(tensor[index : index + 1] for tensor in vars(answer.density).values())
         )
         places = case.z if answer.of_base else case.x
         exact = row.log_prob(places[like][None])[0]

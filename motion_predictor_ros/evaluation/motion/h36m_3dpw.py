@@ -55,14 +55,14 @@ class Benchmark:
 def _h36m_clips(folder: Path) -> Clips:
     subjects = [who for who, split in h36m.SPLIT_OF.items() if split == 'test']
     clips: dict[str, list[np.ndarray]] = {}
-    for each in h36m.load_h36m_sequences(folder, subjects):
-        clips.setdefault(each.action, []).append(each.positions_mm)
+    for sequence in h36m.load_h36m_sequences(folder, subjects):
+        clips.setdefault(sequence.action, []).append(sequence.positions_mm)
     return clips
 
 
 def _3dpw_clips(folder: Path) -> Clips:
     sequences = three_dpw.load_3dpw_sequences(folder, ('test',))
-    return {'all sequences': [_MM_PER_M * each.positions_m for each in sequences]}
+    return {'all sequences': [_MM_PER_M * sequence.positions_m for sequence in sequences]}
 
 
 BENCHMARKS = {
@@ -126,7 +126,7 @@ def print_licensed(benchmark: Benchmark, report: Mapping[str, Any], console: Con
     """Print the means of all models, then the first one's errors by action."""
     first, own = next(iter(report.items()))
     corner = r'\[mm] after \[ms]'
-    rows = {name: each['mean'] for name, each in report.items()}
+    rows = {name: item['mean'] for name, item in report.items()}
     print_rows(rows, f'{benchmark.protocol.name}, mean over actions', corner, console)
     if len(own['actions']) > 1:
         title = f'{METHODS[first]} by action'

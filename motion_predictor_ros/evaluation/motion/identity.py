@@ -117,9 +117,9 @@ def _follow(
         )
         followed, restarts = identities.follow(Observation(stamp_ns, 'world', seen))
         said += len(restarts)
-        for place, each in enumerate(followed.people):
-            switches += bool(last[place]) and last[place] != each.person_id
-            last[place] = each.person_id
+        for place, person in enumerate(followed.people):
+            switches += bool(last[place]) and last[place] != person.person_id
+            last[place] = person.person_id
     return switches, said
 
 

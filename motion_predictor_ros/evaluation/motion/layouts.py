@@ -193,16 +193,16 @@ def print_sources(report: Mapping[str, Any], console: Console) -> None:
         'sound\nrefused',
     ):
         table.add_column(escape(column), no_wrap=True)
-    for name, each in report['layouts'].items():
+    for name, item in report['layouts'].items():
         joints = '\n'.join(
             f'{joint} {own["error_mm"]:.0f} ({own["error_p95_mm"]:.0f})'
-            for joint, own in each['inferred'].items()
+            for joint, own in item['inferred'].items()
         )
         errors = [
-            ' / '.join(f'{each[key][ms]:.1f}' for ms in _SHOWN_MS if ms in each[key])
+            ' / '.join(f'{item[key][ms]:.1f}' for ms in _SHOWN_MS if ms in item[key])
             for key in ('mpjpe_mm', 'mpjpe_stand_ins_mm')
         ]
-        wrongly = each['sound_refused_mirrored'] + each['sound_refused_upside_down']
-        shares = [f'{100 * share:.1f} %' for share in (each['mirrored_found'], wrongly)]
-        table.add_row(name, joints or '-', f'{each["error_mm"]:.1f}', *errors, *shares)
+        wrongly = item['sound_refused_mirrored'] + item['sound_refused_upside_down']
+        shares = [f'{100 * share:.1f} %' for share in (item['mirrored_found'], wrongly)]
+        table.add_row(name, joints or '-', f'{item["error_mm"]:.1f}', *errors, *shares)
     console.print(table)

@@ -109,19 +109,19 @@ def evaluate_poses(
     windows = _every_window(clips, protocol, sum(lengths))
     kept = Figures() if figures is None else figures
     cases = {
-        action: [f'{action} {name}' for name in name_cases(w for each in own for w in each)]
+        action: [f'{action} {name}' for name in name_cases(w for item_ in own for w in item_)]
         for action, own in windows.items()
     }
-    total = len(models) * sum(len(each) for own in windows.values() for each in own)
+    total = len(models) * sum(len(item) for own in windows.values() for item in own)
     quiet = None if progress else True
     with tqdm(total=total, unit='window', leave=False, disable=quiet) as bar:
         found: dict[str, Errors] = {name: {} for name in models}
         for name, predict in models.items():
             for action, own in windows.items():
                 errors = _action_errors(own, protocol, lengths, predict, bar)
-                found[name][action] = {ms: float(each.mean()) for ms, each in errors.items()}
-                for ms, each in errors.items():
-                    kept.add(name, ms, 'mm', cases[action], each)
+                found[name][action] = {ms: float(item_.mean()) for ms, item_ in errors.items()}
+                for ms, one_item in errors.items():
+                    kept.add(name, ms, 'mm', cases[action], one_item)
     return found
 
 

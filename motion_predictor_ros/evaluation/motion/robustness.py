@@ -82,7 +82,7 @@ def evaluate_robustness(
     shape = trained.module.config
     scenes = _scenes(recordings, shape)
     layout = SkeletonLayout.load(trained.training.get('recipe', {}).get('layout', 'body18'))
-    used = {name: each for name, each in cameras.items() if shape.masked or not each.hidden}
+    used = {name: item for name, item in cameras.items() if shape.masked or not item.hidden}
     report: dict[str, Any] = {'windows': len(scenes), 'cameras': {}}
     for name, camera in tqdm(
         used.items(), unit='camera', leave=False, disable=None if progress else True

@@ -185,7 +185,7 @@ def _count(
 ) -> None:
     """Keep the error after each evaluation of f; a solved person keeps theirs."""
     states = [start, *(model.unpack(image, condition) for image in found.images)]
-    motions = [model.offsets(each) for each in states]
+    motions = [model.offsets(state) for state in states]
     errors = [(motion - truth).norm(dim=-1).mean(-1) for motion in motions]
     errors += [errors[-1]] * (_EXACT.max_steps + 1 - len(errors))
     tally.errors.append(torch.stack(errors, dim=1).double().cpu().numpy())
@@ -307,8 +307,8 @@ def _print_stopping(
         table.add_column(head, justify='left' if head == 'rule' else 'right')
     for rule in next(iter(stopping.values())):
         cells = []
-        for each in stopping.values():
-            found = dict(each[rule])
+        for value in stopping.values():
+            found = dict(value[rule])
             cells.append(f'{found.pop("iterations"):.1f}')
             cells.append(' / '.join(f'{error:.1f}' for error in found.values()))
         table.add_row(rule, *cells)
