@@ -30,16 +30,16 @@ class _Exact(MotionDEQTask):
 
     def __init__(self) -> None:
         super().__init__('tiny', TASK, walkers(), torch.device('cpu'))
-        learn, predict = self.learner.learn, self.learner.predict
+        accumulate_gradients, predict = self.learner.accumulate_gradients, self.learner.predict
 
         def exact(past: Tensor, target: Tensor, *rest: Any) -> dict[str, float]:
-            return learn(past.double(), target.double(), *rest)
+            return accumulate_gradients(past.double(), target.double(), *rest)
 
-        self.learner.learn = exact  # type: ignore[method-assign]
+        self.learner.accumulate_gradients = exact  # type: ignore[method-assign]
         self.learner.predict = lambda past: predict(past.double())  # type: ignore[method-assign]
 
 
-def learn(rank: int, world: int, out: Path, alone: str = '') -> None:
+def accumulate_gradients(rank: int, world: int, out: Path, alone: str = '') -> None:
     """Train as one of `world` processes.
 
     Args:

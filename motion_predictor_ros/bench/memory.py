@@ -165,14 +165,14 @@ def _cost(learner: Learner, past: Tensor, target: Tensor) -> StepCost:
     """Step once to count and warm up, then once to time without counting."""
     module = learner.module
     with SavedBytes([*module.parameters(), *module.buffers(), past, target]) as count:
-        learner.learn(past, target, None, torch.Generator().manual_seed(0), 0)
+        learner.accumulate_gradients(past, target, None, torch.Generator().manual_seed(0), 0)
     assert count.alive == 0, 'a graph outlived its step'
     module.zero_grad(set_to_none=True)
     on_cuda = past.device.type == 'cuda'
     if on_cuda:
         torch.cuda.reset_peak_memory_stats(past.device)
     start = time.perf_counter()
-    learner.learn(past, target, None, torch.Generator().manual_seed(0), 0)
+    learner.accumulate_gradients(past, target, None, torch.Generator().manual_seed(0), 0)
     if on_cuda:
         torch.cuda.synchronize(past.device)
     return StepCost(

@@ -198,7 +198,7 @@ def _train(options: argparse.Namespace) -> None:
     name, recipe = load_recipe(options.recipe)
     recordings = load_training_data(options.data)
     recipe = in_steps(recipe, recordings)
-    device = parallel.join(options.device)
+    device = parallel.init_process_group(options.device)
     task: MotionTask
     if options.kind in UNROLLED:
         task = UnrolledTask(options.kind, name, recipe, recordings, device)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make models from recordings. Stands beside the line; nothing in the line imports it."""
+"""Training of MotionDEQ, CacheFlow and the spread of volumes, from recordings."""

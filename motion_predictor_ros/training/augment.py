@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Show a model what cameras show: noise, low rates, joints out of sight; targets stay true."""
+"""Augmentation: body shapes, and camera faults (noise, low rates, joints out of sight)."""
 
 import math
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class BodyShapeConfig:
 
 
 class BodyShape:
-    """Scale windows of one skeleton, each window by factors of its own."""
+    """Scale windows of one skeleton by random factors per window."""
 
     def __init__(self, layout: SkeletonLayout, config: BodyShapeConfig) -> None:
         self._config = config
@@ -79,16 +79,18 @@ class BodyShape:
         return factor[..., None, None] * torch.eye(3, dtype=torch.float64)
 
     def _turns(self, batch: int, generator: torch.Generator) -> Float64[Tensor, 'batch joint 3 3']:
-        """Draw how each bone is turned: by its own rotation after those of all it hangs from."""
+        """Draw rotations of all bones: of the bone itself, after those of its ancestors."""
         vectors = math.radians(self._config.posture_deg) * torch.randn(
             batch, len(self._same), 3, generator=generator, dtype=torch.float64
         )
-        own = torch.linalg.matrix_exp(_cross_matrices(vectors))
+        rotations = torch.linalg.matrix_exp(_cross_matrices(vectors))
         turned: dict[int, Tensor] = {-1: torch.eye(3, dtype=torch.float64).expand(batch, 3, 3)}
         while len(turned) <= len(self._parents):
             for joint, parent in enumerate(self._parents):
                 if parent in turned and joint not in turned:
-                    turned[joint] = turned[-1] if parent < 0 else own[:, joint] @ turned[parent]
+                    turned[joint] = (
+                        turned[-1] if parent < 0 else rotations[:, joint] @ turned[parent]
+                    )
         return torch.stack([turned[joint] for joint in range(len(self._parents))], 1)
 
 
@@ -100,16 +102,16 @@ def _cross_matrices(vectors: Float64[Tensor, '*batch 3']) -> Float64[Tensor, '*b
 
 
 _ALONE = 0.1
-"""Chance of a joint to be missing on its own, in a window where joints are missing."""
+"""Probability of a single missing joint, in windows with missing joints."""
 
 
 @dataclass(frozen=True)
 class DegradeConfig:
-    """Which share of the windows suffers what; each fault is drawn on its own."""
+    """Share of the windows with each fault; faults are drawn independently."""
 
     noisy: float = param(0.0, 'share of windows with noise [-]', low=0.0, high=1.0)
     noise_m: float = param(
-        0.03, 'largest deviation of a coordinate; each window draws its own [m]', low=0.0, high=0.2
+        0.03, 'largest deviation of a coordinate, drawn per window [m]', low=0.0, high=0.2
     )
     slow: float = param(0.0, 'share of windows observed at a low rate [-]', low=0.0, high=1.0)
     slowest_hz: float = param(
@@ -133,9 +135,9 @@ class Degrader:
     def degrade(
         self, past: Float[Tensor, 'batch time joint xyz=3'], generator: torch.Generator
     ) -> tuple[Float[Tensor, 'batch time joint xyz=3'], Bool[Tensor, 'batch joint'] | None]:
-        """Return the observation [m] as a camera might have it, and which joints were seen.
+        """Return a degraded observation [m], and which joints were observed.
 
-        A missing joint has its stand-in's positions. None in place of the second: all were seen.
+        A missing joint has its substitute's positions. None instead of the mask: all observed.
         """
         config = self._config
         if config.noisy > 0.0:

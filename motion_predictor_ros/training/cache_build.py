@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fill a cache with recorded futures ([CacheFlow] Alg. 1), and measure what it needs to say.
+"""Fill a cache with recorded futures ([CacheFlow] Alg. 1), and measure its novelty scale.
 
 Futures are drawn as they were for training (subjects balanced, mirrored, at varied pace), except
 that every kind of motion comes equally often. So are the contexts of rho: the weights W ~ q / rho
@@ -35,7 +35,7 @@ _HELD_OUT = 512
 
 
 class _Rows(NamedTuple):
-    """What is computed of a chunk of futures."""
+    """Results of one chunk of futures."""
 
     x: Float[Tensor, 'cached latent']
     z: Float[Tensor, 'cached latent']
@@ -62,7 +62,7 @@ def build_cache(
         even_kinds: Draw each kind of motion equally often, rare ones by their weight.
 
     Raises:
-        CheckpointError: The checkpoint does not say by which recipe it was trained.
+        CheckpointError: The checkpoint names no recipe.
         DataError: The recordings do not fit that recipe.
     """
     try:
@@ -135,7 +135,7 @@ def log_mean_density(
 def _measured(
     model: CacheFlow, data: FutureData, rows: _Rows, roots: RootPaths | None
 ) -> tuple[dict[str, Any], RootPaths | None]:
-    """Look at held-out people: how near is the nearest future, and how long does speed last?"""
+    """Measure on held-out people the distance to the nearest future, and the decay of speed."""
     count = min(_HELD_OUT, len(data.held_out.past))
     pick = torch.linspace(0, len(data.held_out.past) - 1, count).long()
     batch = Batch(data.held_out.past[pick], data.held_out.future[pick])
@@ -154,8 +154,10 @@ def _measured(
     ways, velocity = root_motion(batch, data.frame.root, model.config.period_s)
     errors = {}
     for tau_s in _TAUS_S:
-        own = dataclasses.replace(roots, tau_s=tau_s)
-        guess = own.displacement(nearest.view(count, _DRAWS), velocity, model.config.period_s)
+        candidate = dataclasses.replace(roots, tau_s=tau_s)
+        guess = candidate.displacement(
+            nearest.view(count, _DRAWS), velocity, model.config.period_s
+        )
         errors[tau_s] = float((guess - ways[:, None]).norm(dim=3).mean())
     best = min(errors, key=lambda tau_s: errors[tau_s])
     figures['root_error_m'] = {str(tau_s): error for tau_s, error in errors.items()}

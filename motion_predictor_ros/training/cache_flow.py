@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train CacheFlow in three parts, each with a run of `loop.train` of its own.
+"""Train CacheFlow in three parts, with one run of `loop.train` per part.
 
     behaviour  the VAE of behaviours, against an adversary; then Q and m from its latents
     decoder    encoder, Q and decoder, fine-tuned with no more than eight numbers between them
@@ -8,8 +8,8 @@
 The flow's modes ([CacheFlow] eq. 11 taken literally lets z collapse to a point, because nothing
 pays for the volume that is lost; hence):
     joint           flow matching from draws of q, and the exact log-likelihood of x through both
-    joint-stopgrad  flow matching from draws of q; q learns z = f^-1(x) as it is
-    two-stage       flow matching from N(0, I); q learns z once the flow is done
+    joint-stopgrad  flow matching from draws of q; q is fitted to z = f^-1(x) without its gradient
+    two-stage       flow matching from N(0, I); q is fitted to z after the flow
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ _BEHAVIOUR = (
     *('joints', 'past', 'future', 'period_s', 'frame'),
     *('seen', 'hidden', 'behaviour', 'latent'),
 )
-"""What behaviours depend on: they serve whatever flow comes after."""
+"""Fields that behaviours depend on; the flow after them is independent of these."""
 
 _CHUNK = 256
 
@@ -67,7 +67,7 @@ class BehaviourTask:
         self.module.adversary.requires_grad_(recipe.losses.adversary > 0.0)
 
     def header(self) -> dict[str, Any]:
-        """Say how to rebuild the model, and how it was made."""
+        """Return the header: configuration of the model and of its training."""
         return header_of(self.name, self.recipe, self.data, _BEHAVIOUR)
 
     def step(self, index: int) -> dict[str, float]:
@@ -100,8 +100,8 @@ class BehaviourTask:
         for batch in chunks(self.data.held_out):
             seen, future = self._frames(batch)
             posterior = vae.encode(torch.cat([seen, future], dim=1))
-            played = vae.decode(posterior.mean, seen)
-            errors.append((played - future).square().sum(2).mean(1))
+            decoded = vae.decode(posterior.mean, seen)
+            errors.append((decoded - future).square().sum(2).mean(1))
             divergences.append(posterior.divergence())
         error, divergence = float(torch.cat(errors).mean()), float(torch.cat(divergences).mean())
         score = error + self.recipe.losses.divergence * divergence
@@ -133,7 +133,7 @@ class DecoderTask:
         self.module.factorisation.fit_directions(behaviours(self.module, data, recipe))
 
     def header(self) -> dict[str, Any]:
-        """Say how to rebuild the model, and how it was made."""
+        """Return the header: configuration of the model and of its training."""
         return header_of(self.name, self.recipe, self.data, _BEHAVIOUR)
 
     def step(self, index: int) -> dict[str, float]:
@@ -192,7 +192,7 @@ class FlowTask:
             part.requires_grad_(True)
 
     def header(self) -> dict[str, Any]:
-        """Say how to rebuild the model, and how it was made."""
+        """Return the header: configuration of the model and of its training."""
         return header_of(self.name, self.recipe, self.data)
 
     def step(self, index: int) -> dict[str, float]:
@@ -237,11 +237,12 @@ class FlowTask:
         generator: torch.Generator,
         index: int,
     ) -> tuple[Float[Tensor, ''], Float[Tensor, '']]:
-        """Return the losses of two-stage training: the flow learns first, then q."""
+        """Return the losses of two-stage training: first the flow, then q."""
         z = torch.randn(x.shape, generator=generator).to(x)
         matching = self.module.flow.matching_error(z, x, time).mean()
         if index < self.recipe.flow.steps // 2:
-            # What waits gets a zero gradient, not none: a resumed run then finds its moments.
+            # The inactive part gets a zero gradient, not None, so that a resumed run has its
+            # moments.
             return matching, 0.0 * q.log_prob(z[:, None])[:, 0].mean()
         reached, _ = self._pull(x, generator, with_gradient=False)
         return matching.detach(), q.log_prob(reached[:, None])[:, 0].mean()
@@ -259,10 +260,11 @@ class FlowTask:
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Return the exact log-density per dimension of what held-out subjects did.
+        """Return the exact log-density per dimension of held-out futures.
 
         A flow that pays little for bad matching is tempted to outrun its integrator. Hence the
-        score is that of four times as many steps, and what these change counts tenfold.
+        score is that of four times as many steps, and the difference between the two counts
+        tenfold.
         """
         flow, parts = self.module.flow, []
         finer = even_times(4 * flow.steps)
@@ -293,7 +295,7 @@ def vary_past(
     recipe: CacheFlowRecipe,
     generator: torch.Generator,
 ) -> Float[Tensor, 'batch time posed xyz=3']:
-    """Return what a camera might have seen; a low frequency, or velocities would drown."""
+    """Add noise of low frequency, which leaves velocities usable."""
     ends = torch.randn(len(past), 2, *past.shape[2:], generator=generator).to(past)
     along = torch.linspace(0.0, 1.0, past.shape[1]).to(past)[:, None, None]
     return past + recipe.variety.noise_m * torch.lerp(ends[:, :1], ends[:, 1:], along)
@@ -302,7 +304,7 @@ def vary_past(
 def vary_latent(
     x: Float[Tensor, 'batch latent'], recipe: CacheFlowRecipe, generator: torch.Generator
 ) -> Float[Tensor, 'batch latent']:
-    """Return what others might have done who did nearly the same."""
+    """Add noise to latents, as a model of similar futures."""
     noise = torch.randn(x.shape, generator=generator).to(x)
     return x + recipe.variety.latent * noise
 
@@ -334,7 +336,7 @@ def behaviours(
 def header_of(
     name: str, recipe: CacheFlowRecipe, data: FutureData, only: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Say how to rebuild a model, and how it was made.
+    """Return the header: configuration of a model and of its training.
 
     Args:
         only: Entries of the configuration that matter; empty: all of them.

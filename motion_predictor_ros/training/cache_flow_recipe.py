@@ -16,7 +16,7 @@ from motion_predictor_ros.training.windows import SamplingConfig
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What the losses weigh."""
+    """Weights of the losses."""
 
     divergence: float = param(
         1e-4, "weight of the behaviour's KL divergence [m^2]", low=0.0, high=10.0
@@ -47,7 +47,7 @@ class VarietyConfig:
 
 @dataclass(frozen=True)
 class SubjectsConfig:
-    """Whose motion is learned from, where the data's own splits are not meant."""
+    """Subjects of the splits, instead of the data's own."""
 
     train: str = param('', "subjects, separated by blanks; empty: the data's split 'train' [-]")
     held_out: str = param('', "subjects that choose checkpoints; empty: split 'val' [-]")

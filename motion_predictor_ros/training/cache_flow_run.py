@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the three trainings of CacheFlow one after the other; each goes on where it stopped."""
+"""Run the three trainings of CacheFlow one after the other; each resumes."""
 
 import time
 from pathlib import Path

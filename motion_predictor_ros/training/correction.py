@@ -2,8 +2,8 @@
 """Train the correction adapter of a MotionDEQ that is already trained, which stays as it is.
 
 A window and one a moment later (mostly one model frame, else half a frame to three, as cameras of
-different rates have it) are solved; the adapter learns to guess the later fixed point from the
-earlier one. Its loss asks for what a robot notices: the motion decoded from the guess, and from
+different rates have it) are solved; the adapter is trained to predict the later fixed point from
+the earlier one. Its loss is on the decoded motion: that of the prediction, and
 one iteration after it, should be that of the fixed point; and, with little weight, so should the
 state.
 """
@@ -29,7 +29,7 @@ from motion_predictor_ros.training.windows import SamplingConfig, WindowSampler
 SCHEDULE = ScheduleConfig(
     steps=1500, batch=32, learning_rate=3e-3, warmup_steps=50, validate_every=250
 )
-"""A few hundred steps already give most of the gain."""
+"""Most of the gain is reached after a few hundred steps."""
 
 _FINER = 2
 """Sub-frames per frame of the model clock: a moment is a whole number of them."""
@@ -61,8 +61,8 @@ class CorrectionTask:
         self._trained, self._schedule = trained, schedule
         config = dataclasses.replace(trained.module.config, correction=True)
         self.module = MotionDEQ(config).to(device)
-        own = self.module.state_dict() | trained.module.state_dict()
-        self.module.load_state_dict(own)
+        state_dict = self.module.state_dict() | trained.module.state_dict()
+        self.module.load_state_dict(state_dict)
         self.module.requires_grad_(False)
         assert self.module.correction is not None
         self._adapter = self.module.correction.requires_grad_(True)
@@ -71,7 +71,7 @@ class CorrectionTask:
         }
 
     def header(self) -> dict[str, Any]:
-        """Say how to rebuild the model; what its own training said is kept."""
+        """Return the header: configuration of the model, and of both trainings."""
         return {
             'name': self._trained.name,
             'config': dataclasses.asdict(self.module.config),
@@ -142,12 +142,12 @@ class CorrectionTask:
         later: Float[Tensor, 'batch time joint xyz=3'],
         frames: float,
     ) -> tuple[State, Novelty, Condition, State]:
-        """Solve both windows; return the earlier fixed point, what is new, and the later one."""
+        """Solve both windows; return the earlier fixed point, the new condition, the later one."""
         model, settings = self.module, SolverSettings()
         before, now = model.observe(earlier), model.observe(later)
         condition = model.condition(before)
-        found = model.solve(condition, model.lift(earlier), settings)
-        state = model.unpack(found.state, condition)
+        solution = model.solve(condition, model.lift(earlier), settings)
+        state = model.unpack(solution.state, condition)
         path = torch.cat([earlier[:, -1:], model.decode(state, earlier[:, -1])], dim=1)
         low = min(int(frames), path.shape[1] - 2)
         predicted = torch.lerp(path[:, low], path[:, low + 1], frames - low)

@@ -43,13 +43,13 @@ class FutureData:
         layout = SkeletonLayout.load(recipe.layout)
         if recordings.joint_names != layout.joint_names:
             raise DataError(
-                f'the recordings have joints {recordings.joint_names}, the recipe asks for layout '
+                f'the recordings have joints {recordings.joint_names}, the recipe has layout '
                 f'{recipe.layout!r} with {layout.joint_names}'
             )
         model = recipe.model
         if model.joints != len(layout.joint_names):
             raise DataError(
-                f'the recipe says {model.joints} joints, its layout {recipe.layout!r} has '
+                f'the recipe has {model.joints} joints, its layout {recipe.layout!r} has '
                 f'{len(layout.joint_names)}'
             )
         self.attribution = recordings.attribution
@@ -72,13 +72,13 @@ class FutureData:
         return self.draw_with_origins(count, generator)[0]
 
     def draw_with_origins(self, count: int, generator: torch.Generator) -> tuple[Batch, Origins]:
-        """Return the windows that `draw` returns, and where they come from."""
+        """Return the windows of `draw`, and their origin."""
         windows, origins = self.sampler.draw_with_origins(count, generator)
         size = self._size ** (2.0 * torch.rand(count, generator=generator) - 1.0)
         return self.poses(windows * size.to(windows)[:, None, None, None]), origins
 
     def poses(self, windows: Float[Tensor, 'batch time joint xyz=3']) -> Batch:
-        """Take windows [m] out of the room."""
+        """Map windows [m] to the body frame."""
         placement = self.frame.place(windows[:, self.past - 1])
         poses = self.frame.enter(windows, placement)
         return Batch(poses[:, : self.past], poses[:, self.past :])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training loop: seeded, resumable, and ignorant of what it trains.
+"""The training loop: seeded, resumable, and independent of the model.
 
 `last.safetensors` holds everything a run needs to go on (weights, state of the optimiser, step),
 `best.safetensors` the weights with the lowest validation score, `losses.csv` every validation.
@@ -26,13 +26,13 @@ from motion_predictor_ros.training.weight_average import WeightAverage
 
 @runtime_checkable
 class Task(Protocol):
-    """What can be trained."""
+    """A training task: a module, its batches and its validation."""
 
     kind: str
 
     @property
     def module(self) -> nn.Module:
-        """What learns."""
+        """The trained module."""
 
     def step(self, index: int) -> dict[str, float]:
         """Accumulate the gradients of step `index` and return its losses."""
@@ -41,7 +41,7 @@ class Task(Protocol):
         """Return figures, of which 'score' decides (less is better), and tensors to keep."""
 
     def header(self) -> dict[str, Any]:
-        """Say how to rebuild the module from its weights."""
+        """Return the header that rebuilds the module from its weights."""
 
 
 def rate_share(schedule: ScheduleConfig, index: int) -> float:
@@ -157,8 +157,8 @@ def _restore(
     own_config = task.header()['config']
     if {**own_config, **checkpoint.header['config']} != own_config:
         raise CheckpointError(f'{path} was trained with another recipe; choose another --out')
-    own = task.module.state_dict()
-    task.module.load_state_dict({name: checkpoint.tensors[name] for name in own})
+    expected = task.module.state_dict()
+    task.module.load_state_dict({name: checkpoint.tensors[name] for name in expected})
     try:
         optimiser.restore(checkpoint.tensors)
         average.restore(checkpoint.tensors)

@@ -44,7 +44,7 @@ def leaves_of(condition: Condition) -> Condition:
 
 
 def backward_through(condition: Condition, leaves: Condition) -> None:
-    """Send what has gathered at the leaves back through the features."""
+    """Backpropagate the gradients accumulated at the leaves through the features."""
     pairs = [(getattr(condition, f.name), getattr(leaves, f.name).grad) for f in fields(Condition)]
     live = [(tensor, grad) for tensor, grad in pairs if grad is not None and tensor.requires_grad]
     torch.autograd.backward([tensor for tensor, _ in live], [grad for _, grad in live])

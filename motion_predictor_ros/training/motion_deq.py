@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train MotionDEQ: solve without gradient, then learn from the fixed point and from the way there.
+"""Train MotionDEQ: solve without gradient, then backpropagate at the fixed point and before it.
 
 Loss [MotionDEQ]: |dec(z*) - Y| + gamma |dec(z_l) - Y|, z_l sampled from the solver's trajectory
 (sparse fixed-point supervision), each with its own phantom gradient, one after the other, so that
@@ -43,7 +43,7 @@ from motion_predictor_ros.training.windows import WindowSampler, every_window
 
 @contextmanager
 def pairs_in(module: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
-    """Compute the pairs of joints in `dtype`; states, nodes and weights stay what they are."""
+    """Compute pairs of joints in `dtype`; states, nodes and weights keep theirs."""
     parts = [part for part in module.modules() if isinstance(part, PairModule)]
     before = [part.pair_dtype for part in parts]
     for part in parts:
@@ -51,8 +51,8 @@ def pairs_in(module: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
     try:
         yield
     finally:
-        for part, own in zip(parts, before, strict=True):
-            part.pair_dtype = own
+        for part, previous in zip(parts, before, strict=True):
+            part.pair_dtype = previous
 
 
 _CHUNK = 64
@@ -60,15 +60,15 @@ _CHUNK = 64
 
 @runtime_checkable
 class Learner(Protocol):
-    """A model and how it learns from one batch; it knows no data."""
+    """A model and its training step on one batch; independent of the data."""
 
     kind: str
 
     @property
     def module(self) -> nn.Module:
-        """What learns."""
+        """The trained module."""
 
-    def learn(
+    def accumulate_gradients(
         self,
         past: Float[Tensor, 'batch time joint xyz=3'],
         target: Float[Tensor, 'batch horizon joint xyz=3'],
@@ -107,7 +107,7 @@ class MotionDEQLearner:
         weights = horizon_weights(recipe.model.future, recipe.equilibrium.horizon_power)
         self._weights = weights.to(device, torch.float32)
 
-    def learn(
+    def accumulate_gradients(
         self,
         past: Float[Tensor, 'batch time joint xyz=3'],
         target: Float[Tensor, 'batch horizon joint xyz=3'],
@@ -139,7 +139,7 @@ class MotionDEQLearner:
     def intermediate_target(
         self, target: Float[Tensor, 'batch horizon joint xyz=3'], left: int
     ) -> Float[Tensor, 'batch horizon joint xyz=3']:
-        """Return what a state that the solver left `left` iterates ago should decode to.
+        """Return the target of a state that the solver left `left` iterates ago.
 
         The true motion [MotionDEQ]; the ablation of it overrides this.
         """
@@ -159,15 +159,15 @@ class MotionDEQLearner:
         """
         settings = SolverSettings(max_steps=self.recipe.equilibrium.solver_steps)
         start = self.module.lift(past, seen)
-        found = self.module.solve(leaves, start, settings, keep_trajectory=True)
-        # A process whose people are all solved stops earlier; from there on they stay the same.
-        longest = parallel.largest(len(found.trajectory))
+        solution = self.module.solve(leaves, start, settings, keep_trajectory=True)
+        # A process whose people have all converged stops earlier; their states stay constant.
+        longest = parallel.largest(len(solution.trajectory))
         pick = int(torch.randint(longest, (), generator=generator))
         return _Solved(
-            state=self.module.unpack(found.state, leaves),
-            sampled=self.module.unpack(found.trajectory[: pick + 1][-1], leaves),
+            state=self.module.unpack(solution.state, leaves),
+            sampled=self.module.unpack(solution.trajectory[: pick + 1][-1], leaves),
             left=longest - 1 - pick,
-            residual=float(parallel.all_gather(found.residual).median()),
+            residual=float(parallel.all_gather(solution.residual).median()),
         )
 
     def _hinge(self, sampled: State, leaves: Condition, index: int) -> float:
@@ -182,7 +182,7 @@ class MotionDEQLearner:
             sampled, geometry=sampled.geometry[:count], pattern=sampled.pattern[:count]
         )
         value = contraction_hinge(self.module, state, head(leaves, count), equilibrium.hinge_limit)
-        # So that the mean over processes is the mean over all who pay.
+        # So that the mean over processes is the mean over all samples with a loss.
         value = value * (count * parallel.world() / whole)
         (weight * value).backward()
         return float(value.detach())
@@ -191,8 +191,8 @@ class MotionDEQLearner:
         self, past: Float[Tensor, 'batch time joint xyz=3']
     ) -> tuple[Float[Tensor, 'batch horizon joint xyz=3'], dict[str, Float[Tensor, ' batch']]]:
         """Solve cold, with the settings of deployment."""
-        predicted, _, found = self.module(past, SolverSettings())
-        return predicted, {'solver_steps': found.steps.float()}
+        predicted, _, solution = self.module(past, SolverSettings())
+        return predicted, {'solver_steps': solution.steps.float()}
 
 
 class MotionTask:
@@ -204,7 +204,7 @@ class MotionTask:
         layout = SkeletonLayout.load(recipe.layout)
         if recordings.joint_names != layout.joint_names:
             raise DataError(
-                f'the recordings have joints {recordings.joint_names}, the recipe asks for layout '
+                f'the recordings have joints {recordings.joint_names}, the recipe has layout '
                 f'{recipe.layout!r} with {layout.joint_names}'
             )
         model = recipe.model
@@ -229,22 +229,24 @@ class MotionTask:
     def start_from(self, path: Path) -> None:
         """Begin with the weights of a checkpoint instead of random ones.
 
-        What a model needs to miss joints begins at zero if the checkpoint has none.
+        Parameters for missing joints start at zero if the checkpoint has none.
 
         Raises:
             CheckpointError: It holds another kind of model, or one of another shape.
         """
         checkpoint = load_checkpoint(path, self.kind)
-        own = self.module.state_dict()
-        found = {name: torch.zeros_like(own[name]) for name in own if name.endswith('.unseen')}
-        found |= {name: item for name, item in checkpoint.tensors.items() if name in own}
-        if {n: t.shape for n, t in found.items()} != {n: t.shape for n, t in own.items()}:
+        expected = self.module.state_dict()
+        tensors = {
+            name: torch.zeros_like(expected[name]) for name in expected if name.endswith('.unseen')
+        }
+        tensors |= {name: item for name, item in checkpoint.tensors.items() if name in expected}
+        if {n: t.shape for n, t in tensors.items()} != {n: t.shape for n, t in expected.items()}:
             raise CheckpointError(f'{path} holds a model of another shape than the recipe')
-        self.module.load_state_dict(found)
+        self.module.load_state_dict(tensors)
         self._started_from = f'{path.stem}@{checkpoint.digest}'
 
     def header(self) -> dict[str, Any]:
-        """Say how to rebuild the model, and how it was made."""
+        """Return the header: configuration of the model and of its training."""
         return {
             'name': self.name,
             'config': dataclasses.asdict(self.recipe.model),
@@ -263,14 +265,16 @@ class MotionTask:
         windows = self._shape.vary(self._sampler.draw(schedule.batch, generator), generator)
         past, target = windows.split([model.past, model.future], dim=1)
         past, seen = self._degrader.degrade(past, generator)
-        own = parallel.shard(schedule.batch)
-        seen = None if seen is None else seen[own]
+        rows = parallel.shard(schedule.batch)
+        seen = None if seen is None else seen[rows]
         with pairs_in(self.module, torch.bfloat16 if self.recipe.bfloat16 else None):
-            return self.learner.learn(past[own], target[own], seen, generator, index)
+            return self.learner.accumulate_gradients(
+                past[rows], target[rows], seen, generator, index
+            )
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Score held-out subjects as the deployed model would see them.
+        """Score held-out subjects with the inputs of the deployed model.
 
         The score is the mean, over the reported horizons, of the error relative to repeating the
         last frame.
@@ -281,12 +285,12 @@ class MotionTask:
         for chunk in self._validation.split(_CHUNK):
             windows = chunk.to(self.device)
             target = windows[:, past:]
-            predicted, own = self.learner.predict(windows[:, :past])
+            predicted, details = self.learner.predict(windows[:, :past])
             errors.append(joint_error(predicted, target).mean(2))
             still.append(
                 joint_error(windows[:, past - 1 : past].expand_as(target), target).mean(2)
             )
-            for key, values in own.items():
+            for key, values in details.items():
                 extra.setdefault(key, []).append(values)
         error, baseline = torch.cat(errors).mean(0), torch.cat(still).mean(0)
         figures = self._figures(error, baseline)

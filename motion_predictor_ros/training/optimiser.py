@@ -15,7 +15,7 @@ _PREFIX = 'optimiser'
 
 
 class Optimiser:
-    """What moves a module's parameters; the rates of its parts keep their proportion."""
+    """An optimiser of parts with different rates, which keep their ratio."""
 
     def __init__(self, module: nn.Module, schedule: ScheduleConfig) -> None:
         self._names: dict[Tensor, str] = {
@@ -44,7 +44,7 @@ class Optimiser:
             part.step()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the state, by names that say whose it is."""
+        """Return the state, by names of parameters."""
         return {
             f'{_PREFIX}.{key}.{self._names[parameter]}': value
             for part, _ in self._parts
@@ -53,7 +53,7 @@ class Optimiser:
         }
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `tensors` returned.
+        """Restore the result of `tensors`.
 
         Raises:
             KeyError: The state is that of another optimiser or module.
@@ -78,9 +78,9 @@ def _parameters(part: torch.optim.Optimizer) -> Iterable[nn.Parameter]:
 
 
 def _matrices(module: nn.Module) -> list[Tensor]:
-    """List what maps one width to another; columns, vectors per joint and decoders are not meant.
+    """List the matrices that map one width to another; not columns, vectors per joint, decoders.
 
-    A decoder (`out`) speaks in metres: its scale means something, and Muon knows none.
+    A decoder (`out`) is in metres: its scale matters, and Muon ignores scales.
     """
     return [
         part.weight

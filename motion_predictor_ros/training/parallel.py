@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data-parallel training under torchrun; without it, one process that does everything.
 
-Every process draws the whole seeded batch and learns from every world-th window of it. What is
+Every process draws the whole seeded batch and trains on every world-th window of it. What is
 drawn or counted per batch is agreed on, gradients are averaged once per step, and the first
-process alone validates and writes. So N processes learn what one would, to rounding.
+process alone validates and writes. So N processes give the result of one, to rounding.
 """
 
 import atexit
@@ -19,18 +19,18 @@ from motion_predictor_ros.checkpoint import choose_device
 from motion_predictor_ros.errors import ConfigError
 
 
-def join(wish: str) -> torch.device:
-    """Meet the other processes if torchrun started this one; return this one's device.
+def init_process_group(name: str) -> torch.device:
+    """Initialise the process group if torchrun started this process; return its device.
 
     Args:
-        wish: 'auto', 'cpu' or 'cuda:N'. Under torchrun the GPU's number is that of the process.
+        name: 'auto', 'cpu' or 'cuda:N'. Under torchrun the GPU's number is that of the process.
 
     Raises:
         ConfigError: There is no such device.
     """
     if not dist.is_torchelastic_launched():
-        return choose_device(wish)
-    device = choose_device(wish)
+        return choose_device(name)
+    device = choose_device(name)
     if device.type == 'cuda':
         device = choose_device(f'cuda:{os.environ["LOCAL_RANK"]}')
         torch.cuda.set_device(device)
@@ -40,7 +40,7 @@ def join(wish: str) -> torch.device:
 
 
 def world() -> int:
-    """Return how many processes learn together."""
+    """Return the number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -50,12 +50,12 @@ def rank() -> int:
 
 
 def is_first() -> bool:
-    """Tell whether this process validates and writes."""
+    """Check whether this process validates and writes."""
     return rank() == 0
 
 
 def shard(batch: int) -> slice:
-    """Return which windows of a whole batch this process learns from.
+    """Return the windows of a whole batch that this process trains on.
 
     Raises:
         ConfigError: The processes would get unequal shares.
@@ -94,12 +94,12 @@ def average(losses: Mapping[str, float]) -> dict[str, float]:
     return dict(zip(losses, (total / world()).tolist(), strict=True))
 
 
-def all_gather(own: Float[Tensor, ' batch']) -> Float[Tensor, ' whole']:
+def all_gather(values: Float[Tensor, ' batch']) -> Float[Tensor, ' whole']:
     """Return the values of the whole batch, process by process."""
     if world() == 1:
-        return own
-    parts = [torch.empty_like(own) for _ in range(world())]
-    dist.all_gather(parts, own.contiguous())
+        return values
+    parts = [torch.empty_like(values) for _ in range(world())]
+    dist.all_gather(parts, values.contiguous())
     return torch.cat(parts)
 
 
@@ -107,13 +107,13 @@ def largest(number: int) -> int:
     """Return the largest number that any process names."""
     if world() == 1:
         return number
-    found = torch.tensor(number)
-    dist.all_reduce(found, dist.ReduceOp.MAX)
-    return int(found)
+    largest_number = torch.tensor(number)
+    dist.all_reduce(largest_number, dist.ReduceOp.MAX)
+    return int(largest_number)
 
 
 def broadcast_from_rank0(decision: bool) -> bool:
-    """Return what the first process decided, whose clock counts."""
+    """Return the first process's decision."""
     if world() == 1:
         return decision
     word = torch.tensor(decision)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recipes: files in config/recipes that say everything a training needs but the data."""
+"""Recipes: files in config/recipes that define a training, except for its data."""
 
 import dataclasses
 import math
@@ -19,7 +19,7 @@ from motion_predictor_ros.training.windows import SamplingConfig, limit_training
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """How long and how fast to learn; the loop knows nothing of the model."""
+    """Schedule of a training, independent of the model."""
 
     steps: int = param(10_000, 'optimiser steps of the whole schedule [-]', low=1, high=10**8)
     batch: int = param(100, 'windows per step [-]', low=1, high=65536)
@@ -65,7 +65,7 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class EquilibriumConfig:
-    """What is particular to training a fixed point."""
+    """Settings of training a fixed point."""
 
     solver_steps: int = param(20, 'solver iterations in training [-]', low=1, high=200)
     sparse_weight: float = param(
@@ -79,7 +79,7 @@ class EquilibriumConfig:
     )
     recompute: bool = param(False, "keep one layer's graph at a time: less memory, more time [-]")
     horizon_power: float = param(
-        0.0, 'frame t of the future weighs t^-power in the loss [-]', low=0.0, high=2.0
+        0.0, 'the loss weight of frame t of the future is t^-power [-]', low=0.0, high=2.0
     )
     hinge_weight: float = param(
         0.0, 'weight of the contraction hinge at the end of its ramp [-]', low=0.0, high=100.0
@@ -105,7 +105,7 @@ class MotionDEQRecipe:
     shape: BodyShapeConfig = field(default_factory=BodyShapeConfig)
     degrade: DegradeConfig = field(default_factory=DegradeConfig)
     held_out_too: bool = param(
-        False, 'learn from the held-out clips too: validation then scores clips it knows [-]'
+        False, 'train on the held-out clips too, which makes validation meaningless [-]'
     )
     bfloat16: bool = param(False, 'compute pairs of joints in bfloat16 while training [-]')
 
@@ -128,7 +128,7 @@ def in_steps(recipe: MotionDEQRecipe, recordings: Recordings) -> MotionDEQRecipe
 
 
 def training_clips(recipe: MotionDEQRecipe, recordings: Recordings) -> Recordings:
-    """Return what a recipe learns from; never a test clip."""
+    """Return the training clips of a recipe; never test clips."""
     splits = ('train', 'val') if recipe.held_out_too else ('train',)
     chosen = recordings.select(lambda clip: clip.split in splits)
     return limit_training(chosen, recipe.sampling)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure what a trained model is off by on unseen people, and keep it with the weights."""
+"""Measure a trained model's residuals on held-out people, and store them with the weights."""
 
 from pathlib import Path
 
@@ -17,13 +17,13 @@ from motion_predictor_ros.prediction.uncertainty import Residuals, joint_speeds
 from motion_predictor_ros.training.windows import every_window
 
 GROUPS = 5
-"""Speeds at which the variance is kept: the medians of so many equal groups of windows."""
+"""Number of speeds with a variance: the medians of equal groups of windows."""
 
 _EVERY_S, _CHUNK = 0.2, 64
 
 
 def keep_residuals(checkpoint: Path, held_out: Recordings, device: torch.device) -> Residuals:
-    """Measure the residuals of a checkpoint on held-out recordings, and write them into it.
+    """Measure the residuals of a checkpoint on held-out recordings, and add them to it.
 
     Raises:
         CheckpointError: It is no MotionDEQ.

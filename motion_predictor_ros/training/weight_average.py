@@ -51,7 +51,7 @@ class WeightAverage:
         return {_PREFIX + name: value for name, value in self._averages.items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `tensors` returned.
+        """Restore the result of `tensors`.
 
         Raises:
             KeyError: The run was made without averaging.

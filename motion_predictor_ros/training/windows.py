@@ -48,13 +48,13 @@ class SamplingConfig:
     )
     max_subjects: int = param(
         0,
-        'learn from so many subjects only, drawn with a fixed seed; 0: all [-]',
+        'largest number of subjects, drawn with a fixed seed; 0: all [-]',
         low=0,
         high=10**6,
     )
     max_minutes: float = param(
         0.0,
-        'learn from clips of so many minutes only, drawn likewise; 0: all [-]',
+        'longest duration of the clips in minutes, drawn likewise; 0: all [-]',
         low=0.0,
         high=1e6,
     )
@@ -118,7 +118,7 @@ class WindowSampler:
     def draw_with_origins(
         self, batch: int, generator: torch.Generator
     ) -> tuple[Float[Tensor, 'batch time joint xyz=3'], Origins]:
-        """Return the batch that `draw` returns, and where it comes from."""
+        """Return the batch of `draw`, and its origin."""
         clip = torch.multinomial(self._weights, batch, replacement=True, generator=generator)
         longest = (self._lengths[clip] - 1.001) / ((len(self._offsets) - 1) * self._stride)
         uniform = torch.rand(3, batch, generator=generator, dtype=torch.float64)
@@ -141,7 +141,7 @@ class WindowSampler:
         low = index.floor()
         part = (index - low).float().to(self._device)[..., None, None]
         at = low.long().to(self._device)
-        # Past the very last frame there is nothing, and nothing of it is asked for.
+        # Frames after the last one are never used.
         after = (at + 1).clamp_max(len(self._positions) - 1)
         return torch.lerp(self._positions[at], self._positions[after], part)
 

@@ -22,7 +22,7 @@ PATIENCE_S = 300
 
 
 def two_processes(out: Path, alone: str = '') -> dict[str, torch.Tensor]:
-    multiprocessing.spawn(ranks.learn, (2, out, alone), nprocs=2)
+    multiprocessing.spawn(ranks.accumulate_gradients, (2, out, alone), nprocs=2)
     return ranks.learnt(out)
 
 
@@ -30,7 +30,7 @@ def two_processes(out: Path, alone: str = '') -> dict[str, torch.Tensor]:
 def one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
     """One process with the whole batch."""
     out = tmp_path_factory.mktemp('one')
-    ranks.learn(0, 1, out)
+    ranks.accumulate_gradients(0, 1, out)
     return ranks.learnt(out)
 
 
@@ -117,6 +117,6 @@ def test_a_process_on_its_own_has_everything() -> None:
     assert parallel.shard_size(3) == 3 and parallel.largest(4) == 4
     assert parallel.average({'loss': 2.0}) == {'loss': 2.0}
     assert parallel.broadcast_from_rank0(True) and not parallel.broadcast_from_rank0(False)
-    assert parallel.join('cpu') == torch.device('cpu')
+    assert parallel.init_process_group('cpu') == torch.device('cpu')
     with pytest.raises(ConfigError, match='tpu'):
-        parallel.join('tpu')
+        parallel.init_process_group('tpu')

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""baselines"""
+"""Models that MotionDEQ and CacheFlow are compared with."""

@@ -2,7 +2,7 @@
 """A conditional VAE of futures, in the manner of DLow (ECCV 2020) and TPK (ICCV 2017).
 
 The observation conditions encoder and decoder directly; samples are decoded from N(0, I). It is
-what the density model is compared with, trained on the same windows.
+the baseline of the density model, trained on the same windows.
 """
 
 from pathlib import Path
@@ -44,27 +44,27 @@ class ConditionalVAE(nn.Module):
     def observe(
         self, past: Float[Tensor, 'batch time posed xyz=3']
     ) -> Float[Tensor, 'batch hidden']:
-        """Return what was observed as one vector."""
+        """Encode the observation as one vector."""
         return self.observer(pose_features(past, self.config.period_s))[1][0]
 
     def encode(
         self,
-        seen: Float[Tensor, 'batch hidden'],
+        context: Float[Tensor, 'batch hidden'],
         future: Float[Tensor, 'batch horizon posed xyz=3'],
     ) -> Posterior:
         """Return the noise that would have led to a future."""
         state = self.encoder(future.flatten(2))[1][0]
-        mean, log_variance = self.posterior(torch.cat([seen, state], dim=1)).chunk(2, dim=1)
+        mean, log_variance = self.posterior(torch.cat([context, state], dim=1)).chunk(2, dim=1)
         return Posterior(mean, log_variance.clamp(-10.0, 5.0))
 
     def decode(
         self,
-        seen: Float[Tensor, 'batch hidden'],
+        context: Float[Tensor, 'batch hidden'],
         noise: Float[Tensor, 'batch noise'],
         past: Float[Tensor, 'batch time posed xyz=3'],
     ) -> Float[Tensor, 'batch horizon posed xyz=3']:
         """Return the future that noise leads to [m]."""
-        states = self.decoder(torch.cat([seen, noise], dim=1), self.config.future)
+        states = self.decoder(torch.cat([context, noise], dim=1), self.config.future)
         return past[:, -1:] + self.offset(states).unflatten(2, (-1, 3))
 
     def sample(
@@ -74,10 +74,10 @@ class ConditionalVAE(nn.Module):
         generator: torch.Generator,
     ) -> Float[Tensor, 'batch future horizon posed xyz=3']:
         """Return `count` futures of each person [m]."""
-        seen = self.observe(past).repeat_interleave(count, dim=0)
-        noise = torch.randn(len(seen), _NOISE, generator=generator).to(seen)
-        played = self.decode(seen, noise, past[:, -1:].repeat_interleave(count, dim=0))
-        return played.unflatten(0, (len(past), count))
+        context = self.observe(past).repeat_interleave(count, dim=0)
+        noise = torch.randn(len(context), _NOISE, generator=generator).to(context)
+        decoded = self.decode(context, noise, past[:, -1:].repeat_interleave(count, dim=0))
+        return decoded.unflatten(0, (len(past), count))
 
 
 class ConditionalVAETask:
@@ -91,7 +91,7 @@ class ConditionalVAETask:
         self.module = ConditionalVAE(recipe.model).to(data.device)
 
     def header(self) -> dict[str, Any]:
-        """Say how to rebuild the model, and how it was made."""
+        """Return the header: configuration of the model and of its training."""
         return header_of(self.name, self.recipe, self.data)
 
     def step(self, index: int) -> dict[str, float]:
@@ -99,24 +99,24 @@ class ConditionalVAETask:
         schedule = self.recipe.behaviour
         generator = batch_generator(schedule.seed, index)
         batch = self.data.draw(schedule.batch, generator)
-        seen = self.module.observe(batch.past)
-        posterior = self.module.encode(seen, batch.future)
-        noise = torch.randn(posterior.mean.shape, generator=generator).to(seen)
-        played = self.module.decode(seen, posterior.sample(noise), batch.past)
-        error = squared_error(played.flatten(2), batch.future.flatten(2))
+        context = self.module.observe(batch.past)
+        posterior = self.module.encode(context, batch.future)
+        noise = torch.randn(posterior.mean.shape, generator=generator).to(context)
+        decoded = self.module.decode(context, posterior.sample(noise), batch.past)
+        error = squared_error(decoded.flatten(2), batch.future.flatten(2))
         divergence = posterior.divergence().mean()
         (error + _DIVERGENCE * divergence).backward()
         return {'error': float(error.detach()), 'divergence': float(divergence.detach())}
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Return the evidence bound's two terms on held-out subjects."""
+        """Return the two terms of the evidence lower bound on held-out subjects."""
         errors, divergences = [], []
         for batch in chunks(self.data.held_out):
-            seen = self.module.observe(batch.past)
-            posterior = self.module.encode(seen, batch.future)
-            played = self.module.decode(seen, posterior.mean, batch.past)
-            errors.append((played - batch.future).square().sum((2, 3)).mean(1))
+            context = self.module.observe(batch.past)
+            posterior = self.module.encode(context, batch.future)
+            decoded = self.module.decode(context, posterior.mean, batch.past)
+            errors.append((decoded - batch.future).square().sum((2, 3)).mean(1))
             divergences.append(posterior.divergence())
         error, divergence = float(torch.cat(errors).mean()), float(torch.cat(divergences).mean())
         score = error + _DIVERGENCE * divergence

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What CacheFlow is without its flow: a Gaussian mixture straight over the latent x.
+"""CacheFlow without its flow: a Gaussian mixture over the latent x.
 
 Same behaviours, same observation network, same number of modes; only f is the identity. It shows
-what the flow is worth.
+the effect of the flow.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ class LatentMixtureTask:
         self.module = _mixture(base).to(data.device)
 
     def header(self) -> dict[str, Any]:
-        """Say how to rebuild the mixture, and on whose latents it was trained."""
+        """Return the header: the mixture's configuration, and the model of its latents."""
         header = header_of(self.name, self.recipe, self.data)
         config = {**dataclasses.asdict(self.base.module.config), 'latents_of': self.base.digest}
         return {**header, 'config': config}
@@ -64,7 +64,7 @@ class LatentMixtureTask:
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Return the log-density per dimension of what held-out subjects did."""
+        """Return the log-density per dimension of held-out futures."""
         self.module.eval()
         densities = []
         for batch in chunks(self.data.held_out):

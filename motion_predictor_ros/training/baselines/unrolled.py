@@ -2,10 +2,10 @@
 """Networks that MotionDEQ is compared with: same features, layer, decoder, data; no fixed point.
 
 Both are trained by ordinary backpropagation through everything they did.
-    EqMotionStyle   four layers with weights of their own, from G = X_G, H = X_H; as in EqMotion
+    EqMotionStyle   four unshared layers, from G = X_G, H = X_H; as in EqMotion
                     there is neither injection nor norm
     ESL8            one cell for eight stages, from F_DL(last frame); MotionDEQ's own module
-The last layer of EqMotionStyle learns geometry alone: nobody reads the patterns after it.
+The last layer of EqMotionStyle has no pattern update, whose output would be unused.
 [MotionDEQ] trains ESL's intermediate stages on progressively smoothed targets; here every stage
 sees the true motion, since smoothing would be a second thing in which the two methods differ.
 """
@@ -49,7 +49,7 @@ LAYERS, STAGES = 4, 8
 
 
 class GeometryLayer(EquivariantLayer):
-    """The layer without the parts that only learn patterns."""
+    """The layer without its pattern update."""
 
     def __init__(self, channels: int, patterns: int) -> None:
         super().__init__(channels, patterns)
@@ -94,8 +94,8 @@ class EqMotionStyle(nn.Module):
         condition = Condition(geometry, pattern, velocity, category, unused)
         for layer in self.layers:
             assert isinstance(layer, EquivariantLayer)
-            own = mix_channels(layer.velocity.weight, velocity)
-            state = layer(state, replace(condition, velocity=own))
+            mixed_velocity = mix_channels(layer.velocity.weight, velocity)
+            state = layer(state, replace(condition, velocity=mixed_velocity))
         coefficients = mix_channels(self.out.weight, centred(state.geometry))
         return [positions[:, -1:] + mix_channels(self.inverse_dct, coefficients)]
 
@@ -118,7 +118,7 @@ class ESL8(nn.Module):
     def stages(
         self, positions: Float[Tensor, 'batch time joint xyz=3']
     ) -> list[Float[Tensor, 'batch horizon joint xyz=3']]:
-        """Return what each stage predicts [m]."""
+        """Return the predictions of all stages [m]."""
         condition, state = self.model.encode(positions), self.model.lift(positions)
         predictions = []
         for _ in range(STAGES):
@@ -150,7 +150,7 @@ class UnrolledLearner:
         weights = horizon_weights(recipe.model.future, recipe.equilibrium.horizon_power)
         self._weights = weights.to(device, torch.float32)
 
-    def learn(
+    def accumulate_gradients(
         self,
         past: Float[Tensor, 'batch time joint xyz=3'],
         target: Float[Tensor, 'batch horizon joint xyz=3'],
@@ -158,7 +158,7 @@ class UnrolledLearner:
         generator: torch.Generator,
         index: int,
     ) -> dict[str, float]:
-        """Accumulate the gradients of one batch; what was not seen is not told."""
+        """Accumulate the gradients of one batch; the mask of observed joints is ignored."""
         *earlier, last = [
             (joint_error(predicted, target).mean(dim=(0, 2)) * self._weights).mean()
             for predicted in self.module.stages(past)

@@ -46,7 +46,7 @@ def learner(name: str) -> MotionDEQLearner:
 
 def gradients(built: MotionDEQLearner) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(3)
-    built.learn(people(), TARGET, None, generator, 0)
+    built.accumulate_gradients(people(), TARGET, None, generator, 0)
     return {key: p.grad for key, p in built.module.named_parameters() if p.grad is not None}
 
 
@@ -179,7 +179,7 @@ def test_earlier_states_learn_smoother_motions() -> None:
 
     built.intermediate_target = note  # type: ignore[method-assign]
     for seed in range(20):
-        built.learn(people(), TARGET, None, torch.Generator().manual_seed(seed), 0)
+        built.accumulate_gradients(people(), TARGET, None, torch.Generator().manual_seed(seed), 0)
     assert set(asked) == set(range(SMALL.equilibrium.solver_steps))
 
 
@@ -187,6 +187,6 @@ def test_only_the_sampled_state_learns_a_smoothed_motion() -> None:
     losses = []
     for name in (WHOLE, 'smoothed_targets'):
         generator = torch.Generator().manual_seed(3)
-        losses.append(learner(name).learn(people(), TARGET, None, generator, 0))
+        losses.append(learner(name).accumulate_gradients(people(), TARGET, None, generator, 0))
     assert losses[0]['loss'] == losses[1]['loss'] and losses[0]['hinge'] == losses[1]['hinge']
     assert losses[0]['sparse'] != losses[1]['sparse']
