@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ablation"""
+"""Ablations: both models without single parts, with the same data and schedule."""

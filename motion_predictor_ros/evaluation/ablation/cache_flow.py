@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each part of CacheFlow is worth ([CacheFlow] table 3), on the held-out clips.
+"""The effect of each part of CacheFlow ([CacheFlow] table 3), on the held-out clips.
 
-Behaviours are trained once for all. On them stand, each in a folder with a `run.json`:
+Behaviours are trained once for all variants, each of which has a folder with a `run.json`:
     the three training modes, of which the recipe's is the whole model
     without_factorisation   the flow works on whole behaviours; densities are of another space
     without_flow            the mixture lies directly over the latent
-The whole model is also asked with other sampling rules, smaller caches, and a cache of random
+The whole model is also evaluated with other sampling rules, smaller caches, and a cache of random
 futures: z from a Gaussian with the moments of the recorded ones, pushed through the flow.
 """
 
@@ -60,12 +60,12 @@ _FIGURES = ('log_prob_per_dim', 'ade_m', 'fde_m', 'apd', 'effective_sample_size'
 
 @dataclass(frozen=True)
 class CacheFlowTrial:
-    """What all variants have in common.
+    """Settings that all variants share.
 
     Attributes:
         minutes: Each training stops after this long; None: at the end of its schedule.
         cached: Futures in the cache of every variant.
-        smaller: Sizes of caches that the whole model is also asked with.
+        smaller: Sizes of caches that the whole model is also evaluated with.
     """
 
     name: str
@@ -80,7 +80,7 @@ class CacheFlowTrial:
 
 
 def ablate_cache_flow(trial: CacheFlowTrial) -> dict[str, Any]:
-    """Train what is not yet trained, and return the figures of every variant.
+    """Train the missing runs, and return the figures of every variant.
 
     Writes `report.json` beside the runs.
 
@@ -97,14 +97,16 @@ def ablate_cache_flow(trial: CacheFlowTrial) -> dict[str, Any]:
         'minutes': trial.minutes,
         'cached_futures': trial.cached,
         'threads': torch.get_num_threads(),
-        'variants': {name: rows for own in runs.values() for name, rows in own.items()},
+        'variants': {
+            name: rows for variant_rows in runs.values() for name, rows in variant_rows.items()
+        },
     }
     save_json(report, trial.out / 'report.json')
     return report
 
 
 def _run(trial: CacheFlowTrial, name: str) -> dict[str, Any]:
-    """Return the figures of one variant; what of it is there is not made again."""
+    """Return the figures of one variant; a finished one is not repeated."""
     path = trial.out / name / 'run.json'
     made_with = {
         'recipe': dataclasses.asdict(_recipe(trial, name)),
@@ -131,7 +133,7 @@ def _recipe(trial: CacheFlowTrial, name: str) -> CacheFlowRecipe:
 
 
 def _train(trial: CacheFlowTrial, task: Task, schedule: ScheduleConfig, folder: Path) -> Path:
-    """Train to the end; what is there is not trained again."""
+    """Train to the end, unless finished already."""
     path = folder / 'run.json'
     recipe = task.header()['training']['recipe']
     made_with = {'recipe': recipe, 'minutes': trial.minutes, **fingerprint(trial.recordings)}
@@ -139,7 +141,7 @@ def _train(trial: CacheFlowTrial, task: Task, schedule: ScheduleConfig, folder: 
     if 'result' not in run:
         if trial.minutes is not None:
             clear_training(folder)
-        with redirect_stdout(sys.stderr):  # which may be promised to JSON
+        with redirect_stdout(sys.stderr):  # stdout is for JSON
             train(task, schedule, folder, minutes=trial.minutes, resume=True)
         save_json({**run, 'result': 'trained'}, path)
     return folder / 'best.safetensors'
@@ -164,7 +166,7 @@ def _trained(trial: CacheFlowTrial, name: str) -> TrainedCacheFlow:
 
 
 def _judged(trial: CacheFlowTrial, name: str) -> dict[str, Any]:
-    """Return the figures of a variant with a flow; the whole model is asked in many ways."""
+    """Return a variant's figures; those of the whole model with all sampling options."""
     trained = _trained(trial, name)
     cache = build_cache(trained, trial.recordings, trial.cached)
     predictor = _predictor(trial, trained, cache)
@@ -172,8 +174,8 @@ def _judged(trial: CacheFlowTrial, name: str) -> dict[str, Any]:
     if name == trial.recipe.model.mode:
         for rule in ('weighted', 'flow'):
             config = dataclasses.replace(predictor.config, rule=rule)
-            asked = CacheFlowPredictor(trained, cache, config)
-            contenders[f'rule_{rule}'] = CacheFlowContender(asked)
+            variant = CacheFlowPredictor(trained, cache, config)
+            contenders[f'rule_{rule}'] = CacheFlowContender(variant)
         others = {f'cache_{size}': beginning(cache, size) for size in trial.smaller}
         others['random_cache'] = random_cache(trained, cache)
         for key, other in others.items():
@@ -219,7 +221,7 @@ def beginning(cache: FutureCache, size: int) -> FutureCache:
 
 @torch.inference_mode()
 def random_cache(trained: TrainedCacheFlow, cache: FutureCache) -> FutureCache:
-    """Return as many futures that nobody recorded, from a Gaussian like the recorded z."""
+    """Return a cache of the same size with z from a Gaussian fitted to the recorded z."""
     mean, std = cache.z.mean(0), cache.z.std(0).clamp_min(1e-6)
     noise = torch.randn(cache.z.shape, generator=batch_generator(1, 0)).to(cache.z)
     pushed: list[tuple[Tensor, Tensor]] = [
@@ -243,8 +245,10 @@ def print_cache_flow_ablation(report: Mapping[str, Any], console: Console) -> No
     table.add_column('', no_wrap=True)
     for key in _FIGURES:
         table.add_column(key.removesuffix('_m').replace('_', ' '), justify='right')
-    for name, own in report['variants'].items():
+    for name, figures in report['variants'].items():
         label = f'{name} (whole)' if name == report['mode'] else name
-        table.add_row(label, *(f'{own[key]:.3f}' if key in own else '' for key in _FIGURES))
+        table.add_row(
+            label, *(f'{figures[key]:.3f}' if key in figures else '' for key in _FIGURES)
+        )
     console.print(table)
     console.print('without_factorisation: log prob per dim is of another space: not comparable')

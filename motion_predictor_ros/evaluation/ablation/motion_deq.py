@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each part of MotionDEQ is worth: variants with the same data, schedule and budget.
+"""The effect of each part of MotionDEQ: variants with the same data, schedule and budget.
 
-Every run is a folder, `<out>/<variant>/seed_<n>`; its `run.json` says how it was made and, once it
-is finished, what came out. The whole model's solver is then watched on streams, cold and warm.
+Every run is a folder, `<out>/<variant>/seed_<n>`; its `run.json` holds its settings and, once it
+is finished, its result. The whole model's solver is then evaluated on streams, cold and warm.
 """
 
 import csv
@@ -53,10 +53,10 @@ _SHOWN_ITERATIONS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30)
 
 @dataclass(frozen=True)
 class Trial:
-    """What all variants have in common.
+    """Settings that all variants share.
 
     Attributes:
-        recipe: Its schedule is everybody's, but for the seed.
+        recipe: Its schedule is that of all variants, except for the seed.
         minutes: Training stops after this long; None: at the end of the schedule.
         sequences: The CMU benchmark's clips if its protocol is to be scored, else None.
     """
@@ -111,7 +111,7 @@ def _cmu_sequences(data: Path, recipe: MotionDEQRecipe) -> tuple[CmuSequence, ..
 
 
 def ablate(trial: Trial, variants: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
-    """Train what is not yet trained, and return what came out of every run.
+    """Train the missing runs, and return the results of all.
 
     Writes `report.json` and `runs.csv` beside the runs.
 
@@ -147,7 +147,7 @@ def _folder(trial: Trial, name: str, seed: int) -> Path:
 
 
 def _run(trial: Trial, name: str, seed: int) -> dict[str, Any]:
-    """Return the figures of one run; what of it is there is not made again."""
+    """Return the figures of one run; a finished one is not repeated."""
     folder = _folder(trial, name, seed)
     path = folder / 'run.json'
     run = begin_run(path, _made_with(trial, name, seed))
@@ -177,7 +177,7 @@ def _train(trial: Trial, name: str, seed: int) -> None:
     recipe = variant_recipe(name, trial.recipe, seed)
     learner = variant_learner(name, recipe, trial.device)
     task = MotionTask(trial.name, recipe, trial.recordings, learner)
-    with redirect_stdout(sys.stderr):  # which may be promised to JSON
+    with redirect_stdout(sys.stderr):  # stdout is for JSON
         train(task, recipe.schedule, folder, minutes=trial.minutes, resume=True)
 
 
@@ -193,19 +193,21 @@ def _trained(trial: Trial, name: str, seed: int) -> TrainedMotionDEQ:
 
 
 def _figures(trial: Trial, name: str, seed: int) -> dict[str, Any]:
-    """Return what training said of a run's best weights."""
+    """Return the training's figures of a run's best weights."""
     trained = _trained(trial, name, seed)
     last = load_checkpoint(_folder(trial, name, seed) / 'last.safetensors', variant_kind(name))
-    said = trained.training
+    training = trained.training
     prefix = 'mpjpe_mm_'
     return {
         'seed': seed,
         'steps': last.header['done'],
         'parameters': sum(parameter.numel() for parameter in trained.module.parameters()),
-        'score': said['score'],
-        'solver_steps': said['solver_steps'],
+        'score': training['score'],
+        'solver_steps': training['solver_steps'],
         'mpjpe_mm': {
-            key.removeprefix(prefix): said[key] for key in sorted(said) if key.startswith(prefix)
+            key.removeprefix(prefix): training[key]
+            for key in sorted(training)
+            if key.startswith(prefix)
         },
     }
 
@@ -224,8 +226,8 @@ def _row(run: Mapping[str, Any]) -> dict[str, float]:
 def _write_csv(report: Mapping[str, Any], path: Path) -> None:
     rows = [
         {'variant': name, 'seed': run['seed'], **_row(run)}
-        for name, own in report['variants'].items()
-        for run in own['runs']
+        for name, variant in report['variants'].items()
+        for run in variant['runs']
     ]
     with path.open('w', newline='') as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
@@ -249,24 +251,25 @@ _COLUMNS: Mapping[str, tuple[str, str]] = {
 def print_ablation(report: Mapping[str, Any], console: Console) -> None:
     """Print mean and deviation over seeds of each variant, then the solver by iteration."""
     rows = {
-        own['label']: [_row(run) for run in own['runs']] for own in report['variants'].values()
+        variant['label']: [_row(run) for run in variant['runs']]
+        for variant in report['variants'].values()
     }
-    some = next(iter(rows.values()))[0]
-    shown = [key for key in _COLUMNS if key in some]
+    first = next(iter(rows.values()))[0]
+    columns = [key for key in _COLUMNS if key in first]
     table = Table(title='Variants', title_justify='left', box=None, padding=(0, 1, 0, 0))
     table.add_column('', no_wrap=True)
-    for key in shown:
+    for key in columns:
         table.add_column(_COLUMNS[key][0], justify='right')
     for label, runs in rows.items():
         table.add_row(
-            label, *(_cell([run[key] for run in runs], _COLUMNS[key][1]) for key in shown)
+            label, *(_cell([run[key] for run in runs], _COLUMNS[key][1]) for key in columns)
         )
     console.print(table)
     console.print(
         'solver: mean iterations to a residual of 1e-3; score: mean error on held-out clips, '
-        'relative to repeating the last frame; 400, 1000: MPJPE in mm after so many ms'
+        'relative to repeating the last frame; 400, 1000: MPJPE in mm after 400 and 1000 ms'
     )
-    if 'cmu_mean5' in some:
+    if 'cmu_mean5' in first:
         console.print('CMU: mean5 of the protocol over all actions, and over five of them')
     if 'solver' in report:
         _print_solver(report['solver'], console)
@@ -288,9 +291,9 @@ def _print_solver(starts: Mapping[str, Any], console: Console) -> None:
             table.add_column(f'{name}: {head}', justify='right')
     for count in _SHOWN_ITERATIONS:
         cells = []
-        for own in starts.values():
-            cells.append(f'{own["residual"][count - 1]:.1e}' if count else '')
-            cells += [f'{error:.1f}' for error in own['mpjpe_mm'][count].values()]
+        for start in starts.values():
+            cells.append(f'{start["residual"][count - 1]:.1e}' if count else '')
+            cells += [f'{error:.1f}' for error in start['mpjpe_mm'][count].values()]
         table.add_row(str(count), *cells)
     console.print()
     console.print(table)

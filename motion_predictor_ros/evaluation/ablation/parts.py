@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MotionDEQ with a part taken out or replaced, to see what the part is worth.
+"""MotionDEQ with a part removed or replaced.
 
-The paper's summary does not say what stands where a module was; read here as
+The paper's summary does not define what replaces a removed module; read here as
     without F_EGI      P = G - M(G): the observed geometry is never injected. It is still known by
                        its velocities, its edge categories and the start of the solver
     without F_IPI      Q = H: the observed patterns act through the edge categories alone
-    direct injection   P = G - M(G) + X_G - M(X_G), Q = H + X_H: added as they are
-    smoothed targets   a state k iterates before the last one learns the motion smoothed k times by
+    direct injection   P = G - M(G) + X_G - M(X_G), Q = H + X_H: added without maps
+    smoothed targets   the target k iterates before the last one is the motion smoothed k times by
                        accumulated averages, as the intermediate stages of [PGBIG]; not the truth
-What a variant has in common with the whole model starts from the same weights.
+Parts common to a variant and the whole model start from the same weights.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ from motion_predictor_ros.training.recipe import MotionDEQRecipe
 
 
 class _RawCell(FixedPointCell):
-    """A cell whose condition holds X_G and X_H as they were observed."""
+    """A cell whose condition holds X_G and X_H without maps."""
 
     def condition(
         self,
@@ -40,7 +40,7 @@ class _RawCell(FixedPointCell):
         pattern: Float[Tensor, 'batch joint pattern'],
         category: Float[Tensor, 'batch category joint joint'],
     ) -> Condition:
-        """Compute what does not change while the fixed point is sought."""
+        """Compute the terms that are constant during a solve."""
         relative = centred(geometry)
         return Condition(
             geometry=relative,
@@ -52,7 +52,7 @@ class _RawCell(FixedPointCell):
 
 
 class WithoutEGI(_RawCell):
-    """The geometry goes on as it is."""
+    """A cell without injection of the observed geometry."""
 
     def __init__(
         self, channels: int, patterns: int, layers: int = 1, feedback: float = 1.0
@@ -62,13 +62,13 @@ class WithoutEGI(_RawCell):
 
     def inject(self, state: State, condition: Condition) -> State:
         """Return (G - M(G), Q)."""
-        seen = self.inject_state(self.feedback * state.pattern)
-        seen = seen + self.inject_pattern(condition.pattern)
-        return State(centred(state.geometry), self.inject_out(functional.silu(seen)))
+        pattern = self.inject_state(self.feedback * state.pattern)
+        pattern = pattern + self.inject_pattern(condition.pattern)
+        return State(centred(state.geometry), self.inject_out(functional.silu(pattern)))
 
 
 class WithoutIPI(_RawCell):
-    """The patterns go on as they are."""
+    """A cell without injection of the observed patterns."""
 
     def __init__(
         self, channels: int, patterns: int, layers: int = 1, feedback: float = 1.0
@@ -100,7 +100,7 @@ class DirectInjection(WithoutIPI):
 def smoothed(
     target: Float[Tensor, 'batch horizon joint xyz=3'], times: int
 ) -> Float[Tensor, 'batch horizon joint xyz=3']:
-    """Replace each frame by the mean of the future up to it, so many times over [PGBIG]."""
+    """Replace each frame by the mean of the future up to it, repeatedly [PGBIG]."""
     counts = torch.arange(1, target.shape[1] + 1, device=target.device, dtype=target.dtype)
     for _ in range(times):
         target = target.cumsum(1) / counts[:, None, None]
@@ -108,7 +108,7 @@ def smoothed(
 
 
 class SmoothedTargetsLearner(MotionDEQLearner):
-    """Sampled states learn a smoothed motion, the smoother the earlier they are."""
+    """The target of a sampled state is a smoothed motion, the smoother the earlier the state."""
 
     def intermediate_target(
         self, target: Float[Tensor, 'batch horizon joint xyz=3'], left: int
@@ -119,7 +119,7 @@ class SmoothedTargetsLearner(MotionDEQLearner):
 
 @dataclass(frozen=True)
 class Variant:
-    """What is different from the whole model.
+    """The difference from the whole model.
 
     Attributes:
         changes: Entries of the recipe's sections.
@@ -154,20 +154,20 @@ VARIANTS: Mapping[str, Variant] = {
 
 
 def variant_recipe(name: str, recipe: MotionDEQRecipe, seed: int) -> MotionDEQRecipe:
-    """Return the recipe of a variant: the given one but for what the variant is about."""
+    """Return the recipe of a variant: the given one with the variant's change."""
     for section, changes in VARIANTS[name].changes.items():
         recipe = replace(recipe, **{section: replace(getattr(recipe, section), **changes)})
     return replace(recipe, schedule=replace(recipe.schedule, seed=seed))
 
 
 def variant_kind(name: str) -> str:
-    """Return what weight files say they are; those of other cells fit no MotionDEQ."""
+    """Return the kind in weight files; weights of other cells do not load as MotionDEQ."""
     whole = VARIANTS[name].cell is FixedPointCell
     return MotionDEQLearner.kind if whole else f'{MotionDEQLearner.kind}_{name}'
 
 
 def variant_learner(name: str, recipe: MotionDEQRecipe, device: torch.device) -> MotionDEQLearner:
-    """Build an untrained variant by its own recipe."""
+    """Build an untrained variant from its recipe."""
     variant = VARIANTS[name]
     learner = variant.learner(recipe, device)
     if variant.cell is not FixedPointCell:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ablations have in common: folders that say how a run was made and what came out."""
+"""Folders of ablation runs, with their settings and results."""
 
 import json
 import zlib
@@ -29,16 +29,16 @@ def begin_run(path: Path, made_with: Mapping[str, Any]) -> dict[str, Any]:
         run = {'made_with': made_with}
         save_json(run, path)
         return run
-    found: dict[str, Any] = json.loads(path.read_text())
-    if found['made_with'] != json.loads(json.dumps(made_with)):
+    stored: dict[str, Any] = json.loads(path.read_text())
+    if stored['made_with'] != json.loads(json.dumps(made_with)):
         raise ConfigError(
             f'{path.parent} was made with other data, recipe or budget: choose another --out'
         )
-    return found
+    return stored
 
 
 def fingerprint(recordings: Recordings) -> dict[str, int]:
-    """Return what tells one set of recordings from another."""
+    """Return a fingerprint of recordings."""
     return {
         'positions': zlib.crc32(recordings.positions.tobytes()),
         'clips': len(recordings.clips),
@@ -46,6 +46,6 @@ def fingerprint(recordings: Recordings) -> dict[str, int]:
 
 
 def clear_training(folder: Path) -> None:
-    """Begin a training anew: how much of its time an interrupted one had is not known."""
+    """Remove an interrupted training, whose spent time is unknown."""
     for left_over in _WRITTEN_BY_TRAINING:
         (folder / left_over).unlink(missing_ok=True)

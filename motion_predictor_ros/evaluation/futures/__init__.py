@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""futures"""
+"""Protocols for many futures: accuracy, diversity and density, with baselines."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that can guess many futures of a person, asked in the same way.
+"""A common interface of all models that draw futures of a person.
 
-A contender gets what was observed, in the room, and returns guesses in the room; those that know
-their density say so by a mixture, over the base samples z or straight over the latents x.
+A contender gets an observation, and returns guesses in the same frame; those that have a density
+return it as a mixture, over the base samples z or directly over the latents x.
 """
 
 from collections.abc import Callable
@@ -28,12 +28,12 @@ _COMPONENTS = 64
 
 @dataclass(frozen=True)
 class Answer:
-    """What a contender says of a batch of people.
+    """A contender's answer for a batch of people.
 
     Attributes:
-        positions: [m], in the room.
+        positions: [m], in the frame of the observation.
         density: Over z if `of_base`, else over x; None where only samples are known.
-        latents: x of the guesses, where the contender knows them.
+        latents: x of the guesses, where the contender has them.
         effective: Effective sample size over the cache.
     """
 
@@ -49,17 +49,17 @@ class Contender(Protocol):
     """Guesses many futures."""
 
     def answer(self, observed: Float64[np.ndarray, 'batch time joint xyz=3']) -> Answer:
-        """Return guesses of everybody's future."""
+        """Draw futures of all people."""
 
 
 class CacheFlowContender:
-    """CacheFlow, with its cache or without, as the predictor's configuration says."""
+    """CacheFlow, with its cache or without, by the predictor's configuration."""
 
     def __init__(self, predictor: CacheFlowPredictor) -> None:
         self.predictor = predictor
 
     def answer(self, observed: Float64[np.ndarray, 'batch time joint xyz=3']) -> Answer:
-        """Return guesses of everybody's future."""
+        """Draw futures of all people."""
         positions, draws, effective = self.predictor.draw(observed)
         _, q = self.predictor.observe(_near(observed, self.predictor.trained.frame.root)[0])
         return Answer(positions, q, True, draws.x, effective)
@@ -72,7 +72,7 @@ class SampledContender:
         self._predictor = predictor
 
     def answer(self, observed: Float64[np.ndarray, 'batch time joint xyz=3']) -> Answer:
-        """Return guesses of everybody's future."""
+        """Draw futures of all people."""
         return Answer(self._predictor.draw(observed)[0])
 
 
@@ -87,7 +87,7 @@ class LatentMixtureContender:
 
     @torch.inference_mode()
     def answer(self, observed: Float64[np.ndarray, 'batch time joint xyz=3']) -> Answer:
-        """Return guesses of everybody's future."""
+        """Draw futures of all people."""
         frame, module = self._base.trained.frame, self._base.trained.module
         near, origin = _near(observed, frame.root)
         past, _ = self._base.observe(near)
@@ -107,7 +107,7 @@ class ConditionalVAEContender:
 
     @torch.inference_mode()
     def answer(self, observed: Float64[np.ndarray, 'batch time joint xyz=3']) -> Answer:
-        """Return guesses of everybody's future."""
+        """Draw futures of all people."""
         near, origin = _near(observed, self._frame.root)
         positions = torch.from_numpy(near).to(next(self._model.parameters()))
         past = self._frame.enter(positions, self._frame.place(positions[:, -1]))
@@ -119,14 +119,14 @@ Guess = Callable[
     [Float64[np.ndarray, 'batch time joint xyz=3'], int],
     Float64[np.ndarray, 'batch horizon joint xyz=3'],
 ]
-"""From what was observed and how many frames to one future [m]."""
+"""Maps an observation and a number of frames to one future [m]."""
 
 
 class GaussianContender:
     """One guess, with residuals drawn as on held-out people (canonical frame, all frames at once).
 
     Args:
-        held_out: Windows [m] whose residuals are learned.
+        held_out: Windows [m] for the distribution of residuals.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class GaussianContender:
         self._rest = np.sqrt(rest.clip(min=0.0))
 
     def answer(self, observed: Float64[np.ndarray, 'batch time joint xyz=3']) -> Answer:
-        """Return guesses of everybody's future."""
+        """Draw futures of all people."""
         people, joints = len(observed), observed.shape[2]
         shape = (people, self._count)
         noise = self._random.normal(size=(*shape, len(self._scaled))) @ self._scaled
@@ -169,12 +169,12 @@ class GaussianContender:
 
 
 def constant_velocity_guess() -> Guess:
-    """Return the guess that everybody goes on as before."""
+    """Return the prediction of constant velocity."""
     return constant_velocity
 
 
 def motion_deq_guess(trained: TrainedMotionDEQ) -> Guess:
-    """Return MotionDEQ, fed with its own predictions where it does not look far enough."""
+    """Return MotionDEQ, applied recursively where its horizon is too short."""
     module, device = trained.module, next(trained.module.parameters()).device
 
     @torch.inference_mode()
@@ -208,7 +208,7 @@ def _leave(
     poses: Float[Tensor, 'batch future horizon posed xyz=3'],
     near: Float64[np.ndarray, 'batch time joint xyz=3'],
 ) -> Float64[np.ndarray, 'batch future horizon joint xyz=3']:
-    """Put poses back where people stand."""
+    """Map poses back to the frame of the observation."""
     placement = frame.place(torch.from_numpy(near[:, -1]).to(poses))
     flat = leave(frame, poses.flatten(1, 2), placement)
     return flat.unflatten(1, poses.shape[1:3]).double().cpu().numpy()

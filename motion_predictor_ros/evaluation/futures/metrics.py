@@ -4,8 +4,8 @@
 Poses are flat vectors of all coordinates of all joints [m], as in DLow (ECCV 2020) and after: the
 distance of two poses is the norm of the whole vector, not a mean over joints.
     APD    mean distance of two guesses, over all frames as one vector: how diverse they are
-    ADE    least over guesses of the mean over frames of the distance from what came
-    FDE    least over guesses of the distance at the last frame
+    ADE    minimum over guesses of the mean over frames of the distance from the truth
+    FDE    minimum over guesses of the distance at the last frame
     MMADE, MMFDE   the same for every future of a similar start, mean over those futures
     CMD    how far the motion per frame is from that of the data, counted from every frame on
            (BeLFusion, ICCV 2023); here over one class, all windows
@@ -40,7 +40,7 @@ def displacement_errors(
 def similar_starts(
     last: Float[Tensor, 'batch size'], threshold_m: float
 ) -> Bool[Tensor, 'batch batch']:
-    """Tell which people were last seen in nearly the same pose; everybody is like themselves."""
+    """Return which pairs of people have similar last observed poses, themselves included."""
     near = torch.cdist(last, last) < threshold_m
     return near | torch.eye(len(last), dtype=torch.bool, device=last.device)
 
@@ -70,7 +70,7 @@ def kernel_log_density(
 ) -> Float[Tensor, ' point']:
     """Evaluate a Gaussian kernel density over samples [nat].
 
-    Every dimension is scaled by its own standard deviation; Scott's rule h = n^(-1 / (d + 4)).
+    Every dimension is scaled by its standard deviation; Scott's rule h = n^(-1 / (d + 4)).
     """
     count, dim = samples.shape
     width = samples.std(dim=0).clamp_min(1e-6) * count ** (-1.0 / (dim + 4))

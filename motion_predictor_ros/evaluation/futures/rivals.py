@@ -70,8 +70,8 @@ def field_of(
     Residuals of the Gaussian ones are those on split 'val'.
 
     Raises:
-        CheckpointError: Weights cannot be used, or speak of another skeleton.
-        DataError: There are no validation clips to learn residuals from.
+        CheckpointError: Weights cannot be used, or have another skeleton.
+        DataError: There are no validation clips for the residuals.
     """
     cached = CacheFlowPredictor.load(config)
     uncached = CacheFlowPredictor.load(dataclasses.replace(config, rule='flow'))
@@ -113,9 +113,9 @@ def _guesses(rivals: Rivals, trained: TrainedCacheFlow) -> dict[str, Guess]:
     return guesses
 
 
-def _check_shape(what: Path | str, fits: bool) -> None:
+def _check_shape(source: Path | str, fits: bool) -> None:
     if not fits:
-        raise CheckpointError(f'{what} speaks of other joints, frames or horizons than CacheFlow')
+        raise CheckpointError(f'{source} has other joints, frames or horizons than CacheFlow')
 
 
 def _gaussian(

@@ -5,9 +5,9 @@ Conventions, which differ between papers:
     windows        all that begin `EVERY_S` apart
     root dropped   every joint relative to the root at the same time, root left out, turned into
                    the heading at the last observation; the literature's figures are of this kind
-    root included  all joints, relative to where the root was last seen, turned likewise
+    root included  all joints, relative to the last observed root, rotated likewise
     similar        last observed poses, root dropped, within 0.5 m (or as asked) as one vector
-    multimodal     MMADE, MMFDE and log-probability count every window, those too whose only
+    multimodal     MMADE, MMFDE and log-probability count every window, also those whose only
                    similar future is their own; how many have more is `multimodal_windows`
     log-prob       of the latents x (8-d, whitened) of all similar futures, mean over futures, then
                    over windows, per dimension [nat]; exact where the contender has a density, a
@@ -56,15 +56,15 @@ _CONVENTIONS = (
 
 @dataclass(frozen=True)
 class Case:
-    """All windows, and what was true of them.
+    """All windows, and their true futures.
 
     Attributes:
-        windows: [m], in the room.
+        windows: [m], in the recordings' frame.
         clips: The clip of each window.
         poses: True futures, flat, root dropped [m].
-        placed: The same with root [m]; None where the model knows no root.
+        placed: The same with root [m]; None where the model has no root.
         x, z, log_det: Latents of the true futures.
-        similar: Whose futures count as possible for whom.
+        similar: Pairs of windows whose futures count as possible for each other.
     """
 
     windows: Float64[np.ndarray, 'window time joint xyz=3']
@@ -224,7 +224,7 @@ class _Tally:
     def _latents(
         self, poses: Float[Tensor, 'batch future horizon posed xyz=3'], start: int
     ) -> Float[Tensor, 'batch future latent']:
-        """Encode guesses as if they had come true."""
+        """Encode guesses as if they were the true futures."""
         config = self._trained.module.config
         people, futures = poses.shape[:2]
         observed = torch.from_numpy(self._case.windows[start : start + people, : config.past])
@@ -239,13 +239,13 @@ class _Tally:
         prefix: str,
         guesses: Float[Tensor, 'future horizon size'],
         truths: Float[Tensor, 'window horizon size'],
-        own: int,
+        own_index: int,
         like: Bool[Tensor, ' window'],
     ) -> None:
         average, final = displacement_errors(guesses, truths[like])
-        place = int(like[:own].sum())  # where the own future stands among the similar ones
-        self._add(f'{prefix}ade_m', average[place])
-        self._add(f'{prefix}fde_m', final[place])
+        index = int(like[:own_index].sum())  # index of the own future among the similar ones
+        self._add(f'{prefix}ade_m', average[index])
+        self._add(f'{prefix}fde_m', final[index])
         self._add(f'{prefix}mmade_m', average.mean())
         self._add(f'{prefix}mmfde_m', final.mean())
 
@@ -289,7 +289,7 @@ class _Tally:
         return {name: float(np.array(values)[chosen].mean()) for name, values in rows.items()}
 
     def keep(self, contender: str, cases: list[str], figures: Figures) -> None:
-        """Hand on what was found of every window."""
+        """Add the values of all windows to the figures."""
         for name, values in self._rows.items():
             unit = 'm' if name.endswith('_m') or name.endswith('apd') else ''
             unit = 'nat' if 'log_prob' in name or name.startswith('kde') else unit
@@ -298,17 +298,17 @@ class _Tally:
     def figures(self) -> dict[str, Any]:
         """Return means over windows; root-included ones apart."""
         names = ('apd', 'ade_m', 'fde_m', 'mmade_m', 'mmfde_m')
-        found: dict[str, Any] = {name: self.mean(name) for name in names}
+        summary: dict[str, Any] = {name: self.mean(name) for name in names}
         guessed = torch.cat(self._motion).mean(0)
-        found['cmd'] = float(
+        summary['cmd'] = float(
             cumulative_motion_distance(guessed, motion_per_frame(self._case.poses).mean())
         )
-        found['log_prob_per_dim'] = self.mean('log_prob_per_dim')
+        summary['log_prob_per_dim'] = self.mean('log_prob_per_dim')
         if self._trained.module.config.frame != 'dropped':
-            found['root_included'] = {name: self.mean(f'root_{name}') for name in names}
+            summary['root_included'] = {name: self.mean(f'root_{name}') for name in names}
         if 'effective_sample_size' in self._rows:
-            found['effective_sample_size'] = self.mean('effective_sample_size')
-        return found
+            summary['effective_sample_size'] = self.mean('effective_sample_size')
+        return summary
 
 
 def _inference_ms(contender: Contender, case: Case, trained: TrainedCacheFlow) -> float:

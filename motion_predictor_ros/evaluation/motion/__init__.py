@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""motion"""
+"""Protocols for single predictions: motion capture, benchmarks, cameras, streams, identities."""

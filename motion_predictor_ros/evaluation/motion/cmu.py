@@ -44,7 +44,7 @@ PROTOCOL = Protocol(
 )
 
 FIVE_ACTIONS = ('basketball', 'jumping', 'running', 'soccer', 'walking')
-"""The actions whose training and test clips can all be had."""
+"""The actions whose training and test clips are all available."""
 
 _MEAN6 = tuple(PROTOCOL.horizons(FUTURE))
 _MEAN5 = tuple(ms for ms in _MEAN6 if ms != '560')
@@ -89,7 +89,7 @@ def _summary(actions: Errors) -> dict[str, Any]:
 
 
 def baseline_predictors() -> dict[str, Predict]:
-    """Return what a model must beat."""
+    """Return the baselines."""
     return pose_benchmark.baseline_predictors(FUTURE)
 
 
@@ -115,13 +115,13 @@ def print_cmu(report: Mapping[str, Any], console: Console) -> None:
         groups['mean of the five actions: ' + ', '.join(FIVE_ACTIONS)] = list(FIVE_ACTIONS)
     for title, names in groups.items():
         rows = {
-            model: _columns([own['actions'][name] for name in names])
-            for model, own in report.items()
+            model: _columns([result['actions'][name] for name in names])
+            for model, result in report.items()
         }
         print_rows(rows, title, r'\[mm] after \[ms]', console)
     by_action = {
-        model: {name: mean_error([row], _MEAN5) for name, row in own['actions'].items()}
-        for model, own in report.items()
+        model: {name: mean_error([row], _MEAN5) for name, row in result['actions'].items()}
+        for model, result in report.items()
     }
     print_rows(by_action, 'mean5 by action', r'\[mm]', console)
     console.print('Units are nominal, as in the literature: "1000 ms" is 417 ms, "1 mm" 0.81 mm.')

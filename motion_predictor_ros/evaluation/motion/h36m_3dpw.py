@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The literature's protocols on Human3.6M and 3DPW, which everybody must license for himself.
+"""The literature's protocols on Human3.6M and 3DPW, on the user's own licensed copy.
 
 `h36m`: subject S5, both takes of 15 actions, 22 joints fed and all 32 scored: four that never move
 count nothing, six that coincide with another take its prediction. 25 fps.
-`3dpw`: the test folder, everybody in it, relative to the pelvis, 23 joints fed and all 24 scored,
+`3dpw`: the test folder, all people in it, relative to the pelvis, 23 joints fed and all 24 scored,
 one mean over all windows. Papers such as PGBIG label frame k of the future as 40 k ms, although it
 is 33.3 k: their "1000 ms" is 833 ms.
 
@@ -42,8 +42,8 @@ class Benchmark:
     """A protocol with its test clips.
 
     Attributes:
-        lengths: Observed and predicted frames where no model says otherwise.
-        note: What a reader of the figures must know.
+        lengths: Observed and predicted frames without a model.
+        note: A note printed with the figures.
     """
 
     protocol: Protocol
@@ -53,7 +53,7 @@ class Benchmark:
 
 
 def _h36m_clips(folder: Path) -> Clips:
-    subjects = [who for who, split in h36m.SPLIT_OF.items() if split == 'test']
+    subjects = [subject for subject, split in h36m.SPLIT_OF.items() if split == 'test']
     clips: dict[str, list[np.ndarray]] = {}
     for sequence in h36m.load_h36m_sequences(folder, subjects):
         clips.setdefault(sequence.action, []).append(sequence.positions_mm)
@@ -104,7 +104,7 @@ def evaluate_licensed(
 
     Raises:
         CheckpointError: The model was made for other joints.
-        DataError: The data are missing or not of the promised form.
+        DataError: The data are missing or malformed.
     """
     models: dict[str, Predict] = {}
     lengths = benchmark.lengths
@@ -114,7 +114,7 @@ def evaluate_licensed(
     models |= baseline_predictors(lengths[1])
     clips = benchmark.load(folder)
     errors = evaluate_poses(clips, benchmark.protocol, lengths, models, progress=progress)
-    return {name: {'actions': own, 'mean': _mean(own)} for name, own in errors.items()}
+    return {name: {'actions': result, 'mean': _mean(result)} for name, result in errors.items()}
 
 
 def _mean(actions: Errors) -> dict[str, float]:
@@ -124,11 +124,11 @@ def _mean(actions: Errors) -> dict[str, float]:
 
 def print_licensed(benchmark: Benchmark, report: Mapping[str, Any], console: Console) -> None:
     """Print the means of all models, then the first one's errors by action."""
-    first, own = next(iter(report.items()))
+    first, result = next(iter(report.items()))
     corner = r'\[mm] after \[ms]'
     rows = {name: item['mean'] for name, item in report.items()}
     print_rows(rows, f'{benchmark.protocol.name}, mean over actions', corner, console)
-    if len(own['actions']) > 1:
+    if len(result['actions']) > 1:
         title = f'{METHODS[first]} by action'
-        print_rows(own['actions'], title, corner, console, compare=False)
+        print_rows(result['actions'], title, corner, console, compare=False)
     console.print(benchmark.note)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How often people change their ids when they cross, believing the tracker or their motion.
 
-Two recorded people who walk are laid across each other. A made-up tracker loses both while they
-are close, as cameras do, and then gives them new ids, or each other's, or their own.
+Two recorded walkers cross. A synthetic tracker loses both while they
+are close, as cameras do, and then assigns new, exchanged or correct ids.
 """
 
 from collections.abc import Iterator, Mapping
@@ -35,33 +35,33 @@ def evaluate_identity(
     """Return switches of ids per minute and person, by how ids are given.
 
     Raises:
-        DataError: Fewer than two clips of people who walk somewhere.
+        DataError: Fewer than two clips of walking people.
     """
     layout = SkeletonLayout.load('body18')
     walks = [path for path in _walks(recordings)]
     if len(walks) < 2:
-        raise DataError('fewer than two clips of people who walk somewhere')
+        raise DataError('fewer than two clips of walking people')
     report: dict[str, Any] = {'walks': len(walks), 'crossings': crossings, 'switches': {}}
     for name, associate in (('tracker', False), ('associate', True)):
         rng = np.random.default_rng(seed)
-        switches, minutes, noticed = 0, 0.0, 0
+        switches, minutes, all_restarts = 0, 0.0, 0
         for _ in range(crossings):
             first, second = rng.choice(len(walks), size=2, replace=False)
             people = _cross(walks[first], walks[second], rng)
-            changes, told = _follow(people, recordings.fps, layout, associate, rng)
-            switches, noticed = switches + changes, noticed + told
+            changes, restarts_reported = _follow(people, recordings.fps, layout, associate, rng)
+            switches, all_restarts = switches + changes, all_restarts + restarts_reported
             minutes += 2 * people.shape[1] / recordings.fps / 60
         report['switches'][name] = {
             'per_minute': switches / minutes,
             'count': switches,
-            'restarts_said': noticed,
+            'restarts_said': all_restarts,
         }
     report['minutes'] = minutes
     return report
 
 
 def _walks(recordings: Recordings) -> Iterator[Path]:
-    """Yield clips of people who move on, at 25 Hz or the recording's rate."""
+    """Yield clips of walking people, at 25 Hz or the recording's rate."""
     for clip in recordings.clips:
         path = recordings.positions[clip.start : clip.start + clip.length].astype(np.float64)
         way_m = float(np.linalg.norm(path[-1, 0, :2] - path[0, 0, :2]))
@@ -96,7 +96,7 @@ def _follow(
     associate: bool,
     rng: np.random.Generator,
 ) -> tuple[int, int]:
-    """Return how often one of two people changed their id, and how often a restart was said."""
+    """Return the numbers of id switches and of reported restarts."""
     identities = Identities(layout, associate, SkeletonConfig().forget_after_s)
     apart_m = np.linalg.norm(people[0, :, 0, :2] - people[1, :, 0, :2], axis=-1)
     close = np.flatnonzero(apart_m < CLOSE_M)
@@ -104,32 +104,32 @@ def _follow(
     lost_to = lost_from + round(LOST_S * fps)
     after = (('3', '4'), ('2', '1'), ('1', '2'))[int(rng.integers(3))]
     last: list[str] = ['', '']
-    switches, said = 0, 0
+    switches, restart_count = 0, 0
     for frame in range(0, people.shape[1], max(round(fps / 25), 1)):
         if lost_from <= frame < lost_to:
             continue
         ids = ('1', '2') if frame < lost_from else after
         stamp_ns = round((1.0 + frame / fps) * NS_PER_S)
-        sure = np.ones(people.shape[2], dtype=np.float32)
-        seen = tuple(
-            SkeletonFrame(who, stamp_ns, positions, sure)
-            for who, positions in zip(ids, people[:, frame], strict=True)
+        confidences = np.ones(people.shape[2], dtype=np.float32)
+        people_at = tuple(
+            SkeletonFrame(person_id, stamp_ns, positions, confidences)
+            for person_id, positions in zip(ids, people[:, frame], strict=True)
         )
-        followed, restarts = identities.follow(Observation(stamp_ns, 'world', seen))
-        said += len(restarts)
+        followed, restarts = identities.follow(Observation(stamp_ns, 'world', people_at))
+        restart_count += len(restarts)
         for place, person in enumerate(followed.people):
             switches += bool(last[place]) and last[place] != person.person_id
             last[place] = person.person_id
-    return switches, said
+    return switches, restart_count
 
 
 def print_identity(report: Mapping[str, Any], console: Console) -> None:
     """Print one row per way of giving ids."""
     title = f'{report["crossings"]} crossings, {report["minutes"]:.1f} minutes of people'
     table = Table(title=title, title_justify='left')
-    for column in ('ids by', 'switches per minute', 'switches', 'restarts said'):
+    for column in ('ids by', 'switches per minute', 'switches', 'reported restarts'):
         table.add_column(column, justify='right')
-    for name, own in report['switches'].items():
-        figures = f'{own["per_minute"]:.2f}', str(own['count']), str(own['restarts_said'])
+    for name, counts in report['switches'].items():
+        figures = f'{counts["per_minute"]:.2f}', str(counts['count']), str(counts['restarts_said'])
         table.add_row(name, *figures)
     console.print(table)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a source's layout costs: how far off the joints are that it leaves out.
+"""The cost of a source's layout: errors of the joints that it does not include.
 
-Recorded people are seen through each layout: joints that the layout gives are taken as they are,
-the others are put in place as on a robot. So this holds nothing of a tracker's own errors, and
+Recorded people are mapped to each layout: joints of the layout are exact,
+the others are inferred as on a robot. So this excludes a tracker's own errors, and
 where a tracker's joint is not quite ours, that is not in it either.
 """
 
@@ -38,21 +38,21 @@ Windows = Float64[np.ndarray, 'batch time joint xyz=3']
 
 
 def mapped_layouts(target: SkeletonLayout) -> list[str]:
-    """List the shipped layouts that say how they become `target`."""
-    found = []
+    """List the shipped layouts with a mapping to `target`."""
+    names = []
     for path in sorted(share_file('config', 'skeletons').glob('*.yaml')):
         try:
             load_joint_map(path.stem, target)
         except ConfigError:
             continue
-        found.append(path.stem)
-    return found
+        names.append(path.stem)
+    return names
 
 
 def evaluate_sources(
     recordings: Recordings, trained: TrainedMotionDEQ, *, progress: bool = False
 ) -> dict[str, Any]:
-    """Return, by layout, errors of what is put in place and of predictions made from it [mm].
+    """Return, by layout, errors of the inferred joints and of predictions from them [mm].
 
     Raises:
         DataError: The recordings are not of body18 and the model's joints, or are too short.
@@ -85,8 +85,8 @@ def _judge(
     trained: TrainedMotionDEQ,
 ) -> dict[str, Any]:
     past = trained.module.config.past
-    truth, seen = windows[:, past:], _retarget(windows[:, :past], given, target)
-    gaps_mm = 1000 * np.linalg.norm(seen - windows[:, :past], axis=-1)
+    truth, observed = windows[:, past:], _retarget(windows[:, :past], given, target)
+    gaps_mm = 1000 * np.linalg.norm(observed - windows[:, :past], axis=-1)
     absent = np.flatnonzero(~given)
     stand_ins = StandIns(target).choose(given)
     everything = np.ones(len(given), dtype=bool)
@@ -95,28 +95,28 @@ def _judge(
             target.joint_names[joint]: {
                 'error_mm': float(gaps_mm[..., joint].mean()),
                 'error_p95_mm': float(np.percentile(gaps_mm[..., joint], 95)),
-                'bone_cv': _bone_variation(seen, target, int(joint)),
+                'bone_cv': _bone_variation(observed, target, int(joint)),
                 'bone_cv_true': _bone_variation(windows[:, :past], target, int(joint)),
             }
             for joint in absent
         },
         'error_mm': float(gaps_mm.mean()),
-        'mpjpe_mm': _predict(seen, truth, everything, trained),
-        'mpjpe_stand_ins_mm': _predict(seen[:, :, stand_ins], truth, given, trained),
-        **_recognised(seen, given, target),
+        'mpjpe_mm': _predict(observed, truth, everything, trained),
+        'mpjpe_stand_ins_mm': _predict(observed[:, :, stand_ins], truth, given, trained),
+        **_recognised(observed, given, target),
     }
 
 
 def _retarget(
     poses: Windows, given: Bool[np.ndarray, ' joint'], target: SkeletonLayout
 ) -> Windows:
-    """Take away what a layout does not give, and put it in place from the rest."""
+    """Remove the joints that a layout does not include, and infer them from the rest."""
     inference = Inference(target, shipped_proportions())
-    seen = np.where(given[:, None], poses, np.nan)
-    for pose in seen.reshape(-1, *seen.shape[2:]):
+    observed = np.where(given[:, None], poses, np.nan)
+    for pose in observed.reshape(-1, *observed.shape[2:]):
         filled = inference.fill(pose, ~given)
         assert np.array_equal(filled, ~given)
-    return seen
+    return observed
 
 
 def _bone_variation(poses: Windows, target: SkeletonLayout, joint: int) -> float:
@@ -130,14 +130,14 @@ def _bone_variation(poses: Windows, target: SkeletonLayout, joint: int) -> float
 def _predict(
     observed: Windows,
     truth: Windows,
-    seen: Bool[np.ndarray, ' joint'],
+    is_observed: Bool[np.ndarray, ' joint'],
     trained: TrainedMotionDEQ,
 ) -> dict[str, float]:
     module = trained.module
     device = next(module.parameters()).device
     origin = observed[:, -1:, :1]
     chunks = torch.from_numpy(observed - origin).float().to(device).split(_CHUNK)
-    mask = None if seen.all() else torch.from_numpy(seen).to(device)
+    mask = None if is_observed.all() else torch.from_numpy(is_observed).to(device)
     predicted = [
         module(
             chunk, SolverSettings(), seen=None if mask is None else mask.expand(len(chunk), -1)
@@ -150,17 +150,17 @@ def _predict(
 
 
 def _recognised(
-    seen: Windows, given: Bool[np.ndarray, ' joint'], target: SkeletonLayout
+    observed: Windows, given: Bool[np.ndarray, ' joint'], target: SkeletonLayout
 ) -> dict[str, float]:
     """Return how often sound, mirrored and inverted people are refused."""
-    judge = Plausibility(target, 'z')
-    mirrored = (seen * [1.0, -1.0, 1.0]).copy()
-    inverted = (seen * [1.0, -1.0, -1.0]).copy()
+    plausibility = Plausibility(target, 'z')
+    mirrored = (observed * [1.0, -1.0, 1.0]).copy()
+    inverted = (observed * [1.0, -1.0, -1.0]).copy()
     return {
-        name: float(np.mean([_fault(judge, pose, given) == wanted for pose in poses]))
+        name: float(np.mean([_fault(plausibility, pose, given) == wanted for pose in poses]))
         for name, poses, wanted in (
-            ('sound_refused_mirrored', seen, 'mirrored'),
-            ('sound_refused_upside_down', seen, 'upside_down'),
+            ('sound_refused_mirrored', observed, 'mirrored'),
+            ('sound_refused_upside_down', observed, 'upside_down'),
             ('mirrored_found', mirrored, 'mirrored'),
             ('upside_down_found', inverted, 'upside_down'),
         )
@@ -168,13 +168,15 @@ def _recognised(
 
 
 def _fault(
-    judge: Plausibility,
+    plausibility: Plausibility,
     poses: Float64[np.ndarray, 'time joint xyz=3'],
     given: Bool[np.ndarray, ' joint'],
 ) -> str:
-    seen = np.ones(poses.shape[:2], dtype=bool)
-    fault = judge.fault(
-        Window('', 1, poses, seen, seen.astype(np.float32), restarted=False, inferred=~given)
+    observed = np.ones(poses.shape[:2], dtype=bool)
+    fault = plausibility.fault(
+        Window(
+            '', 1, poses, observed, observed.astype(np.float32), restarted=False, inferred=~given
+        )
     )
     return '' if fault is None else fault[0]
 
@@ -195,8 +197,8 @@ def print_sources(report: Mapping[str, Any], console: Console) -> None:
         table.add_column(escape(column), no_wrap=True)
     for name, item in report['layouts'].items():
         joints = '\n'.join(
-            f'{joint} {own["error_mm"]:.0f} ({own["error_p95_mm"]:.0f})'
-            for joint, own in item['inferred'].items()
+            f'{joint} {figures["error_mm"]:.0f} ({figures["error_p95_mm"]:.0f})'
+            for joint, figures in item['inferred'].items()
         )
         errors = [
             ' / '.join(f'{item[key][ms]:.1f}' for ms in _SHOWN_MS if ms in item[key])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How models are judged on motion capture: which windows, which frame, which mean.
+"""The protocol on motion capture: windows, frame, mean.
 
 `mocap`: world frame with the root, every window that starts 0.2 s after the one before, each
 solved cold; mean over windows and joints.
@@ -119,7 +119,7 @@ def _solve(
     observed = windows[:, :past].double().numpy()
     truth = windows[:, past:].double().numpy()
     device = next(model.parameters()).device
-    predicted, _, found = model(windows[:, :past].to(device), SolverSettings())
+    predicted, _, solution = model(windows[:, :past].to(device), SolverSettings())
     guesses = {'motion_deq': predicted.double().cpu().numpy()}
     guesses |= {name: guess(observed, future) for name, guess in BASELINES.items()}
-    return {name: mean_joint_error(guess, truth) for name, guess in guesses.items()}, found
+    return {name: mean_joint_error(guess, truth) for name, guess in guesses.items()}, solution

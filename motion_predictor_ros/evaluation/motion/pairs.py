@@ -110,7 +110,7 @@ def _person(clip: Clip, frame: Float[np.ndarray, 'joint xyz=3']) -> SimpleNamesp
 
 def _gap_mm(together: Replay, alone: Replay) -> float:
     """Return how far predictions of a person in company are from those of the person alone."""
-    said = {
+    together_m = {
         (person.person_id, person.stamp_ns): person.positions
         for _, scene in together.scenes
         for person in scene.people
@@ -118,14 +118,14 @@ def _gap_mm(together: Replay, alone: Replay) -> float:
     gaps = [0.0]
     for _, scene in alone.scenes:
         for person in scene.people:
-            other = said.get((person.person_id, person.stamp_ns))
+            other = together_m.get((person.person_id, person.stamp_ns))
             if person.positions is not None and other is not None:
                 gaps.append(1000.0 * float(np.abs(person.positions - other).max()))
     return max(gaps)
 
 
 def print_pairs(report: Mapping[str, Any], console: Console) -> None:
-    """Print the errors by method, and what company changes."""
+    """Print the errors by method, and the effect of the second person."""
     title = f'{report["model"]}, {report["pairs"]} pairs, {report["predictions"]} predictions'
     print_errors(report['mpjpe_mm'], title, console)
     validity = ', '.join(f'{name} {count}' for name, count in report['validity'].items())

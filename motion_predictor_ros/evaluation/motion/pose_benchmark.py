@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the literature scores short motions: what the CMU, Human3.6M and 3DPW protocols share.
+"""The literature's protocol for short motions, common to CMU, Human3.6M and 3DPW.
 
 Every window of the test clips, one frame apart; some joints are fed and predicted, the error is
 the mean over all: joints that coincide with a fed one take its prediction, the rest count as true.
@@ -34,7 +34,7 @@ Predict = Callable[
 """From observed to predicted frames of the fed joints, both in millimetres."""
 
 Clips = Mapping[str, Sequence[Float[np.ndarray, '_ joint xyz=3']]]
-"""Test clips [mm] with all joints, by action, each of its own length."""
+"""Test clips [mm] with all joints, by action; lengths differ."""
 
 Errors = dict[str, dict[str, float]]
 """Mean error [mm] by action and horizon."""
@@ -49,12 +49,12 @@ class Protocol:
     """Which joints are predicted, and which of them count when.
 
     Attributes:
-        name: What the data are called in messages.
+        name: Name of the data in messages.
         joint_names: All joints, in the order of the data.
-        fed_names: Those that models see and predict, in the order of `layout`.
+        fed_names: Joints that models observe and predict, in the order of `layout`.
         twins: Joints that take the prediction of a fed one.
         horizon_frames: Predicted frame by label [ms], ascending.
-        recipes: Which recipes train for it, as messages say it.
+        recipes: Recipes that train for it, as named in messages.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Protocol:
         return [self.joint_names.index(name) for name in self.fed_names]
 
     def horizons(self, future: int) -> dict[str, int]:
-        """Return label and frame of what `future` predicted frames reach."""
+        """Return label and frame of the horizons within `future` predicted frames."""
         return {str(ms): frame for ms, frame in self.horizon_frames.items() if frame < future}
 
     def all_joints(
@@ -109,20 +109,27 @@ def evaluate_poses(
     windows = _every_window(clips, protocol, sum(lengths))
     kept = Figures() if figures is None else figures
     cases = {
-        action: [f'{action} {name}' for name in name_cases(w for item_ in own for w in item_)]
-        for action, own in windows.items()
+        action: [
+            f'{action} {name}'
+            for name in name_cases(w for error in clips_of_action for w in error)
+        ]
+        for action, clips_of_action in windows.items()
     }
-    total = len(models) * sum(len(item) for own in windows.values() for item in own)
+    total = len(models) * sum(
+        len(item) for clips_of_action in windows.values() for item in clips_of_action
+    )
     quiet = None if progress else True
     with tqdm(total=total, unit='window', leave=False, disable=quiet) as bar:
-        found: dict[str, Errors] = {name: {} for name in models}
+        errors_by_model: dict[str, Errors] = {name: {} for name in models}
         for name, predict in models.items():
-            for action, own in windows.items():
-                errors = _action_errors(own, protocol, lengths, predict, bar)
-                found[name][action] = {ms: float(item_.mean()) for ms, item_ in errors.items()}
+            for action, clips_of_action in windows.items():
+                errors = _action_errors(clips_of_action, protocol, lengths, predict, bar)
+                errors_by_model[name][action] = {
+                    ms: float(error.mean()) for ms, error in errors.items()
+                }
                 for ms, one_item in errors.items():
                     kept.add(name, ms, 'mm', cases[action], one_item)
-    return found
+    return errors_by_model
 
 
 def _every_window(
@@ -131,8 +138,8 @@ def _every_window(
     """Return the windows of each clip that is long enough, by action."""
     windows = {
         action: [_windows(clip, length) for clip in whole]
-        for action, own in sorted(clips.items())
-        if (whole := [clip for clip in own if len(clip) >= length])
+        for action, clips_of_action in sorted(clips.items())
+        if (whole := [clip for clip in clips_of_action if len(clip) >= length])
     }
     if not windows:
         raise DataError(
@@ -158,7 +165,11 @@ def _action_errors(
 ) -> dict[str, Float[np.ndarray, ' window']]:
     past, future = lengths
     errors = []
-    for view in (own[at : at + _CHUNK] for own in windows for at in range(0, len(own), _CHUNK)):
+    for view in (
+        action_windows[at : at + _CHUNK]
+        for action_windows in windows
+        for at in range(0, len(action_windows), _CHUNK)
+    ):
         chunk = view.astype(np.float64)
         predicted, truth = predict(chunk[:, :past, protocol.fed]), chunk[:, past:]
         assert predicted.shape == (len(chunk), future, len(protocol.fed), 3)
@@ -174,7 +185,7 @@ def mean_error(rows: Iterable[Mapping[str, float]], horizons: Sequence[str]) -> 
 
 
 def baseline_predictors(future: int) -> dict[str, Predict]:
-    """Return what a model must beat."""
+    """Return the baselines."""
     return {
         'repeat_last': lambda observed: BASELINES['repeat_last'](observed, future),
         'constant_velocity': lambda observed: BASELINES['constant_velocity'](observed, future),
@@ -212,9 +223,13 @@ def _check_fits(
     lengths: tuple[int, int] | None,
 ) -> None:
     shape = trained.module.config
-    own = (shape.past, shape.future)
+    model_lengths = (shape.past, shape.future)
     reaches = bool(protocol.horizons(shape.future))
-    if trained.joint_names != protocol.fed_names or own != (lengths or own) or not reaches:
+    if (
+        trained.joint_names != protocol.fed_names
+        or model_lengths != (lengths or model_lengths)
+        or not reaches
+    ):
         wanted = f'{lengths[1]} from {lengths[0]} of ' if lengths else ''
         raise CheckpointError(
             f'{trained.name} predicts {shape.future} frames from {shape.past} of '
@@ -224,7 +239,7 @@ def _check_fits(
 
 
 def _in_millimetres(module: nn.Module, forward: Callable[[Tensor], Tensor]) -> Predict:
-    """Let a module that speaks metres predict windows in millimetres."""
+    """Predict windows in millimetres with a module in metres."""
     parameter = next(module.parameters())
 
     @torch.inference_mode()

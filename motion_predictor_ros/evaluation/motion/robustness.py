@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What cameras do to a prediction: other rates, noise, joints out of sight.
+"""The effect of cameras on predictions: rates, noise, joints out of sight.
 
-A camera of some rate, noise and blindness watches recorded people for a second; what it saw goes
-through the same `PersonBuffer` as on a robot, is predicted from cold, and is judged by the truth.
+A synthetic camera with a rate, noise and hidden joints observes recorded people for a second; its
+output goes through the same `PersonBuffer` as on a robot, is predicted from cold, and is scored
+by the truth.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,11 +39,11 @@ _EARLIER_S = 0.1
 
 @dataclass(frozen=True)
 class Camera:
-    """How people are seen.
+    """A synthetic camera.
 
     Attributes:
         noise_m: Standard deviation of each coordinate, white [m].
-        hidden: Names of joints never seen.
+        hidden: Names of joints that are never observed.
     """
 
     rate_hz: float = 30.0
@@ -101,7 +102,7 @@ class _Scene:
     Attributes:
         clip: Where it was cut.
         past: [m] at the recording's rate; the last frame is the present.
-        truth: [m] what followed, on the model clock.
+        truth: The true future [m], on the model clock.
     """
 
     clip: Clip
@@ -131,7 +132,7 @@ def _scenes(recordings: Recordings, shape: MotionDEQConfig) -> list[_Scene]:
             future = recordings.positions[here + stride :: stride][: shape.future]
             scenes.append(_Scene(clip, past, fps, future.astype(np.float64)))
     if not scenes:
-        raise DataError('no clip is long enough to watch a person and see what followed')
+        raise DataError('no clip is long enough for an observation and its future')
     return scenes
 
 
@@ -142,14 +143,14 @@ def _watch(
     shape: MotionDEQConfig,
     rng: np.random.Generator,
 ) -> Window:
-    """Return what a buffer on the robot would hand to the model."""
+    """Return the window that a buffer on the robot would return."""
     buffer = PersonBuffer(layout, shape.past, shape.period_s, SkeletonConfig(), len(camera.hidden))
     span_s = (len(scene.past) - 1) / scene.fps
     age_s = np.arange(int(span_s * camera.rate_hz + 1e-6), -1, -1) / camera.rate_hz
-    seen = scene.at(age_s)
-    seen += camera.noise_m * rng.normal(size=seen.shape)
-    seen[:, [layout.joint_names.index(name) for name in camera.hidden]] = np.nan
-    for age, positions in zip(age_s, seen, strict=True):
+    positions_seen = scene.at(age_s)
+    positions_seen += camera.noise_m * rng.normal(size=positions_seen.shape)
+    positions_seen[:, [layout.joint_names.index(name) for name in camera.hidden]] = np.nan
+    for age, positions in zip(age_s, positions_seen, strict=True):
         sure = np.isfinite(positions[:, 0]).astype(np.float32)
         buffer.add(SkeletonFrame('', NS_PER_S * 10 - round(age * NS_PER_S), positions, sure))
     window = buffer.window()
@@ -171,8 +172,8 @@ def _judge(
     chunks = torch.from_numpy(observed).float().to(device).split(_CHUNK)
     settings = SolverSettings()
     predicted = [
-        module(chunk, settings, seen=own)[0].double().cpu().numpy()
-        for chunk, own in zip(chunks, seen.split(_CHUNK), strict=True)
+        module(chunk, settings, seen=mask)[0].double().cpu().numpy()
+        for chunk, mask in zip(chunks, seen.split(_CHUNK), strict=True)
     ]
     guesses = {'motion_deq': np.concatenate(predicted)}
     guesses |= {name: guess(observed, truth.shape[1]) for name, guess in BASELINES.items()}
@@ -195,8 +196,8 @@ def print_robustness(report: Mapping[str, Any], console: Console) -> None:
         table.add_column(f'{horizon} ms', justify='right')
     table.add_column('constant velocity', justify='right')
     for name, methods in report['cameras'].items():
-        own, other = (methods[key]['mpjpe_mm'] for key in ('motion_deq', 'constant_velocity'))
-        submit = ' / '.join(f'{other[ms]:.0f}' for ms in ('400', '1000') if ms in other)
-        table.add_row(name, *(f'{own[ms]:.1f}' for ms in horizons), submit)
+        model_mm, other = (methods[key]['mpjpe_mm'] for key in ('motion_deq', 'constant_velocity'))
+        gain = ' / '.join(f'{other[ms]:.0f}' for ms in ('400', '1000') if ms in other)
+        table.add_row(name, *(f'{model_mm[ms]:.1f}' for ms in horizons), gain)
     console.print(table)
     console.print('constant velocity: at 400 / 1000 ms')

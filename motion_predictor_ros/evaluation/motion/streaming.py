@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What it is worth to start from the last solution, on streams of people the model never saw.
+"""The effect of a warm start on the solver, on streams of held-out people.
 
 Each clip is one stream: a prediction per model frame, each from cold (F_DL), warm (the last fixed
 point as it is) and, if the model has one, warm through the correction adapter. All are solved far
-beyond what a robot would, and the error after each evaluation of f is kept.
+further than on a robot, and the error after each evaluation of f is recorded.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ MOTION_RULES_M = (1e-2, 3e-3, 1e-3, 3e-4)
 
 @dataclass
 class Tally:
-    """What one way of starting has done so far.
+    """Results of one initial state so far.
 
     Attributes:
         errors: [m] mean over joints, by prediction, evaluation of f (0: the start) and horizon.
@@ -66,7 +66,7 @@ def evaluate_streaming(
     """Return iterations and errors, cold and warm, over all streams and by how much people move.
 
     In `by_iteration`, errors begin with those of the start, residuals (medians) with the first
-    evaluation of f. `stopping` compares rules: what each costs in iterations and in error.
+    evaluation of f. `stopping` compares stopping rules in iterations and error.
 
     Raises:
         DataError: The recordings have other joints than the model, or no clip is long enough.
@@ -90,8 +90,8 @@ def evaluate_streaming(
     report = _report(tallies, horizons_s, slice(None))
     groups = _by_motion(_displacement(series, model.config.past))
     report |= {
-        name: _report(tallies, horizons_s, np.tile(own, ROUNDS - 1))
-        for name, own in groups.items()
+        name: _report(tallies, horizons_s, np.tile(rows, ROUNDS - 1))
+        for name, rows in groups.items()
     }
     report |= by_group(
         stream_clips(recordings, model.config) * (ROUNDS - 1),
@@ -103,7 +103,7 @@ def evaluate_streaming(
 
 @dataclass(frozen=True)
 class _Round:
-    seen: Features
+    features: Features
     state: State
     future: Float[Tensor, 'batch horizon joint xyz=3']
 
@@ -144,23 +144,23 @@ def _round(
     tallies: dict[str, Tally],
 ) -> _Round:
     observed, truth = windows[:, : model.config.past], windows[:, model.config.past :]
-    seen = model.observe(observed)
-    condition = model.condition(seen)
+    features = model.observe(observed)
+    condition = model.condition(features)
     cold = model.lift(observed)
     if previous is None:
-        found = model.solve(condition, cold, _EXACT)
+        solution = model.solve(condition, cold, _EXACT)
     else:
-        for name, start in _starts(model, cold, seen, observed, previous, tallies).items():
-            found = model.solve(condition, start, _EXACT, keep_trajectory=True)
-            _count(model, tallies[name], condition, start, found, truth - observed[:, -1:])
-    state = model.unpack(found.state, condition)
-    return _Round(seen, state, model.decode(state, observed[:, -1]))
+        for name, start in _starts(model, cold, features, observed, previous, tallies).items():
+            solution = model.solve(condition, start, _EXACT, keep_trajectory=True)
+            _count(model, tallies[name], condition, start, solution, truth - observed[:, -1:])
+    state = model.unpack(solution.state, condition)
+    return _Round(features, state, model.decode(state, observed[:, -1]))
 
 
 def _starts(
     model: MotionDEQ,
     cold: State,
-    seen: Features,
+    features: Features,
     observed: Float[Tensor, 'batch time joint xyz=3'],
     previous: _Round,
     wanted: dict[str, Tally],
@@ -170,8 +170,8 @@ def _starts(
         assert model.correction is not None
         deviation = observed[:, -1] - previous.future[:, 0]
         elapsed = torch.ones_like(deviation[:, 0, 0])
-        news = Novelty(previous.seen, seen, deviation, elapsed)
-        starts['warm_eca'] = model.correction(previous.state, news)
+        novelty = Novelty(previous.features, features, deviation, elapsed)
+        starts['warm_eca'] = model.correction(previous.state, novelty)
     return starts
 
 
@@ -180,11 +180,11 @@ def _count(
     tally: Tally,
     condition: Condition,
     start: State,
-    found: FixedPoint,
+    solution: FixedPoint,
     truth: Float[Tensor, 'batch horizon joint xyz=3'],
 ) -> None:
     """Keep the error after each evaluation of f; a solved person keeps theirs."""
-    states = [start, *(model.unpack(image, condition) for image in found.images)]
+    states = [start, *(model.unpack(image, condition) for image in solution.images)]
     motions = [model.offsets(state) for state in states]
     errors = [(motion - truth).norm(dim=-1).mean(-1) for motion in motions]
     errors += [errors[-1]] * (_EXACT.max_steps + 1 - len(errors))
@@ -192,7 +192,7 @@ def _count(
     changes = [(b - a).norm(dim=-1).mean((1, 2)) for a, b in pairwise(motions)]
     changes += [changes[-1]] * (_EXACT.max_steps - len(changes))
     tally.changes.append(torch.stack(changes, dim=1).double().cpu().numpy())
-    pairs = zip(found.images, found.trajectory, strict=True)
+    pairs = zip(solution.images, solution.trajectory, strict=True)
     residuals = torch.stack([(f - z).norm(dim=1) / f.norm(dim=1) for f, z in pairs], dim=1)
     below = residuals < _RESIDUAL
     first = torch.where(below.any(1), below.double().argmax(1) + 1, _EXACT.max_steps)
@@ -281,10 +281,10 @@ def _at(errors: Float64[np.ndarray, ' horizon'], frames: dict[int, int]) -> dict
 
 
 def print_streaming(report: Mapping[str, Any], console: Console) -> None:
-    """Print one table for everybody, and one each for those who move much and little."""
-    titles = {'large_motion': 'those who move much', 'small_motion': 'those who move little'}
+    """Print tables for all people, and for the faster and the slower half."""
+    titles = {'large_motion': 'the faster half', 'small_motion': 'the slower half'}
     parts = {title: report[name] for name, title in titles.items() if name in report}
-    for title, part in ({'everybody': report} | parts).items():
+    for title, part in ({'all people': report} | parts).items():
         table = Table(title=f'Streams: {title}', title_justify='left')
         table.add_column('start')
         for head in ('to residual 1e-3', 'to 1 mm', *(f'after {n}' for n in BUDGETS), 'converged'):
@@ -296,20 +296,20 @@ def print_streaming(report: Mapping[str, Any], console: Console) -> None:
             table.add_row(name, iterations, str(part['iterations_to_1mm'][name]), *errors)
         console.print(table)
     _print_stopping(report['stopping'], console)
-    console.print('iterations of the solver; MPJPE in mm at 400 / 1000 ms after so many of them')
+    console.print('iterations of the solver; MPJPE in mm at 400 / 1000 ms after these iterations')
 
 
 def _print_stopping(
     stopping: Mapping[str, Mapping[str, Mapping[str, float]]], console: Console
 ) -> None:
     table = Table(title='Stop when ... is below', title_justify='left')
-    for head in ('rule', *(f'{name}: {what}' for name in stopping for what in ('steps', 'MPJPE'))):
+    for head in ('rule', *(f'{name}: {kind}' for name in stopping for kind in ('steps', 'MPJPE'))):
         table.add_column(head, justify='left' if head == 'rule' else 'right')
     for rule in next(iter(stopping.values())):
         cells = []
         for value in stopping.values():
-            found = dict(value[rule])
-            cells.append(f'{found.pop("iterations"):.1f}')
-            cells.append(' / '.join(f'{error:.1f}' for error in found.values()))
+            figures = dict(value[rule])
+            cells.append(f'{figures.pop("iterations"):.1f}')
+            cells.append(' / '.join(f'{error:.1f}' for error in figures.values()))
         table.add_row(rule, *cells)
     console.print(table)
