@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can go wrong with input from outside; broken promises of our own are asserts."""
+"""Exceptions for bad input from outside; violated internal invariants are asserts."""
 
 
 class MotionPredictorError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of all errors that this package raises."""
 
 
 class ConfigError(MotionPredictorError):
@@ -11,7 +11,7 @@ class ConfigError(MotionPredictorError):
 
 
 class CheckpointError(MotionPredictorError):
-    """A weight file is missing, corrupted, or does not fit what was asked of it."""
+    """A weight file is missing, corrupted, or does not match its use."""
 
 
 class BagError(MotionPredictorError):
@@ -19,7 +19,7 @@ class BagError(MotionPredictorError):
 
 
 class DataError(MotionPredictorError):
-    """A training or evaluation file does not have the promised form."""
+    """A training or evaluation file is malformed."""
 
 
 class SkeletonFormatError(MotionPredictorError):

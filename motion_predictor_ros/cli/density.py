@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands of `motion-predictor` that speak of densities: train, build, evaluate, bench."""
+"""The commands of `motion-predictor` for CacheFlow: train, build, evaluate, bench."""
 
 import argparse
 import dataclasses
@@ -39,7 +39,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--recipe', required=True, help='shipped recipe name or YAML file')
     parser.add_argument('--data', type=Path, required=True, help='npz of clips, or a data set')
     parser.add_argument('--out', type=Path, required=True, help='folder for checkpoints and CSV')
-    parser.add_argument('--minutes', type=float, help='stop after this long; resume goes on')
+    parser.add_argument('--minutes', type=float, help='stop after this time; resumable')
     parser.add_argument('--resume', action='store_true', help='go on from --out')
     _add_device(parser)
 
@@ -161,7 +161,7 @@ def add_evaluate_stochastic(kinds: 'Commands[argparse.ArgumentParser]') -> None:
     """Add `evaluate stochastic`."""
     parser = kinds.add_parser('stochastic', help='score many futures and their density')
     parser.add_argument('--data', type=Path, required=True, help='npz of clips, or a data set')
-    parser.add_argument('--split', default='test', help='clips that are judged')
+    parser.add_argument('--split', default='test', help='clips to evaluate')
     add_result_options(parser)
     parser.add_argument('--checkpoint', default='body_2s', help='CacheFlow, name or path')
     parser.add_argument('--cache', default='body_2s_cache', help='its cache, name or path')
@@ -214,8 +214,8 @@ def _evaluate_stochastic(options: argparse.Namespace) -> None:
         tuple(options.beside) if options.beside else None,
     )
     trained, contenders = field_of(config, rivals, recordings)
-    judged = recordings.select(lambda clip: clip.split == options.split)
-    case = make_case(trained, judged, options.similar)
+    selected = recordings.select(lambda clip: clip.split == options.split)
+    case = make_case(trained, selected, options.similar)
     figures = Figures()
     report = evaluate_stochastic(
         case, trained, contenders, progress=not options.json, figures=figures
@@ -232,8 +232,8 @@ def add_bench_density(kinds: 'Commands[argparse.ArgumentParser]') -> None:
     parser = kinds.add_parser('density', help='time of densities and samples of many futures')
     parser.add_argument('--checkpoint', help='CacheFlow, name or path; default: an untrained one')
     parser.add_argument('--cache', help='its cache, name or path')
-    parser.add_argument('--recipe', default='body_2s', help='gives an untrained model its shape')
-    parser.add_argument('--size', type=_size, default=100_000, help='futures of a made-up cache')
+    parser.add_argument('--recipe', default='body_2s', help='recipe with the shape of the model')
+    parser.add_argument('--size', type=_size, default=100_000, help='futures in a synthetic cache')
     parser.add_argument('--json', action='store_true', help='print the report as JSON')
     _add_device(parser)
     parser.add_argument('--cuda-graph', action='store_true', help='replay it as CUDA graphs')
@@ -253,8 +253,8 @@ def _bench_density(options: argparse.Namespace) -> None:
             '--checkpoint and --cache go together: a cache belongs to its checkpoint'
         )
     _set_threads(options)
-    asked = {'device': options.device, 'cuda_graph': options.cuda_graph}
-    config = DensityConfig(**asked, futures=50, rule='nearest', root='decoded')
+    overrides = {'device': options.device, 'cuda_graph': options.cuda_graph}
+    config = DensityConfig(**overrides, futures=50, rule='nearest', root='decoded')
     if options.checkpoint is None:
         _, recipe = load_cache_flow_recipe(options.recipe)
         predictor = bench_density.untrained_predictor(

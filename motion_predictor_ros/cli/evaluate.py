@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands `motion-predictor evaluate ...` that judge models on motion capture."""
+"""The commands `motion-predictor evaluate ...` on motion capture."""
 
 import argparse
 import json
@@ -22,7 +22,7 @@ def add_evaluate_compare(commands: 'Commands[argparse.ArgumentParser]') -> None:
     parser.add_argument(
         '--method',
         default='',
-        help='whose figures the table shows; default: the first; CSV and JSON hold all',
+        help='method shown in the table; default: the first; CSV and JSON hold all',
     )
     parser.add_argument('--csv', type=Path, help='write every figure here')
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
@@ -41,22 +41,22 @@ def _evaluate_compare(options: argparse.Namespace) -> None:
     )
 
     archives = {str(path): Archive.load(path) for path in options.archives}
-    found = compare(archives)
-    method = choose_method(found, options.method)
+    comparison = compare(archives)
+    method = choose_method(comparison, options.method)
     if options.csv:
-        write_csv(found, options.csv)
+        write_csv(comparison, options.csv)
     if options.json:
-        print(json.dumps({'archives': found, 'same_cases': same_cases(archives)}))
+        print(json.dumps({'archives': comparison, 'same_cases': same_cases(archives)}))
         return
-    print_comparison(found, method, Console())
+    print_comparison(comparison, method, Console())
     if not same_cases(archives):
-        Console().print('not the same cases: differences may come from what was scored')
+        Console().print('the archives have different cases: differences may come from these')
 
 
 def add_source_evaluations(commands: 'Commands[argparse.ArgumentParser]') -> None:
     """Add `evaluate sources` and `evaluate identity`."""
     sources = commands.add_parser(
-        'sources', help="what each source's layout leaves out, and costs"
+        'sources', help="missing joints of each source's layout, and their cost"
     )
     _add_source_options(sources)
     sources.add_argument('--checkpoint', default='body_1s', help='shipped model name or path')
@@ -176,7 +176,7 @@ def _evaluate_mocap(options: argparse.Namespace) -> None:
 
 def _add_evaluate_robustness(commands: 'Commands[argparse.ArgumentParser]') -> None:
     parser = commands.add_parser(
-        'robustness', help='score a model on what cameras see: other rates, noise, hidden joints'
+        'robustness', help='score a model with synthetic cameras: rates, noise, hidden joints'
     )
     _add_clip_options(parser)
     parser.set_defaults(run=_evaluate_robustness)
@@ -332,7 +332,7 @@ def _evaluate_licensed(options: argparse.Namespace) -> None:
 
 
 def _add_evaluate_streaming(commands: 'Commands[argparse.ArgumentParser]') -> None:
-    parser = commands.add_parser('streaming', help='what a warm start is worth, on streams')
+    parser = commands.add_parser('streaming', help='solver iterations on streams, warm and cold')
     _add_clip_options(parser)
     parser.set_defaults(run=_evaluate_streaming)
 

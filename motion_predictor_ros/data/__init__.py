@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""data"""
+"""Recordings, and readers of bags and of the literature's data sets."""

@@ -74,7 +74,7 @@ def _data_sets(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def is_amass(folder: Path) -> bool:
-    """Tell whether a folder holds data sets of AMASS."""
+    """Check whether a folder holds data sets of AMASS."""
     return any(_data_sets(folder))
 
 

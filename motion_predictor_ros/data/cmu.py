@@ -5,7 +5,7 @@ File format: float32 arrays [time, joint=38, 3] named "train/<action>_<k>" or "t
 and `__meta__`, a JSON string with `joint_names`. Frame: hips at the origin, never turning; x to
 the left, y up. The first row of every clip is a T-pose.
 
-Units are nominal, kept so that figures compare with the papers': what they call 25 fps is 60 Hz,
+Units are nominal, so that figures compare with the papers': their 25 fps is 60 Hz,
 and their millimetres are 1.24 times too large. So "1000 ms" is 417 ms, and 1 m here is 0.81 m.
 """
 
@@ -45,10 +45,10 @@ TWINS = {
     'RightFingerBase': 'RightHand',
     'RThumb': 'RightHand',
 }
-"""Joints that coincide with another one, which stands for them."""
+"""Joints that coincide with another one, which replaces them."""
 
 FED_NAMES = tuple(name for name in JOINT_NAMES if name not in (*STATIC, *TWINS))
-"""The 25 joints that models see, in the order of layout `cmu25`."""
+"""The 25 joints of the models, in the order of layout `cmu25`."""
 
 FED = np.array([JOINT_NAMES.index(name) for name in FED_NAMES])
 
@@ -85,7 +85,7 @@ def load_cmu_sequences(path: Path) -> tuple[CmuSequence, ...]:
     """Read every clip, ordered by split, action and number.
 
     Raises:
-        DataError: The file is missing or not of the form above; the message says what it lacks.
+        DataError: The file is missing or malformed; the message names what is missing.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -123,8 +123,9 @@ def load_cmu_benchmark(path: Path) -> Recordings:
 
     A clip's subject is its action. Test clips stay test. The benchmark names no validation clips,
     and choosing checkpoints on test would be peeking, so the last training clip of each action is
-    held out: at most its last 120 frames, lest two actions with very long clips decide alone. Of
-    an action's only clip the last fifth is held out. What is left of a cut clip trains; its pieces
+    held out: at most its last 120 frames, so that two actions with very long clips do not
+        dominate. Of
+    an action's only clip the last fifth is held out. The rest of a cut clip trains; its pieces
     bear their rows, as in 'train/walking_1[:400]'.
 
     Raises:
@@ -165,7 +166,7 @@ def _hold_out(clip: CmuSequence, only: bool) -> Iterator[Piece]:
 
 
 def is_cmu_benchmark(path: Path) -> bool:
-    """Tell whether a file's clips bear the benchmark's names."""
+    """Check whether a file's clips have the benchmark's names."""
     try:
         with np.load(path, allow_pickle=False) as file:
             keys = [key for key in file.files if not key.startswith('__')]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may be trained on: files and folders of every known form, told apart by their content."""
+"""Training data: files and folders of every known format, recognised by their content."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make the demo bag: people of DeepMimic's motion clips walk, dance and fall over our stage.
 
-Stands beside the line: writes what a tracker would have published. The clips are those that the
+The output is that of a tracker. The clips are those that the
 PyPI package pybullet ships (zlib licence); it is looked for, never imported. Every run gives the
 same bag.
 """
@@ -45,7 +45,7 @@ class Actor:
     Attributes:
         clips: Played in turn; a clip named n times runs n cycles.
         x_m, y_m: Where the person starts.
-        yaw_deg: What the first frame is turned by; 0 leaves it facing +x.
+        yaw_deg: Rotation of the first frame; 0 faces +x.
     """
 
     person_id: str
@@ -70,7 +70,7 @@ SCENES: tuple[tuple[Actor, ...], ...] = (
 
 @dataclass(frozen=True)
 class ConvertSummary:
-    """What was written."""
+    """Summary of the written bag."""
 
     seconds: float
     messages: int
@@ -78,7 +78,7 @@ class ConvertSummary:
     bytes: int
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Return the summary in one line."""
         return (
             f'{self.seconds:.1f} s, {self.messages} messages, {self.people} people, '
             f'{self.bytes / 1e6:.2f} MB'
@@ -120,7 +120,7 @@ def _installed_clips() -> Path:
 def _frames(
     clips: dict[str, MotionClip],
 ) -> Iterator[dict[str, Float64[np.ndarray, 'joint xyz=3']]]:
-    """Yield who is where, frame by frame, with nobody between the scenes."""
+    """Yield the people of each frame, with empty frames between the scenes."""
     for scene in SCENES:
         moves = {actor.person_id: joint_positions(_performance(actor, clips)) for actor in scene}
         for frame in range(max(map(len, moves.values()))):

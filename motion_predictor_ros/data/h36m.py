@@ -4,7 +4,7 @@
 File format: `S1/walking_1.txt`: one frame per line at 50 fps, 99 numbers with commas between them:
 the root's translation, then one rotation vector [rad] per joint. The angles are those of row
 vectors (p = offset R), so a joint turns by the negative of its vector. Every second frame is kept
-(25 fps), translation and rotation of the root are dropped, and everybody gets the same bones.
+(25 fps), translation and rotation of the root are dropped, and all people have the same bones.
 
 Frame: hips at the origin, never turning; x to the left, y up, z ahead. Of the 32 joints, four then
 never move and six coincide with another one; models are given the other 22.
@@ -48,7 +48,8 @@ _LENGTHS_MM = (  # axis (x, y or z) and length of each joint's offset from its p
     *(('z', 99.999888), ('y', 137.499922), ('y', 0.0)),
 )
 OFFSETS_MM = np.array(
-    [[length * (axis == own) for own in 'xyz'] for axis, length in _LENGTHS_MM], np.float64
+    [[length * (axis == coordinate) for coordinate in 'xyz'] for axis, length in _LENGTHS_MM],
+    np.float64,
 )
 """The one skeleton of the literature, from parent to joint when nothing is turned."""
 
@@ -63,10 +64,10 @@ TWINS = {
     'RightHandThumb': 'RightHand',
     'RightWristSite': 'RightWristEnd',
 }
-"""Joints that coincide with another one, which stands for them."""
+"""Joints that coincide with another one, which replaces them."""
 
 FED_NAMES = tuple(name for name in JOINT_NAMES if name not in (*STATIC, *TWINS))
-"""The 22 joints that models see, in the order of layout `h36m22`."""
+"""The 22 joints of the models, in the order of layout `h36m22`."""
 
 FED = np.array([JOINT_NAMES.index(name) for name in FED_NAMES])
 
@@ -103,12 +104,12 @@ class H36mSequence:
 
     @property
     def key(self) -> str:
-        """Name the file it came from, as in 'S1/walking_1'."""
+        """Return the name of its file, as in 'S1/walking_1'."""
         return f'{self.subject}/{self.action}_{self.take}'
 
 
 def is_h36m(folder: Path) -> bool:
-    """Tell whether a folder looks like Human3.6M in angles, complete or not."""
+    """Check whether a folder looks like Human3.6M in angles, complete or not."""
     return any(folder.glob('S[0-9]*/*_[12].txt'))
 
 
@@ -119,10 +120,12 @@ def load_h36m_sequences(
 
     Raises:
         DataError: A file is missing or not of the form above; figures of a part of the data
-            would not compare with anybody's.
+            could not be compared with others.
     """
-    wanted = [(who, action, take) for who in subjects for action in ACTIONS for take in TAKES]
-    paths = [folder / who / f'{action}_{take}.txt' for who, action, take in wanted]
+    takes = [
+        (subject, action, take) for subject in subjects for action in ACTIONS for take in TAKES
+    ]
+    paths = [folder / subject / f'{action}_{take}.txt' for subject, action, take in takes]
     missing = [f'{path.parent.name}/{path.name}' for path in paths if not path.is_file()]
     if missing:
         raise DataError(
@@ -131,8 +134,8 @@ def load_h36m_sequences(
             f'takes of {len(ACTIONS)} actions (docs/data.md)'
         )
     return tuple(
-        H36mSequence(who, action, take, pose_h36m(_angles(path)))
-        for (who, action, take), path in zip(wanted, paths, strict=True)
+        H36mSequence(subject, action, take, pose_h36m(_angles(path)))
+        for (subject, action, take), path in zip(takes, paths, strict=True)
     )
 
 
@@ -185,7 +188,7 @@ _POSITIONS_FPS = 50.0
 
 
 def is_h36m_positions(path: Path) -> bool:
-    """Tell whether a file bears the array's name; nothing is unpickled."""
+    """Check whether a file holds the array's name; nothing is unpickled."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return _ARRAY in file.files
@@ -197,7 +200,7 @@ def load_h36m_positions(path: Path) -> Recordings:
     """Read the 17 joints of every take of the seven subjects.
 
     Raises:
-        DataError: The file is missing, not of the form above, or asks for more than arrays.
+        DataError: The file is missing, malformed, or holds more than arrays.
     """
     subjects = read_object_array(path, _ARRAY)
     if not isinstance(subjects, dict) or not set(subjects) & set(SPLIT_OF):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DeepMimic motion clips: read them, join them, and say where the joints of body18 are.
+"""DeepMimic motion clips: reading, joining, and the positions of body18's joints.
 
-Stands beside the line, for `deepmimic.py`. A clip holds joint rotations of the humanoid of
+For `deepmimic.py`. A clip holds joint rotations of the humanoid of
 [DeepMimic] (Peng et al. 2018), y up; here everything is turned to z up on reading, facing +x with
 left at +y. Offsets are those of pybullet_data/humanoid/humanoid.urdf, which is drawn 4 : 1. Its
 ball of the foot and centre of the skull are not joints: they are placed on its foot box and head.
@@ -20,7 +20,7 @@ from motion_predictor_ros.errors import DataError
 
 RATE_HZ = 30
 SOLE_M = 0.02
-"""Height of the ball of a foot that stands [m]."""
+"""Height of the ball of a standing foot [m]."""
 EASE_S = 0.4
 """How long a seam between clips is smoothed [s]."""
 
@@ -138,8 +138,8 @@ def joint_positions(clip: MotionClip) -> Float64[np.ndarray, 'time joint xyz=3']
     turns: dict[str, Rotation] = {}
     places: dict[str, Float64[np.ndarray, 'time xyz=3']] = {}
     for index, (name, (parent, offset, _)) in enumerate(_LINKS.items()):
-        own = Rotation.from_quat(clip.quats_xyzw[:, index])
-        turns[name] = turns[parent] * own if parent else own
+        rotation = Rotation.from_quat(clip.quats_xyzw[:, index])
+        turns[name] = turns[parent] * rotation if parent else rotation
         places[name] = places[parent] + turns[parent].apply(offset) if parent else clip.root
     return np.stack(
         [places[link] + turns[link].apply(place) for link, place in _JOINTS.values()], axis=1
@@ -166,7 +166,7 @@ def placed(clip: MotionClip, x_m: float, y_m: float, yaw_rad: float) -> MotionCl
 def followed(first: MotionClip, second: MotionClip) -> MotionClip:
     """Let a clip, or the next cycle, begin where another ends: same place, same heading.
 
-    What else differs (joint angles, height, and how fast all of it moves) fades out over `EASE_S`.
+    Other differences (joint angles, height, velocities) fade out over `EASE_S`.
     """
     turn = _rotation(first, -1)[0] * _rotation(second, 0)[0].inv()
     heading = 2.0 * np.arctan2(*turn.as_quat()[2:])  # the part of it about the vertical
@@ -182,7 +182,7 @@ def _rotation(clip: MotionClip, frame: int) -> Rotation:
 
 
 def _eased_root(first: MotionClip, second: MotionClip) -> Float64[np.ndarray, 'time xyz=3']:
-    """Let the pelvis keep its pace at first; what that gains over ground is not taken back."""
+    """Keep the pelvis' velocity at first; the resulting displacement stays."""
     ease = _fade(len(second.root))[:, None]
     surplus = (first.root[-1] - first.root[-2]) - (second.root[1] - second.root[0])
     root: Float64[np.ndarray, 'time xyz=3']

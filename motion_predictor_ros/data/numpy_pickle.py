@@ -2,8 +2,8 @@
 """Read foreign pickles without running them: arrays, numbers, text and containers, nothing else.
 
 Human3.6M's positions and 3DPW's sequences are distributed as pickles, and a pickle may name any
-function to be called. Here a name is looked up in a short list of our own functions, never
-imported; whatever else a file asks for, it is refused. Arrays come out as a subclass of
+function to be called. Here a name is looked up in a short list of functions, never
+imported; any other name is rejected. Arrays are returned as a subclass of
 `numpy.ndarray`; `numpy.asarray` makes them plain.
 """
 
@@ -105,14 +105,14 @@ class _NumpyUnpickler(pickle.Unpickler):
         try:
             return _ADMITTED[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f'it asks for {module}.{name}') from None
+            raise pickle.UnpicklingError(f'it refers to {module}.{name}') from None
 
 
 def read_numpy_pickle(path: Path) -> Any:
     """Read a pickle of arrays, numbers, text and containers of them, of Python 2 or 3.
 
     Raises:
-        DataError: It is missing, damaged, or asks for anything else.
+        DataError: It is missing, damaged, or refers to anything else.
     """
     try:
         with path.open('rb') as file:
@@ -124,10 +124,10 @@ def read_numpy_pickle(path: Path) -> Any:
 
 
 def read_object_array(path: Path, name: str) -> Any:
-    """Read an array of objects from an npz; one without dimensions gives its only object.
+    """Read an array of objects from an npz; one without dimensions returns its only object.
 
     Raises:
-        DataError: The file or the array is missing, damaged, or asks for anything else.
+        DataError: The file or the array is missing, damaged, or refers to anything else.
     """
     try:
         with ZipFile(path) as archive, archive.open(f'{name}.npy') as file:

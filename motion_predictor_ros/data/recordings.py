@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Motion capture clips in one flat array, with who moved and which split they belong to.
+"""Motion capture clips in one flat array, with subject and split.
 
 File format: one float32 array [time, joint, 3] per clip in metres, z up, and `__meta__`, a JSON
 string with `joint_names`, `fps` and `clips` {key: {subject, split, description, kind, ...}}.
@@ -23,7 +23,7 @@ from jaxtyping import Float32
 from motion_predictor_ros.errors import DataError
 
 UNLABELLED = 'various / unlabelled'
-"""Kind of a clip whose description names no class of motion."""
+"""Kind of a clip whose description matches no class of motion."""
 
 _KINDS = (
     ('animal / pantomime', r'human subject|chicken|zombie|vacation|nursery rhyme'),
@@ -53,7 +53,7 @@ def kind_of(description: str) -> str:
 
 @dataclass(frozen=True)
 class Clip:
-    """Where one clip lies in the flat array, and what is known of it.
+    """The range of one clip in the flat array, and its metadata.
 
     Attributes:
         action: What the person does, in the words of the source; may be empty.

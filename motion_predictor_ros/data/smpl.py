@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The joints of SMPL bodies: 3DPW and AMASS name them alike.
 
-A body-model file (SMPL+H `model.npz`) says where the joints of a body of given shape are at rest:
+A body-model file (SMPL+H `model.npz`) gives the joints of a body of given shape at rest:
 joints = J_regressor (v_template + shapedirs betas). x to the left, y up, z ahead, metres.
 """
 
@@ -55,7 +55,7 @@ BODY = 22
 """Joints of the body alone, which SMPL and SMPL+H share: all but the hands."""
 
 BETAS = 16
-"""Numbers of a body's shape that AMASS gives."""
+"""Number of shape coefficients in AMASS."""
 
 _WHERE = (
     'get "Extended SMPL+H model (used in AMASS)" from mano.is.tue.mpg.de (free registration, own '
@@ -81,7 +81,7 @@ def load_body_model(path: Path) -> BodyModel:
     """Read the three arrays of a SMPL+H body model that place its joints.
 
     Raises:
-        DataError: The file is missing or lacks one of them; the message says where to get it.
+        DataError: The file is missing or lacks one of them; the message names the source.
     """
     try:
         with np.load(path, allow_pickle=False) as file:

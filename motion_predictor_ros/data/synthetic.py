@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Made-up people who walk about and swing their limbs, for trials that need no recording.
+"""Synthetic people who walk in circles and swing their limbs, for trials without a recording.
 
-Stands beside the line. Nothing is measured on them but whether messages are answered.
+They only test whether messages are answered, not accuracy.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
-_HALF = {  # the left side and the middle of somebody who faces +x, z up [m]
+_HALF = {  # left side and middle of a person facing +x, z up [m]
     'pelvis': (0.0, 0.0, 0.95), 'chest': (-0.02, 0.0, 1.26), 'neck': (0.0, 0.0, 1.48),
     'head': (0.02, 0.0, 1.63), 'l_hip': (0.0, 0.09, 0.95), 'l_knee': (0.04, 0.1, 0.52),
     'l_ankle': (0.0, 0.1, 0.1), 'l_foot': (0.13, 0.11, 0.04), 'l_shoulder': (0.0, 0.18, 1.45),
@@ -42,7 +42,7 @@ _STANDING, _SWINGS = _standing(), _swing()
 
 
 class Walker:
-    """Somebody who walks in a circle."""
+    """A person who walks in a circle."""
 
     def __init__(self, number: int) -> None:
         """Choose a place, a pace and a circle.

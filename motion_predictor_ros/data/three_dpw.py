@@ -4,9 +4,9 @@
 File format: `sequenceFiles/{train,validation,test}/*.pkl`, pickles of Python 2, of which
 `jointPositions` is read: one float array [time, 72] per person, metres in the world.
 
-As in the literature, each frame is held relative to its own pelvis and not turned; the pelvis then
-stands still, and models are given the other 23. The clock is the true one, 30 fps. Many papers
-label their columns as if it were 25: see `evaluation/licensed.py`.
+As in the literature, each frame is relative to its pelvis and not rotated; the pelvis is then
+constant, and models use the other 23. The clock is the true one, 30 fps. Many papers
+label their columns as if it were 25: see `evaluation/motion/h36m_3dpw.py`.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from motion_predictor_ros.data.smpl import JOINT_NAMES
 from motion_predictor_ros.errors import DataError
 
 FED_NAMES = JOINT_NAMES[1:]
-"""The 23 joints that models see, in the order of layout `3dpw23`."""
+"""The 23 joints of the models, in the order of layout `3dpw23`."""
 
 FED = np.arange(1, len(JOINT_NAMES))
 
@@ -53,20 +53,20 @@ class ThreeDPWSequence:
 
 
 def _home(path: Path) -> Path:
-    """Accept the data set's own folder as well as `sequenceFiles` in it."""
+    """Accept the data set's folder, or `sequenceFiles` in it."""
     inner = path / 'sequenceFiles'
     return inner if inner.is_dir() else path
 
 
 def is_3dpw(path: Path) -> bool:
-    """Tell whether a folder looks like 3DPW, complete or not."""
+    """Check whether a folder looks like 3DPW, complete or not."""
     return any(any((_home(path) / folder).glob('*.pkl')) for folder in SPLIT_OF)
 
 
 def load_3dpw_sequences(
     path: Path, folders: Sequence[str] = tuple(SPLIT_OF)
 ) -> tuple[ThreeDPWSequence, ...]:
-    """Read everybody in `folders`, ordered by folder, name and person.
+    """Read all people in `folders`, ordered by folder, name and person.
 
     Raises:
         DataError: A folder is missing or empty, or a file is not of the form above.
