@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights as safetensors with a JSON header; nothing is ever unpickled.
 
-The header says what the file is (`kind`, `format`), how to build the module (`config`), which
-joints it speaks of (`joint_names`) and how it came about (`training`).
+The header holds the kind of file (`kind`, `format`), the module's configuration (`config`), its
+joints (`joint_names`) and its training (`training`).
 """
 
 import hashlib

@@ -4,7 +4,7 @@
 Frames: positions are in metres in the frame of the observation's `frame_id`, z up in the shipped
 data; the model itself is equivariant and does not care. Quaternions are xyzw, as on the ROS wire.
 Times are integer nanoseconds since the epoch (`stamp_ns`); horizons are seconds after the stamp of
-the observation (`horizon_s`), so t = 0 is what was seen, never when it was computed.
+the observation (`horizon_s`), so t = 0 is the observation, never the computation.
 
 Axis names in jaxtyping annotations:
     batch     people predicted together
@@ -29,7 +29,7 @@ Axis names in jaxtyping annotations:
     power     [z^2, z, 1], in which the log-density of a Gaussian is linear
     cached    recorded futures
     future    drawn futures of one person
-    point     joints, and the tips of what goes on beyond them (hands)
+    point     joints, and the tips of hands
     capsule   body parts, each a segment with a radius
     pose      times at which capsules are given
     word      64 voxels above one another, a bit each

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calibrate coverage volumes for adapted weights, where own people suffice for the level asked."""
+"""Calibrate coverage volumes for adapted weights, if the recordings suffice for the level."""
 
 import dataclasses
 from pathlib import Path

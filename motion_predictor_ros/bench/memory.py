@@ -123,8 +123,8 @@ class StepCost:
 def bench_memory(recipe: MotionDEQRecipe, batch: int, device: torch.device) -> dict[str, Any]:
     """Return the cost of each method's training step on random people, and ratios to MotionDEQ.
 
-    MotionDEQ's own figure is with `recompute`; `motion_deq_kept` is without it.
-    `parts` says what a graph of each part of MotionDEQ holds.
+    MotionDEQ's figure is with `recompute`; `motion_deq_kept` is without it.
+    `parts` has the bytes held by the graphs of MotionDEQ's parts.
 
     Raises:
         ConfigError: The batch is empty.

@@ -122,7 +122,7 @@ def print_motion_deq(report: dict[str, Any], console: Console) -> None:
         cells += [times['per_iteration_ms'], times['eqmotion_style_forward_ms']['p50']]
         table.add_row(people, *(f'{cell:.2f}' for cell in cells))
     console.print(table)
-    console.print('it.: after so many iterations; layers: forward pass of four EqMotion layers')
+    console.print('it.: number of iterations; layers: forward pass of four EqMotion layers')
     for people, times in report['by_people'].items():
         steps, yardstick_ms = times['steps'], times['eqmotion_style_forward_ms']['p50']
         console.print(

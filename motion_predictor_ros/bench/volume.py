@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time the rasteriser, and hold its voxels against a direct test of every voxel near a capsule.
+"""Time the rasteriser, and compare its voxels with a direct test of every voxel near a capsule.
 
-A made-up person walks off in `futures` directions at walking speed, arms swinging, seen at `poses`
+A synthetic person walks off in `futures` directions with swinging arms, observed at `poses`
 times in one second; 64^3 voxels of 5 cm. The direct test is compiled too, and stops at nothing but
 the capsule's box: it is the yardstick for time and for truth.
 """
@@ -24,7 +24,7 @@ from motion_predictor_ros.volume.voxels import voxel_probability
 GRID = VoxelGrid((-1.6, -1.6, -0.4), 0.05, (64, 64, 64))
 
 _SIDES = (16, 32, 64, 128, 256)
-"""Voxels along each side of grids that take the same room as `GRID`."""
+"""Voxels along each side of grids with the extent of `GRID`."""
 
 _STANDING = {
     'pelvis': (0.0, 0.0, 0.95), 'chest': (0.0, 0.0, 1.28), 'neck': (0.0, 0.0, 1.5),
@@ -35,7 +35,7 @@ _STANDING = {
 
 
 def standing(shape: BodyShape) -> Float64[np.ndarray, 'joint xyz=3']:
-    """Return a person who stands upright and looks along x [m]."""
+    """Return a standing person facing +x [m]."""
     places = []
     for name in shape.layout.joint_names:
         side = -1.0 if name.startswith('r_') else 1.0
@@ -45,7 +45,7 @@ def standing(shape: BodyShape) -> Float64[np.ndarray, 'joint xyz=3']:
 
 
 def walkers(shape: BodyShape, futures: int, poses: int, seed: int = 0) -> Bodies:
-    """Return bodies of a person who may go anywhere within a second."""
+    """Return bodies of a person walking in random directions for a second."""
     random = np.random.default_rng(seed)
     times_s = np.linspace(0.0, 1.0, poses)
     heading = random.uniform(0.0, 2.0 * np.pi, futures)
@@ -67,7 +67,7 @@ def direct_test(
     size_m: float,
     inside: Bool[np.ndarray, 'x y z'],
 ) -> None:
-    """Mark every voxel whose centre is within any capsule, one distance each."""
+    """Mark every voxel whose centre is within any capsule, by its distance."""
     first, last = np.empty(3, np.int64), np.empty(3, np.int64)
     for pose in range(starts.shape[0]):
         for capsule in range(starts.shape[1]):
@@ -91,7 +91,7 @@ def direct_test(
 
 
 def direct_probability(people: Bodies, grid: VoxelGrid) -> Float32[np.ndarray, 'x y z']:
-    """Return what `voxel_probability` returns, by the direct test."""
+    """Compute `voxel_probability` by the direct test."""
     probability = np.zeros(grid.shape, dtype=np.float32)
     origin = np.array(grid.origin)
     for future, weight in enumerate(people.weights):
@@ -117,7 +117,7 @@ def bench_volume(futures: int = 50, poses: int = 15, robots: int = 1000) -> dict
     missed, extra, true = compare(people, GRID)
     arms = arms_near(robots)
     collision_ms = _best_ms(lambda: collision_probability(people, arms), 10)
-    found = collision_probability(people, arms).probability
+    probability = collision_probability(people, arms).probability
     return {
         'rasterise_ms': rasterise_ms[0],
         'yardstick_ms': yardstick_ms[0],
@@ -130,7 +130,7 @@ def bench_volume(futures: int = 50, poses: int = 15, robots: int = 1000) -> dict
             'collision': collision_ms[1],
         },
         'robots': robots,
-        'robots_that_may_collide': int((found > 0.0).sum()),
+        'robots_that_may_collide': int((probability > 0.0).sum()),
         'futures': futures,
         'poses': poses,
         'capsules': people.radii.shape[2],
@@ -164,7 +164,7 @@ def compare(people: Bodies, grid: VoxelGrid) -> tuple[int, int, int]:
 
 
 def arms_near(count: int, seed: int = 0) -> RobotMotion:
-    """Return robot arms of seven links whose bases stand around the person, within two metres."""
+    """Return robot arms of seven links with bases within two metres of the person."""
     random = np.random.default_rng(seed)
     base = random.uniform(-2.0, 2.0, (count, 1, 3)) * np.array([1.0, 1.0, 0.0])
     joints = np.concatenate([base, random.normal(0.0, 0.12, (count, 7, 3))], axis=1).cumsum(axis=1)
@@ -174,7 +174,7 @@ def arms_near(count: int, seed: int = 0) -> RobotMotion:
 
 
 def _best_ms(answer: Callable[[], object], rounds: int) -> tuple[float, float]:
-    """Return the least time of this thread and the least that passed, of many rounds [ms].
+    """Return the minimum CPU time of this thread, and the minimum wall time, of many rounds [ms].
 
     Other work on the machine only ever adds.
     """
@@ -193,10 +193,10 @@ def print_bench(report: dict[str, Any], console: Console) -> None:
     console.print(
         f'{report["futures"]} futures x {report["poses"]} poses x {report["capsules"]} capsules '
         f'into {report["grid"]} voxels: {report["rasterise_ms"]:.2f} ms, direct test '
-        f'{report["yardstick_ms"]:.1f} ms (least processor time of one thread)'
+        f'{report["yardstick_ms"]:.1f} ms (minimum CPU time of one thread)'
     )
-    each = ', '.join(f'{int(n):,} {ms:.1f}' for n, ms in report['by_voxels'].items())
-    console.print(f'the same room in so many voxels, in ms: {each}')
+    times = ', '.join(f'{int(n):,} {ms:.1f}' for n, ms in report['by_voxels'].items())
+    console.print(f'ms by number of voxels of the same extent: {times}')
     console.print(
         f'missed voxels {report["missed_voxels"]}, extra {report["extra_voxels_share"]:.2%}'
     )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All futures of everybody in the scene, in one batch.
+"""Weighted futures of all people in the scene, in one batch.
 
 Stage: density. Reads `Window`s, returns `Futures`; next stage: volume.
-    window -> body frame -> q(z | c) -> draws -> decoder -> body frame -> room
+    window -> body frame -> q(z | c) -> draws -> decoder -> frame of the window
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ from motion_predictor_ros.skeleton.frame import Window
 
 
 class CacheFlowPredictor:
-    """CacheFlow with its cache, ready to be asked about people."""
+    """CacheFlow with its cache: draws futures and evaluates densities."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class CacheFlowPredictor:
         """Set up.
 
         Args:
-            pool: People are shared out to its threads; default: only the caller's.
+            pool: Its threads share the people; default: only the caller's.
         """
         self.config, self.trained, self.cache = config, trained, cache
         self._module, self._frame = trained.module, trained.frame
@@ -63,7 +63,7 @@ class CacheFlowPredictor:
 
         Raises:
             CheckpointError: The weights or the cache cannot be used, or not together.
-            ConfigError: The device is not there.
+            ConfigError: The device does not exist.
         """
         trained = load_cache_flow(config.weights, choose_device(config.device))
         predictor = cls(trained, load_cache(config.cache, trained), config, pool)
@@ -74,7 +74,7 @@ class CacheFlowPredictor:
     def load_if_wanted(
         cls, config: DensityConfig, pool: WorkerPool | None = None
     ) -> 'CacheFlowPredictor | None':
-        """Load if `config.enabled` asks for it, or leaves it to whether the files are there.
+        """Load if `config.enabled` is 'always', or 'auto' and the files exist.
 
         Raises:
             CheckpointError: As `load`.
@@ -92,7 +92,7 @@ class CacheFlowPredictor:
 
     @property
     def joint_names(self) -> tuple[str, ...]:
-        """Joints in the order the model was made with."""
+        """Joints in the order of the model."""
         return self.trained.joint_names
 
     @property
@@ -101,7 +101,7 @@ class CacheFlowPredictor:
         return self._module.config.past
 
     def reset(self) -> None:
-        """Begin the draws anew."""
+        """Reset the random generator."""
         self._generator.manual_seed(self.config.seed)
 
     @property
@@ -110,7 +110,7 @@ class CacheFlowPredictor:
         return self._module.config.period_s
 
     def warm_up(self) -> None:
-        """Draw once for a made-up person, so that the first real one does not wait."""
+        """Draw once for a synthetic person, so that the first real one is fast."""
         shape = self._module.config
         still = np.random.default_rng(0).normal(size=(1, 1, shape.joints, 3))
         positions, _, _ = self.draw(np.repeat(still, shape.past, axis=1))
@@ -123,20 +123,20 @@ class CacheFlowPredictor:
         predictions: Sequence[Prediction] = (),
         share: float = 1.0,
     ) -> Futures | None:
-        """Return the futures of everybody; None where there is nobody.
+        """Return the futures of all people; None without people.
 
-        The same windows give the same futures, whatever was asked before.
+        The result depends on the windows alone, not on earlier calls.
 
         Args:
             windows: At least as long as the model's past.
-            predictions: Of the same people in the same order, if their density is wanted.
-            share: How many of the futures that are configured, at least one.
+            predictions: Those of the same people in the same order, to evaluate their density.
+            share: Share of the configured number of futures; at least one is drawn.
         """
         sample = self.sample(windows, share)
         return None if sample is None else sample.with_densities_of(predictions)
 
     def sample(self, windows: Sequence[Window], share: float = 1.0) -> 'Sample | None':
-        """Do the part of `predict` that needs no predictions, in whatever thread."""
+        """Run the part of `predict` that needs no predictions; thread-safe."""
         if not windows:
             return None
         self._generator.manual_seed(self.config.seed + windows[0].stamp_ns)
@@ -190,11 +190,11 @@ class CacheFlowPredictor:
     ) -> tuple[
         Float[np.ndarray, 'batch future horizon joint xyz=3'], Draws, Float[Tensor, ' batch']
     ]:
-        """Return equally probable futures [m], where they come from, and how many count.
+        """Return equally probable futures [m], their latents, and effective sample sizes.
 
         Args:
             observed: [m], any frame with z up.
-            count: How many per person; None: as configured.
+            count: Number per person; None: as configured.
         """
         return self._draw(self._see(observed), count or self.config.futures)
 
@@ -263,7 +263,7 @@ class CacheFlowPredictor:
     def observe(
         self, observed: Float[np.ndarray, 'batch time joint xyz=3']
     ) -> tuple[Float[Tensor, 'batch time posed xyz=3'], Mixture]:
-        """Return observed poses and what they say of z.
+        """Return observed poses, and q(z | c).
 
         Args:
             observed: [m], any frame with z up.
@@ -279,7 +279,7 @@ class CacheFlowPredictor:
     def _enter(
         self, observed: Float[np.ndarray, 'batch time joint xyz=3']
     ) -> tuple[Float[Tensor, 'batch time posed xyz=3'], Placement[np.ndarray]]:
-        """Return people's poses [m], and how they stand in the room."""
+        """Return people's poses [m], and their body frames."""
         placement = self._frame.place(observed[:, -1])
         return self._tensor(self._frame.enter(observed, placement)), placement
 
@@ -298,7 +298,7 @@ class CacheFlowPredictor:
 
 @dataclass(frozen=True)
 class Sample:
-    """Futures that nobody's prediction was compared with yet."""
+    """Futures without the density of the predicted motion."""
 
     futures: Futures
     densities: Callable[..., Float[np.ndarray, ' batch'] | None]
@@ -311,14 +311,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class _Seen:
-    """People in their body frames, and what they say of z."""
+    """People in their body frames, and q(z | c)."""
 
     past: Float[Tensor, 'batch time posed xyz=3']
     placement: Placement[np.ndarray]
     q: Mixture
 
     def rows(self, people: list[int]) -> '_Seen':
-        """Return some of the people."""
+        """Select people."""
         origin, rotation = self.placement.origin[people], self.placement.rotation[people]
         q = Mixture(self.q.log_weights[people], self.q.means[people], self.q.log_sigmas[people])
         return _Seen(self.past[people], Placement(origin, rotation), q)
@@ -328,7 +328,7 @@ def carried_on(
     predicted: Float[np.ndarray, 'predicted joint xyz=3'],
     futures: Float[np.ndarray, 'future horizon joint xyz=3'],
 ) -> Float[np.ndarray, 'horizon joint xyz=3']:
-    """Carry a shorter prediction on as the future nearest to it does, from where it ends [m]."""
+    """Continue a shorter prediction by the future nearest to it [m]."""
     common = min(len(predicted), futures.shape[1])
     between = futures[:, :common] - predicted[:common]
     apart = np.sqrt(np.einsum('fhjx,fhjx->fhj', between, between)).sum(axis=(1, 2))
@@ -338,7 +338,7 @@ def carried_on(
 
 
 def check_same_windows(predictor: MotionPredictor, density: CacheFlowPredictor) -> None:
-    """Refuse models that cannot read the same windows.
+    """Check that both models read the same windows.
 
     Raises:
         ConfigError: Joints or clock differ, or the density model needs a longer past.
@@ -351,6 +351,6 @@ def check_same_windows(predictor: MotionPredictor, density: CacheFlowPredictor) 
         )
     if density.past > predictor.past:
         raise ConfigError(
-            f'{both[1]!r} looks back {density.past} frames, {both[0]!r} only {predictor.past}; '
+            f'{both[1]!r} observes {density.past} frames, {both[0]!r} only {predictor.past}; '
             'set parameter "density.weights" or "prediction.weights"'
         )
