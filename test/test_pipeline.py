@@ -296,7 +296,7 @@ def test_a_density_model_that_cannot_read_the_windows_is_refused(
     weights: Path, tmp_path: Path
 ) -> None:
     longer = write_density(tmp_path, enabled='always', config=dataclasses.replace(TINY, past=30))
-    with pytest.raises(ConfigError, match='looks back 30 frames'):
+    with pytest.raises(ConfigError, match='observes 30 frames'):
         load(weights, longer)
 
 
