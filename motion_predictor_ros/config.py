@@ -57,7 +57,16 @@ class SkeletonConfig:
     name_pattern: str = param(
         '{joint}_{id}', 'how TF frames and markers are named after joint and person [-]'
     )
-    frame: str = param('', 'accept only this frame_id; empty accepts the first one seen [-]')
+    id_pattern: str = param(
+        '', 'regular expression of ids in TF frame names; empty: any that names no robot part [-]'
+    )
+    classes: str = param(
+        '', 'detection classes that are people, comma-separated; empty: all with a skeleton [-]'
+    )
+    frame: str = param(
+        '',
+        'accepted frame_id, and that of messages without one; empty accepts the first one [-]',
+    )
     up: str = param(
         'z',
         'axis of the frame that points up; people upside down are refused [-]',
@@ -86,10 +95,10 @@ class SkeletonConfig:
         high=100.0,
     )
     max_extent_m: float = param(
-        3.0, 'larger skeletons are refused: is the source in millimetres? [m]', low=0.5, high=10.0
+        3.0, 'people with the bones of a taller body are refused [m]', low=0.5, high=10.0
     )
     min_extent_m: float = param(
-        0.3, 'smaller skeletons are refused: is the source scaled? [m]', low=0.0, high=1.0
+        0.3, 'people with the bones of a smaller body are refused [m]', low=0.0, high=1.0
     )
     max_people: int = param(16, 'people tracked at once; more are dropped [-]', low=1, high=256)
 
@@ -248,6 +257,19 @@ class InputConfig:
     )
     associate: bool = param(
         False, "tell people apart by their motion instead of believing the tracker's ids [-]"
+    )
+    person_hold_s: float = param(
+        1.0,
+        'a person who is refused or missing is STALE, with a growing reachable set, for this '
+        'long [s]',
+        low=0.0,
+        high=10.0,
+    )
+    refused_people: str = param(
+        'unknown',
+        'unknown: planner outputs are silent while somebody is listed whose place is unknown; '
+        'ignored: listed but refused people do not count, for trackers that see ghosts [-]',
+        choices=('unknown', 'ignored'),
     )
 
 

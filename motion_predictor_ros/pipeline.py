@@ -42,9 +42,10 @@ from motion_predictor_ros.skeleton.frame import (
 )
 from motion_predictor_ros.skeleton.intake import Intake
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.skeleton.people import Presence
 from motion_predictor_ros.skeleton.plausibility import Plausibility
 from motion_predictor_ros.skeleton.tracking import Restart
-from motion_predictor_ros.skeleton.transforms import Lookup
+from motion_predictor_ros.skeleton.transforms import Lookup, TransformQuery
 from motion_predictor_ros.volume.calibration import ModelDigests
 from motion_predictor_ros.volume.predictor import VolumePredictor
 from motion_predictor_ros.volume.types import SafetyVolume
@@ -52,19 +53,22 @@ from motion_predictor_ros.volume.types import SafetyVolume
 
 @dataclass(frozen=True)
 class Scene:
-    """What each stage says of one observation.
+    """The results of all stages for one observation.
 
     Attributes:
-        prediction: The likeliest future of everybody.
-        futures: What else they may do; None while it is not due, without anybody of whom enough
-            was seen, and without a density model.
-        volumes: The space to keep free around each of them, as often as there are futures; None
-            while it is not due, and if it is not asked for.
+        prediction: The most likely future of each person.
+        futures: Weighted alternatives; None while not due, without a person of whom enough was
+            seen, and without a density model.
+        volumes: The keep-out volume of each person, as often as there are futures; None while not
+            due, and if it is not enabled.
+        withheld: Why planners must get silence instead: somebody is there, and it is not known
+            where. Empty if they may get the scene.
     """
 
     prediction: ScenePrediction
     futures: Futures | None = None
     volumes: tuple[SafetyVolume, ...] | None = None
+    withheld: str = ''
 
 
 class Pipeline:
@@ -160,6 +164,11 @@ class Pipeline:
         """The last observation that was accepted."""
         return self._intake.latest
 
+    @property
+    def presence(self) -> Presence:
+        """Who is observed, held or unplaced by the last observation."""
+        return self._intake.presence
+
     def warm_up(self) -> None:
         """Run every model once, in the thread that will run them; torch sets itself up in each."""
         init_worker_thread()
@@ -180,23 +189,40 @@ class Pipeline:
             received_ns: When it came, for messages that are empty and have no stamp.
         """
         with self.times.stage('skeleton'):
-            return self._observe(message, received_ns)
+            decoded = self.decode(message, received_ns)
+        return decoded is not None and self.accept(decoded)
 
-    def _observe(self, message: Any, received_ns: int) -> bool:
+    def decode(self, message: Any, received_ns: int = 0) -> Observation | Rejection | None:
+        """Read a message, without using it yet; None if it says nothing about people yet."""
         try:
-            arrival = self._intake.take(message, received_ns)
+            return self._intake.decode(message, received_ns)
         except SkeletonFormatError as error:
-            self._drop(Rejection('', error.reason, str(error)))
-            return False
-        if arrival is None:
-            return False
-        if arrival.anew:
-            self.resets += 1
-            self._forget_everybody()
-        for rejection in arrival.observation.rejected:
-            self._drop(rejection)
-        self._buffer(arrival.observation, arrival.restarts)
-        return True
+            return Rejection('', error.reason, str(error))
+
+    def transform_query(self, decoded: Observation | Rejection) -> TransformQuery | None:
+        """Return which transform `accept` will look up; None if it needs none."""
+        if isinstance(decoded, Rejection):
+            return None
+        return self._intake.transform_query(decoded)
+
+    def accept(self, decoded: Observation | Rejection) -> bool:
+        """Take what was decoded in; return whether it was accepted."""
+        with self.times.stage('skeleton'):
+            if isinstance(decoded, Rejection):
+                self._drop(decoded)
+                return False
+            try:
+                arrival = self._intake.accept(decoded)
+            except SkeletonFormatError as error:
+                self._drop(Rejection('', error.reason, str(error)))
+                return False
+            if arrival.anew:
+                self.resets += 1
+                self._forget_everybody()
+            for rejection in (*arrival.observation.rejected, *arrival.observation.filtered):
+                self._drop(rejection)
+            self._buffer(arrival.observation, arrival.restarts)
+            return True
 
     def predict(
         self, tell: Callable[[ScenePrediction], None] = lambda prediction: None
@@ -208,10 +234,11 @@ class Pipeline:
         """
         if self.latest is None or not self._is_due(self.latest.stamp_ns):
             return None
+        stamp_ns, withheld = self.latest.stamp_ns, self.presence.withheld
         with self.times.stage('skeleton'):
-            views = [self._view(each.person_id) for each in self.latest.people]
+            views = [self._view(frame.person_id, stamp_ns) for frame in self.presence.observed]
         windows = [view for view in views if not isinstance(view, NotReady)]
-        due = self._are_futures_due(windows)
+        due = not withheld and self._are_futures_due(windows)
         with self._beside.submit(partial(self._sample, windows, due)) as sampled:
             with self.times.stage('prediction'):
                 predictions = self.predictor.predict(windows)
@@ -219,28 +246,40 @@ class Pipeline:
             tell(prediction)
             sample = self._awaited(sampled) if due else None
         futures, volumes = None, None
-        if due or not windows:
+        if not withheld and (due or not windows):
             futures, volumes = self._explore(prediction, predictions, sample)
         self.times.answered()
-        return Scene(prediction, futures, volumes)
+        return Scene(prediction, futures, volumes, withheld)
 
     def _scene_of(
         self, predictions: Sequence[Prediction], views: Sequence[Window | NotReady]
     ) -> ScenePrediction:
-        """Return what is said of everybody in the latest observation, in its order."""
+        """Return the observed people in their order, then those who are held or unplaced."""
         assert self.latest is not None
+        stamp_ns, presence = self.latest.stamp_ns, self.presence
         short = [view for view in views if isinstance(view, NotReady)]
         unpredicted = [
             Prediction(each.person_id, each.stamp_ns, each.validity, each.reason) for each in short
         ]
         answers = {each.person_id: each for each in (*predictions, *unpredicted)}
+        people = [answers[frame.person_id] for frame in presence.observed]
+        people += [
+            Prediction(person.frame.person_id, stamp_ns, Validity.STALE, person.reason)
+            for person in presence.held
+        ]
+        listed = {person.person_id for person in people}
+        people += [
+            Prediction(person_id, stamp_ns, Validity.STALE, message)
+            for person_id, message in {p.person_id: p.message for p in presence.unplaced}.items()
+            if person_id and person_id not in listed
+        ]
         return ScenePrediction(
             stamp_ns=self.latest.stamp_ns,
             frame_id=self.latest.frame_id,
             model=self.predictor.model,
             joint_names=self.predictor.joint_names,
             horizons_s=self.predictor.horizons_s,
-            people=tuple(answers[person.person_id] for person in self.latest.people),
+            people=tuple(people),
         )
 
     def _is_due(self, stamp_ns: int) -> bool:
@@ -295,8 +334,12 @@ class Pipeline:
         with self.times.stage('volume'):
             return self._assess(scene, futures, 0.0)
 
-    def stale_volumes(self, scene: ScenePrediction, age_s: float) -> tuple[SafetyVolume, ...]:
-        """Return what people may have reached since they were seen last, `age_s` ago."""
+    def stale_volumes(
+        self, scene: ScenePrediction, age_s: float
+    ) -> tuple[SafetyVolume, ...] | None:
+        """Return what people may have reached since the scene, `age_s` ago; None if withheld."""
+        if self.presence.withheld:
+            return None
         if self.volume is None or self.latest is None:
             return ()
         return self._assess(scene, None, age_s)
@@ -305,12 +348,18 @@ class Pipeline:
         self, scene: ScenePrediction, futures: Futures | None, age_s: float
     ) -> tuple[SafetyVolume, ...]:
         assert self.volume is not None and self.latest is not None
-        poses = {person.person_id: person.positions for person in self.latest.people}
+        frames = {frame.person_id: frame for frame in self.presence.observed}
+        frames |= {person.frame.person_id: person.frame for person in self.presence.held}
+        people = []
+        for person in scene.people:
+            frame = frames.get(person.person_id)
+            if frame is not None:
+                lag_s = (scene.stamp_ns - frame.stamp_ns) / NS_PER_S
+                people.append((person, frame.positions, age_s + lag_s))
         volumes = self.volume.assess_all(
-            [(each, poses[each.person_id]) for each in scene.people if each.person_id in poses],
+            people,
             futures,
             frame_id=scene.frame_id,
-            age_s=age_s,
             coarseness=self.level.coarseness,
         )
         if self.level.futures < 1.0:  # it was calibrated with all of them
@@ -332,9 +381,9 @@ class Pipeline:
         self._answer_rate.reset()
         self._futures_rate.reset()
 
-    def _view(self, person_id: str) -> Window | NotReady:
-        """Return somebody's window; refuse that of who cannot be a person as they are."""
-        view = self._buffers[person_id].window()
+    def _view(self, person_id: str, stamp_ns: int) -> Window | NotReady:
+        """Return a person's window until `stamp_ns`; refuse one that no person fills."""
+        view = self._buffers[person_id].window(stamp_ns)
         fault = None if isinstance(view, NotReady) else self._plausible.fault(view)
         if fault is None:
             return view
@@ -360,9 +409,7 @@ class Pipeline:
             void = [each for each in restarts if each.person_id == person.person_id]
             if void:
                 buffer.begin_anew(void[0].reason)
-            reason = buffer.add(person)
-            # The message is newer than the last one, so everybody in it is newer too.
-            assert reason is None, reason
+            buffer.add(person)  # unless a tracker that lags repeats itself
             if void or buffer.restart:
                 self._tell(void[0] if void else _restart(person.person_id, buffer.restart))
         self._forget(observation.stamp_ns - round(skeleton.forget_after_s * NS_PER_S))

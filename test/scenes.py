@@ -7,19 +7,19 @@ from types import SimpleNamespace
 import numpy as np
 
 from motion_predictor_ros.data.bags import BagWriter, typestore
+from motion_predictor_ros.data.synthetic import Walker
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 NAMES = SkeletonLayout.load('body18').joint_names
 START_NS = 1_700_000_000 * 10**9
-_BODY = np.random.default_rng(7).normal(scale=0.4, size=(18, 3))
-_PHASE = np.random.default_rng(8).uniform(0.0, 6.0, size=(18, 1))
 
 
 def pose(time_s: float, person: str = 'ann') -> np.ndarray:
-    """Return [joint, xyz] of a person at a time [m]."""
-    place = np.array([0.0, 2.0 * (sum(map(ord, person)) % 5), 1.0])
-    swing = 0.15 * np.sin(5.0 * time_s + _PHASE) * np.array([1.0, 0.3, 0.5])
-    return _BODY + place + swing + time_s * np.array([0.8, 0.2, 0.0])
+    """Return [joint, xyz] of a person who walks along x, at a time [m]."""
+    walker = Walker(0)
+    place = np.array([0.8 * time_s, 2.0 * (sum(map(ord, person)) % 5) + 0.2 * time_s, 0.0])
+    body = walker.pose(time_s)
+    return body - [*body[0, :2], 0.0] + place
 
 
 def message(

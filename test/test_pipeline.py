@@ -70,9 +70,10 @@ def test_people_come_out_in_the_order_they_went_in(pipeline: Pipeline) -> None:
         scene = pipeline.step(each)
     assert [person.person_id for person in scene.prediction.people] == ['bob', 'ann']
     late = pipeline.step(message(1.2, 'new', 'ann'))
-    assert [person.validity for person in late.prediction.people] == [
-        Validity.WARMING_UP,
-        Validity.OK,
+    assert [(person.person_id, person.validity) for person in late.prediction.people] == [
+        ('new', Validity.WARMING_UP),
+        ('ann', Validity.OK),
+        ('bob', Validity.STALE),  # missing, not gone
     ]
 
 

@@ -88,28 +88,33 @@ class PersonBuffer:
         self._frames.clear()
         self._restarted, self.restart = True, reason
 
-    def window(self) -> Window | NotReady:
-        """Return the model's input ending at the newest stamp, or why there is none yet.
+    def window(self, stamp_ns: int | None = None) -> Window | NotReady:
+        """Return the model's input, or why there is none yet.
 
         Consumes the restart: the first window of a history is `restarted`, later ones are not. A
-        shortfall consumes nothing. At least one frame must have been added.
+        `NotReady` consumes nothing. At least one frame must have been added.
+
+        Args:
+            stamp_ns: End of the window; default: the newest frame. What comes after the newest
+                frame is filled, for `max_gap_s`.
         """
         assert self._frames, 'window() before add()'
         frames = self._spaced_frames()
         newest = frames[-1]
-        stamps_s = np.array([f.stamp_ns - newest.stamp_ns for f in frames]) / NS_PER_S
-        positions = np.array([f.positions for f in frames])
+        end_ns = newest.stamp_ns if stamp_ns is None else max(stamp_ns, newest.stamp_ns)
+        stamps_s = np.array([frame.stamp_ns - end_ns for frame in frames]) / NS_PER_S
+        positions = np.array([frame.positions for frame in frames])
         seen = ~np.isnan(positions[..., 0])
         missing = self._missing_joints(stamps_s, seen)
-        shortfall = self._shortfall(newest, stamps_s, missing)
-        if shortfall is not None:
-            return shortfall
-        confidences = np.array([f.confidences for f in frames])
+        not_ready = self._not_ready(newest.person_id, end_ns, stamps_s, missing)
+        if not_ready is not None:
+            return not_ready
+        confidences = np.array([frame.confidences for frame in frames])
         there = np.flatnonzero(~missing)
         resampled = resample(stamps_s, positions[:, there], confidences[:, there], self._times_s)
         restarted, self._restarted = self._restarted, False
         whole = self._whole(missing, *resampled)
-        return Window(newest.person_id, newest.stamp_ns, *whole, restarted, newest.inferred)
+        return Window(newest.person_id, end_ns, *whole, restarted, newest.inferred)
 
     def _whole(
         self,
@@ -163,20 +168,26 @@ class PersonBuffer:
         time_s = max(_apart_s(before, after), MIN_SPACING_S)
         return float(np.sqrt(moved @ moved)) > self._config.max_speed_m_s * time_s
 
-    def _shortfall(
+    def _not_ready(
         self,
-        newest: SkeletonFrame,
+        person_id: str,
+        end_ns: int,
         stamps_s: Float64[np.ndarray, ' sample'],
         missing: Bool[np.ndarray, ' joint'],
     ) -> NotReady | None:
-        needed_s, had_s = -self._times_s[0], stamps_s[-1] - stamps_s[0]
+        """Return why no window can be made of these samples; None if one can.
+
+        Args:
+            stamps_s: Before the end of the window [s].
+        """
+        needed_s, had_s = -self._times_s[0], abs(stamps_s[0])
         if had_s < needed_s - self._period_s / 2 - SAME_TIME_S:
             reason = f'observed {had_s:.2f} s of {needed_s:.2f} s'
-            return NotReady(newest.person_id, newest.stamp_ns, Validity.WARMING_UP, reason)
+            return NotReady(person_id, end_ns, Validity.WARMING_UP, reason)
         if missing.sum() > self._max_missing or missing[self._layout.root]:
             names = ', '.join(self._layout.joint_names[joint] for joint in np.flatnonzero(missing))
             reason = f'not observed for over {self._config.max_gap_s:g} s: {names}'
-            return NotReady(newest.person_id, newest.stamp_ns, Validity.INCOMPLETE, reason)
+            return NotReady(person_id, end_ns, Validity.INCOMPLETE, reason)
         return None
 
     def _missing_joints(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was seen, as it travels: one person at one time, everybody in one message, one window.
+"""Observations between the stages: one person at one time, all people of a message, one window.
 
-Stage: skeleton. `decode` makes `Observation`, `PersonBuffer` turns its frames into `Window`;
-next stage: prediction.
+Stage: skeleton. `Source.decode` returns an `Observation`, `PersonBuffer` turns its frames into a
+`Window`; next stage: prediction.
 """
 
 from dataclasses import dataclass
@@ -37,6 +37,7 @@ class SkeletonFrame:
     """One person at one time, joints in the order of the model's layout.
 
     Attributes:
+        stamp_ns: Of this person; a tracker may lag behind the observation's stamp.
         positions: [m] in the observation's frame; NaN where a joint was not observed.
         confidences: 0..1; 0 where a joint was not observed.
         inferred: Joints that the source never gives and that were put in place by the others, with
@@ -53,7 +54,12 @@ class SkeletonFrame:
 
 @dataclass(frozen=True)
 class Rejection:
-    """One person (or a whole message, `person_id` empty) that could not be read."""
+    """Something that was left out: a message, a person, a detection or some joints.
+
+    Attributes:
+        person_id: Empty if the source gives none, or if the whole message was refused.
+        reason: Key under which it is counted.
+    """
 
     person_id: str
     reason: str
@@ -62,12 +68,23 @@ class Rejection:
 
 @dataclass(frozen=True)
 class Observation:
-    """Everybody in one message: one stamp, one frame."""
+    """All people of one message, in one frame.
+
+    Attributes:
+        stamp_ns: Newest time at which people were observed.
+        rejected: People whom the source lists and who cannot be used: they are there, but it is
+            not known where.
+        filtered: What was left out without costing a person: single joints, other classes, frames
+            of the robot.
+        estimated: Whether the stamp was estimated, because an empty message has none.
+    """
 
     stamp_ns: int
     frame_id: str
     people: tuple[SkeletonFrame, ...]
     rejected: tuple[Rejection, ...] = ()
+    filtered: tuple[Rejection, ...] = ()
+    estimated: bool = False
 
 
 @dataclass(frozen=True)

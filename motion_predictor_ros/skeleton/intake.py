@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Take a source's messages in: decoded, in one frame, in the order of time, and who is who.
+"""Take the messages of a source in: decoded, in one frame, in the order of time, with lasting ids.
 
-Stage: skeleton. What predicts and what judges predictions see the same people through this.
+Stage: skeleton. The predictor and the monitor share it, so both work on the same people. `decode`
+reads one message and needs no transform; `accept` needs that of its frame. In between, a live node
+may wait for it.
 """
 
 import dataclasses
@@ -13,9 +15,16 @@ from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import SkeletonFormatError
 from motion_predictor_ros.skeleton.frame import Observation
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.skeleton.people import Presence, PresenceTracker
+from motion_predictor_ros.skeleton.plausibility import JointFilter
 from motion_predictor_ros.skeleton.sources.base import make_source
 from motion_predictor_ros.skeleton.tracking import Identities, Restart
-from motion_predictor_ros.skeleton.transforms import FixedFrame, Lookup, TransformTree
+from motion_predictor_ros.skeleton.transforms import (
+    FixedFrame,
+    Lookup,
+    TransformQuery,
+    TransformTree,
+)
 
 _TIME_JUMP_NS = NS_PER_S
 """Stamps that go back by more than this are a new time, not a late message."""
@@ -23,7 +32,7 @@ _TIME_JUMP_NS = NS_PER_S
 
 @dataclass(frozen=True)
 class IntakeResult:
-    """One message that was taken in.
+    """One message that was accepted.
 
     Attributes:
         restarts: Whose history is void, and why.
@@ -40,6 +49,7 @@ class Intake:
 
     Attributes:
         latest: The last observation that was accepted.
+        presence: Who is in the room by that observation.
     """
 
     def __init__(
@@ -49,7 +59,7 @@ class Intake:
 
         Args:
             layout: The model's.
-            lookup: Knows how frames stand to each other; default: nothing does.
+            lookup: Looks up transforms; default: there are none.
 
         Raises:
             ConfigError: Source or frames do not fit.
@@ -58,21 +68,32 @@ class Intake:
         self._source = make_source(config.source, layout, config.skeleton, config.sources)
         lookup = lookup or TransformTree().lookup
         self._fixed = FixedFrame(config.fixed_frame, config.extrinsic, lookup)
+        self._presence_tracker = PresenceTracker(
+            config.person_hold_s, config.refused_people, config.skeleton.max_gap_s
+        )
         self.reset()
 
     def reset(self) -> None:
-        """Forget everybody, and in which frame they were."""
+        """Forget all people, and in which frame they were."""
+        self._presence_tracker.reset()
+        self._start()
+
+    def _start(self) -> None:
         forget_after_s = self._config.skeleton.forget_after_s
         self._identities = Identities(self._layout, self._config.associate, forget_after_s)
-        self._frame_id = self._config.fixed_frame or self._config.skeleton.frame
+        self._joints = JointFilter(self._layout, forget_after_s)
+        fixed_frame = self._config.fixed_frame or self._config.skeleton.frame
+        self._frame_id = fixed_frame.lstrip('/')
+        self._stated_ns: int | None = None
         self.latest: Observation | None = None
+        self.presence = Presence()
 
     def update_static_transforms(self, message: Any) -> None:
         """Take in what a source says apart from its observations, such as /tf_static."""
         self._source.update_static_transforms(message)
 
-    def take(self, message: Any, received_ns: int = 0) -> IntakeResult | None:
-        """Read one message; None if it says nothing about people yet.
+    def decode(self, message: Any, received_ns: int = 0) -> Observation | None:
+        """Read one message in the source's own frame; None if it says nothing about people yet.
 
         Args:
             received_ns: When it came, for messages that are empty and have no stamp.
@@ -80,18 +101,37 @@ class Intake:
         Raises:
             SkeletonFormatError: Nothing in the message can be used.
         """
-        seen = self._source.decode(message, received_ns)
-        if seen is None:
-            return None
-        observation = self._fixed.move(seen)
-        if not observation.frame_id:  # nobody, and the message cannot say where
+        return self._source.decode(message, received_ns)
+
+    def transform_query(self, observation: Observation) -> TransformQuery | None:
+        """Return which transform `accept` will look up; None if it needs none."""
+        return self._fixed.query(observation)
+
+    def take(self, message: Any, received_ns: int = 0) -> IntakeResult | None:
+        """Decode and accept one message; see both."""
+        observation = self.decode(message, received_ns)
+        return None if observation is None else self.accept(observation)
+
+    def accept(self, observation: Observation) -> IntakeResult:
+        """Take one observation in.
+
+        Raises:
+            SkeletonFormatError: No transform, another frame, or a stamp that is not newer.
+        """
+        observation = self._fixed.move(observation)
+        if not observation.frame_id:  # no people, and the message cannot say where
             observation = dataclasses.replace(observation, frame_id=self._frame_id)
         self._check_frame(observation.frame_id)
-        anew = self._is_anew(observation.stamp_ns)
+        anew = self._is_anew(observation)
         if anew:
-            self.reset()
+            self._start()
+            self._presence_tracker.move_to(observation.stamp_ns)
         self._frame_id = observation.frame_id
+        if not observation.estimated:
+            self._stated_ns = observation.stamp_ns
+        observation = self._joints.apply(observation)
         observation, restarts = self._identities.follow(observation)
+        self.presence = self._presence_tracker.update(observation)
         self.latest = observation
         return IntakeResult(observation, tuple(restarts), anew)
 
@@ -104,16 +144,21 @@ class Intake:
                 'or remap',
             )
 
-    def _is_anew(self, stamp_ns: int) -> bool:
-        """Tell whether time jumped back.
+    def _is_anew(self, observation: Observation) -> bool:
+        """Whether time jumped back. An estimated stamp gives way to one that is stated.
 
         Raises:
             SkeletonFormatError: It went back by less, or not on.
         """
         if self.latest is None:
             return False
-        back_ns = self.latest.stamp_ns - stamp_ns
-        if back_ns > _TIME_JUMP_NS:
+        before_ns = self.latest.stamp_ns
+        if self.latest.estimated and not observation.estimated:
+            if self._stated_ns is None:
+                return False
+            before_ns = self._stated_ns
+        back_ns = before_ns - observation.stamp_ns
+        if back_ns > _TIME_JUMP_NS and not observation.estimated:
             return True
         if back_ns >= 0:
             raise SkeletonFormatError(

@@ -5,6 +5,7 @@ Stage: skeleton. Joints are matched by name, never by place: trackers agree on n
 order. A layout is one YAML file (`config/skeletons`), so a new tracker needs no code.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,6 +30,8 @@ class SkeletonLayout:
         parents: Joint index of each joint's parent; -1 for the root.
         mirror: Joint index of each joint's left or right counterpart; its own if it has none.
         root: Joint index.
+        lengths: [m] of each bone in an adult, in the order of `bones`, NaN where the file gives
+            none; empty if it gives none at all.
     """
 
     name: str
@@ -36,6 +39,7 @@ class SkeletonLayout:
     parents: tuple[int, ...]
     mirror: tuple[int, ...]
     root: int
+    lengths: tuple[float, ...] = ()
 
     @classmethod
     def load(cls, name_or_path: str) -> 'SkeletonLayout':
@@ -111,7 +115,23 @@ def _from_yaml(path: Path) -> SkeletonLayout:
     if content.get('root', names[root]) != names[root]:
         raise ConfigError(f'root is {content["root"]!r}, but {names[root]!r} has no parent')
     mirror = _mirror(_name_mapping(content.get('mirror') or {}, 'mirror'), names)
-    return SkeletonLayout(path.stem, names, parents, mirror, root)
+    lengths = _lengths(content.get('body'), names, parents)
+    return SkeletonLayout(path.stem, names, parents, mirror, root, lengths)
+
+
+def _lengths(body: Any, names: tuple[str, ...], parents: tuple[int, ...]) -> tuple[float, ...]:
+    """Read the bones' lengths from the entry `body`; volume/body.py checks the rest of it."""
+    parts = body if isinstance(body, Mapping) else {}
+    if not parts:
+        return ()
+    lengths = []
+    for name, parent in zip(names, parents, strict=True):
+        part = parts.get(name)
+        length: Any = part.get('length') if isinstance(part, Mapping) else None
+        if parent >= 0:
+            usable = isinstance(length, int | float) and length > 0
+            lengths.append(float(length) if usable else math.nan)
+    return tuple(lengths)
 
 
 def _name_mapping(value: Any, where: str) -> dict[str, str]:

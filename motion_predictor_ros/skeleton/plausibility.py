@@ -1,16 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recognise people who stand on their heads, or whose left and right are swapped.
+"""Recognise joints that no body has, bodies of no human size, and windows of no person.
 
-Stage: skeleton. A frame whose z points down, a left-handed one or a mirrored image turn people
-into what no person is. A single odd frame is a cartwheel or noise; a whole window of them is a
-mistake in the set-up, and its predictions would be wrong without looking wrong.
+Stage: skeleton. `BodyCheck` judges one pose by the reference bones of the layout, `JointFilter` by
+the person's own bones and motion, `Plausibility` a whole window: people who stand on their heads,
+or whose left and right are swapped. A single joint at fault is taken as not seen; it never costs
+its person.
 """
 
-import numpy as np
-from jaxtyping import Bool, Float64
+import dataclasses
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
-from motion_predictor_ros.skeleton.completion import LIMBS, shipped_proportions
-from motion_predictor_ros.skeleton.frame import Window
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.errors import SkeletonFormatError
+from motion_predictor_ros.skeleton.completion import LIMBS, Inference, shipped_proportions
+from motion_predictor_ros.skeleton.frame import Observation, Rejection, SkeletonFrame, Window
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 UPWARDS = {
@@ -36,7 +45,10 @@ _NEEDED = ('pelvis', 'head', 'neck', *(name for bone in LIMBS for name in bone))
 
 
 class Plausibility:
-    """Looks at whole windows of the body18 layout; of others it knows nothing."""
+    """Judges whole windows of the body18 layout; a mistake in the set-up turns all of them.
+
+    A single odd frame is a cartwheel or noise. Other layouts are not judged.
+    """
 
     def __init__(self, layout: SkeletonLayout, up: str) -> None:
         """Remember where joints stand.
@@ -123,3 +135,356 @@ class Plausibility:
         lengths = np.array([np.linalg.norm(a - b) for a, b in ends])
         odd = lengths / max(lengths.sum(), 1e-9) / shipped_proportions().limbs
         return bool((odd < _ODD_LIMB).all() and (odd > 1 / _ODD_LIMB).all())
+
+
+HEIGHT_M = 1.75
+"""Height of the adult whose bones a layout's file gives [m]."""
+
+_STRETCH = 0.5
+"""A bone may look longer by this share of its length, and no more."""
+
+_UNKNOWN_SLACK_M = 0.1
+"""Added while a person's own bone lengths are unknown: trackers place joints differently [m]."""
+
+_LARGEST = 1.35
+"""Scale of the largest person, 2.35 m tall, who bounds what few joints cannot [-]."""
+
+_KEPT_LENGTHS = 31
+_ENOUGH_LENGTHS = 5
+"""So many observations of a bone make its own length; the last `_KEPT_LENGTHS` count."""
+
+_JOINT_SPEED_M_S, _JOINT_NOISE_M = 10.0, 0.05
+"""A joint that moves further than this relative to its body, for one frame, was not seen."""
+
+_SOON_S = 0.3
+"""After longer, where a joint was says nothing of where it is [s]."""
+
+_FEW = 6
+"""With fewer joints than this, the body's own motion is unknown."""
+
+
+class BoneLimits:
+    """How far apart the joints of one layout can be.
+
+    For joints i and j, with the bones b of length l_b on the way between them,
+
+        |x_i - x_j| <= sum_b l_b + 0.5 max_b l_b,
+
+    which is 1.5 times its length for two ends of one bone.
+    """
+
+    def __init__(self, layout: SkeletonLayout) -> None:
+        self.bones = np.array(layout.bones, dtype=np.int64).reshape(-1, 2)
+        lengths = layout.lengths or (np.nan,) * len(self.bones)
+        self.reference: Float64[np.ndarray, ' bone'] = np.array(lengths, dtype=np.float64)
+        self._on_path = _bones_between(layout)
+
+    def limits(self, lengths: Float64[np.ndarray, ' bone']) -> Float64[np.ndarray, 'joint joint']:
+        """Return the greatest distances for bones of these lengths [m]; inf where one is NaN."""
+        known = np.where(np.isnan(lengths), np.inf, lengths)
+        on_path = np.where(self._on_path, known, 0.0)
+        return np.asarray(on_path.sum(axis=-1) + _STRETCH * on_path.max(axis=-1, initial=0.0))
+
+    def lengths(self, pose: Float64[np.ndarray, 'joint xyz=3']) -> Float64[np.ndarray, ' bone']:
+        """Return how long bones look [m]; NaN where an end was not seen."""
+        ends = pose[self.bones]
+        return np.asarray(np.linalg.norm(ends[:, 0] - ends[:, 1], axis=-1))
+
+    def scale(self, pose: Float64[np.ndarray, 'joint xyz=3']) -> float:
+        """Return the median ratio to the reference; NaN if no bone was seen."""
+        ratios = self.lengths(pose) / self.reference
+        ratios = ratios[~np.isnan(ratios)]
+        return float(np.median(ratios)) if len(ratios) else float('nan')
+
+    def outside(
+        self,
+        pose: Float64[np.ndarray, 'joint xyz=3'],
+        limits: Float64[np.ndarray, 'joint joint'],
+    ) -> Bool[np.ndarray, ' joint']:
+        """Find the fewest joints without which all others are near enough to each other.
+
+        The joint that conflicts with most others goes first; of equal ones that of the longest
+        bones. Where nothing tells them apart, all of them go.
+        """
+        gaps = np.linalg.norm(pose[:, None] - pose[None], axis=-1)
+        conflict = gaps > limits  # False for NaN
+        removed = np.zeros(len(pose), dtype=bool)
+        if not conflict.any():
+            return removed
+        stretch = self._mean_stretch(gaps, limits)
+        while conflict.any():
+            count = conflict.sum(axis=0)
+            worst = count == count.max()
+            worst &= stretch >= stretch[worst].max() - 1e-9
+            removed |= worst
+            conflict[worst], conflict[:, worst] = False, False
+        return removed
+
+    def _mean_stretch(
+        self,
+        gaps: Float64[np.ndarray, 'joint joint'],
+        limits: Float64[np.ndarray, 'joint joint'],
+    ) -> Float64[np.ndarray, ' joint']:
+        """Return the mean of |bone| / limit over the bones of each joint that were seen."""
+        total, count = np.zeros(len(gaps)), np.zeros(len(gaps))
+        for parent, child in self.bones:
+            ratio = gaps[parent, child] / limits[parent, child]
+            if not np.isnan(ratio):
+                total[[parent, child]] += ratio
+                count[[parent, child]] += 1
+        return np.asarray(total / np.maximum(count, 1))
+
+
+class BodyCheck:
+    """Judges one pose by the reference bones alone; without a reference by its extent."""
+
+    def __init__(self, layout: SkeletonLayout, min_m: float, max_m: float) -> None:
+        """Set up.
+
+        Args:
+            min_m: Height of the smallest person [m].
+            max_m: Height of the largest person, for the units; see `SkeletonConfig` [m].
+        """
+        self.bones = BoneLimits(layout)
+        self._min_m, self._max_m = min_m, max_m
+        self._known = not np.isnan(self.bones.reference).all()
+
+    def impossible(
+        self, pose: Float64[np.ndarray, 'joint xyz=3'], who: str
+    ) -> Bool[np.ndarray, ' joint']:
+        """Find joints where this body cannot have them; NaN joints are not judged.
+
+        Raises:
+            SkeletonFormatError: `implausible_size`; most bones are of no human size.
+        """
+        if not self._known:
+            return self._far(pose, who)
+        scale = self._scale(pose, who)
+        limits = self.bones.limits(scale * self.bones.reference) + _UNKNOWN_SLACK_M
+        return self.bones.outside(pose, limits)
+
+    def _scale(self, pose: Float64[np.ndarray, 'joint xyz=3'], who: str) -> float:
+        scale = self.bones.scale(pose)
+        if not np.isnan(scale) and not self._is_human(scale):
+            # One joint may be at fault where few bones were seen.
+            scales = [self.bones.scale(_without(pose, int(joint))) for joint in _seen(pose)]
+            human = [each for each in scales if np.isnan(each) or self._is_human(each)]
+            if not human:
+                raise SkeletonFormatError(
+                    'implausible_size',
+                    f'{who}: its bones make a body of {scale * HEIGHT_M:.3g} m, expected '
+                    f'{self._min_m:g} to {self._max_m:g} m; is the source in millimetres? See '
+                    'parameters "skeleton.min_extent_m" and "skeleton.max_extent_m"',
+                )
+            scale = human[0]
+        return min(scale, _LARGEST) if not np.isnan(scale) else _LARGEST
+
+    def _is_human(self, scale: float) -> bool:
+        return self._min_m <= scale * HEIGHT_M <= self._max_m
+
+    def _far(
+        self, pose: Float64[np.ndarray, 'joint xyz=3'], who: str
+    ) -> Bool[np.ndarray, ' joint']:
+        """Find joints too far from the middle of a body of unknown bones."""
+        seen = _seen(pose)
+        reach = np.full(len(pose), np.nan)
+        reach[seen] = np.linalg.norm(pose[seen] - np.median(pose[seen], axis=0), axis=-1)
+        if len(seen) and np.median(reach[seen]) > self._max_m:
+            raise SkeletonFormatError(
+                'implausible_size',
+                f'{who}: half of its joints are more than {self._max_m:g} m from its middle; is '
+                'the source in millimetres? See parameter "skeleton.max_extent_m"',
+            )
+        return np.asarray(reach > self._max_m)
+
+
+@dataclass
+class _History:
+    """What a person's joints did lately.
+
+    Attributes:
+        lengths: [m] of the bones, of the last observations.
+        accepted: [m] where each joint was last accepted, and when [ns].
+        refused: [m] where joints were refused in the last observation; else NaN.
+    """
+
+    lengths: deque[Float64[np.ndarray, ' bone']]
+    own: Float64[np.ndarray, ' bone']
+    accepted: Float64[np.ndarray, 'joint xyz=3']
+    stamps_ns: Int64[np.ndarray, ' joint']
+    refused: Float64[np.ndarray, 'joint xyz=3']
+    newest_ns: int
+    seen: int = 0
+
+
+class JointFilter:
+    """Marks joints as not seen that contradict the person's own bones and motion.
+
+    A bone longer than 1.5 times its own length, the median of the last observations, and a joint
+    that leaves its body for one frame: both are errors of the tracker. A joint that stays at the
+    new place is accepted there with the next frame.
+    """
+
+    def __init__(self, layout: SkeletonLayout, forget_after_s: float) -> None:
+        self._bones = BoneLimits(layout)
+        self._names = layout.joint_names
+        self._inference = Inference(layout, shipped_proportions())
+        self._forget_ns = round(forget_after_s * NS_PER_S)
+        self._people: dict[str, _History] = {}
+
+    def apply(self, observation: Observation) -> Observation:
+        """Return the observation without impossible joints, each counted in `filtered`."""
+        oldest_ns = observation.stamp_ns - self._forget_ns
+        self._people = {
+            person_id: history
+            for person_id, history in self._people.items()
+            if history.newest_ns >= oldest_ns
+        }
+        people: list[SkeletonFrame] = []
+        rejected, filtered = [*observation.rejected], [*observation.filtered]
+        for frame in observation.people:
+            checked, faults = self._check(frame)
+            filtered += faults
+            if checked is None:
+                rejected.append(_no_joints(frame.person_id))
+            else:
+                people.append(checked)
+        return dataclasses.replace(
+            observation, people=tuple(people), rejected=tuple(rejected), filtered=tuple(filtered)
+        )
+
+    def _check(self, frame: SkeletonFrame) -> tuple[SkeletonFrame | None, list[Rejection]]:
+        history = self._people.get(frame.person_id)
+        if history is None:
+            history = self._people[frame.person_id] = _new_history(frame, self._bones)
+        if frame.stamp_ns <= history.newest_ns and history.seen:
+            return frame, []  # a tracker that lags repeats itself
+        pose = frame.positions
+        given = np.ones(len(pose), bool) if frame.inferred is None else ~frame.inferred
+        measured = np.where(given[:, None], pose, np.nan)
+        long = self._bones.outside(measured, self._bones.limits(history.own))
+        jumped = self._jumped(np.where(long[:, None], np.nan, measured), frame, history)
+        unseen = long | jumped
+        faults = [
+            joints_filtered(
+                frame.person_id, reason, [self._names[j] for j in np.flatnonzero(mask)]
+            )
+            for reason, mask in (('joint_bone_length', long), ('joint_jump', jumped))
+            if mask.any()
+        ]
+        self._remember(np.where(unseen[:, None], np.nan, measured), measured, frame, history)
+        if not unseen.any():
+            return frame, []
+        if (unseen | np.isnan(measured[:, 0])).all():
+            return None, faults
+        return self._without(frame, unseen), faults
+
+    def _without(self, frame: SkeletonFrame, unseen: Bool[np.ndarray, ' joint']) -> SkeletonFrame:
+        """Take joints out, and infer those that are always inferred from what is left."""
+        positions, confidences = frame.positions.copy(), frame.confidences.copy()
+        positions[unseen], confidences[unseen] = np.nan, 0.0
+        if frame.inferred is not None:
+            positions[frame.inferred] = np.nan
+            self._inference.fill(positions, frame.inferred)
+        return dataclasses.replace(frame, positions=positions, confidences=confidences)
+
+    def _jumped(
+        self,
+        pose: Float64[np.ndarray, 'joint xyz=3'],
+        frame: SkeletonFrame,
+        history: _History,
+    ) -> Bool[np.ndarray, ' joint']:
+        """Find joints that leave their body, unless they were refused at about the same place."""
+        since_s = (frame.stamp_ns - history.stamps_ns) / NS_PER_S
+        moved = pose - history.accepted
+        known = ~np.isnan(moved[:, 0]) & (since_s <= _SOON_S)
+        nothing = np.zeros(len(pose), dtype=bool)
+        if not known.any():
+            return nothing
+        few = known.sum() < _FEW
+        body = np.zeros(3) if few else np.median(moved[known], axis=0)
+        limit_m = _JOINT_SPEED_M_S * since_s + _JOINT_NOISE_M
+        jumped = known & (np.linalg.norm(moved - body, axis=-1) > limit_m)
+        if not few and jumped.sum() > known.sum() // 4:
+            return nothing  # the whole body did: a turn, or another person
+        frame_s = (frame.stamp_ns - history.newest_ns) / NS_PER_S
+        again = np.linalg.norm(pose - history.refused - body * (not few), axis=-1)
+        return np.asarray(jumped & ~(again <= _JOINT_SPEED_M_S * frame_s + _JOINT_NOISE_M))
+
+    def _remember(
+        self,
+        accepted: Float64[np.ndarray, 'joint xyz=3'],
+        measured: Float64[np.ndarray, 'joint xyz=3'],
+        frame: SkeletonFrame,
+        history: _History,
+    ) -> None:
+        seen = ~np.isnan(accepted[:, 0])
+        history.accepted[seen], history.stamps_ns[seen] = accepted[seen], frame.stamp_ns
+        history.refused = np.where(seen[:, None], np.nan, measured)
+        history.newest_ns = frame.stamp_ns
+        history.lengths.append(self._bones.lengths(accepted))
+        history.seen += 1
+        if history.seen <= _KEPT_LENGTHS or history.seen % 8 == 0:
+            history.own = _own_lengths(np.array(history.lengths))
+
+
+def joints_filtered(person_id: str, reason: str, names: Iterable[str]) -> Rejection:
+    """Say which joints of a person were taken as not seen, and why."""
+    text = f'person {person_id!r}: {", ".join(names)} {_JOINT_FAULTS[reason]}; taken as not seen'
+    return Rejection(person_id, reason, text)
+
+
+_JOINT_FAULTS = {
+    'joint_at_origin': "at 0 0 0, the tracker's word for a joint without a place",
+    'joint_non_finite': 'at infinity',
+    'joint_confidence': 'with a confidence that is NaN or outside 0..1',
+    'joint_bone_length': 'farther from its neighbours than 1.5 times the bone between them',
+    'joint_jump': 'left the body for one frame',
+}
+
+
+def _own_lengths(
+    lengths: Float64[np.ndarray, 'sample bone'],
+) -> Float64[np.ndarray, ' bone']:
+    """Return the median of each bone [m]; NaN where too few were seen."""
+    enough = (~np.isnan(lengths)).sum(axis=0) >= _ENOUGH_LENGTHS
+    own = np.full(lengths.shape[1], np.nan)
+    if enough.any():
+        own[enough] = np.nanmedian(lengths[:, enough], axis=0)
+    return own
+
+
+def _new_history(frame: SkeletonFrame, bones: BoneLimits) -> _History:
+    unseen = np.full_like(frame.positions, np.nan)
+    stamps_ns = np.full(len(unseen), frame.stamp_ns, dtype=np.int64)
+    own = np.full(len(bones.bones), np.nan)
+    lengths = deque[Any](maxlen=_KEPT_LENGTHS)
+    return _History(lengths, own, unseen, stamps_ns, unseen.copy(), frame.stamp_ns)
+
+
+def _no_joints(person_id: str) -> Rejection:
+    return Rejection(person_id, 'no_joints', f'person {person_id!r}: not one joint is possible')
+
+
+def _seen(pose: Float64[np.ndarray, 'joint xyz=3']) -> Int64[np.ndarray, ' some']:
+    return np.flatnonzero(~np.isnan(pose[:, 0]))
+
+
+def _without(
+    pose: Float64[np.ndarray, 'joint xyz=3'], joint: int
+) -> Float64[np.ndarray, 'joint xyz=3']:
+    other = pose.copy()
+    other[joint] = np.nan
+    return other
+
+
+def _bones_between(layout: SkeletonLayout) -> Bool[np.ndarray, 'joint joint bone']:
+    """Return which bones lie on the way between each two joints."""
+    joints, bones = len(layout.joint_names), layout.bones
+    to_root = np.zeros((joints, len(bones)), dtype=bool)
+    for joint in range(joints):
+        at = joint
+        while layout.parents[at] >= 0:
+            to_root[joint, bones.index((layout.parents[at], at))] = True
+            at = layout.parents[at]
+    return np.asarray(to_root[:, None] ^ to_root[None])

@@ -229,6 +229,9 @@ class TransformTree:
 Lookup = Callable[[str, str, int], Rigid]
 """Target frame, source frame, stamp [ns]; raises SkeletonFormatError `no_transform`."""
 
+TransformQuery = tuple[str, str, int]
+"""Arguments of a `Lookup`."""
+
 
 class FixedFrame:
     """Moves observations into the fixed frame; without one they stay where they are."""
@@ -238,24 +241,33 @@ class FixedFrame:
 
         Args:
             name: Of the fixed frame; '' leaves everything in the source's.
-            extrinsic: How the source's frame stands in it: x y z qx qy qz qw; '' asks `lookup`.
+            extrinsic: Pose of the source's frame in it: x y z qx qy qz qw; '' asks `lookup`.
 
         Raises:
             ConfigError: The extrinsic is malformed, or is one in no frame.
         """
         if extrinsic and not name:
             raise ConfigError('extrinsic is given, but no fixed_frame in which it holds')
-        self.name = name
+        self.name = name.lstrip('/')
         self._extrinsic = Rigid.parse(extrinsic) if extrinsic else None
         self._lookup = lookup
+
+    def query(self, observation: Observation) -> TransformQuery | None:
+        """Return which transform `move` looks up; None if it needs none."""
+        if self._is_there(observation) or not observation.people or self._extrinsic is not None:
+            return None
+        return self.name, observation.frame_id, observation.stamp_ns
+
+    def _is_there(self, observation: Observation) -> bool:
+        return not self.name or observation.frame_id == self.name
 
     def move(self, observation: Observation) -> Observation:
         """Return the observation in the fixed frame.
 
         Raises:
-            SkeletonFormatError: `no_transform`; nobody knows how the frames stood then.
+            SkeletonFormatError: `no_transform`; the transform at that time is unknown.
         """
-        if not self.name or observation.frame_id == self.name:
+        if self._is_there(observation):
             return observation
         if not observation.people:
             return dataclasses.replace(observation, frame_id=self.name)

@@ -126,17 +126,20 @@ class VolumePredictor:
 
     def assess_all(
         self,
-        people: Sequence[tuple[Prediction, Float64[np.ndarray, 'joint xyz=3']]],
+        people: Sequence[tuple[Prediction, Float64[np.ndarray, 'joint xyz=3'], float]],
         futures: Futures | None,
         **how: Any,
     ) -> tuple[SafetyVolume, ...]:
-        """Return the space to keep free around each, shared out to threads.
+        """Return the keep-out volume of each person, shared out to threads.
 
         Args:
-            people: With the pose they were last seen in [m].
+            people: With the pose they were last observed in [m], and how long ago [s].
             how: See `assess`.
         """
-        pieces = [partial(self.assess, person, futures, pose, **how) for person, pose in people]
+        pieces = [
+            partial(self.assess, person, futures, pose, age_s=age_s, **how)
+            for person, pose, age_s in people
+        ]
         return tuple(self._pool.run(pieces))
 
     def assess(

@@ -24,6 +24,7 @@ from rclpy.executors import SingleThreadedExecutor
 from std_msgs.msg import Header
 
 from motion_predictor_ros.checkpoint import save_checkpoint
+from motion_predictor_ros.data.synthetic import Walker
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
@@ -32,7 +33,8 @@ PERIOD_NS = 40_000_000
 START_NS = 1_700_000_000_000_000_000
 WINDOW = 25
 NODE = '/motion_predictor'
-_POSE = np.random.default_rng(0).normal(scale=0.4, size=(18, 3))
+_POSE = Walker(0).pose(0.0)
+_POSE -= [*_POSE[0, :2], 1.0]
 
 
 def tiny_model(path: Path) -> Path:

@@ -161,7 +161,7 @@ def test_coarser_voxels_cover_no_less() -> None:
 def test_everybody_is_assessed_as_if_alone(threads: int) -> None:
     shared = predictor(config=dataclasses.replace(CONFIG, threads=threads))
     crowd = [prediction(), prediction(person_id='eve'), prediction(person_id='bob')] * 2
-    found = shared.assess_all([(each, STANDING) for each in crowd], futures(), frame_id='map')
+    found = shared.assess_all([(each, STANDING, 0.0) for each in crowd], futures(), frame_id='map')
     assert [each.person_id for each in found] == ['ann', 'eve', 'bob'] * 2
     assert shared.fallbacks == {'no_futures': 2}  # of eve
     for each, whole in zip(crowd, found, strict=True):

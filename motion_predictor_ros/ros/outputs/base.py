@@ -34,7 +34,6 @@ from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.registry import ParameterGroups, Registry
 from motion_predictor_ros.ros.qos import QosWatch
 from motion_predictor_ros.runtime.rate_limit import RateLimiter
-from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.skeleton.transforms import Lookup
 from motion_predictor_ros.volume.types import SafetyVolume
 
@@ -181,7 +180,12 @@ class PlannerOutputs:
             raise
 
     def publish(
-        self, volumes: Sequence[SafetyVolume], stamp_ns: int, frame_id: str, age_s: float
+        self,
+        volumes: Sequence[SafetyVolume],
+        stamp_ns: int,
+        frame_id: str,
+        age_s: float,
+        blind: bool = False,
     ) -> None:
         """Publish the volumes of one observation, on each output that is due.
 
@@ -190,13 +194,13 @@ class PlannerOutputs:
             stamp_ns: Of the observation.
             frame_id: Of the observation.
             age_s: Age of the observation now [s].
+            blind: Whether nothing newer came in time. A single person who is STALE, while others
+                are observed, does not make a scene stale: their reachable set is as of now.
         """
         if not frame_id:
             self.withhold('no observation has named its frame yet')
             return
-        stale = age_s > self._stale_after_s or any(
-            volume.validity == Validity.STALE for volume in volumes
-        )
+        stale = blind or age_s > self._stale_after_s
         scene = VolumeScene(tuple(volumes), stamp_ns, frame_id, age_s, stale)
         for output in self._outputs:
             output.update(scene)

@@ -63,11 +63,14 @@ class ScenePublisher:
         self._markers = _publisher(node, MarkerArray, 'markers', watch)
 
     def publish_prediction(self, prediction: ScenePrediction, age_s: float) -> None:
-        """Publish the predictions."""
-        self._motion.publish(encode_prediction(prediction, age_s))
+        """Publish the predictions; no empty array while somebody is there without a place."""
+        if prediction.people or not self._pipeline.presence.withheld:
+            self._motion.publish(encode_prediction(prediction, age_s))
 
     def publish(self, scene: Scene, age_s: float) -> None:
-        """Publish futures and volumes, if the scene has them."""
+        """Publish futures and volumes, if the scene has them and planners may get it."""
+        if scene.withheld and self._planners is not None:
+            self._planners.withhold(scene.withheld)
         if scene.futures is not None:
             settings = self.settings
             futures = scene.futures.thinned(settings.published_futures, settings.futures_stride)
@@ -86,7 +89,7 @@ class ScenePublisher:
         """Publish that everybody is STALE, and delete their markers."""
         if scene.people:
             self._motion.publish(encode_prediction(scene, age_s))
-        self._publish_volumes(self._pipeline.stale_volumes(scene, age_s), scene, age_s)
+        self.publish_growing(scene, age_s)
         deletions = self._drawing.clear(scene)
         deletions.markers += self._futures_drawing.clear(scene)
         if deletions.markers:
@@ -94,14 +97,19 @@ class ScenePublisher:
 
     def publish_growing(self, scene: ScenePrediction, age_s: float) -> None:
         """Publish to planners only the grown reachable sets of people, all of them STALE."""
-        if scene.people:
-            self._publish_volumes(self._pipeline.stale_volumes(scene, age_s), scene, age_s)
+        volumes = self._pipeline.stale_volumes(scene, age_s)
+        if volumes:
+            self._publish_volumes(volumes, scene, age_s, blind=True)
 
     def _publish_volumes(
-        self, volumes: Sequence[SafetyVolume], scene: ScenePrediction, age_s: float
+        self,
+        volumes: Sequence[SafetyVolume],
+        scene: ScenePrediction,
+        age_s: float,
+        blind: bool = False,
     ) -> None:
         if self._planners is not None:
-            self._planners.publish(volumes, scene.stamp_ns, scene.frame_id, age_s)
+            self._planners.publish(volumes, scene.stamp_ns, scene.frame_id, age_s, blind)
 
     def withdraw(self) -> None:
         """Take back what planners would keep for ever."""

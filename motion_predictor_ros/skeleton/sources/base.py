@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a tracker's message to people in the model's joints, refusing what cannot be true.
 
-Stage: skeleton. Each kind of message has a `Source` that knows its fields; what is asked of people
-is the same for all and stands here. Sources look at messages only as objects with fields, so that
-generated messages, those read from a bag and plain namespaces decode alike.
+Stage: skeleton. Each message type has a `Source` that knows its fields; the checks of people and
+joints are the same for all and stand here. Sources use messages only as objects with fields, so
+that generated messages, those read from a bag and plain namespaces decode alike.
+
+Three things can be wrong, with three results: a message (`SkeletonFormatError`), a person who is
+there but cannot be used (`Observation.rejected`), and a joint or a detection that costs nobody
+(`Observation.filtered`).
 """
 
 from abc import ABC, abstractmethod
@@ -12,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Bool, Float32, Float64
 
 from motion_predictor_ros.config import SOURCES, SkeletonConfig
 from motion_predictor_ros.conventions import NS_PER_S
@@ -27,6 +31,7 @@ from motion_predictor_ros.skeleton.frame import (
 )
 from motion_predictor_ros.skeleton.joint_map import JointMap
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.skeleton.plausibility import BodyCheck, joints_filtered
 
 _NO_OBSERVATION = {
     TrackingState.LOST: ('lost', 'the tracker says it is gone'),
@@ -36,6 +41,17 @@ _NO_OBSERVATION = {
     ),
 }
 
+MAX_LAG_NS = NS_PER_S
+"""A person further behind the newest of the message is too old to be used."""
+
+_HUMAN_CLASSES = frozenset(
+    ('person', 'people', 'human', 'pedestrian', 'man', 'woman', 'boy', 'girl', 'child', 'worker')
+)
+"""Detections of these classes are people even without a skeleton."""
+
+_ROUNDING = 1e-3
+"""Confidences beyond 0..1 by less are rounding errors."""
+
 
 @dataclass(frozen=True)
 class RawSkeleton:
@@ -44,13 +60,28 @@ class RawSkeleton:
     Attributes:
         joints: Says how the source's joints become the model's.
         positions: [m] in the source's order; NaN where a joint was not seen.
-        confidences: 0..1; 0 where a joint was not seen.
+        confidences: 0..1; 0 where a joint was not seen, all NaN if the source states none.
+        stamp_ns: Of this person; 0 if it is the message's.
     """
 
     joints: JointMap
     positions: Float64[np.ndarray, 'seen xyz=3']
     confidences: Float32[np.ndarray, ' seen']
     tracking: TrackingState = TrackingState.TRACKED
+    stamp_ns: int = 0
+
+
+@dataclass(frozen=True)
+class DetectedClass:
+    """What an object detector says that it found.
+
+    Attributes:
+        name: Of the class; empty if it names none.
+        has_skeleton: Whether the detection has human joints.
+    """
+
+    name: str
+    has_skeleton: bool
 
 
 @dataclass(frozen=True)
@@ -90,6 +121,10 @@ class Source(ABC, Generic[ConfigT]):
         """
         self.layout, self.config, self.own = layout, config, own
         self._inference = Inference(layout, shipped_proportions())
+        self._body = BodyCheck(layout, config.min_extent_m, config.max_extent_m)
+        self._classes = {
+            name.strip().casefold() for name in config.classes.split(',') if name.strip()
+        }
 
     @abstractmethod
     def header(self, msg: Any, received_ns: int) -> tuple[int, str]:
@@ -111,6 +146,14 @@ class Source(ABC, Generic[ConfigT]):
             SkeletonFormatError: This person cannot be used.
         """
 
+    def detected_class(self, person: Any) -> DetectedClass | None:
+        """Return the class of an entry of `people`; None where a source lists people only."""
+        return None
+
+    def is_estimated(self, msg: Any) -> bool:
+        """Whether the message has no stamp, so that `header` estimates one."""
+        return False
+
     def update_static_transforms(self, msg: Any) -> None:
         """Take in what a source says apart from its observations."""
 
@@ -118,7 +161,7 @@ class Source(ABC, Generic[ConfigT]):
         """Turn a message into people whose joints are in the model's order.
 
         Args:
-            received_ns: Stands in for the stamp of a message that has none because it is empty.
+            received_ns: When the message came, for messages that are empty and have no stamp.
 
         Returns:
             None if the message says nothing about people yet.
@@ -128,32 +171,74 @@ class Source(ABC, Generic[ConfigT]):
                 message can be used. Faults of single people are in `Observation.rejected` instead.
         """
         stamp_ns, frame_id = self.header(msg, received_ns)
+        frame_id = frame_id.lstrip('/')
         if frame_id:
             self._check_frame(frame_id)
         people: list[SkeletonFrame] = []
         rejected: list[Rejection] = []
+        filtered: list[Rejection] = []
         seen_ids: set[str] = set()
         for person_id, person in self.people(msg):
+            other = self._other_class(person)
+            if other is not None:
+                filtered.append(other)
+                continue
             try:
                 _check_identity(person_id, seen_ids)
-                sighting = self.see(f'person {person_id!r}', person)
-                _check_tracking(sighting.tracking, person_id)
+                skeleton = self.see(f'person {person_id!r}', person)
+                _check_tracking(skeleton.tracking, person_id)
                 self._check_room(person_id, len(people))
-                people.append(self._frame(person_id, stamp_ns, sighting))
+                people.append(self._frame(person_id, stamp_ns, skeleton, filtered))
             except SkeletonFormatError as error:
                 rejected.append(Rejection(person_id, error.reason, str(error)))
-        if people:
-            self._check_frame(frame_id)
-        return Observation(stamp_ns, frame_id, tuple(people), tuple(rejected))
+        if people and not frame_id:
+            frame_id = self._configured_frame()
+        return Observation(
+            stamp_ns,
+            frame_id,
+            tuple(people),
+            tuple(rejected),
+            tuple(filtered),
+            self.is_estimated(msg),
+        )
 
     def _check_frame(self, frame_id: str) -> None:
-        expected = self.config.frame
-        if not frame_id or (expected and frame_id != expected):
+        expected = self.config.frame.lstrip('/')
+        if expected and frame_id != expected:
             raise SkeletonFormatError(
                 'unknown_frame',
-                f'header.frame_id is {frame_id!r}, expected {expected or "a name"!r}; see '
-                'parameter "skeleton.frame"',
+                f'header.frame_id is {frame_id!r}, expected {expected!r}; see parameter '
+                '"skeleton.frame"',
             )
+
+    def _configured_frame(self) -> str:
+        """Return the frame of a message that names none."""
+        if not self.config.frame:
+            raise SkeletonFormatError(
+                'unknown_frame',
+                "header.frame_id is '': the source names no frame; set parameter "
+                '"skeleton.frame" to the frame that it means',
+            )
+        return self.config.frame.lstrip('/')
+
+    def _other_class(self, person: Any) -> Rejection | None:
+        """Return why a detection is no person; None if it is one.
+
+        Human joints make a person of any class, unless `skeleton.classes` says otherwise; without
+        them it is one if its class is.
+        """
+        detected = self.detected_class(person)
+        if detected is None or not detected.name.strip():
+            return None
+        name = detected.name.strip().casefold()
+        wanted = self._classes or (() if detected.has_skeleton else _HUMAN_CLASSES)
+        if not wanted or name in wanted:
+            return None
+        if detected.has_skeleton:
+            text = f'class {detected.name[:80]!r} is not in parameter "skeleton.classes"'
+            return Rejection('', 'class_filtered', f'{text}; taken as no person')
+        text = f'class {detected.name[:80]!r} without a human skeleton; taken as no person'
+        return Rejection('', 'other_class', text)
 
     def _check_room(self, person_id: str, accepted: int) -> None:
         if accepted >= self.config.max_people:
@@ -163,23 +248,37 @@ class Source(ABC, Generic[ConfigT]):
                 '"skeleton.max_people"',
             )
 
-    def _frame(self, person_id: str, stamp_ns: int, sighting: RawSkeleton) -> SkeletonFrame:
-        """Turn a sighting into the model's joints; those the source never has are put in place."""
-        who = f'person {person_id!r}'
-        joints = sighting.joints
-        _check_numbers(sighting, who)
-        missing = np.isnan(sighting.positions).any(axis=1) | (sighting.confidences == 0)
-        seen = np.where(missing[:, None], np.nan, sighting.positions)
-        positions, confidences = joints.apply(seen, sighting.confidences)
-        here = ~np.isnan(positions[:, 0])
-        _check_extent(positions[here], int(joints.given.sum()), who, self.config)
+    def _frame(
+        self, person_id: str, stamp_ns: int, skeleton: RawSkeleton, filtered: list[Rejection]
+    ) -> SkeletonFrame:
+        """Map a skeleton to the model's joints, without those that no body has.
+
+        Joints that the source never gives are inferred.
+
+        Args:
+            filtered: Gets a line for each reason why joints were left out.
+        """
+        who, joints = f'person {person_id!r}', skeleton.joints
+        own_ns = _own_stamp(skeleton, stamp_ns, who)
+        given, confidences, faults = _usable_joints(skeleton)
+        positions, sure = joints.apply(given, confidences)
+        impossible = self._body.impossible(positions, who)
+        positions[impossible], sure[impossible] = np.nan, 0.0
+        names = {
+            reason: _names(joints.source.joint_names, mask) for reason, mask in faults.items()
+        }
+        if impossible.any():
+            names['joint_bone_length'] = _names(self.layout.joint_names, impossible)
+        if np.isnan(positions[:, 0]).all():
+            raise _no_joints(who, names)
+        filtered += [joints_filtered(person_id, reason, each) for reason, each in names.items()]
         inferred = self._inference.fill(positions, ~joints.given)
         return SkeletonFrame(
             person_id,
-            stamp_ns,
+            own_ns,
             positions,
-            confidences,
-            sighting.tracking,
+            sure,
+            skeleton.tracking,
             inferred if inferred.any() else None,
         )
 
@@ -258,33 +357,61 @@ def _check_tracking(state: TrackingState, person_id: str) -> None:
         raise SkeletonFormatError(reason, f'person {person_id!r}: {message}')
 
 
-def _check_numbers(sighting: RawSkeleton, who: str) -> None:
-    used = sighting.joints.weights.any(axis=0)
-    confidences = sighting.confidences[used]
-    good = (confidences >= 0) & (confidences <= 1)  # False for NaN
-    if not good.all():
+def _own_stamp(skeleton: RawSkeleton, stamp_ns: int, who: str) -> int:
+    """Return when this person was observed [ns]."""
+    own_ns = skeleton.stamp_ns or stamp_ns
+    if own_ns > stamp_ns:
         raise SkeletonFormatError(
-            'bad_confidence', f'{who}: confidences {confidences[~good]}; expected 0..1'
+            'bad_stamp', f'{who}: {(own_ns - stamp_ns) / NS_PER_S:.3f} s ahead of the message'
         )
-    positions = sighting.positions[used]
-    if np.isinf(positions[~np.isnan(positions).any(axis=1)]).any():
+    if stamp_ns - own_ns > MAX_LAG_NS:
         raise SkeletonFormatError(
+            'old_track',
+            f'{who}: {(stamp_ns - own_ns) / NS_PER_S:.3f} s behind the newest, at most '
+            f'{MAX_LAG_NS / NS_PER_S:g} s',
+        )
+    return own_ns
+
+
+def _usable_joints(
+    skeleton: RawSkeleton,
+) -> tuple[
+    Float64[np.ndarray, 'seen xyz=3'],
+    Float32[np.ndarray, ' seen'],
+    dict[str, Bool[np.ndarray, ' seen']],
+]:
+    """Return positions, NaN without those that cannot be, confidences in 0..1, and the faults."""
+    used = skeleton.joints.weights.any(axis=0)
+    positions = skeleton.positions.copy()
+    there = used & ~np.isnan(positions).any(axis=1)
+    confidences = skeleton.confidences
+    if np.isnan(confidences[there]).all():  # the source states none
+        confidences = np.ones_like(confidences)
+    good = (confidences >= -_ROUNDING) & (confidences <= 1 + _ROUNDING)  # False for NaN
+    candidates = {
+        'joint_non_finite': np.isinf(positions).any(axis=1),
+        'joint_at_origin': (positions == 0).all(axis=1),
+        'joint_confidence': ~good,
+    }
+    faults = {name: there & mask for name, mask in candidates.items() if (there & mask).any()}
+    confidences = np.where(good, np.clip(confidences, 0, 1), 0).astype(np.float32)
+    unseen = np.any([~there, confidences == 0, *faults.values()], axis=0)
+    positions[unseen] = np.nan
+    return positions, confidences, faults
+
+
+def _names(names: tuple[str, ...], mask: Bool[np.ndarray, ' joint']) -> list[str]:
+    return [names[joint] for joint in np.flatnonzero(mask)]
+
+
+def _no_joints(who: str, faults: dict[str, list[str]]) -> SkeletonFormatError:
+    """Say why not one joint is left."""
+    if 'joint_non_finite' in faults:
+        return SkeletonFormatError(
             'non_finite', f'{who}: infinite positions; NaN is how a joint is left out'
         )
-
-
-def _check_extent(
-    seen: Float64[np.ndarray, 'some xyz=3'], joints: int, who: str, config: SkeletonConfig
-) -> None:
-    """Refuse skeletons of no human size; the smallest is known only once half is seen."""
-    if not len(seen):
-        raise SkeletonFormatError('no_joints', f'{who}: not one joint was observed')
-    extent = float(np.linalg.norm(seen - np.median(seen, axis=0), axis=1).max())  # [m]
-    low = config.min_extent_m if 2 * len(seen) >= joints else 0.0
-    if not low <= extent <= config.max_extent_m:
-        raise SkeletonFormatError(
-            'implausible_size',
-            f'{who}: reaches {extent:.3g} m from its middle, expected {low} to '
-            f'{config.max_extent_m} m; is the source in millimetres? See parameters '
-            '"skeleton.min_extent_m" and "skeleton.max_extent_m"',
+    if 'joint_confidence' in faults:
+        return SkeletonFormatError(
+            'bad_confidence', f'{who}: no joint has a confidence in 0..1; are they percent?'
         )
+    return SkeletonFormatError('no_joints', f'{who}: not one joint was observed')

@@ -16,6 +16,7 @@ from motion_predictor_ros.skeleton.frame import TrackingState
 from motion_predictor_ros.skeleton.joint_map import JointMap, load_joint_map
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.sources.base import (
+    DetectedClass,
     RawSkeleton,
     Source,
     SourceConfig,
@@ -44,16 +45,26 @@ class AzureKinect(Source[SourceConfig]):
     def __init__(self, layout: SkeletonLayout, config: SkeletonConfig, own: SourceConfig) -> None:
         super().__init__(layout, config, own)
         self._joints = load_joint_map(config.source_layout or 'azure_kinect32', layout)
+        self._latency_ns = 0
 
     def header(self, msg: Any, received_ns: int) -> tuple[int, str]:
-        """Return the first marker's; nobody is an empty array, which has neither."""
+        """Return stamp and frame of the first marker.
+
+        An empty array has neither: it is taken to be as old as the last array that had a stamp.
+        """
         markers = _shown(msg)
         if not markers:
-            return received_ns, ''
-        frames = {marker.header.frame_id for marker in markers}
+            return max(received_ns - self._latency_ns, 1), ''
+        frames = {marker.header.frame_id.lstrip('/') for marker in markers}
         if len(frames) > 1:
             raise SkeletonFormatError('unknown_frame', f'markers in several frames {frames}')
-        return stamp_of(markers[0].header.stamp), frames.pop()
+        stamp_ns = stamp_of(markers[0].header.stamp)
+        self._latency_ns = received_ns - stamp_ns if received_ns else 0
+        return stamp_ns, frames.pop()
+
+    def is_estimated(self, msg: Any) -> bool:
+        """Whether the array is empty."""
+        return not _shown(msg)
 
     def people(self, msg: Any) -> Iterable[tuple[str, Any]]:
         """Group the markers by body."""
@@ -92,8 +103,12 @@ class Zed(Source[SourceConfig]):
         return stamp_of(msg.header.stamp), msg.header.frame_id
 
     def people(self, msg: Any) -> Iterable[tuple[str, Any]]:
-        """List every object that could have a skeleton."""
-        return [(str(each.label_id), each) for each in msg.objects]
+        """List the objects; a negative id is none."""
+        return [(str(each.label_id) if each.label_id >= 0 else '', each) for each in msg.objects]
+
+    def detected_class(self, person: Any) -> DetectedClass:
+        """Return the object's label."""
+        return DetectedClass(person.label, bool(person.skeleton_available))
 
     def see(self, who: str, person: Any) -> RawSkeleton:
         """Read one object; a joint that was not seen is NaN, one that is not used is zero."""
@@ -145,14 +160,22 @@ class Yolo(Source[SourceConfig]):
 
     def header(self, msg: Any, received_ns: int) -> tuple[int, str]:
         """Return the header's stamp and the keypoints' frame, which is not the header's."""
-        frames = {each.keypoints3d.frame_id for _, each in self.people(msg)} - {''}
+        frames = {
+            each.keypoints3d.frame_id.lstrip('/')
+            for each in msg.detections
+            if len(each.keypoints3d.data) and self._other_class(each) is None
+        } - {''}
         if len(frames) > 1:
             raise SkeletonFormatError('unknown_frame', f'keypoints in several frames {frames}')
         return stamp_of(msg.header.stamp), frames.pop() if frames else ''
 
     def people(self, msg: Any) -> Iterable[tuple[str, Any]]:
-        """List the detections that are people."""
-        return [(each.id, each) for each in msg.detections if each.class_name in ('person', '')]
+        """List the detections."""
+        return [(each.id, each) for each in msg.detections]
+
+    def detected_class(self, person: Any) -> DetectedClass:
+        """Return the detection's class."""
+        return DetectedClass(person.class_name, bool(len(person.keypoints3d.data)))
 
     def see(self, who: str, person: Any) -> RawSkeleton:
         """Read one detection; ids count from 1, joints below the threshold are left out."""

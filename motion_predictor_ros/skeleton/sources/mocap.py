@@ -25,8 +25,8 @@ from motion_predictor_ros.skeleton.sources.base import (
     sure_of,
 )
 
-_SAME_FRAME_NS = NS_PER_S // 50
-"""HiROS: people whose input was taken further apart were not seen at the same time."""
+_AHEAD_NS = NS_PER_S
+"""HiROS: input cannot have been taken later than this after it was published."""
 
 
 def stated_joints(source: str, layout: SkeletonLayout, config: SkeletonConfig) -> JointMap:
@@ -78,30 +78,29 @@ class PoseArray(Source[SourceConfig]):
 
 @register_source('hiros', 'hiros_skeleton_msgs/msg/SkeletonGroup')
 class Hiros(Source[SourceConfig]):
-    """hiros_skeleton_msgs/SkeletonGroup; the header is stamped when published, not when seen."""
+    """hiros_skeleton_msgs/SkeletonGroup: people of several cameras, each with their own stamp."""
 
     def __init__(self, layout: SkeletonLayout, config: SkeletonConfig, own: SourceConfig) -> None:
         super().__init__(layout, config, own)
         self._joints = stated_joints('hiros', layout, config)
-        self._stamp_ns = 0
 
     def header(self, msg: Any, received_ns: int) -> tuple[int, str]:
-        """Return when the newest input was taken, and the header's frame."""
-        taken = [_nanoseconds(each.src_time) for each in msg.skeletons]
-        self._stamp_ns = max(taken, default=0) or stamp_of(msg.header.stamp)
-        return self._stamp_ns, msg.header.frame_id
+        """Return when the newest input was taken, and the header's frame.
+
+        The header is stamped when published, so it only shows which inputs are of the future.
+        """
+        taken_ns = [stamp for each in msg.skeletons if (stamp := _nanoseconds(each.src_time)) > 0]
+        published_ns = _nanoseconds(msg.header.stamp)
+        past_ns = [stamp for stamp in taken_ns if stamp <= published_ns + _AHEAD_NS]
+        newest_ns = max(past_ns or taken_ns, default=0)
+        return newest_ns or stamp_of(msg.header.stamp), msg.header.frame_id
 
     def people(self, msg: Any) -> Iterable[tuple[str, Any]]:
-        """List everybody."""
-        return [(str(each.id), each) for each in msg.skeletons]
+        """List the skeletons; a negative id is none."""
+        return [(str(each.id) if each.id >= 0 else '', each) for each in msg.skeletons]
 
     def see(self, who: str, person: Any) -> RawSkeleton:
         """Read one person; markers that were not seen are left out or NaN."""
-        late_ns = self._stamp_ns - (_nanoseconds(person.src_time) or self._stamp_ns)
-        if late_ns > _SAME_FRAME_NS:
-            raise SkeletonFormatError(
-                'old_track', f'{who}: src_time is {late_ns / NS_PER_S:.3f} s behind the newest'
-            )
         count = len(self._joints.source.joint_names)
         positions = np.full((count, 3), np.nan)
         confidences = np.zeros(count, dtype=np.float32)
@@ -115,7 +114,8 @@ class Hiros(Source[SourceConfig]):
             at = marker.center.pose.position
             positions[marker.id] = at.x, at.y, at.z
             confidences[marker.id] = marker.confidence
-        return RawSkeleton(self._joints, positions, confidences)
+        own_ns = _nanoseconds(person.src_time)
+        return RawSkeleton(self._joints, positions, confidences, stamp_ns=max(own_ns, 0))
 
 
 def _nanoseconds(stamp: Any) -> int:
@@ -136,21 +136,21 @@ class Mocap4r2(Source[SourceConfig]):
         return stamp_of(msg.header.stamp), msg.header.frame_id
 
     def people(self, msg: Any) -> Iterable[tuple[str, Any]]:
-        """Group the markers by person; those of robots and tools are passed over."""
-        found: dict[str, dict[int, Any]] = {}
+        """Group the markers by person; those of robots and tools are left out."""
+        people: dict[str, dict[int, Any]] = {}
         for marker in msg.markers:
-            told = self._names.read(marker.marker_name)
-            if told is not None:
-                person_id, joint = told
-                found.setdefault(person_id, {})[joint] = marker.translation
-        if len(msg.markers) and not found:
+            person_and_joint = self._names.read(marker.marker_name)
+            if person_and_joint is not None:
+                person_id, joint = person_and_joint
+                people.setdefault(person_id, {})[joint] = marker.translation
+        if len(msg.markers) and not people:
             raise SkeletonFormatError(
                 'layout_mismatch',
                 f'no marker is named after a joint: {[each.marker_name for each in msg.markers]}; '
                 f'expected {self._names.example!r}, see parameters "skeleton.name_pattern" and '
                 '"skeleton.source_layout"',
             )
-        return list(found.items())
+        return list(people.items())
 
     def see(self, who: str, person: dict[int, Any]) -> RawSkeleton:
         """Read one person; occluded markers are left out or NaN."""
@@ -160,6 +160,20 @@ class Mocap4r2(Source[SourceConfig]):
         return RawSkeleton(self._joints, positions, sure_of(positions))
 
 
+_ROBOT_WORDS = frozenset(
+    (
+        *('link', 'frame', 'joint', 'base', 'footprint', 'mount', 'plate', 'motor', 'fixed'),
+        *('camera', 'optical', 'rgb', 'depth', 'color', 'sensor', 'imu', 'laser'),
+        *('tool', 'gripper', 'finger', 'palm', 'hand', 'screw', 'column'),
+        *('lift', 'pan', 'tilt', 'roll', 'pitch', 'yaw', 'flex'),
+    )
+)
+"""Words in robots' frames, as in `head_1_link`, `torso_lift_link`, `r_wrist_roll_link`."""
+
+
+_MAX_NAMES = 10_000
+
+
 class NamePattern:
     """Parses joint and person from one name, such as `l_wrist_anna` for `{joint}_{id}`."""
 
@@ -167,22 +181,38 @@ class NamePattern:
         """Compile `skeleton.name_pattern`; without {id} all names are of `skeleton.person_id`.
 
         Raises:
-            ConfigError: The pattern has no {joint}.
+            ConfigError: The pattern has no {joint}, or `skeleton.id_pattern` is malformed.
         """
         pattern = config.name_pattern
         if '{joint}' not in pattern:
             raise ConfigError(f'skeleton.name_pattern {pattern!r} has no {{joint}}')
         self._place = {name: joint for joint, name in enumerate(layout.joint_names)}
-        self._alone = config.person_id
+        self._alone, self._any_id = config.person_id, not config.id_pattern
         longest_first = sorted(layout.joint_names, key=len, reverse=True)
-        text = re.escape(pattern).replace(r'\{', '{').replace(r'\}', '}')
+        text = re.escape(pattern.lstrip('/')).replace(r'\{', '{').replace(r'\}', '}')
         text = text.replace('{joint}', f'(?P<joint>{"|".join(map(re.escape, longest_first))})')
-        self._regex = re.compile(text.replace('{id}', '(?P<id>.+)'))
+        try:
+            self._regex = re.compile(text.replace('{id}', f'(?P<id>{config.id_pattern or ".+"})'))
+        except re.error as error:
+            raise ConfigError(
+                f'skeleton.id_pattern {config.id_pattern!r} is no regular expression: {error}'
+            ) from error
         self.example = pattern.replace('{joint}', layout.joint_names[0])
+        self._known: dict[str, tuple[str, int] | None] = {}
 
     def read(self, name: str) -> tuple[str, int] | None:
         """Return the person and the joint's place in the layout; None for other names."""
-        found = self._regex.fullmatch(name)
-        if found is None:
+        if name not in self._known:
+            if len(self._known) >= _MAX_NAMES:
+                self._known.clear()
+            self._known[name] = self._parse(name)
+        return self._known[name]
+
+    def _parse(self, name: str) -> tuple[str, int] | None:
+        match = self._regex.fullmatch(name.lstrip('/'))
+        if match is None:
             return None
-        return found.groupdict().get('id', self._alone), self._place[found['joint']]
+        person_id = match.groupdict().get('id', self._alone)
+        if self._any_id and _ROBOT_WORDS & set(re.split(r'[_/.-]', person_id.casefold())):
+            return None
+        return person_id, self._place[match['joint']]

@@ -2,9 +2,12 @@
 """People whose joints are TF frames: REP-155, and motion capture that publishes segments.
 
 Stage: skeleton. No message holds a whole person: frames come one by one, in any order. A time is
-observed when everybody who moves has reached it; frames that stopped moving are not seen.
+observed when all people who move have reached it, except those who lag far behind: they are
+observed at the time that they have reached. Robots have frames with names of joints, too, so what
+hangs on another `person`, or has less than three joints, is no person.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
@@ -14,10 +17,11 @@ import numpy as np
 from motion_predictor_ros.config import SkeletonConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import SkeletonFormatError
-from motion_predictor_ros.skeleton.frame import Observation
+from motion_predictor_ros.skeleton.frame import Observation, Rejection
 from motion_predictor_ros.skeleton.joint_map import load_joint_map
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.sources.base import (
+    MAX_LAG_NS,
     RawSkeleton,
     Source,
     SourceConfig,
@@ -28,9 +32,12 @@ from motion_predictor_ros.skeleton.sources.mocap import NamePattern
 from motion_predictor_ros.skeleton.transforms import TransformTree
 
 _BEHIND_NS = NS_PER_S // 10
-"""A frame this far behind the newest of its person, or a person behind the others, is gone."""
+"""A frame this far behind the newest of its person was not seen; the scene does not wait for a
+person this far behind the others."""
 
+_AHEAD_NS = NS_PER_S // 2
 _TIME_JUMP_NS = NS_PER_S
+_FEWEST_JOINTS = 3
 
 
 @register_source('tf', 'tf2_msgs/msg/TFMessage')
@@ -43,72 +50,163 @@ class TfPeople(Source[SourceConfig]):
         super().__init__(layout, config, own)
         self._joints = load_joint_map(config.source_layout or 'rep155', layout)
         self._names = NamePattern(self._joints.source, config)
-        self._tree = TransformTree(keep_s=1.0)
+        self._tree = TransformTree(keep_s=2.0)
         self._people: dict[str, dict[int, str]] = {}
-        self._answered_ns = 0
+        self._robots: dict[str, str] = {}
+        self._answered_ns, self._frame_id, self._changed = 0, '', False
 
     def update_static_transforms(self, msg: Any) -> None:
         """Take in what stands still, from /tf_static."""
         self._note(self._tree.add(msg, static=True))
 
     def decode(self, msg: Any, received_ns: int = 0) -> Observation | None:
-        """Take a message in; return everybody at the newest time that all have reached, if new."""
+        """Take a message in; return the people at the newest time that all have reached, if new.
+
+        People who lag behind by more than 0.1 s, and at most 1 s, have the time that they have
+        reached. Who has a time far ahead of the others is refused alone.
+        """
         self._note(self._tree.add(msg))
-        newest = {who: self._newest(joints) for who, joints in self._people.items()}
-        last_ns = max(newest.values(), default=0)
-        if last_ns < self._answered_ns - _TIME_JUMP_NS:
+        robots = self._find_robots()
+        newest_ns = {who: self._newest(self._people[who]) for who in self._people}
+        newest_ns = {who: at for who, at in newest_ns.items() if at and who not in self._robots}
+        if max(newest_ns.values(), default=0) < self._answered_ns - _TIME_JUMP_NS:
             self._answered_ns = 0
-        here = {who: self._reached(who) for who, at in newest.items() if at > last_ns - _BEHIND_NS}
-        self._forget(here)
-        ready_ns = min(here.values(), default=0)
+        last_ns = self._last(newest_ns.values(), received_ns)
+        present = [who for who, at in newest_ns.items() if at > last_ns - MAX_LAG_NS]
+        in_step = [
+            self._reached(who)
+            for who in present
+            if last_ns - _BEHIND_NS < newest_ns[who] <= last_ns
+        ]
+        self._forget()
+        ready_ns = min(in_step, default=0)
         if ready_ns <= self._answered_ns:
             return None
-        self._answered_ns = ready_ns
-        return super().decode(sorted(here), ready_ns)
+        self._answered_ns, self._frame_id = ready_ns, self._common_frame(present)
+        observation = super().decode(sorted(present), ready_ns)
+        assert observation is not None
+        filtered = (*observation.filtered, *robots)
+        return Observation(
+            observation.stamp_ns,
+            observation.frame_id,
+            observation.people,
+            observation.rejected,
+            filtered,
+        )
 
     def header(self, msg: Any, received_ns: int) -> tuple[int, str]:
-        """Return the time, and the frame in which everybody's frames hang."""
-        frames = {self._hangs_in(who) for who in msg}
-        if len(frames) > 1:
-            raise SkeletonFormatError(
-                'unknown_frame', f'people hang in several frames {sorted(frames)}; expected one'
-            )
-        return received_ns, frames.pop() if frames else ''
+        """Return the time that is observed, and the frame in which most people hang."""
+        return received_ns, self._frame_id
 
     def people(self, msg: Any) -> Iterable[tuple[str, Any]]:
-        """List everybody."""
-        return [(who, self._people[who]) for who in msg]
+        """List the people and their frames."""
+        return [(who, (who, self._people[who])) for who in msg]
 
-    def see(self, who: str, person: dict[int, str]) -> RawSkeleton:
-        """Look every joint up."""
+    def see(self, who: str, person: tuple[str, dict[int, str]]) -> RawSkeleton:
+        """Look up every joint of one person."""
+        person_id, joints = person
         positions = np.full((len(self._joints.source.joint_names), 3), np.nan)
-        frame = self._top(next(iter(person.values())))
-        newest_ns = self._newest(person)
-        for joint, name in person.items():
+        newest_ns, reached_ns = self._newest(joints), self._reached(person_id)
+        stamp_ns = self._answered_ns
+        if reached_ns <= stamp_ns - _BEHIND_NS:
+            stamp_ns = reached_ns
+        if newest_ns > self._answered_ns + _TIME_JUMP_NS:
+            raise SkeletonFormatError(
+                'bad_stamp',
+                f'{who}: its frames are {(newest_ns - stamp_ns) / NS_PER_S:.3f} s ahead of the '
+                'others',
+            )
+        top = self._hangs_in(person_id)
+        if self._frame_id not in self._tree.chain(top) and top not in self._tree.chain(
+            self._frame_id
+        ):
+            raise SkeletonFormatError(
+                'unknown_frame',
+                f'{who}: hangs in frame {top!r}, which TF does not connect with '
+                f'{self._frame_id!r}, where the others are',
+            )
+        for joint, name in joints.items():
             if self._at(name) > newest_ns - _BEHIND_NS:
                 with suppress(SkeletonFormatError):  # it came after this time: not seen
-                    positions[joint] = self._tree.lookup(frame, name, self._answered_ns).shift
-        return RawSkeleton(self._joints, positions, sure_of(positions))
+                    positions[joint] = self._tree.lookup(self._frame_id, name, stamp_ns).shift
+        return RawSkeleton(self._joints, positions, sure_of(positions), stamp_ns=stamp_ns)
 
     def _note(self, frames: list[str]) -> None:
         for frame in frames:
-            told = self._names.read(frame)
-            if told is not None:
-                self._people.setdefault(told[0], {})[told[1]] = frame
+            person_and_joint = self._names.read(frame)
+            if person_and_joint is not None:
+                person_id, joint = person_and_joint
+                joints = self._people.setdefault(person_id, {})
+                self._changed |= joint not in joints
+                joints[joint] = frame
 
-    def _forget(self, here: dict[str, int]) -> None:
-        """Forget who stopped moving: ids are never used again by most trackers."""
-        self._people = {who: joints for who, joints in self._people.items() if who in here}
+    def _find_robots(self) -> list[Rejection]:
+        """Note ids whose frames are a robot's; return the new ones."""
+        if not self._changed:
+            return []
+        self._changed = False
+        reasons: dict[str, str] = {}
+        for who, joints in self._people.items():
+            if len(joints) < _FEWEST_JOINTS:
+                names = ', '.join(sorted(joints.values()))
+                reasons[who] = f'{names}: less than {_FEWEST_JOINTS} joints'
+            for frame in joints.values():
+                parent = self._names.read(self._tree.chain(frame)[1])
+                if parent is not None and parent[0] != who:
+                    text = f'{frame} hangs on {self._tree.chain(frame)[1]}'
+                    reasons[who] = reasons[parent[0]] = f'{text}: links of one tree'
+        new = [
+            Rejection(who, 'robot_frame', f'{reason}; taken as frames of a robot')
+            for who, reason in reasons.items()
+            if who not in self._robots
+        ]
+        self._robots = reasons
+        return new
+
+    def _last(self, newest_ns: Iterable[int], received_ns: int) -> int:
+        """Return the newest time of those that can be the present one [ns].
+
+        A person whose stamps are ahead does not make the others late: times after the message
+        came do not count, or else times more than a second after the last answer, if there are
+        others.
+        """
+        times_ns = list(newest_ns)
+        past_ns = [at for at in times_ns if at <= received_ns + _AHEAD_NS]
+        near_ns = [at for at in times_ns if 0 < at - self._answered_ns <= _TIME_JUMP_NS]
+        return max(past_ns or (near_ns if self._answered_ns else []) or times_ns, default=0)
+
+    def _forget(self) -> None:
+        """Forget frames that stopped moving: most trackers never use an id again."""
         self._tree.forget_gone()
+        known = set(self._tree.frames())
+        for who, joints in list(self._people.items()):
+            if not known.issuperset(joints.values()):
+                left = {joint: frame for joint, frame in joints.items() if frame in known}
+                self._people[who], self._changed = left, True
+                if not left:
+                    del self._people[who]
+
+    def _common_frame(self, present: list[str]) -> str:
+        """Return the frame in which most people hang; the last one as long as anybody does."""
+        tops = Counter(sorted(self._hangs_in(who) for who in present))
+        wanted = self.config.frame.lstrip('/')
+        for frame in (wanted, self._frame_id):
+            if frame in tops:
+                return frame
+        return tops.most_common(1)[0][0] if tops else self._frame_id
 
     def _hangs_in(self, who: str) -> str:
         return self._top(next(iter(self._people[who].values())))
 
     def _top(self, frame: str) -> str:
-        """Return the parent of the topmost of the frames above that belong to a person."""
-        chain = self._tree.chain(frame)
-        own = [index for index, name in enumerate(chain) if self._names.read(name) is not None]
-        return chain[min(own[-1] + 1, len(chain) - 1)]
+        """Return the first frame above that does not belong to the same person."""
+        chain, own = self._tree.chain(frame), self._names.read(frame)
+        assert own is not None
+        for name in chain[1:]:
+            other = self._names.read(name)
+            if other is None or other[0] != own[0]:
+                return name
+        return chain[-1]
 
     def _at(self, frame: str) -> int:
         """Return until when a joint's place is known [ns]; 0 if never."""

@@ -263,7 +263,7 @@ def test_a_hiros_track_whose_input_is_old_was_not_seen_now() -> None:
     names = SkeletonLayout.load('azure_kinect32').joint_names
     people = {str(who): joints_of('azure_kinect32', POSE) for who in (1, 2)}
     msg = foreign.hiros(STAMP_NS, 'world', people, names)
-    msg.skeletons[0].src_time = foreign.stamp(STAMP_NS - 50_000_000)
+    msg.skeletons[0].src_time = foreign.stamp(STAMP_NS - 1_000_000_001)
     observation = decoded('hiros', 'azure_kinect32', msg)
     assert [each.reason for each in observation.rejected] == ['old_track']
     assert [frame.person_id for frame in observation.people] == ['2']
@@ -334,10 +334,15 @@ def test_tf_waits_until_everybody_has_reached_a_time() -> None:
         both = say(step, bob)
         assert both is not None and both.stamp_ns == STAMP_NS + step * period_ns
         assert [frame.person_id for frame in both.people] == ['a', 'b']
-    answers = [say(step, ann) for step in range(3, 9)]  # Bob has left
-    seen = [answer for answer in answers if answer is not None]
-    assert [frame.person_id for frame in seen[-1].people] == ['a']
-    assert seen[-1].stamp_ns == STAMP_NS + 8 * period_ns
+    last_ns = STAMP_NS + 2 * period_ns  # then Bob leaves
+    answers = [say(step, ann) for step in range(3, 34)]
+    for answer in (answer for answer in answers if answer is not None):
+        stamps_ns = {frame.person_id: frame.stamp_ns for frame in answer.people}
+        assert stamps_ns['a'] == answer.stamp_ns
+        late = answer.stamp_ns > last_ns
+        assert stamps_ns.get('b') == (last_ns if answer.stamp_ns - last_ns < 10**9 else None)
+    assert late and 'b' not in stamps_ns
+    assert answers[-1] is not None and answers[-1].stamp_ns == STAMP_NS + 33 * period_ns
 
 
 def test_tf_joints_hang_in_chains_and_stand_still_relative_to_each_other() -> None:

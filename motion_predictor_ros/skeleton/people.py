@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is in the room: observed, held, or there without a known place.
+
+Stage: skeleton. An empty scene lets a robot drive, so it must rest on a source that itself lists
+nobody, not on people who were refused.
+
+    the source lists nobody, and nobody was there a moment ago    -> nobody
+    a person is refused, or missing from a message                -> held: STALE, for `hold_s`
+    refused, and never accepted or not within `hold_s`            -> unplaced: outputs are withheld
+    missing for longer than `hold_s`                              -> gone
+
+Times are stamps; no clock is read, so live and replay agree.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.skeleton.frame import Observation, Rejection, SkeletonFrame
+
+REFUSED_PEOPLE = ('unknown', 'ignored')
+
+
+@dataclass(frozen=True)
+class HeldPerson:
+    """A person who is there, but was not observed now.
+
+    Attributes:
+        frame: The last accepted observation.
+        reason: Why there is none now, and how old the last one is.
+    """
+
+    frame: SkeletonFrame
+    reason: str
+
+
+@dataclass(frozen=True)
+class Presence:
+    """The people of one observation.
+
+    Attributes:
+        observed: Observed now.
+        held: STALE, with a growing reachable set.
+        unplaced: The refusals of people whose place is unknown.
+    """
+
+    observed: tuple[SkeletonFrame, ...] = ()
+    held: tuple[HeldPerson, ...] = ()
+    unplaced: tuple[Rejection, ...] = ()
+
+    @property
+    def withheld(self) -> str:
+        """Why nothing may be published to planners; empty if it may."""
+        if not self.unplaced:
+            return ''
+        reasons = ', '.join(sorted({each.reason for each in self.unplaced}))
+        return (
+            f'{len(self.unplaced)} listed by the source, but refused ({reasons}): somebody is '
+            'there and it is not known where; see parameter "refused_people"'
+        )
+
+
+class PresenceTracker:
+    """Remembers where people were last observed, for `hold_s`."""
+
+    def __init__(self, hold_s: float, refused_people: str, max_lag_s: float) -> None:
+        """Begin with nobody.
+
+        Args:
+            refused_people: One of `REFUSED_PEOPLE`: whether a refused person is there.
+            max_lag_s: A person whose own stamp is older was not observed now [s].
+        """
+        self._hold_ns, self._max_lag_ns = round(hold_s * NS_PER_S), round(max_lag_s * NS_PER_S)
+        self._count_refused = refused_people == 'unknown'
+        self._last: dict[str, SkeletonFrame] = {}
+
+    def reset(self) -> None:
+        """Forget all people."""
+        self._last.clear()
+
+    def move_to(self, stamp_ns: int) -> None:
+        """Take the last observations as made at this time: the stamps jumped."""
+        self._last = {
+            person_id: dataclasses.replace(frame, stamp_ns=stamp_ns)
+            for person_id, frame in self._last.items()
+        }
+
+    def update(self, observation: Observation) -> Presence:
+        """Return who is observed, held or unplaced now."""
+        now_ns = observation.stamp_ns
+        self._last |= {frame.person_id: frame for frame in observation.people}
+        observed = tuple(
+            frame for frame in observation.people if now_ns - frame.stamp_ns <= self._max_lag_ns
+        )
+        late = [
+            Rejection(frame.person_id, 'old_track', 'the tracker lags behind')
+            for frame in observation.people
+            if now_ns - frame.stamp_ns > self._max_lag_ns
+        ]
+        refused = [*late, *(observation.rejected if self._count_refused else ())]
+        there = {frame.person_id for frame in observed}
+        reasons = {each.person_id: each.message for each in refused}
+        held = [
+            HeldPerson(frame, _reason(frame, now_ns, reasons.get(person_id)))
+            for person_id, frame in self._last.items()
+            if person_id not in there and now_ns - frame.stamp_ns <= self._hold_ns
+        ]
+        kept = there | {person.frame.person_id for person in held}
+        self._last = {who: frame for who, frame in self._last.items() if who in kept}
+        unplaced = _unplaced(refused, there, held)
+        return Presence(observed, tuple(held), unplaced)
+
+
+def _unplaced(
+    refused: Iterable[Rejection], observed: set[str], held: list[HeldPerson]
+) -> tuple[Rejection, ...]:
+    """Return the refusals of people who are neither observed nor held.
+
+    A person without an id may be one who is held because they are missing, once each.
+    """
+    refused = list(refused)
+    listed = {each.person_id for each in refused}
+    held_ids = {person.frame.person_id for person in held}
+    missing = len(held_ids - listed)
+    unplaced = []
+    for each in refused:
+        if not each.person_id and missing > 0:
+            missing -= 1
+        elif each.person_id in observed or each.person_id not in held_ids:
+            unplaced.append(each)  # in `observed`: a second person with the same id
+    return tuple(unplaced)
+
+
+def _reason(frame: SkeletonFrame, now_ns: int, refusal: str | None) -> str:
+    age_s = (now_ns - frame.stamp_ns) / NS_PER_S
+    return f'last observed {age_s:.2f} s ago; now {refusal or "missing from the message"}'
