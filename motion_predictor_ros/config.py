@@ -255,6 +255,9 @@ class InputConfig:
         '',
         "how the source's frame stands in fixed_frame, 'x y z qx qy qz qw'; empty asks TF [m, -]",
     )
+    transform_wait_s: float = param(
+        0.15, 'how long a live observation waits for its transform [s]', low=0.0, high=1.0
+    )
     associate: bool = param(
         False, "tell people apart by their motion instead of believing the tracker's ids [-]"
     )

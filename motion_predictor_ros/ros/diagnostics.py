@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the node tells `/diagnostics` (REP-107) of its input, its answers and its drops."""
+"""The node's diagnostics (REP-107): input, answers and drops."""
 
 import threading
 import time
@@ -18,8 +18,14 @@ SILENCE_S = 1.0
 """An active node warns when its input pauses for longer."""
 
 _PLAUSIBLE_AGE_S = (-0.1, 1.0)
-_ORDINARY = frozenset({'superseded', 'rate_limited', 'searching', 'lost'})
-"""Drops that are no fault: a slow machine skips, a tracker says that it does not see."""
+_ORDINARY = frozenset(
+    {
+        *('superseded', 'rate_limited', 'searching', 'lost'),
+        *('joint_at_origin', 'joint_non_finite', 'joint_confidence'),
+        *('joint_bone_length', 'joint_jump', 'other_class', 'class_filtered', 'robot_frame'),
+    }
+)
+"""Drops that are no fault of the set-up: a slow machine skips, a tracker loses people."""
 
 
 class Statistics:
@@ -81,7 +87,7 @@ class Statistics:
                 self._stages_ms.setdefault(name, deque(maxlen=500)).append(spent_ms)
 
     def warning_text(self) -> str:
-        """Say what is wrong now, or was since the last call; empty when all is well."""
+        """Return what is wrong now, or was since the last call; empty when all is well."""
         with self._lock:
             new = {key: count - self._reported[key] for key, count in self.drops.items()}
             self._reported = self.drops.copy()
@@ -115,12 +121,17 @@ class Statistics:
 
 
 def pipeline_facts(pipeline: Pipeline) -> dict[str, str]:
-    """Report which models run, where, and how often history or volumes had to be given up, why."""
+    """Report models, device, who is held or unplaced, restarts and fall-backs by reason."""
     predictor, density, volume = pipeline.predictor, pipeline.density, pipeline.volume
+    presence = pipeline.presence
     # Copies: the worker counts on while this reads.
     restarts, fallbacks = dict(pipeline.restarts), dict(volume.fallbacks if volume else {})
     return {
         'resets': str(pipeline.resets),
+        'refused_people': pipeline.config.refused_people,
+        'people_held': str(len(presence.held)),
+        'people_unplaced': str(len(presence.unplaced)),
+        'withheld': presence.withheld,
         **{f'restarts.{why}': str(count) for why, count in sorted(restarts.items())},
         **{f'reachable_instead.{why}': str(count) for why, count in sorted(fallbacks.items())},
         'model': predictor.model,

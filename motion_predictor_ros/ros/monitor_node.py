@@ -37,9 +37,10 @@ from motion_predictor_ros.ros.process import ros, spin
 from motion_predictor_ros.ros.qos import QosWatch
 from motion_predictor_ros.ros.subscriptions import SourceSubscription
 from motion_predictor_ros.ros.throttled_log import ThrottledLog
-from motion_predictor_ros.ros.transforms import LiveTransforms
+from motion_predictor_ros.ros.transforms import CHECK_S, LiveTransforms, TransformQueue
 from motion_predictor_ros.ros.worker import Worker
 from motion_predictor_ros.scoring.live_scorer import LiveScorer
+from motion_predictor_ros.skeleton.frame import Observation
 from motion_predictor_ros.skeleton.intake import Intake
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.sources.base import stamp_of
@@ -75,8 +76,14 @@ class MonitorNode(Node):  # type: ignore[misc]
         layout = SkeletonLayout.load(self._config.skeleton.layout)
         self._scorer = LiveScorer(BodyShape.load(self._config.skeleton.layout), self._config.score)
         self._transforms = None
+        self._transform_queue: TransformQueue[Observation] | None = None
         if self._config.fixed_frame and not self._config.extrinsic:
             self._transforms = LiveTransforms(self)
+            self._transform_queue = TransformQueue(
+                self._transforms, self._put_observation, self._config.transform_wait_s, _QUEUE
+            )
+            steady = Clock(clock_type=ClockType.STEADY_TIME)
+            self.create_timer(CHECK_S, self._transform_queue.flush, clock=steady)
         lookup = self._transforms.lookup if self._transforms is not None else None
         self._intake = Intake(self._config, layout, lookup)
         self._dropped: Counter[str] = Counter()
@@ -122,11 +129,24 @@ class MonitorNode(Node):  # type: ignore[misc]
         )
 
     def _on_observation(self, message: Any) -> None:
-        received_ns = self.get_clock().now().nanoseconds
-        self._put(lambda: self._take_observation(message, received_ns))
+        try:
+            observation = self._intake.decode(message, self.get_clock().now().nanoseconds)
+        except SkeletonFormatError as error:
+            self._drop(error.reason, str(error))
+            return
+        if observation is None:
+            return
+        if self._transform_queue is None:
+            self._put_observation(observation)
+        else:
+            query = self._intake.transform_query(observation)
+            self._transform_queue.put(observation, query)
 
     def _on_static(self, message: Any) -> None:
-        self._put(lambda: self._intake.update_static_transforms(message))
+        self._intake.update_static_transforms(message)
+
+    def _put_observation(self, observation: Observation) -> None:
+        self._put(lambda: self._scorer.observe(self._intake.accept(observation)))
 
     def _put(self, work: Callable[[], None]) -> None:
         if not self._worker.put(work):
@@ -144,11 +164,6 @@ class MonitorNode(Node):  # type: ignore[misc]
             except Exception as error:
                 if self.context.ok():
                     self._drop('internal_error', f'{type(error).__name__}: {error}')
-
-    def _take_observation(self, message: Any, received_ns: int) -> None:
-        result = self._intake.take(message, received_ns)
-        if result is not None:
-            self._scorer.observe(result)
 
     def _take_motion(self, message: Any) -> None:
         self._scorer.predict(decode_prediction(message))

@@ -9,7 +9,7 @@ costs predictions (counted as `superseded`) and never observations.
 import gc
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -33,12 +33,13 @@ from motion_predictor_ros.ros.process import broken_off_by_signals, ros, spin
 from motion_predictor_ros.ros.qos import QosWatch
 from motion_predictor_ros.ros.subscriptions import SourceSubscription, message_class
 from motion_predictor_ros.ros.throttled_log import ThrottledLog
-from motion_predictor_ros.ros.transforms import LiveTransforms
+from motion_predictor_ros.ros.transforms import CHECK_S as TRANSFORM_CHECK_S
+from motion_predictor_ros.ros.transforms import LiveTransforms, TransformQueue
 from motion_predictor_ros.ros.watchdog import CHECK_S, Growing, Watchdog
 from motion_predictor_ros.ros.worker import Worker
 from motion_predictor_ros.runtime.jit import log_compilation
 from motion_predictor_ros.runtime.process_memory import freeze_gc
-from motion_predictor_ros.skeleton.frame import Rejection
+from motion_predictor_ros.skeleton.frame import Observation, Rejection
 from motion_predictor_ros.skeleton.tracking import Restart
 
 NAME = 'motion_predictor'
@@ -47,8 +48,10 @@ NOT_CERTIFIED = (
     'speed-and-separation function, never instead of one.'
 )
 
-IntakeResult = tuple[Callable[[Pipeline], bool], float]
-"""What takes a message in, and when it came [s], on the monotonic clock."""
+_LOGGED_ONCE = ('other_class', 'class_filtered', 'robot_frame')
+
+Arrival = tuple[Observation | Rejection, float]
+"""A decoded message, and when it came on the monotonic clock [s]."""
 
 
 class PredictorNode(LifecycleNode):  # type: ignore[misc]
@@ -72,9 +75,10 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
         self._pipeline: Pipeline | None = None
-        self._worker: Worker[IntakeResult] | None = None
+        self._worker: Worker[Arrival] | None = None
         self._subscription: SourceSubscription | None = None
         self._transforms: LiveTransforms | None = None
+        self._transform_queue: TransformQueue[Arrival] | None = None
         self._outputs: ScenePublisher | None = None
         self._watchdog: Watchdog | None = None
         self._load_shedder: LoadShedder | None = None
@@ -163,11 +167,22 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         self.get_logger().info(f'loading {config.prediction.weights}')
         self._check_rate(config.max_rate_hz)
         message_class(SOURCES[config.source].msgtype, f'source {config.source!r}')
+        lookup, lookup_newest = None, None
         if config.fixed_frame and not config.extrinsic:
             self._transforms = LiveTransforms(self)
-        lookup = self._transforms.lookup if self._transforms is not None else None
+            lookup, lookup_newest = self._transforms.lookup, self._transforms.lookup_newest
+            self._transform_queue = TransformQueue(
+                self._transforms, self._put, config.transform_wait_s, self.settings.queue
+            )
+            self._transform_timer = self.create_timer(
+                TRANSFORM_CHECK_S,
+                self._transform_queue.flush,
+                clock=Clock(clock_type=ClockType.STEADY_TIME),
+            )
         self._pipeline = Pipeline.load(config, self._on_rejection, lookup, self._on_restart)
-        self._outputs = ScenePublisher(self, self._pipeline, self.settings, lookup, self._qos)
+        self._outputs = ScenePublisher(
+            self, self._pipeline, self.settings, lookup_newest, self._qos
+        )
 
     def _subscribe(self) -> SourceSubscription:
         assert self._pipeline is not None
@@ -190,6 +205,8 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
     def _stop(self) -> None:
         if self._subscription is not None:
             self._subscription.close()
+        if self._transform_queue is not None:
+            self._transform_queue.clear()
         if self._worker is not None:
             self._worker.stop()
         if self._pipeline is not None:
@@ -206,31 +223,42 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         if self._outputs is not None:
             self._outputs.close()
         if self._transforms is not None:
+            self.destroy_timer(self._transform_timer)
             self._transforms.close()
         if self._pipeline is not None:
             self._pipeline.close()
-        self._pipeline, self._outputs, self._transforms = None, None, None
+        self._pipeline, self._outputs = None, None
+        self._transforms, self._transform_queue = None, None
         gc.unfreeze()
         gc.collect()  # what one configuration leaves must not add up
 
     def _on_skeletons(self, message: Any) -> None:
-        received_ns = self.get_clock().now().nanoseconds
-        self._put(lambda pipeline: pipeline.observe(message, received_ns))
+        """Decode a message, and queue it until its transform is known."""
+        received_ns, arrival_s = self.get_clock().now().nanoseconds, self._statistics.received()
+        pipeline = self._pipeline
+        assert pipeline is not None
+        try:
+            decoded = pipeline.decode(message, received_ns)
+        except Exception as error:
+            self._drop('internal_error', f'{type(error).__name__}: {error}')
+            return
+        if decoded is None:
+            return
+        if self._transform_queue is None:
+            self._put((decoded, arrival_s))
+        else:
+            self._transform_queue.put((decoded, arrival_s), pipeline.transform_query(decoded))
 
     def _on_static(self, message: Any) -> None:
-        def update_static_transforms(pipeline: Pipeline) -> bool:
-            pipeline.update_static_transforms(message)
-            return False
+        assert self._pipeline is not None
+        self._pipeline.update_static_transforms(message)
 
-        self._put(update_static_transforms)
-
-    def _put(self, take_in: Callable[[Pipeline], bool]) -> None:
-        arrival_s = self._statistics.received()
+    def _put(self, arrival: Arrival) -> None:
         assert self._worker is not None
-        if not self._worker.put((take_in, arrival_s)):
+        if not self._worker.put(arrival):
             self._drop('queue_overflow', f'more than {self.settings.queue} observations waited')
 
-    def _work(self, waiting: list[IntakeResult]) -> None:
+    def _work(self, waiting: list[Arrival]) -> None:
         """Run in the worker's thread: nothing may escape."""
         try:
             self._answer(waiting)
@@ -272,13 +300,13 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
     def _age_s(self, scene: ScenePrediction) -> float:
         return (self.get_clock().now().nanoseconds - scene.stamp_ns) / NS_PER_S
 
-    def _answer(self, waiting: list[IntakeResult]) -> None:
+    def _answer(self, waiting: list[Arrival]) -> None:
         """Take everything in, then predict once, for the newest."""
         started_s = time.monotonic()
         assert self._pipeline is not None and self._outputs is not None
         assert self._watchdog is not None and self._load_shedder is not None
         resets = self._pipeline.resets
-        accepted = sum(take_in(self._pipeline) for take_in, _ in waiting)
+        accepted = sum(self._pipeline.accept(decoded) for decoded, _ in waiting)
         if self._pipeline.resets > resets:
             self._warnings.warn('time_jump', 'time went back: everybody is forgotten')
         if accepted > 1:
@@ -309,8 +337,11 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         self._told = age_s, time.monotonic() - begin_s
 
     def _on_rejection(self, rejection: Rejection) -> None:
-        if rejection.reason == 'rate_limited':  # as asked for
+        if rejection.reason == 'rate_limited':  # as configured
             self._statistics.dropped(rejection.reason)
+        elif rejection.reason in _LOGGED_ONCE:
+            self._statistics.dropped(rejection.reason)
+            self._warnings.warn_once(rejection.reason, rejection.message)
         else:
             self._drop(rejection.reason, rejection.message)
 
@@ -367,7 +398,10 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
             facts |= {'stale': str(self._watchdog.stale), 'stale_times': str(self._watchdog.times)}
         facts |= self._load_shedder.facts() if self._load_shedder is not None else {}
         facts |= {f'incompatible_qos.{what}': str(n) for what, n in self._qos.found.items()}
+        if self._transform_queue is not None:
+            facts['waiting_for_transform'] = str(len(self._transform_queue))
         faults = (
+            facts.get('withheld', ''),
             self._qos.warning_text,
             self._load_shedder.warning_text if self._load_shedder is not None else '',
         )

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 PERIOD_S = 5.0
+MAX_MESSAGES = 100
 
 
 class ThrottledLog:
@@ -17,6 +18,13 @@ class ThrottledLog:
         self._logger = logger
         self._said_s: dict[str, float] = {}
         self._unsaid: dict[str, int] = {}
+        self._said: set[tuple[str, str]] = set()
+
+    def warn_once(self, reason: str, message: str) -> None:
+        """Log a message that was not logged before; at most `MAX_MESSAGES` of them."""
+        if (reason, message) not in self._said and len(self._said) < MAX_MESSAGES:
+            self._said.add((reason, message))
+            self._logger.warning(f'{reason}: {message}')
 
     def warn(self, reason: str, message: str) -> None:
         """Log the message, or count it towards the next one with this reason."""

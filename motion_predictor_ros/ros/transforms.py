@@ -1,30 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How frames stand to each other, from /tf: through tf2_ros, or by ourselves where it is missing.
+"""Transforms from /tf: through tf2_ros, or by our own tree where it is missing.
 
-A transform is often published just after the observation it belongs to, so a lookup waits a
-moment; not again, though, while lookups fail, or every observation would be late.
+A transform is often published just after the observation it belongs to. `TransformQueue` lets each
+observation wait for its own, up to a time; lookups never wait. The queue belongs to the executor's
+thread, so that waiting is no work and the worker is free meanwhile.
 """
 
 import importlib
 import threading
 import time
-from typing import Any
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.time import Time
 
 from motion_predictor_ros.config import SOURCES
+from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import SkeletonFormatError
 from motion_predictor_ros.ros.subscriptions import message_class, static_qos
-from motion_predictor_ros.skeleton.transforms import Rigid, TransformTree
+from motion_predictor_ros.skeleton.transforms import Rigid, TransformQuery, TransformTree
 
-_WAIT_S = 0.1
-_POLL_S = 0.005
+CHECK_S = 0.01
+"""How often waiting observations are checked [s]."""
+
+_TIME_JUMP_NS = NS_PER_S
+
+T = TypeVar('T')
 
 
 class OwnTransforms:
-    """Hears /tf and /tf_static without tf2_ros; needs tf2_msgs alone."""
+    """Listens to /tf and /tf_static without tf2_ros; needs only tf2_msgs."""
 
     def __init__(self, node: Node) -> None:
         """Subscribe.
@@ -44,8 +52,13 @@ class OwnTransforms:
         with self._lock:
             return self._tree.lookup(target, source, stamp_ns)
 
+    def clear(self) -> None:
+        """Forget moving frames."""
+        with self._lock:
+            self._tree.clear()
+
     def close(self) -> None:
-        """Hear nothing any more."""
+        """Unsubscribe."""
         for each in self._all:
             self._node.destroy_subscription(each)
 
@@ -70,19 +83,23 @@ class Tf2Transforms:
     def get(self, target: str, source: str, stamp_ns: int) -> Rigid:
         """Look up; raises `SkeletonFormatError` (`no_transform`)."""
         try:
-            found = self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp_ns))
+            stamped = self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp_ns))
         except self._fault as error:
             raise SkeletonFormatError('no_transform', str(error)) from error
-        shift, turn = found.transform.translation, found.transform.rotation
+        shift, turn = stamped.transform.translation, stamped.transform.rotation
         return Rigid.from_quaternion((shift.x, shift.y, shift.z), (turn.x, turn.y, turn.z, turn.w))
 
+    def clear(self) -> None:
+        """Forget moving frames: tf2 keeps its newest data after a jump back in time."""
+        self._buffer.clear()
+
     def close(self) -> None:
-        """Hear nothing any more."""
+        """Unsubscribe."""
         self._listener.unregister()
 
 
 class LiveTransforms:
-    """Looks transforms up from the worker's thread, while the executor takes them in."""
+    """Looks transforms up in any thread, while the executor takes them in."""
 
     def __init__(self, node: Node) -> None:
         """Listen.
@@ -90,32 +107,97 @@ class LiveTransforms:
         Raises:
             ConfigError: Neither tf2_ros nor tf2_msgs is installed.
         """
-        self._known: OwnTransforms | Tf2Transforms
+        self._transforms: OwnTransforms | Tf2Transforms
         try:
-            self._known = Tf2Transforms(node, importlib.import_module('tf2_ros'))
+            self._transforms = Tf2Transforms(node, importlib.import_module('tf2_ros'))
         except ImportError:
-            self._known = OwnTransforms(node)
-        self._wait_s = _WAIT_S
+            self._transforms = OwnTransforms(node)
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> Rigid:
-        """Return what turns coordinates in `source` into those in `target`, at that time.
+        """Return the transform from `source` coordinates to `target` coordinates at that time.
 
         Raises:
             SkeletonFormatError: `no_transform`; the frames are not connected, or not at that time.
         """
-        end_s = time.monotonic() + self._wait_s
-        while True:
-            try:
-                found = self._known.get(target, source, stamp_ns)
-            except SkeletonFormatError:
-                if time.monotonic() >= end_s:
-                    self._wait_s = 0.0
-                    raise
-                time.sleep(_POLL_S)
-            else:
-                self._wait_s = _WAIT_S
-                return found
+        return self._transforms.get(target, source, stamp_ns)
+
+    def lookup_newest(self, target: str, source: str, stamp_ns: int) -> Rigid:
+        """Look up at that time, or the newest transform if it is not known there; raises alike."""
+        try:
+            return self._transforms.get(target, source, stamp_ns)
+        except SkeletonFormatError:
+            return self._transforms.get(target, source, 0)
+
+    def is_known(self, query: TransformQuery) -> bool:
+        """Whether `lookup` finds this transform now."""
+        try:
+            self._transforms.get(*query)
+        except SkeletonFormatError:
+            return False
+        return True
+
+    def clear(self) -> None:
+        """Forget moving frames: time jumped back."""
+        self._transforms.clear()
 
     def close(self) -> None:
-        """Hear nothing any more."""
-        self._known.close()
+        """Unsubscribe."""
+        self._transforms.close()
+
+
+class TransformQueue(Generic[T]):
+    """Observations that wait for their transforms, released in the order in which they came.
+
+    Each waits until its transform is known or its own time is up, whatever happened to others
+    before. All calls come from one thread.
+    """
+
+    def __init__(
+        self,
+        transforms: LiveTransforms,
+        release: Callable[[T], None],
+        wait_s: float,
+        capacity: int,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin empty.
+
+        Args:
+            release: Gets each item, with its transform known or not.
+            capacity: How many may wait; beyond it the oldest is released.
+            now_s: The clock on which time is up [s].
+        """
+        self._transforms, self._release = transforms, release
+        self._wait_s, self._capacity, self._now_s = wait_s, capacity, now_s
+        self._waiting: deque[tuple[T, TransformQuery | None, float]] = deque()
+        self._newest_ns = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, item: T, query: TransformQuery | None) -> None:
+        """Add an item; it is released at once if nothing waits and its transform is known.
+
+        Args:
+            query: The transform; None if it needs none, but has to wait for those before it.
+        """
+        if query is not None:
+            if query[2] < self._newest_ns - _TIME_JUMP_NS:
+                self._transforms.clear()
+            self._newest_ns = query[2]
+        self._waiting.append((item, query, self._now_s() + self._wait_s))
+        self.flush()
+
+    def flush(self) -> None:
+        """Release what need not wait any longer."""
+        while self._waiting and self._is_ready():
+            self._release(self._waiting.popleft()[0])
+
+    def clear(self) -> None:
+        """Drop all items."""
+        self._waiting.clear()
+
+    def _is_ready(self) -> bool:
+        _, query, end_s = self._waiting[0]
+        overdue = self._now_s() >= end_s or len(self._waiting) > self._capacity
+        return query is None or overdue or self._transforms.is_known(query)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where frames stand to each other, and when: rigid motions and a tree of them, as tf2 keeps it.
+"""Rigid transforms between frames, and a tree of them over time, as tf2 keeps it.
 
 Stage: skeleton. Serves bags, which hold /tf without tf2, and machines on which tf2_ros is not
 installed. Quaternions are xyzw; transforms3d has w first.
@@ -21,7 +21,10 @@ from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
 from motion_predictor_ros.skeleton.frame import Observation
 
 _TIME_JUMP_NS = NS_PER_S
-_MOST_LINKS = 100
+"""A frame whose stamps go back by more than this, twice in a row, has begun a new time."""
+
+_MAX_DEPTH = 100
+_MAX_FRAMES = 500
 
 
 @dataclass(frozen=True)
@@ -82,15 +85,53 @@ class Rigid:
 
 @dataclass
 class _Link:
-    """How one frame stood in its parent, oldest first; a static one always stands the same."""
+    """The transforms of one frame to its parent, oldest first; a static one has one for ever.
+
+    Attributes:
+        earlier: Stamp and transform that came last, if it is from long before the newest.
+    """
 
     parent: str
     static: bool
     stamps_ns: deque[int] = field(default_factory=deque)
     motions: deque[Rigid] = field(default_factory=deque)
+    earlier: tuple[int, Rigid] | None = None
+
+    def add(self, stamp_ns: int, motion: Rigid) -> None:
+        """Sort a transform in.
+
+        One stamp from long before is an error; a second one after it is a jump back in time.
+        """
+        newest_ns = self.stamps_ns[-1] if self.stamps_ns else stamp_ns
+        if stamp_ns >= newest_ns - _TIME_JUMP_NS:
+            self.earlier = None
+            self._insert(stamp_ns, motion)
+        elif self.earlier is None or stamp_ns <= self.earlier[0]:
+            self.earlier = stamp_ns, motion
+        else:
+            earlier_ns, earlier = self.earlier
+            self.stamps_ns, self.motions = deque([earlier_ns, stamp_ns]), deque([earlier, motion])
+            self.earlier = None
+
+    def _insert(self, stamp_ns: int, motion: Rigid) -> None:
+        if not self.stamps_ns or stamp_ns > self.stamps_ns[-1]:
+            self.stamps_ns.append(stamp_ns)
+            self.motions.append(motion)
+            return
+        place = bisect_left(self.stamps_ns, stamp_ns)
+        if self.stamps_ns[place] != stamp_ns:
+            self.stamps_ns.insert(place, stamp_ns)
+            self.motions.insert(place, motion)
+
+    def trim(self, keep_ns: int) -> None:
+        """Drop what is older than `keep_ns` before the newest."""
+        while self.stamps_ns[0] < self.stamps_ns[-1] - keep_ns:
+            self.stamps_ns.popleft()
+            self.motions.popleft()
 
     def at(self, stamp_ns: int) -> Rigid | None:
-        if self.static:
+        """Interpolate; 0 asks for the newest. None if the time is not known."""
+        if self.static or not stamp_ns:
             return self.motions[-1]
         after = bisect_left(self.stamps_ns, stamp_ns)
         if after < len(self.stamps_ns) and self.stamps_ns[after] == stamp_ns:
@@ -103,7 +144,10 @@ class _Link:
 
 
 class TransformTree:
-    """Every frame's parent and motion in it over the last seconds."""
+    """Every frame's parent and transform to it over the last seconds.
+
+    Each frame has a time of its own: one that is stamped 0, late or ahead does not affect others.
+    """
 
     def __init__(self, keep_s: float = 10.0) -> None:
         """Begin empty.
@@ -113,12 +157,11 @@ class TransformTree:
         """
         self._keep_ns = round(keep_s * NS_PER_S) if np.isfinite(keep_s) else None
         self._links: dict[str, _Link] = {}
-        self._newest_ns = 0
 
     def add(self, msg: Any, static: bool = False) -> list[str]:
         """Take a tf2_msgs/TFMessage-like message in; return the frames it moved.
 
-        What is no rigid motion is passed over, as tf2 does.
+        What is no rigid transform, or moves and has no stamp, is ignored, as tf2 does.
         """
         moved = []
         for each in msg.transforms:
@@ -132,7 +175,7 @@ class TransformTree:
             except ValueError:
                 continue
             child, parent = each.child_frame_id.lstrip('/'), each.header.frame_id.lstrip('/')
-            if child and parent and child != parent:
+            if child and parent and child != parent and (static or stamp_ns > 0):
                 self._set(child, parent, stamp_ns, motion, static)
                 moved.append(child)
         return moved
@@ -144,7 +187,7 @@ class TransformTree:
     def chain(self, frame: str) -> list[str]:
         """List a frame, its parent and so on to the top."""
         found = [frame]
-        while (link := self._links.get(found[-1])) is not None and len(found) < _MOST_LINKS:
+        while (link := self._links.get(found[-1])) is not None and len(found) < _MAX_DEPTH:
             found.append(link.parent)
         return found
 
@@ -154,12 +197,15 @@ class TransformTree:
         return None if link is None or link.static else link.stamps_ns[-1]
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> Rigid:
-        """Return what turns coordinates in `source` into those in `target`, at that time.
+        """Return the transform from `source` coordinates to `target` coordinates at that time.
+
+        Args:
+            stamp_ns: 0 takes the newest of each frame.
 
         Raises:
             SkeletonFormatError: `no_transform`; the frames are not connected, or not at that time.
         """
-        ups, downs = self.chain(source), self.chain(target)
+        ups, downs = self.chain(source.lstrip('/')), self.chain(target.lstrip('/'))
         common = next((frame for frame in ups if frame in downs), None)
         if common is None:
             raise SkeletonFormatError(
@@ -189,41 +235,34 @@ class TransformTree:
         return motion
 
     def _set(self, child: str, parent: str, stamp_ns: int, motion: Rigid, static: bool) -> None:
-        if not static:
-            if stamp_ns < self._newest_ns - _TIME_JUMP_NS:
-                self._forget_moving(stamp_ns)
-            self._newest_ns = max(self._newest_ns, stamp_ns)
         link = self._links.get(child)
         if link is None or link.parent != parent or link.static != static:
             link = self._links[child] = _Link(parent, static)
-        if not static and link.stamps_ns and stamp_ns <= link.stamps_ns[-1]:
-            return  # late or repeated; tf2 sorts them in, but publishers send them in order
-        link.stamps_ns.append(stamp_ns)
-        link.motions.append(motion)
-        self._trim(link)
-
-    def _trim(self, link: _Link) -> None:
-        if link.static:
-            while len(link.motions) > 1:
-                link.stamps_ns.popleft()
-                link.motions.popleft()
-        elif self._keep_ns is not None:
-            while link.stamps_ns[0] < self._newest_ns - self._keep_ns and len(link.stamps_ns) > 1:
-                link.stamps_ns.popleft()
-                link.motions.popleft()
+        if static:
+            link.stamps_ns, link.motions = deque([stamp_ns]), deque([motion])
+            return
+        link.add(stamp_ns, motion)
+        if self._keep_ns is not None:
+            link.trim(self._keep_ns)
 
     def forget_gone(self) -> None:
-        """Drop frames that have not moved for longer than is kept; ids come and go."""
-        if self._keep_ns is None:
-            return
-        for frame, link in list(self._links.items()):
-            if not link.static and link.stamps_ns[-1] < self._newest_ns - self._keep_ns:
-                del self._links[frame]
+        """Bound the memory: of too many frames, drop those that moved last long before the others.
 
-    def _forget_moving(self, stamp_ns: int) -> None:
-        """Begin anew: time has jumped back, as when a bag loops."""
+        The others are the median frame; ids come and go, and one frame may be far ahead.
+        """
+        if self._keep_ns is None or len(self._links) <= _MAX_FRAMES:
+            return
+        moving = {
+            name: link.stamps_ns[-1] for name, link in self._links.items() if not link.static
+        }
+        median_ns = sorted(moving.values())[(len(moving) - 1) // 2] if moving else 0
+        for name, newest_ns in moving.items():
+            if newest_ns < median_ns - self._keep_ns:
+                del self._links[name]
+
+    def clear(self) -> None:
+        """Forget all that moves: time has jumped back, as when a bag loops."""
         self._links = {frame: link for frame, link in self._links.items() if link.static}
-        self._newest_ns = stamp_ns
 
 
 Lookup = Callable[[str, str, int], Rigid]

@@ -34,8 +34,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pose(time_s: float) -> np.ndarray:
     """Somebody walks and swings arms and feet [m]."""
     body = POSE + time_s * np.array([0.8, 0.2, 0.0])
-    for name, phase in (('l_wrist', 0.0), ('r_wrist', 3.0), ('l_ankle', 3.0), ('r_ankle', 0.0)):
-        body[INDEX[name], 0] += 0.1 * np.sin(6.0 * time_s + phase)
+    swings = {0.0: ('l_wrist', 'r_ankle', 'r_foot'), 3.0: ('r_wrist', 'l_ankle', 'l_foot')}
+    for phase, names in swings.items():
+        for name in names:
+            body[INDEX[name], 0] += 0.1 * np.sin(6.0 * time_s + phase)
     return body
 
 

@@ -73,7 +73,7 @@ class SpeedLimitOutput(Output[SpeedLimitConfig]):
         if self._lookup is None:
             transforms = LiveTransforms(node)
             self.on_close(transforms.close)
-            self._lookup = transforms.lookup
+            self._lookup = transforms.lookup_newest
         self._band = Band(config.until_s, config.min_height_m, config.max_height_m)
         self._frame_id, self._fresh_s = config.robot_frame, -np.inf
         self._warnings = ThrottledLog(node.get_logger())
