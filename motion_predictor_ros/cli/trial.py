@@ -57,7 +57,7 @@ def _fuzz(options: argparse.Namespace) -> None:
         print(line)
     print(f'answered {report.answered}, dropped {report.drops} for {report.reasons} reasons')
     print(f'{whole} with futures and volumes: {report.futures} futures, {report.volumes} volumes')
-    counts = ('messages', 'crashes', 'uncounted_drops', 'non_finite_outputs')
+    counts = ('messages', 'crashes', 'uncounted_drops', 'non_finite_outputs', 'false_nobody')
     print(json.dumps({key: getattr(report, key) for key in counts}))
     _require(not report.cases, 'the pipeline violated a requirement; each line above is one case')
 

@@ -6,6 +6,7 @@ observation it belongs to is known all the same.
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from motion_predictor_ros.skeleton.tracking import Restart
 from motion_predictor_ros.skeleton.transforms import TransformTree
 
 _OURS = ('/markers',)
+_MOVING, _STATIC = '/tf', '/tf_static'
+"""Transforms, under a namespace if several robots were recorded, as in `/robot1/tf`."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,12 @@ def open_source(
     config = dataclasses.replace(config, source=name)
     tree = TransformTree(keep_s=np.inf)
     if config.fixed_frame and not config.extrinsic:
-        _read_transforms(bag, tree)
+        _read_transforms(bag, topic, tree)
     pipeline = Pipeline.load(config, lookup=tree.lookup, on_restart=on_restart)
     source_class = SOURCES[name]
     if source_class.static_topic:
-        for recorded in read_messages(bag, [source_class.static_topic], source_class.msgtype):
+        static_topics = [f'{topic.rpartition("/")[0]}{_STATIC}']
+        for recorded in read_messages(bag, static_topics, source_class.msgtype):
             pipeline.update_static_transforms(recorded.message)
     return RecordedSource(pipeline, skeleton_messages(bag, topic, source_class.msgtype))
 
@@ -81,7 +85,9 @@ def find_source(bag: Path, topic: str = '', source: str = '') -> tuple[str, str]
         kind = SOURCES[source].msgtype
         found = [(source, each) for each, its in types.items() if its == kind]
         fixed = SOURCES[source].topic
-        found = [(source, fixed)] if not topic and fixed in types else found
+        if not topic and fixed:
+            found = [(source, each) for _, each in found if not each.endswith(_STATIC)]
+            found = [(source, fixed)] if fixed in types else found
     else:
         found = [
             (name, each)
@@ -103,7 +109,23 @@ def find_source(bag: Path, topic: str = '', source: str = '') -> tuple[str, str]
     )
 
 
-def _read_transforms(bag: Path, tree: TransformTree) -> None:
+def _read_transforms(bag: Path, topic: str, tree: TransformTree) -> None:
+    """Read /tf and /tf_static, or those of the namespace that fits `topic` best.
+
+    Raises:
+        BagError: Only several namespaces that fit equally well have transforms.
+    """
     kind = SOURCES['tf'].msgtype
-    for each in read_messages(bag, ['/tf', '/tf_static'], kind):
-        tree.add(each.message, static=each.topic == '/tf_static')
+    topics = [each for each, its in topic_types(bag).items() if its == kind]
+    namespaces = {each.rpartition('/')[0] for each in topics if each.endswith((_MOVING, _STATIC))}
+    fitting = {each: len(os.path.commonpath([f'{each}/', topic])) for each in namespaces}
+    best = [each for each in namespaces if fitting[each] == max(fitting.values())]
+    if '' not in namespaces and len(best) > 1:
+        raise BagError(
+            f'{bag}: transforms are on {sorted(topics)}, and it is not clear which belong to '
+            f'{topic}; filter the bag, or set parameter "extrinsic"'
+        )
+    namespace = '' if '' in namespaces else (best or [''])[0]
+    wanted = [f'{namespace}{_MOVING}', f'{namespace}{_STATIC}']
+    for each in read_messages(bag, wanted, kind):
+        tree.add(each.message, static=each.topic == wanted[1])

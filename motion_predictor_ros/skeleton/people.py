@@ -74,13 +74,19 @@ class PresenceTracker:
         self._hold_ns, self._max_lag_ns = round(hold_s * NS_PER_S), round(max_lag_s * NS_PER_S)
         self._count_refused = refused_people == 'unknown'
         self._last: dict[str, SkeletonFrame] = {}
+        self._before_jump: dict[str, SkeletonFrame] = {}
+        self._jump_ns = 0
 
     def reset(self) -> None:
         """Forget all people."""
-        self._last.clear()
+        self._last, self._before_jump = {}, {}
 
     def move_to(self, stamp_ns: int) -> None:
-        """Take the last observations as made at this time: the stamps jumped."""
+        """Take the last observations as made at this time, too: the stamps jumped back.
+
+        They may jump on again: a single message can have a wrong stamp.
+        """
+        self._before_jump, self._jump_ns = self._last, stamp_ns
         self._last = {
             person_id: dataclasses.replace(frame, stamp_ns=stamp_ns)
             for person_id, frame in self._last.items()
@@ -89,6 +95,7 @@ class PresenceTracker:
     def update(self, observation: Observation) -> Presence:
         """Return who is observed, held or unplaced now."""
         now_ns = observation.stamp_ns
+        self._restore(now_ns)
         self._last |= {frame.person_id: frame for frame in observation.people}
         observed = tuple(
             frame for frame in observation.people if now_ns - frame.stamp_ns <= self._max_lag_ns
@@ -110,6 +117,15 @@ class PresenceTracker:
         self._last = {who: frame for who, frame in self._last.items() if who in kept}
         unplaced = _unplaced(refused, there, held)
         return Presence(observed, tuple(held), unplaced)
+
+    def _restore(self, now_ns: int) -> None:
+        """Bring back who was observed shortly before now, by the time before a jump."""
+        if 0 <= now_ns - self._jump_ns <= self._hold_ns:
+            return  # still the time after the jump
+        for person_id, frame in self._before_jump.items():
+            if 0 <= now_ns - frame.stamp_ns <= self._hold_ns:
+                self._last[person_id] = frame
+        self._before_jump = {}
 
 
 def _unplaced(

@@ -2,10 +2,11 @@
 """A seeded fuzzer over `Pipeline.step`: every source, valid and hostile phases in turn.
 
 Requirements on every message: no exception; every person is answered or is among the counted and
-reported drops; the answer is finite, in float32 too. Requirement on every valid phase: earlier
-faults leave no trace, and all people are predicted again. The model is small and untrained, since
-its output does not matter; some messages go through the whole pipeline with the shipped models,
-futures and volumes.
+reported drops; the answer is finite, in float32 too; no answer is empty while the message lists
+people, or a person was observed less than the hold before. Requirement on every valid phase:
+earlier faults leave no trace, and all people are predicted again. The model is small and
+untrained, since its output does not matter; some messages go through the whole pipeline with the
+shipped models, futures and volumes.
 """
 
 import random
@@ -29,7 +30,16 @@ from motion_predictor_ros.config import (
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.data.synthetic import JOINT_NAMES, Walker
 from motion_predictor_ros.evaluation.fuzz.checks import non_finite, without_volume
-from motion_predictor_ros.evaluation.fuzz.messages import LAYOUTS, MAKERS, Joints, corrupt
+from motion_predictor_ros.evaluation.fuzz.messages import (
+    LAYOUTS,
+    MAKERS,
+    Joints,
+    corrupt,
+    delay_person,
+    doubt,
+    hide,
+    rename_classes,
+)
 from motion_predictor_ros.pipeline import Pipeline, Scene
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
@@ -47,9 +57,16 @@ _RECOVERED = 75
 """Number of valid messages after which all people must be predicted: a stamp up to a second ahead
 hides the following ones, and a window takes another second."""
 
-_MODES = ('chaos', 'chaos', 'chaos', 'mirrored', 'millimetres', 'upside_down', 'frame', 'layout')
+_MODES = (
+    *('chaos', 'chaos', 'chaos', 'mirrored', 'millimetres', 'upside_down', 'frame', 'layout'),
+    *('hidden', 'missing', 'joint_at_origin', 'joint_on_wall', 'hips', 'confidence', 'class'),
+    *('lag', 'child', 'robot'),
+)
 _IDS = ('0', '1', '2', '3', '41', '999', '21474835')
 """The last one is the highest for which 100 x id + joint is an int32."""
+
+_MISSING, _ODD = 0.3, 0.15
+"""Share of messages, or of poses, that a mode spoils; a pose is spoilt in single joints."""
 
 _MAX_CASES, _MAX_LENGTH = 20, 500
 
@@ -62,6 +79,8 @@ class FuzzReport:
         crashes: Messages that raised an exception.
         uncounted_drops: Messages with a person who is neither answered nor counted.
         non_finite_outputs: Messages whose answer holds NaN, infinity or an invalid probability.
+        false_nobody: Empty answers although the message lists people, or a person was observed
+            less than the hold before.
         unrecovered: Valid phases at whose end a person was not predicted.
         answered: Messages that were answered.
         futures: Answers with futures.
@@ -75,6 +94,7 @@ class FuzzReport:
     crashes: int = 0
     uncounted_drops: int = 0
     non_finite_outputs: int = 0
+    false_nobody: int = 0
     unrecovered: int = 0
     answered: int = 0
     futures: int = 0
@@ -201,6 +221,25 @@ class Stream:
         if mode == 'layout' and self._source == 'native':
             message.layout = self._random.choice(('coco17', 'no_such', '../body18', ''))
             message.joint_names = self._random.choice(([], message.joint_names[::-1]))
+        return self._spoil_people(message, mode)
+
+    def _spoil_people(self, message: SimpleNamespace, mode: str) -> SimpleNamespace:
+        """Return the message with this mode's fault of people, where its source can have it."""
+        source, chance = self._source, self._random
+        if mode == 'hidden':
+            return hide(message, source, chance)
+        if mode == 'class':
+            return rename_classes(message, source, chance.choice(('Human', 'worker', 'chair', '')))
+        if mode == 'confidence':
+            return doubt(message, source, chance)
+        if mode == 'lag':
+            return delay_person(message, source, chance.choice((25, 180, 300, 1500)) * 1_000_000)
+        if mode == 'missing' and chance.random() < _MISSING:
+            return MAKERS[source](self.now_ns, {}, self._names)
+        if mode == 'robot' and source == 'tf':
+            links = {name: np.zeros(3) for name in ('head', 'torso', 'r_wrist')}
+            robot = MAKERS[source](self.now_ns, {'lift_link': links}, self._names)
+            message.transforms += robot.transforms
         return message
 
     def _chaos(self) -> SimpleNamespace:
@@ -231,8 +270,26 @@ class Stream:
             pose = 1000 * pose
         elif mode == 'upside_down':
             pose = pose * [1.0, -1.0, -1.0]
+        elif mode == 'child':
+            pose = 0.55 * pose
+        pose = self._with_odd_joints(pose, mode)
         positions: Float64[np.ndarray, 'seen xyz=3'] = self._inverse @ pose
         return dict(zip(self._used, positions, strict=True))
+
+    def _with_odd_joints(
+        self, pose: Float64[np.ndarray, 'joint xyz=3'], mode: str
+    ) -> Float64[np.ndarray, 'joint xyz=3']:
+        """Put joints where no body has them, now and then [m]."""
+        if self._random.random() > _ODD:
+            return pose
+        odd, joint = pose.copy(), self._random.randrange(len(pose))
+        if mode == 'joint_at_origin':
+            odd[joint] = 0.0
+        elif mode == 'joint_on_wall':
+            odd[joint] += [0.0, self._random.uniform(0.5, 5.0), 0.0]
+        elif mode == 'hips':
+            odd[[_BODY.joint_names.index(name) for name in ('l_hip', 'r_hip')]] = 0.0
+        return odd
 
 
 class _Trial:
@@ -247,6 +304,8 @@ class _Trial:
         self._source, self._report = source, report
         self._names = SkeletonLayout.load(LAYOUTS[source]).joint_names
         self._rejected: list[Rejection] = []
+        self._hold_ns = round(config.person_hold_s * NS_PER_S)
+        self._observed_ns = -self._hold_ns
         self.pipeline = load(config, self._rejected.append)
 
     def step(self, message: SimpleNamespace, received_ns: int, valid: int) -> None:
@@ -269,6 +328,19 @@ class _Trial:
             )
         if answer is not None:
             self._check(answer, valid)
+            self._check_nobody(answer)
+
+    def _check_nobody(self, answer: Scene) -> None:
+        """Count an empty answer that the source has not earned."""
+        assert self.pipeline.latest is not None
+        stamp_ns = answer.prediction.stamp_ns
+        if self.pipeline.latest.people:
+            self._observed_ns = stamp_ns
+        refused = {drop.reason for drop in self._rejected} - _COSTS_NOBODY
+        recent = 0 <= stamp_ns - self._observed_ns <= self._hold_ns
+        if not (answer.prediction.people or answer.withheld) and (refused or recent):
+            reason = 'a person was observed a moment ago' if recent else f'refused: {refused}'
+            self._report.add_case('false_nobody', f'{self._source}: {reason}')
 
     def _check(self, answer: Scene, valid: int) -> None:
         """Check the content of an answer."""
@@ -294,7 +366,9 @@ class _Trial:
         if scene is None:
             return set() if self._rejected or self._is_empty(message) else {''}
         accounted = {person.person_id for person in scene.people}
-        accounted |= {drop.person_id for drop in self._rejected}
+        accounted |= {
+            drop.person_id for drop in self._rejected if not drop.reason.startswith('joint_')
+        }
         return _person_ids(self._source, message, self._names) - accounted
 
     def _is_empty(self, message: SimpleNamespace) -> bool:
@@ -308,21 +382,40 @@ def _person_ids(source: str, message: Any, names: tuple[str, ...]) -> set[str]:
     if source == 'azure_kinect':
         return {str(marker.id // 100) for marker in message.markers if marker.action not in (2, 3)}
     if source == 'zed':
-        return {str(item.label_id) for item in message.objects}
+        people = [
+            item for item in message.objects if item.skeleton_available or _is_human(item.label)
+        ]
+        return {str(item.label_id) if item.label_id >= 0 else '' for item in people}
     if source == 'yolo':
         people = [
-            detection for detection in message.detections if detection.class_name in ('person', '')
+            detection
+            for detection in message.detections
+            if detection.keypoints3d.data or _is_human(detection.class_name)
         ]
         return {detection.id for detection in people}
     if source == 'pose_array':
         return {'person'} if message.poses else set()
     if source == 'hiros':
-        return {str(skeleton.id) for skeleton in message.skeletons}
+        return {str(skeleton.id) if skeleton.id >= 0 else '' for skeleton in message.skeletons}
     if source == 'mocap4r2':
         named = [marker.marker_name.rpartition('_') for marker in message.markers]
     else:
         named = [transform.child_frame_id.rpartition('_') for transform in message.transforms]
     return {person_id for joint, _, person_id in named if joint in names and person_id}
+
+
+def _is_human(name: str) -> bool:
+    return name.strip().casefold() in ('person', '')
+
+
+_COSTS_NOBODY = frozenset(
+    (
+        *('rate_limited', 'upside_down', 'mirrored', 'other_class', 'class_filtered'),
+        *('robot_frame', 'joint_at_origin', 'joint_non_finite', 'joint_confidence'),
+        *('joint_bone_length', 'joint_jump'),
+    )
+)
+"""Drops after which the message may still list nobody."""
 
 
 def _rename_frames(message: Any, name: str) -> None:

@@ -96,6 +96,7 @@ def _zed(stamp_ns: int, people: dict[str, Joints], names: list[str]) -> SimpleNa
         keypoints = [SimpleNamespace(kp=Fixed(map(float, point))) for point in slots]
         objects.append(
             SimpleNamespace(
+                label='Person',
                 label_id=int(person_id),
                 tracking_state=1,
                 skeleton_available=True,
@@ -176,6 +177,69 @@ MAKERS: dict[str, Callable[[int, dict[str, Joints], list[str]], SimpleNamespace]
     'mocap4r2': _mocap4r2,
     'tf': _tf,
 }
+
+
+def hide(message: SimpleNamespace, source: str, chance: random.Random) -> SimpleNamespace:
+    """Return a copy in which people are listed, but not observed, or have no id."""
+    hidden = copy.deepcopy(message)
+    for person in _people(hidden, source):
+        if source == 'native':
+            person.tracking_state = chance.choice((2, 3))
+        elif source == 'zed':
+            setattr(person, *chance.choice((('tracking_state', 0), ('tracking_state', 2))))
+            person.label_id = chance.choice((person.label_id, -1))
+        elif source == 'yolo':
+            person.id = ''
+        elif source == 'hiros':
+            person.id = -1
+    return hidden
+
+
+def rename_classes(message: SimpleNamespace, source: str, name: str) -> SimpleNamespace:
+    """Return a copy in which every detection is of this class."""
+    renamed = copy.deepcopy(message)
+    for person in _people(renamed, source):
+        if source == 'yolo':
+            person.class_name = name
+        elif source == 'zed':
+            person.label = name
+    return renamed
+
+
+def delay_person(message: SimpleNamespace, source: str, lag_ns: int) -> SimpleNamespace:
+    """Return a copy in which the first person lags, where a source stamps people."""
+    delayed = copy.deepcopy(message)
+    if source == 'hiros' and delayed.skeletons:
+        stamp = delayed.skeletons[0].src_time
+        stamp_ns = stamp.sec * NS_PER_S + stamp.nanosec - lag_ns
+        delayed.skeletons[0].src_time = _stamp(stamp_ns)
+    elif source == 'tf' and delayed.transforms:
+        first = delayed.transforms[0].child_frame_id.rpartition('_')[2]
+        for each in delayed.transforms:
+            if each.child_frame_id.endswith(f'_{first}'):
+                stamp = each.header.stamp
+                each.header.stamp = _stamp(stamp.sec * NS_PER_S + stamp.nanosec - lag_ns)
+    return delayed
+
+
+def doubt(message: SimpleNamespace, source: str, chance: random.Random) -> SimpleNamespace:
+    """Return a copy in which one joint of each person has a confidence that is none."""
+    doubtful, value = copy.deepcopy(message), chance.choice((math.nan, 1.04, 1.0000001, -0.2))
+    for person in _people(doubtful, source):
+        if source == 'native' and person.confidences:
+            person.confidences[chance.randrange(len(person.confidences))] = value
+        elif source == 'yolo' and person.keypoints3d.data:
+            chance.choice(person.keypoints3d.data).score = value
+        elif source == 'hiros' and person.markers:
+            chance.choice(person.markers).confidence = value
+    return doubtful
+
+
+def _people(message: SimpleNamespace, source: str) -> list[SimpleNamespace]:
+    """List the entries of a message that are one person each; none for other sources."""
+    names = {'native': 'persons', 'zed': 'objects', 'yolo': 'detections', 'hiros': 'skeletons'}
+    people: list[SimpleNamespace] = getattr(message, names.get(source, ''), [])
+    return people
 
 
 def corrupt(message: SimpleNamespace, chance: random.Random) -> SimpleNamespace:
