@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the messages of a bag are made of: ROS 2's types, ours, and those the bag brings along.
+"""Message types of a bag: those of ROS 2, of this package, and those that the bag defines.
 
-Stands beside the line, for `bags.py`. A type that a bag defines as we know it is taken from us;
-only a strange one is compiled from the bag, since rosbags turns definitions into Python code
-(what its grammars let through; a test holds it to that).
+Used by `bags.py`. A definition that equals the known one is not compiled: rosbags turns
+definitions into Python code, so only types that are not known are taken from the bag. A test
+checks that a type's name cannot inject code.
 """
 
 import re
@@ -31,13 +31,13 @@ def typestore() -> Typestore:
 
 
 def recorded_types(connection: Connection, ours_only: bool) -> Typestore:
-    """Return a store that knows the type as recorded: ours if it agrees, else the bag's own.
+    """Return a store that knows the type as recorded: the shared one if it agrees.
 
     Args:
-        ours_only: Whether to refuse a type that is not as we know it.
+        ours_only: Whether to refuse a type that differs from the known one.
 
     Raises:
-        BagError: The type differs though it must not, or nobody knows it.
+        BagError: The type differs though it must not, or has no definition.
     """
     ours = typestore()
     recorded = _embedded_types(connection)

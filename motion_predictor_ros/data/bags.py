@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read and write rosbag2 without ROS: sqlite3 or mcap, a directory or one bare file.
 
-Stands beside the line: what a tracker published becomes the replay's input. Bags come from
-anywhere; whatever is wrong with one is a `BagError`, raised after the messages that can be read.
+Part of the data readers: what a tracker published becomes the replay's input. Whatever is wrong
+with a bag is a `BagError`, raised after the messages that can be read.
 """
 
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +20,6 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import (
     CompressionFormat,
     CompressionMode,
-    Reader,
     StoragePlugin,
     Writer,
     WriterError,
@@ -29,7 +28,7 @@ from rosbags.rosbag2.storage_mcap import McapWriter
 from rosbags.typesys.base import TypesysError
 from rosbags.typesys.store import Typestore
 
-from motion_predictor_ros.data.bag_files import opened, said
+from motion_predictor_ros.data.bag_files import OpenBag, describe, opened
 from motion_predictor_ros.data.bag_types import recorded_types, typestore
 from motion_predictor_ros.errors import BagError
 
@@ -45,35 +44,73 @@ __all__ = [
 SKELETON_ARRAY = 'motion_predictor_ros/msg/SkeletonArray'
 
 
+class RecordedTypes:
+    """The type of each topic as it was recorded, compiled when first needed."""
+
+    def __init__(self, ours_only: bool = False) -> None:
+        """Begin empty; `ours_only` refuses types that differ from this package's."""
+        self._ours_only = ours_only
+        self._stores: dict[str, Typestore] = {}
+
+    def of(self, connection: Connection) -> Typestore:
+        """Return a store that knows the type of this connection.
+
+        Raises:
+            BagError: The type differs though it must not, or has no definition.
+        """
+        if connection.msgtype not in self._stores:
+            try:
+                self._stores[connection.msgtype] = recorded_types(connection, self._ours_only)
+            except BagError:
+                raise
+            except Exception as error:
+                raise BagError(
+                    f'{connection.topic!r}: the definition of {connection.msgtype} in the bag '
+                    f'cannot be read ({describe(error)}); is the bag damaged?'
+                ) from error
+        return self._stores[connection.msgtype]
+
+
 @dataclass(frozen=True)
 class BagMessage:
     """One recorded message, deserialised when first asked for.
 
     Attributes:
-        stamp_ns: When it was recorded, not its header's stamp.
+        stamp_ns: Time of recording [ns], not the header's stamp.
         raw: CDR with its encapsulation header.
-        types: Knows `msgtype` as it was recorded.
+        connection: Topic and type as recorded.
+        types: Shared by the messages of a bag.
     """
 
-    topic: str
-    msgtype: str
     stamp_ns: int
     raw: bytes
-    types: Typestore = field(repr=False, compare=False)
+    connection: Connection = field(repr=False, compare=False)
+    types: RecordedTypes = field(repr=False, compare=False)
+
+    @property
+    def topic(self) -> str:
+        """The topic's name."""
+        return self.connection.topic
+
+    @property
+    def msgtype(self) -> str:
+        """The type's name, such as 'std_msgs/msg/String'."""
+        return self.connection.msgtype
 
     @cached_property
     def message(self) -> Any:
         """The deserialised message; arrays of numbers are numpy arrays.
 
         Raises:
-            BagError: The bytes are not such a message.
+            BagError: The bytes are not such a message, or the type has no definition.
         """
+        types = self.types.of(self.connection)
         try:
-            return self.types.deserialize_cdr(self.raw, self.msgtype)
+            return types.deserialize_cdr(self.raw, self.msgtype)
         except Exception as error:
             raise BagError(
                 f'message on {self.topic!r} at {self.stamp_ns} ns is no {self.msgtype} '
-                f'({said(error)}); is the bag damaged, or recorded with other definitions?'
+                f'({describe(error)}); is the bag damaged, or recorded with other definitions?'
             ) from error
 
 
@@ -87,15 +124,16 @@ def read_messages(
         msgtype: Only this type; None takes all.
 
     Raises:
-        BagError: The bag cannot be read, or not beyond the messages already given.
+        BagError: The bag cannot be read, or not beyond the messages already yielded.
     """
-    with opened(Path(path)) as reader:
+    with opened(Path(path)) as bag:
         wanted = [
-            each
-            for each in reader.connections
-            if (topics is None or each.topic in topics) and msgtype in (None, each.msgtype)
+            connection
+            for connection in bag.connections
+            if (topics is None or connection.topic in topics)
+            and msgtype in (None, connection.msgtype)
         ]
-        yield from _messages(reader, wanted)
+        yield from _messages(bag, wanted, RecordedTypes())
 
 
 def skeleton_messages(
@@ -107,64 +145,63 @@ def skeleton_messages(
         BagError: The bag cannot be read; no topic, or several, could be meant; or SkeletonArray
             had other fields when this was recorded.
     """
-    with opened(Path(path)) as reader:
-        chosen = _skeleton_topic(Path(path), reader.connections, topic, msgtype)
+    with opened(Path(path)) as bag:
+        chosen = _skeleton_topic(Path(path), bag.connections, topic, msgtype)
         wanted = [
-            each for each in reader.connections if (each.topic, each.msgtype) == (chosen, msgtype)
+            connection
+            for connection in bag.connections
+            if (connection.topic, connection.msgtype) == (chosen, msgtype)
         ]
-        yield from _messages(reader, wanted, ours_only=msgtype == SKELETON_ARRAY)
+        types = RecordedTypes(ours_only=msgtype == SKELETON_ARRAY)
+        for connection in wanted:
+            types.of(connection)
+        yield from _messages(bag, wanted, types)
 
 
 def topic_types(path: str | Path) -> dict[str, str]:
-    """Return the type of every topic.
+    """Return the type of every topic that can be read.
 
     Raises:
-        BagError: The bag cannot be read.
+        BagError: Nothing can be read.
     """
-    found: dict[str, str] = {}
+    types: dict[str, str] = {}
     try:
-        with opened(Path(path)) as reader:
-            found = {each.topic: each.msgtype for each in reader.connections}
+        with opened(Path(path)) as bag:
+            types = {connection.topic: connection.msgtype for connection in bag.connections}
     except BagError:
-        if not found:
+        if not types:
             raise
-    return found
+    return types
 
 
 def _skeleton_topic(path: Path, connections: list[Connection], topic: str, msgtype: str) -> str:
-    found = {each.topic for each in connections if each.msgtype == msgtype}
-    listing = ', '.join(sorted(f'{each.topic} [{each.msgtype}]' for each in connections))
-    if topic and topic not in found:
+    fitting = {connection.topic for connection in connections if connection.msgtype == msgtype}
+    listing = ', '.join(
+        sorted(f'{connection.topic} [{connection.msgtype}]' for connection in connections)
+    )
+    if topic and topic not in fitting:
         raise BagError(
             f'{path}: no topic {topic!r} of type {msgtype}; it holds {listing or "nothing"}'
         )
-    if not found:
+    if not fitting:
         raise BagError(f'{path}: no topic of type {msgtype}; it holds {listing or "nothing"}')
-    if len(found) > 1 and not topic:
-        raise BagError(f'{path}: several skeleton topics {sorted(found)}; name one of them')
-    return topic or found.pop()
+    if len(fitting) > 1 and not topic:
+        raise BagError(f'{path}: several skeleton topics {sorted(fitting)}; name one of them')
+    return topic or fitting.pop()
 
 
 def _messages(
-    reader: Reader, wanted: list[Connection], ours_only: bool = False
+    bag: OpenBag, wanted: list[Connection], types: RecordedTypes
 ) -> Iterator[BagMessage]:
-    if not wanted:  # to rosbags, no connection means every connection
-        return
-    types = {each.msgtype: recorded_types(each, ours_only) for each in wanted}
-    rows: Iterable[tuple[Connection, Any, Any]] = reader.messages(connections=wanted)
-    for connection, stamp_ns, raw in rows:
-        # sqlite stores in any column whatever it was given
-        if not (isinstance(stamp_ns, int) and isinstance(raw, bytes)):
-            raise BagError(f'a message on {connection.topic!r} has no time or no bytes')
-        msgtype = connection.msgtype
-        yield BagMessage(connection.topic, msgtype, stamp_ns, raw, types[msgtype])
+    for connection, stamp_ns, raw in bag.messages(wanted):
+        yield BagMessage(stamp_ns, raw, connection, types)
 
 
 class BagWriter:
     """Write a rosbag2, as a context manager: one bare file if `path` ends in .mcap, else a folder.
 
-    What is left by an exception is removed: either the bag is whole or there is none. A bag that
-    is written `in_place` stays instead, and can be read up to the last `flush`.
+    After an exception the bag is removed, so it is whole or absent. A bag that is written
+    `in_place` stays instead, and can be read up to the last `flush`.
     """
 
     def __init__(
@@ -266,4 +303,4 @@ def _as_write_error(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error, WriterError, TypesysError, KeyError) as error:
-        raise BagError(f'{path}: cannot be written ({said(error)})') from error
+        raise BagError(f'{path}: cannot be written ({describe(error)})') from error

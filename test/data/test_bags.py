@@ -135,7 +135,7 @@ def test_what_is_no_bag_is_a_bag_error(tmp_path: Path, name: str, content: bytes
 def test_what_is_not_there_is_a_bag_error(tmp_path: Path) -> None:
     with pytest.raises(BagError, match='no such bag'):
         list(read_messages(tmp_path / 'nowhere.mcap'))
-    with pytest.raises(BagError, match='reindex'):
+    with pytest.raises(BagError, match=r'neither metadata\.yaml nor'):
         list(read_messages(tmp_path))
 
 
@@ -197,12 +197,12 @@ def test_a_cut_database_is_a_bag_error(tmp_path: Path) -> None:
         assert isinstance(read_all(path)[1], BagError)
 
 
-def test_a_database_row_of_the_wrong_type_is_a_bag_error(tmp_path: Path) -> None:
+def test_a_database_row_of_the_wrong_type_is_a_bag_error_after_all_others(tmp_path: Path) -> None:
     path = write_bag(tmp_path / 'a', mcap=False) / 'a.db3'
     with sqlite3.connect(path) as database:
         database.execute('UPDATE messages SET data = 1000000000000 WHERE id = 7')
     count, error = read_all(path)
-    assert count == 6 and 'no bytes' in str(error)
+    assert count == 39 and 'no bytes' in str(error)
 
 
 def test_bytes_that_are_no_such_message_are_a_bag_error_when_decoded(tmp_path: Path) -> None:
@@ -240,8 +240,9 @@ def test_a_type_name_cannot_smuggle_code(tmp_path: Path) -> None:
     path = write_foreign(tmp_path / 'a', f'x/msg/{name}', 'float64 value\n', bytes(12))
     with Reader(path) as reader:
         assert 'open(' in reader.connections[0].msgtype  # the name does arrive
+    (message,) = read_messages(path)
     with pytest.raises(BagError):
-        list(read_messages(path))
+        _ = message.message
     assert not mark.exists()
 
 
