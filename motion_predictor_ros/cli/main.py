@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line `motion-predictor`: everything that runs off the robot.
 
-Exit codes: 0 done, 1 interrupted, 2 bad arguments, files or data, with one line on stderr. With
-`--json`, stdout carries one JSON object and nothing else.
+Exit codes: 0 done, 1 interrupted or stdout closed, 2 bad arguments, files or data, with one
+line on stderr. With `--json`, stdout carries one JSON object and nothing else.
 """
 
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,9 +45,13 @@ _ERRORS = Console(stderr=True, soft_wrap=True, highlight=False)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of stdout is gone, as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return 1
     except MotionPredictorError as error:
         _ERRORS.print(f'motion-predictor: {error}', style='red', markup=False)
         return 2

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from motion_predictor_ros.evaluation.archive import Archive
 
 EXIT_CODES = (
-    'exit codes: 0 done; 1 interrupted; 2 bad arguments, files or data, with one line on stderr'
+    'exit codes: 0 done; 1 interrupted, or stdout closed; 2 bad arguments, files or data, with '
+    'one line on stderr'
 )
 
 

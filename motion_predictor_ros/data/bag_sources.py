@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find what a bag holds of people, and the transforms that bring them into the fixed frame.
+"""Find the people in a bag, and the transforms that bring them into the fixed frame.
 
-Stands beside the line. The whole of /tf is read first, so that a transform recorded after the
-observation it belongs to is known all the same.
+Part of the data readers. The whole of /tf is read first, so a transform recorded after its
+observation is known in time. Of a damaged bag, what can be read is used.
 """
 
 import dataclasses
+import logging
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,20 +23,33 @@ from motion_predictor_ros.data.bags import (
 )
 from motion_predictor_ros.errors import BagError
 from motion_predictor_ros.pipeline import Pipeline
+from motion_predictor_ros.skeleton.frame import Rejection
 from motion_predictor_ros.skeleton.tracking import Restart
 from motion_predictor_ros.skeleton.transforms import TransformTree
 
 _OURS = ('/markers',)
 _MOVING, _STATIC = '/tf', '/tf_static'
 """Transforms, under a namespace if several robots were recorded, as in `/robot1/tf`."""
+_MAX_LOGGED = 5
+
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RecordedSource:
-    """A source as a bag holds it, and the pipeline that reads it."""
+    """A source as a bag holds it, and the pipeline that reads it.
+
+    Attributes:
+        messages: What can be read, in the order of recording.
+        reasons: The first message of each reason for which observations were rejected.
+        damage: What could not be read, one line each; complete after the last message.
+    """
 
     pipeline: Pipeline
     messages: Iterator[BagMessage]
+    reasons: dict[str, str] = field(default_factory=dict)
+    damage: list[str] = field(default_factory=list)
 
 
 def open_source(
@@ -45,12 +59,12 @@ def open_source(
     source: str = '',
     on_restart: Callable[[Restart], None] = lambda restart: None,
 ) -> RecordedSource:
-    """Find the source, load the pipeline for it, and give both.
+    """Find the source of a bag and load the pipeline for it.
 
     Args:
         topic: '' takes the only one that fits.
-        source: '' takes the configured one if it is not native, else what the types say.
-        on_restart: Told whose history is void, while the pipeline observes.
+        source: '' takes the configured one if it is not native, else that of the types.
+        on_restart: Called for each person whose history is dropped, while the pipeline observes.
 
     Raises:
         BagError: The bag cannot be read, or it is not clear what is meant.
@@ -59,16 +73,56 @@ def open_source(
     configured = config.source if config.source != 'native' else ''
     name, topic = find_source(bag, topic, source or configured)
     config = dataclasses.replace(config, source=name)
-    tree = TransformTree(keep_s=np.inf)
+    tree, damage, reasons = TransformTree(keep_s=np.inf), list[str](), dict[str, str]()
     if config.fixed_frame and not config.extrinsic:
         _read_transforms(bag, topic, tree)
-    pipeline = Pipeline.load(config, lookup=tree.lookup, on_restart=on_restart)
+
+    def on_drop(rejection: Rejection) -> None:
+        reasons.setdefault(rejection.reason, rejection.message)
+
+    pipeline = Pipeline.load(config, on_drop, tree.lookup, on_restart)
     source_class = SOURCES[name]
     if source_class.static_topic:
         static_topics = [f'{topic.rpartition("/")[0]}{_STATIC}']
-        for recorded in read_messages(bag, static_topics, source_class.msgtype):
+        for recorded in _readable(read_messages(bag, static_topics, source_class.msgtype)):
             pipeline.update_static_transforms(recorded.message)
-    return RecordedSource(pipeline, skeleton_messages(bag, topic, source_class.msgtype))
+    messages = _readable(skeleton_messages(bag, topic, source_class.msgtype), damage)
+    return RecordedSource(pipeline, messages, reasons, damage)
+
+
+def _readable(
+    messages: Iterator[BagMessage], damage: list[str] | None = None
+) -> Iterator[BagMessage]:
+    """Yield the messages that can be read and decoded; log what cannot.
+
+    Args:
+        damage: Gets a line for each thing that cannot be read; with it, one message is required.
+
+    Raises:
+        BagError: There is no message, where one is required.
+    """
+    count, lines = 0, list[str]()
+    try:
+        for message in messages:
+            try:
+                _ = message.message
+            except BagError as error:
+                lines.append(str(error))
+                continue
+            count += 1
+            yield message
+    except BagError as error:
+        if damage is not None and not count:
+            raise
+        lines.append(str(error))
+    if damage is not None:
+        damage += lines
+        if lines and not count:
+            raise BagError(f'no message can be decoded; the first: {lines[0]}')
+    for text in lines[:_MAX_LOGGED]:
+        _LOG.warning('%s', text)
+    if len(lines) > _MAX_LOGGED:
+        _LOG.warning('and %d more', len(lines) - _MAX_LOGGED)
 
 
 def find_source(bag: Path, topic: str = '', source: str = '') -> tuple[str, str]:
@@ -127,5 +181,5 @@ def _read_transforms(bag: Path, topic: str, tree: TransformTree) -> None:
         )
     namespace = '' if '' in namespaces else (best or [''])[0]
     wanted = [f'{namespace}{_MOVING}', f'{namespace}{_STATIC}']
-    for each in read_messages(bag, wanted, kind):
-        tree.add(each.message, static=each.topic == wanted[1])
+    for recorded in _readable(read_messages(bag, wanted, kind)):
+        tree.add(recorded.message, static=recorded.topic == wanted[1])

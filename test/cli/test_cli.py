@@ -2,6 +2,8 @@
 """The command line: JSON alone on stdout, one clear line on stderr, exit codes."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -34,6 +36,57 @@ def test_json_of_a_bag_is_alone_on_stdout_and_repeatable(
         reports.append(report)
     assert reports[0] == reports[1]
     assert reports[0]['frames'] == 90
+
+
+def closed_pipe() -> int:
+    """Return the writing end of a pipe whose reader is gone, as after `| head`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+def test_json_into_a_closed_pipe_ends_without_a_traceback(bag: Path, weights: Path) -> None:
+    """As `| head` does. Control: Python's own way to end after a print into a closed pipe."""
+    words = ['evaluate', 'bag', str(bag), '--json', '--weights', str(weights)]
+    evaluates = [sys.executable, '-m', 'motion_predictor_ros.cli', *words]
+    for command, quiet in ((evaluates, True), ([sys.executable, '-c', 'print(1)'], False)):
+        writer = closed_pipe()
+        ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+        os.close(writer)
+        assert ('BrokenPipeError' not in ended.stderr) == quiet
+        assert ended.returncode != 0
+
+
+def test_nothing_to_score_names_the_reasons_in_words(
+    bag: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = tmp_path / 'map.yaml'
+    params.write_text('/**:\n  ros__parameters:\n    fixed_frame: map\n')
+    words = ['--weights', str(weights), '--params', str(params)]
+    assert main(['evaluate', 'bag', str(bag), *words]) == 2
+    error = capsys.readouterr().err
+    assert 'nothing to score in 90 messages' in error
+    assert '90 x dropped as no_transform, first: ' in error and "'map'" in error
+    short = write_bag(tmp_path / 'short.mcap', stream(0.0, 1.5, 'ann'))
+    assert main(['evaluate', 'bag', str(short), '--weights', str(weights)]) == 2
+    assert 'x WARMING_UP, first: ' in capsys.readouterr().err
+
+
+def test_a_damaged_bag_is_scored_as_far_as_it_can_be_read(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = write_bag(tmp_path / 'whole.mcap', stream(0.0, 4.0, 'ann'))
+    damaged = tmp_path / 'damaged.mcap'
+    damaged.write_bytes(whole.read_bytes()[:-1])
+    words = ['--weights', str(weights), '--json']
+    frames, not_read = [], []
+    for path in (whole, damaged):
+        assert main(['evaluate', 'bag', str(path), *words]) == 0
+        report = json.loads(capsys.readouterr().out)
+        frames.append(report['frames'])
+        not_read.append(report.get('not_read'))
+    assert frames[0] == frames[1] == 120
+    assert not_read[0] is None and 'cut off inside the record' in not_read[1][0]
 
 
 def test_out_holds_report_and_picture_and_the_page_lies_where_asked(

@@ -119,6 +119,8 @@ def evaluate_bag(
     body = None
     if run.volumes:
         body = BodyShape.load(config.skeleton.layout), config.volume.every
-    report = bag_report(run, cases, body)
+    report = bag_report(run, cases, body, recorded.reasons)
+    if recorded.damage:
+        report['not_read'] = recorded.damage
     up = config.skeleton.up
     return BagEvaluation(run, cases, layout, pipeline.density, report, bag, up)

@@ -4,6 +4,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -37,21 +38,22 @@ VOLUME_HEADS = (
 
 
 def bag_report(
-    run: Replay, cases: list[Case], body: tuple[BodyShape, int] | None = None
+    run: Replay,
+    cases: list[Case],
+    body: tuple[BodyShape, int] | None = None,
+    reasons: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Collect the figures of one bag.
 
     Args:
+        reasons: An example of each reason for which observations were dropped.
         body: Body shape and `VolumeConfig.every`; required if there are volumes.
 
     Raises:
         BagError: No prediction in the bag could be scored.
     """
     if not cases:
-        raise BagError(
-            f'nothing to score in {run.frames} messages (drops: {dict(run.drops)}): a '
-            'person must be observed without gaps for about 1 s before and 1 s after a prediction'
-        )
+        raise BagError(_nothing_to_score(run, reasons))
     horizons_s = run.scenes[0][1].horizons_s
     report: dict[str, Any] = {
         'mpjpe_mm': _errors(cases, horizons_s),
@@ -73,6 +75,25 @@ def bag_report(
     if run.volumes and body is not None:
         report['volumes'] = volume_report(run, *body)
     return report
+
+
+def _nothing_to_score(run: Replay, reasons: Mapping[str, str]) -> str:
+    """Say why, in the words of the drops and of the people who were not predicted."""
+    text = (
+        f'nothing to score in {run.frames} messages: a person must be observed for about 1 s '
+        'before and 1 s after a prediction without gaps'
+    )
+    for reason, count in run.drops.most_common():
+        example = f', first: {reasons[reason]}' if reason in reasons else ''
+        text += f'; {count} x dropped as {reason}{example}'
+    states: dict[str, list[str]] = {}
+    for _, scene in run.scenes:
+        for person in scene.people:
+            states.setdefault(person.validity.name, []).append(person.reason)
+    for validity, examples in states.items():
+        example = f', first: {examples[0]}' if examples[0] else ''
+        text += f'; {len(examples)} x {validity}{example}'
+    return text
 
 
 def _futures(futures: list[Futures]) -> dict[str, Any]:
