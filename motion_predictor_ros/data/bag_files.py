@@ -10,20 +10,27 @@ import logging
 import re
 import shutil
 import sqlite3
+import sys
 import tempfile
 import urllib.parse
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import cache
 from pathlib import Path, PurePath
+from typing import Any
 
 import yaml
 from rosbags.interfaces import Connection, ConnectionExtRosbag2
-from rosbags.rosbag2.storage_mcap import McapReader, zstd
+from rosbags.rosbag2.storage_mcap import McapReader
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 
 from motion_predictor_ros.data.mcap_files import MCAP_MAGIC, open_mcap
 from motion_predictor_ros.errors import BagError
+
+if sys.version_info >= (3, 14):  # rosbags needs the same
+    from compression import zstd
+else:
+    from backports import zstd
 
 _LOG = logging.getLogger(__name__)
 _SQLITE_MAGIC = b'SQLite format 3\0'
@@ -72,8 +79,9 @@ class OpenBag:
             ]
             if not chosen:  # to rosbags, no connection means every connection
                 continue
+            rows: Iterator[tuple[Connection, Any, Any]] = storage.messages(chosen)
             try:
-                for connection, stamp_ns, raw in storage.messages(chosen):
+                for connection, stamp_ns, raw in rows:
                     # SQLite stores in any column whatever it was given.
                     if isinstance(stamp_ns, int) and isinstance(raw, bytes):
                         yield connection, stamp_ns, _decompressed(raw)

@@ -154,7 +154,9 @@ def test_help_tells_exit_codes(command: list[str], capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit) as ended:
         main([*command, '--help'])
     assert ended.value.code == 0
-    assert 'exit codes: 0 done; 1 interrupted; 2' in ' '.join(capsys.readouterr().out.split())
+    assert 'exit codes: 0 done; 1 interrupted, or stdout closed; 2' in ' '.join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_a_wrong_option_is_exit_code_2_and_an_interrupt_1(
