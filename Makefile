@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test golden fuzz cuts restarts replay-live latency soak lint format clean train-body-1s demo-bag bench cuda
+.PHONY: help env demo test golden params fuzz cuts restarts replay-live latency soak lint format clean train-body-1s demo-bag bench cuda
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -28,6 +28,9 @@ test: env ## run the tests; ARGS='-k buffer -x' goes to pytest
 	@logs=$$(mktemp -d) && trap 'rm -rf "$$logs"' EXIT && \
 	ROS_DOMAIN_ID=$$(( $$$$ % 100 + 1 )) ROS_LOG_DIR="$$logs" ROS_PYTHON_CHECK_FIELDS=1 \
 	$(BIN)/pytest $(ARGS)
+
+params: env ## write config/predictor.yaml, docs/parameters.md and the launch arguments from the declarations
+	@$(BIN)/python -m motion_predictor_ros.ros.parameter_files
 
 golden: env ## accept what the golden bag's report says now; prints what changed
 	@$(BIN)/python test/golden_bag.py

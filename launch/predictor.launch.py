@@ -20,23 +20,42 @@ PACKAGE = 'motion_predictor_ros'
 CONFIG = [FindPackageShare(PACKAGE), 'config']
 KEPT = 'empty: as params_file says'
 
-# Launch arguments that set a parameter of the nodes: name of the parameter, type, description.
+# Launch arguments that set a parameter of the nodes: its name, type and description.
+# Written by `make params`.
 PARAMETERS = {
     'source': (
         'source',
         str,
-        f'native, azure_kinect, zed, yolo, pose_array, hiros, mocap4r2, tf; {KEPT}',
+        'what publishes the skeletons; docs/sources.md says what each is: azure_kinect, zed, '
+        'yolo, pose_array, hiros, mocap4r2, native, tf',
     ),
-    'layout': ('skeleton.source_layout', str, f"layout of the source's joints; {KEPT}"),
-    'name_pattern': ('skeleton.name_pattern', str, f'names of TF frames and markers; {KEPT}'),
-    'associate': ('associate', bool, f'true tells people apart by their motion; {KEPT}'),
-    'fixed_frame': ('fixed_frame', str, f'frame of all that is published; {KEPT}'),
+    'layout': (
+        'skeleton.source_layout',
+        str,
+        "layout of the source's joints; empty: the source's own, else `layout`",
+    ),
+    'name_pattern': (
+        'skeleton.name_pattern',
+        str,
+        'how TF frames and markers are named after joint and person',
+    ),
+    'associate': (
+        'associate',
+        bool,
+        "tell people apart by their motion instead of believing the tracker's ids",
+    ),
+    'fixed_frame': (
+        'fixed_frame',
+        str,
+        "frame of all that is published; empty: the observations' own",
+    ),
     'extrinsic': (
         'extrinsic',
         str,
-        f"the source's frame in fixed_frame: 'x y z qx qy qz qw'; {KEPT}",
+        "how the source's frame stands in fixed_frame, 'x y z qx qy qz qw'; empty asks TF",
     ),
 }
+# End of what `make params` writes.
 
 
 def nodes(context: LaunchContext) -> list[Node]:

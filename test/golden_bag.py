@@ -53,7 +53,7 @@ def write_bag(path: Path) -> None:
 def fresh_report() -> dict[str, Any]:
     """Evaluate the bag with the shipped models, on one thread of the CPU."""
     config = PipelineConfig(
-        prediction=PredictionConfig(device='cpu', threads=1), density=DensityConfig(device='cpu')
+        prediction=PredictionConfig(device='cpu'), density=DensityConfig(device='cpu')
     )
     report = evaluate_bag(BAG, '', config).report
     del report[_CHANGES_EVERY_TIME]

@@ -17,7 +17,7 @@ from motion_predictor_ros.bench import pipeline as bench_pipeline
 from motion_predictor_ros.bench import timing as yardstick
 from motion_predictor_ros.bench.crowd import Crowd
 from motion_predictor_ros.cli.main import main
-from motion_predictor_ros.config import DensityConfig, PipelineConfig, PredictionConfig
+from motion_predictor_ros.config import DensityConfig, PipelineConfig
 from motion_predictor_ros.data.bags import BagWriter
 from motion_predictor_ros.errors import BagError
 from motion_predictor_ros.resources import share_file
@@ -116,9 +116,9 @@ def test_caches_are_timed_by_their_size(
 
 
 def test_the_benched_line_answers_every_message_in_full() -> None:
-    config = bench_pipeline.in_full(PipelineConfig(prediction=PredictionConfig(threads=2)))
+    config = bench_pipeline.in_full(PipelineConfig(threads=3))
     assert config.volume.enabled and config.density.rate_hz == 100.0
-    assert config.threads == 2
+    assert config.threads == 3
 
 
 def test_a_crowd_walks_as_one_person_did_and_never_jumps() -> None:

@@ -12,6 +12,7 @@ from motion_predictor_ros.config import VolumeConfig
 from motion_predictor_ros.density.types import Futures
 from motion_predictor_ros.errors import CheckpointError, ConfigError
 from motion_predictor_ros.prediction.types import Prediction
+from motion_predictor_ros.runtime.threads import WorkerPool
 from motion_predictor_ros.skeleton.frame import Validity, Window
 from motion_predictor_ros.volume.calibration import ModelDigests, save_calibration
 from motion_predictor_ros.volume.predictor import VolumePredictor
@@ -48,8 +49,11 @@ def futures(novelty: float = 0.5, speed: float = 0.3) -> Futures:
     )
 
 
-def predictor(scale: float = 0.05, config: VolumeConfig = CONFIG) -> VolumePredictor:
-    return VolumePredictor(SHAPE, calibration(np.linspace(0, scale, 60)), config, PERIOD_S)
+def predictor(
+    scale: float = 0.05, config: VolumeConfig = CONFIG, pool: WorkerPool | None = None
+) -> VolumePredictor:
+    scores = calibration(np.linspace(0, scale, 60))
+    return VolumePredictor(SHAPE, scores, config, PERIOD_S, pool=pool)
 
 
 def test_a_person_seen_well_has_a_calibrated_volume() -> None:
@@ -159,7 +163,7 @@ def test_coarser_voxels_cover_no_less() -> None:
 
 @pytest.mark.parametrize('threads', [1, 2])
 def test_everybody_is_assessed_as_if_alone(threads: int) -> None:
-    shared = predictor(config=dataclasses.replace(CONFIG, threads=threads))
+    shared = predictor(pool=WorkerPool(threads))
     crowd = [prediction(), prediction(person_id='eve'), prediction(person_id='bob')] * 2
     found = shared.assess_all([(each, STANDING, 0.0) for each in crowd], futures(), frame_id='map')
     assert [each.person_id for each in found] == ['ann', 'eve', 'bob'] * 2
