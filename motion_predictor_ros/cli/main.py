@@ -196,6 +196,7 @@ def _train(options: argparse.Namespace) -> None:
     from motion_predictor_ros.training.motion_deq import MotionDEQTask, MotionTask
     from motion_predictor_ros.training.recipe import in_steps, load_recipe
     from motion_predictor_ros.training.residuals import keep_residuals
+    from motion_predictor_ros.training.weight_average import mix_with_start
 
     disable_malloc_trim()
     if options.threads:
@@ -215,6 +216,8 @@ def _train(options: argparse.Namespace) -> None:
         task, recipe.schedule, options.out, minutes=options.minutes, resume=options.resume
     )
     if parallel.is_first():
+        if options.start_from is not None:
+            mix_with_start(best, options.start_from, recipe.start_share, task.kind)
         # Residuals on training clips would be too small: then there is no covariance.
         if isinstance(task, MotionDEQTask) and not recipe.held_out_too:
             keep_residuals(best, recordings.select(lambda clip: clip.split == 'val'), device)

@@ -91,7 +91,7 @@ def train(
             )
             due = over or (index + 1) % schedule.validate_every == 0
             if due and parallel.is_first():
-                best = _record(task, optimiser, average, out, index + 1, best, recent)
+                best = _record(task, optimiser, average, schedule, out, index + 1, best, recent)
             if over:
                 break
     return out / 'best.safetensors'
@@ -113,6 +113,7 @@ def _record(
     task: Task,
     optimiser: Optimiser,
     average: WeightAverage,
+    schedule: ScheduleConfig,
     out: Path,
     done: int,
     best: float,
@@ -126,8 +127,8 @@ def _record(
     row = {'step': done, **{f'train_{k}': v for k, v in recent.items()}, **figures}
     _append(out / 'losses.csv', row)
     header = {'kind': task.kind, **task.header(), 'training': {**task.header()['training'], **row}}
-    if figures['score'] < best:
-        best = figures['score']
+    if figures['score'] < best or schedule.keep == 'last':
+        best = min(best, figures['score'])
         save_checkpoint(out / 'best.safetensors', header, {**weights, **extra})
     state = {**trained, **extra, **optimiser.tensors(), **average.tensors()}
     save_checkpoint(out / 'last.safetensors', {**header, 'best': best, 'done': done}, state)

@@ -43,6 +43,12 @@ class ScheduleConfig:
         high=0.99999,
     )
     validate_every: int = param(500, 'steps between validations [-]', low=1, high=10**7)
+    keep: str = param(
+        'best',
+        'which validated weights end in best.safetensors: those of the lowest score, or the last,'
+        ' where the score does not see what is learnt, such as camera faults [-]',
+        choices=('best', 'last'),
+    )
     seed: int = param(1, 'seed of weights and batches [-]', low=0, high=2**31 - 1)
     epochs: int = param(
         0,
@@ -104,6 +110,12 @@ class MotionDEQRecipe:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     shape: BodyShapeConfig = field(default_factory=BodyShapeConfig)
     degrade: DegradeConfig = field(default_factory=DegradeConfig)
+    start_share: float = param(
+        0.0,
+        'share of the weights of `--start-from` in the weights that are kept at the end [-]',
+        low=0.0,
+        high=1.0,
+    )
     held_out_too: bool = param(
         False, 'train on the held-out clips too, which makes validation meaningless [-]'
     )

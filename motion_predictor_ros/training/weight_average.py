@@ -1,16 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exponential moving average of weights [Polyak and Juditsky 1992], kept beside a training.
+"""Averages of weights: along a training, and between its start and its end.
 
-    w_bar <- d w_bar + (1 - d) w,   d = min(decay, (1 + step) / (10 + step))
+    w_bar <- d w_bar + (1 - d) w,   d = min(decay, (1 + step) / (10 + step))    [Polyak 1992]
+    w     =  s w_start + (1 - s) w_end                                          [WiSE-FT]
 
 The smaller d of the first steps keeps the random initial weights out of the average.
+
+References:
+    Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992.
+    Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
 
 _PREFIX = 'average.'
 
@@ -58,3 +66,22 @@ class WeightAverage:
         """
         for name, average in self._averages.items():
             average.copy_(tensors[_PREFIX + name])
+
+
+def mix_with_start(end: Path, start: Path, share: float, kind: str) -> None:
+    """Replace the weights of checkpoint `end` by s w_start + (1 - s) w_end.
+
+    Weights that the start does not have count as zero there. A checkpoint is mixed once: if its
+    header says that it was, nothing changes.
+
+    Raises:
+        CheckpointError: One of them cannot be read, or is of another kind.
+    """
+    first, last = load_checkpoint(start, kind), load_checkpoint(end, kind)
+    if share == 0.0 or 'start_share' in last.header:
+        return
+    mixed = {
+        name: torch.lerp(weight, first.tensors.get(name, torch.zeros_like(weight)), share)
+        for name, weight in last.tensors.items()
+    }
+    save_checkpoint(end, {**last.header, 'start_share': share}, mixed)

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Averaged weights against the sum they stand for."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
-from motion_predictor_ros.training.weight_average import WeightAverage
+from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
+from motion_predictor_ros.training.weight_average import WeightAverage, mix_with_start
 
 
 def trained(decay: float, steps: int) -> tuple[nn.Linear, WeightAverage, list[torch.Tensor]]:
@@ -49,3 +52,17 @@ def test_a_restored_average_goes_on_where_it_stopped() -> None:
         assert torch.equal(module.weight, taken)
     with pytest.raises(KeyError):
         fresh.restore({})
+
+
+def test_the_start_is_mixed_in_once_and_new_weights_count_as_zero_there(tmp_path: Path) -> None:
+    start, end = tmp_path / 'start.safetensors', tmp_path / 'end.safetensors'
+    header = {'kind': 'made_up'}
+    save_checkpoint(start, header, {'a': torch.tensor([1.0])})
+    save_checkpoint(end, header, {'a': torch.tensor([3.0]), 'new': torch.tensor([2.0])})
+    mix_with_start(end, start, 0.0, 'made_up')
+    assert load_checkpoint(end, 'made_up').tensors['a'].item() == 3.0  # control: no share
+    for _ in range(2):  # a resumed run comes here again
+        mix_with_start(end, start, 0.25, 'made_up')
+        mixed = load_checkpoint(end, 'made_up')
+        assert mixed.tensors['a'].item() == 2.5 and mixed.tensors['new'].item() == 1.5
+        assert mixed.header['start_share'] == 0.25
