@@ -5,11 +5,14 @@ Stage: skeleton. `Source.decode` returns an `Observation`, `PersonBuffer` turns 
 `Window`; next stage: prediction.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
+
+from motion_predictor_ros.conventions import NS_PER_S
 
 
 class TrackingState(IntEnum):
@@ -77,6 +80,7 @@ class Observation:
         filtered: What was left out without costing a person: single joints, other classes, frames
             of the robot.
         estimated: Whether the stamp was estimated, because an empty message has none.
+        joint_names: Joints in the order of the people's arrays; empty: those of the layout.
     """
 
     stamp_ns: int
@@ -85,6 +89,35 @@ class Observation:
     rejected: tuple[Rejection, ...] = ()
     filtered: tuple[Rejection, ...] = ()
     estimated: bool = False
+    joint_names: tuple[str, ...] = ()
+
+    @classmethod
+    def from_arrays(
+        cls,
+        stamp_s: float,
+        joint_names: Sequence[str],
+        people: Mapping[str, Float64[np.ndarray, 'joint xyz=3']],
+        frame_id: str = 'world',
+    ) -> 'Observation':
+        """Return an observation that `Pipeline.step` takes as it takes a message.
+
+        Args:
+            stamp_s: When people were observed [s]; positive.
+            joint_names: All joints of parameter `skeleton.layout`, in any order; others are
+                ignored.
+            people: Positions by id [m], z up; NaN where a joint was not observed.
+        """
+        stamp_ns = round(stamp_s * NS_PER_S)
+        frames = tuple(
+            SkeletonFrame(
+                person_id,
+                stamp_ns,
+                positions,
+                (~np.isnan(positions).any(axis=1)).astype(np.float32),
+            )
+            for person_id, positions in people.items()
+        )
+        return cls(stamp_ns, frame_id, frames, joint_names=tuple(joint_names))
 
 
 @dataclass(frozen=True)

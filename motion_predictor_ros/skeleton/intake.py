@@ -18,6 +18,7 @@ from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.people import Presence, PresenceTracker
 from motion_predictor_ros.skeleton.plausibility import JointFilter
 from motion_predictor_ros.skeleton.sources.base import make_source
+from motion_predictor_ros.skeleton.sources.native import skeleton_array
 from motion_predictor_ros.skeleton.tracking import Identities, Restart
 from motion_predictor_ros.skeleton.transforms import (
     FixedFrame,
@@ -66,6 +67,7 @@ class Intake:
         """
         self._config, self._layout = config, layout
         self._source = make_source(config.source, layout, config.skeleton, config.sources)
+        self._arrays = make_source('native', layout, config.skeleton)
         lookup = lookup or TransformTree().lookup
         self._fixed = FixedFrame(config.fixed_frame, config.extrinsic, lookup)
         self._presence_tracker = PresenceTracker(
@@ -93,7 +95,9 @@ class Intake:
         self._source.update_static_transforms(message)
 
     def decode(self, message: Any, received_ns: int = 0) -> Observation | None:
-        """Read one message in the source's own frame; None if it says nothing about people yet.
+        """Read one message, or an `Observation` of arrays, in the source's own frame.
+
+        None if it says nothing about people yet.
 
         Args:
             received_ns: When it came, for messages that are empty and have no stamp.
@@ -101,6 +105,8 @@ class Intake:
         Raises:
             SkeletonFormatError: Nothing in the message can be used.
         """
+        if isinstance(message, Observation):  # checked as a message is
+            return self._arrays.decode(skeleton_array(message))
         return self._source.decode(message, received_ns)
 
     def transform_query(self, observation: Observation) -> TransformQuery | None:

@@ -9,12 +9,14 @@ that person only, so that one broken track does not hide the others.
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
 from motion_predictor_ros.config import SkeletonConfig
+from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
 from motion_predictor_ros.skeleton.frame import Observation, TrackingState
 from motion_predictor_ros.skeleton.joint_map import JointMap, load_joint_map
@@ -63,6 +65,27 @@ def decode(msg: Any, layout: SkeletonLayout, config: SkeletonConfig) -> Observat
     observation = Native(layout, config, SourceConfig()).decode(msg)
     assert observation is not None
     return observation
+
+
+def skeleton_array(observation: Observation) -> SimpleNamespace:
+    """Return an observation of `Observation.from_arrays` as a SkeletonArray-like message."""
+    sec, nanosec = divmod(observation.stamp_ns, NS_PER_S)
+    stamp = SimpleNamespace(sec=sec, nanosec=nanosec)
+    persons = [
+        SimpleNamespace(
+            person_id=frame.person_id,
+            tracking_state=frame.tracking,
+            positions=frame.positions.ravel(),
+            confidences=frame.confidences,
+        )
+        for frame in observation.people
+    ]
+    return SimpleNamespace(
+        header=SimpleNamespace(stamp=stamp, frame_id=observation.frame_id),
+        layout='',
+        joint_names=list(observation.joint_names),
+        persons=persons,
+    )
 
 
 @lru_cache(maxsize=64)
