@@ -160,12 +160,6 @@ class DensityConfig:
         choices=('nearest', 'weighted', 'flow'),
         dynamic=True,
     )
-    root: str = param(
-        'decoded',
-        'root motion as decoded from the latent, or as recorded with the cached future [-]',
-        choices=('decoded', 'carried'),
-        dynamic=True,
-    )
     importance_samples: int = param(
         10_000,
         'cached futures with importance weights per person [-]',

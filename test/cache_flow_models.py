@@ -46,11 +46,15 @@ class Swelling(nn.Module):
     def forward(self, y: Tensor, time: Tensor) -> Tensor:
         return self.inner(y, time) + 0.1 * y
 
+    def with_trace(self, y: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        velocity, trace = self.inner.with_trace(y, time)
+        return velocity + 0.1 * y, trace + 0.1 * y.shape[1]
 
-def lively_flow(latent: int = 8, velocity: str = 'mlp', steps: int = 16) -> Flow:
+
+def lively_flow(latent: int = 8, steps: int = 16) -> Flow:
     """Build a flow that bends space: points move by about one, and volumes change."""
     torch.manual_seed(0)
-    flow = Flow(latent, velocity, 16, 'rk4', steps).requires_grad_(False)
+    flow = Flow(latent, 16, 'rk4', steps).requires_grad_(False)
     for parameter in flow.velocity.parameters():
         parameter.mul_(1.5)
     speed = flow.velocity(torch.randn(500, latent), torch.rand(500)).norm(dim=1).mean()
@@ -79,7 +83,7 @@ def cache_of(flow: Flow, x: Tensor, log_rho: Tensor, digest: str = 'none') -> Fu
     z, log_det = flow.pull(x)
     zeros = torch.zeros(len(x), dtype=torch.int32)
     figures = {'typical_distance': 1.0}
-    return FutureCache(z, x, log_det, log_rho, zeros, zeros.clone(), None, digest, figures)
+    return FutureCache(z, x, log_det, log_rho, zeros, zeros.clone(), digest, figures)
 
 
 def write_cache_flow(path: Path, config: CacheFlowConfig = TINY, seed: int = 0) -> Path:

@@ -122,12 +122,7 @@ def gaps(found: list[Scene], wanted: list[Scene]) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(
-    ('graph', 'rule', 'root'),
-    [
-        (False, 'nearest', 'decoded'),
-        (True, 'weighted', 'carried'),
-        (True, 'flow', 'decoded'),
-    ],
+    ('graph', 'rule'), [(False, 'nearest'), (True, 'weighted'), (True, 'flow')]
 )
 def test_a_gpu_answers_what_the_cpu_does(
     gpu: None,
@@ -135,10 +130,9 @@ def test_a_gpu_answers_what_the_cpu_does(
     corrected: PipelineConfig,
     graph: bool,
     rule: str,
-    root: str,
 ) -> None:
     config = corrected if rule == 'weighted' else files
-    asked = {'rule': rule, 'root': root}
+    asked = {'rule': rule}
     wanted = last_scenes(on(config, 'cpu', **asked))
     found = last_scenes(on(config, 'cuda:0', graph=graph, **asked))
     assert len(wanted[0].prediction.people) == 3 and wanted[0].futures is not None

@@ -39,7 +39,7 @@ def bench_cache(
         ConfigError: A size is not positive.
     """
     disable_malloc_trim()  # as `Pipeline.load` does
-    config = DensityConfig(device=str(device), futures=50, rule='nearest', root='decoded')
+    config = DensityConfig(device=str(device), futures=50, rule='nearest')
 
     def untrained(size: int) -> CacheFlowPredictor:
         return untrained_predictor(recipe.model, recipe.layout, size, config, device)

@@ -68,7 +68,6 @@ def untrained_predictor(
         log_rho=torch.randn_like(z[:, 0]),
         clips=numbers,
         frames=numbers,
-        roots=None,
         digest=UNTRAINED,
         figures={'typical_distance': 1.0},
     )
@@ -163,10 +162,10 @@ def bench_density(predictor: CacheFlowPredictor) -> dict[str, Any]:
         ConfigError: The yardstick does not support this configuration.
     """
     config, shape = predictor.config, predictor.trained.module.config
-    if config.rule != 'nearest' or config.root != 'decoded' or shape.frame != 'heading':
+    if config.rule != 'nearest' or shape.frame != 'heading':
         raise ConfigError(
-            "the yardstick supports rule 'nearest', root 'decoded' and body frame 'heading', not "
-            f'{config.rule!r}, {config.root!r} and {shape.frame!r}'
+            "the yardstick supports rule 'nearest' and body frame 'heading', not "
+            f'{config.rule!r} and {shape.frame!r}'
         )
     disable_malloc_trim()  # as `Pipeline.load` does
     plain, observed = PlainTorch(predictor), wandering_people(shape, 1)

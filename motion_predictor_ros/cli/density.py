@@ -176,12 +176,6 @@ def add_evaluate_stochastic(kinds: 'Commands[argparse.ArgumentParser]') -> None:
     parser.add_argument('--motion-deq', default='body_1s', help="name or path; '': without")
     parser.add_argument('--similar', type=float, default=0.5, help='similar starts [m]')
     parser.add_argument('--samples', type=int, default=50, help='futures per person')
-    parser.add_argument(
-        '--root',
-        choices=('decoded', 'carried'),
-        default='decoded',
-        help="where the roots' ways are from",
-    )
     _add_device(parser)
     parser.set_defaults(run=_evaluate_stochastic)
 
@@ -204,7 +198,6 @@ def _evaluate_stochastic(options: argparse.Namespace) -> None:
         cache=options.cache,
         device=options.device,
         futures=options.samples,
-        root=options.root,
     )
     shipped = options.checkpoint == 'body_2s'
     rivals = Rivals(
@@ -254,7 +247,7 @@ def _bench_density(options: argparse.Namespace) -> None:
         )
     _set_threads(options)
     overrides = {'device': options.device, 'cuda_graph': options.cuda_graph}
-    config = DensityConfig(**overrides, futures=50, rule='nearest', root='decoded')
+    config = DensityConfig(**overrides, futures=50, rule='nearest')
     if options.checkpoint is None:
         _, recipe = load_cache_flow_recipe(options.recipe)
         predictor = bench_density.untrained_predictor(

@@ -19,7 +19,7 @@ from motion_predictor_ros.config import DensityConfig
 from motion_predictor_ros.density.body_frame import Placement
 from motion_predictor_ros.density.cache_flow.cache import FutureCache, load_cache
 from motion_predictor_ros.density.cache_flow.checkpoint import TrainedCacheFlow, load_cache_flow
-from motion_predictor_ros.density.cache_flow.cpu.model import FusedCacheFlow
+from motion_predictor_ros.density.cache_flow.inference import FusedCacheFlow
 from motion_predictor_ros.density.cache_flow.mixture import Mixture, Noise
 from motion_predictor_ros.density.drawing import Drawing, SamplingOptions
 from motion_predictor_ros.density.sampling import Draws
@@ -205,13 +205,12 @@ class CacheFlowPredictor:
         Float[np.ndarray, 'batch future horizon joint xyz=3'], Draws, Float[Tensor, ' batch']
     ]:
         config, people = self.config, len(seen.past)
-        carried = config.root == 'carried' and config.rule != 'flow'
         noise = Noise.drawn((people, count, seen.q.means.shape[2]), seen.past, self._generator)
         phase = torch.zeros(people)
         if config.rule == 'weighted':
             phase = torch.rand(people, generator=self._generator)
         positions, draws, size = self._drawing.draw(
-            SamplingOptions(config.rule, carried, config.importance_samples),
+            SamplingOptions(config.rule, config.importance_samples),
             seen.past,
             seen.placement,
             seen.q,
@@ -289,7 +288,7 @@ class CacheFlowPredictor:
     def _as_it_runs(
         self, trained: TrainedCacheFlow, cache: FutureCache, pool: WorkerPool | None
     ) -> Drawing:
-        fused = FusedCacheFlow(trained.module, trained.frame.root, pool)
+        fused = FusedCacheFlow(trained.module, pool)
         if not self.config.cuda_graph:
             return Drawing(trained, cache, fused)
         check_on_gpu(cache.z.device, 'density.cuda_graph')

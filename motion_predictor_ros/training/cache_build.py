@@ -16,21 +16,21 @@ from tqdm import tqdm
 
 from motion_predictor_ros.config import from_mapping
 from motion_predictor_ros.data.recordings import Recordings
-from motion_predictor_ros.density.body_frame import HeadingFrame
-from motion_predictor_ros.density.cache_flow.cache import FutureCache, RootPaths, compress_paths
-from motion_predictor_ros.density.cache_flow.checkpoint import TrainedCacheFlow
+from motion_predictor_ros.density.cache_flow.cache import FutureCache
+from motion_predictor_ros.density.cache_flow.checkpoint import (
+    TrainedCacheFlow,
+    without_velocity,
+)
 from motion_predictor_ros.density.cache_flow.mixture import Mixture, powers_of
 from motion_predictor_ros.density.cache_flow.model import CacheFlow
 from motion_predictor_ros.density.cache_flow.neighbours import neighbours_among
 from motion_predictor_ros.errors import CheckpointError, ConfigError
 from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
-from motion_predictor_ros.training.future_data import Batch, FutureData, batch_generator
+from motion_predictor_ros.training.future_data import FutureData, batch_generator
 
 _CHUNK = 1000
 _CONTEXTS = 512
-_CODES = 16
 _DRAWS = 50
-_TAUS_S = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2)
 _HELD_OUT = 512
 
 
@@ -42,8 +42,6 @@ class _Rows(NamedTuple):
     log_det: Float[Tensor, ' cached']
     clips: Int64[Tensor, ' cached']
     frames: Int64[Tensor, ' cached']
-    ways: Float[Tensor, 'cached horizon xyz=3']
-    velocities: Float[Tensor, 'cached xyz=3']
     past: Float[Tensor, 'cached time posed xyz=3']
 
 
@@ -66,7 +64,10 @@ def build_cache(
         DataError: The recordings do not fit that recipe.
     """
     try:
-        recipe = from_mapping(CacheFlowRecipe, trained.training['recipe'])
+        stored = trained.training['recipe']
+        recipe = from_mapping(
+            CacheFlowRecipe, {**stored, 'model': without_velocity(stored['model'])}
+        )
     except (KeyError, ConfigError) as error:
         raise CheckpointError(f'{trained.name} names no recipe to draw by: {error}') from error
     sampling = dataclasses.replace(recipe.sampling, even_kinds=even_kinds)
@@ -82,10 +83,6 @@ def build_cache(
     ]
     rows = _Rows(*(torch.cat(column)[:size] for column in zip(*chunks, strict=True)))
     log_rho = log_mean_density(trained.module.observe(chunks[0].past), rows.z)
-    roots = None
-    if isinstance(data.frame, HeadingFrame):
-        roots = compress_paths(rows.ways, rows.velocities, _CODES, 0.0)
-    figures, roots = _measured(trained.module, data, rows, roots)
     return FutureCache(
         z=rows.z,
         x=rows.x,
@@ -93,9 +90,8 @@ def build_cache(
         log_rho=log_rho,
         clips=rows.clips.int(),
         frames=rows.frames.int(),
-        roots=roots,
         digest=trained.digest,
-        figures=figures,
+        figures=_measured(trained.module, data, rows),
     )
 
 
@@ -104,18 +100,9 @@ def _compute(model: CacheFlow, data: FutureData, generator: torch.Generator, ind
     x = model.latent(batch.past, batch.future)
     z, log_det = model.flow.pull(x)
     ends = origins.starts + (model.config.past - 1) * origins.steps
-    ways, velocities = root_motion(batch, data.frame.root, model.config.period_s)
     # The first chunk is as random as any: its contexts will do for rho.
     past = batch.past[: _CONTEXTS if index == 0 else 0]
-    return _Rows(x, z, log_det, origins.clips, ends.round().long(), ways, velocities, past)
-
-
-def root_motion(
-    batch: Batch, root: int, period_s: float
-) -> tuple[Float[Tensor, 'batch horizon xyz=3'], Float[Tensor, 'batch xyz=3']]:
-    """Return displacements of the root after the last observation [m], and its velocity [m/s]."""
-    past, future = batch.past[:, :, root], batch.future[:, :, root]
-    return future - past[:, -1:], (past[:, -1] - past[:, -2]) / period_s
+    return _Rows(x, z, log_det, origins.clips, ends.round().long(), past)
 
 
 def log_mean_density(
@@ -132,35 +119,17 @@ def log_mean_density(
     return total - torch.tensor(float(len(contexts.means))).log()
 
 
-def _measured(
-    model: CacheFlow, data: FutureData, rows: _Rows, roots: RootPaths | None
-) -> tuple[dict[str, Any], RootPaths | None]:
-    """Measure on held-out people the distance to the nearest future, and the decay of speed."""
+def _measured(model: CacheFlow, data: FutureData, rows: _Rows) -> dict[str, Any]:
+    """Measure on held-out people how far the nearest cached future is from a draw."""
     count = min(_HELD_OUT, len(data.held_out.past))
     pick = torch.linspace(0, len(data.held_out.past) - 1, count).long()
-    batch = Batch(data.held_out.past[pick], data.held_out.future[pick])
-    q = model.observe(batch.past)
+    q = model.observe(data.held_out.past[pick])
     z = q.sample(_DRAWS, batch_generator(1, 0)) if not rows.z.is_cuda else q.sample(_DRAWS)
-    distance, nearest = neighbours_among(rows.z).nearest(z.flatten(0, 1))
+    distance, _ = neighbours_among(rows.z).nearest(z.flatten(0, 1))
     typical = distance.view(count, _DRAWS).median(dim=1).values
-    figures: dict[str, Any] = {
+    return {
         'typical_distance': float(typical.quantile(0.99)),
         'median_distance': float(typical.median()),
         'clips': [clip.key for clip in data.sampler.clips],
         'attribution': list(data.attribution),
     }
-    if roots is None:
-        return figures, None
-    ways, velocity = root_motion(batch, data.frame.root, model.config.period_s)
-    errors = {}
-    for tau_s in _TAUS_S:
-        candidate = dataclasses.replace(roots, tau_s=tau_s)
-        guess = candidate.displacement(
-            nearest.view(count, _DRAWS), velocity, model.config.period_s
-        )
-        errors[tau_s] = float((guess - ways[:, None]).norm(dim=3).mean())
-    best = min(errors, key=lambda tau_s: errors[tau_s])
-    figures['root_error_m'] = {str(tau_s): error for tau_s, error in errors.items()}
-    packed = (roots.codes @ roots.basis[:-1] + roots.basis[-1]).view_as(rows.ways)
-    figures['root_packing_m'] = float((packed - rows.ways).norm(dim=2).mean())
-    return figures, dataclasses.replace(roots, tau_s=best)

@@ -20,9 +20,7 @@ from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.training.cache_build import build_cache
 
 CPU = torch.device('cpu')
-CONFIG = DensityConfig(
-    device='cpu', futures=20, rule='nearest', root='decoded', importance_samples=300
-)
+CONFIG = DensityConfig(device='cpu', futures=20, rule='nearest', importance_samples=300)
 KEYS = {
     *('density_10k_ms', 'samples_50_ms', 'yardstick_density_10k_ms', 'yardstick_samples_50_ms'),
     *('device', 'cached_futures'),

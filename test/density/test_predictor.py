@@ -63,9 +63,8 @@ TURN = np.array(
 
 
 @pytest.mark.parametrize('rule', ['nearest', 'weighted', 'flow'])
-@pytest.mark.parametrize('root', ['carried', 'decoded'])
-def test_futures_turn_with_the_room(files: DensityConfig, rule: str, root: str) -> None:
-    config = dataclasses.replace(files, rule=rule, root=root)
+def test_futures_turn_with_the_room(files: DensityConfig, rule: str) -> None:
+    config = dataclasses.replace(files, rule=rule)
     shift = np.array([3.0, -8.0, 0.0])
     plain = futures_of(config, seen())
     turned = futures_of(config, seen() @ TURN.T + shift)
@@ -75,7 +74,7 @@ def test_futures_turn_with_the_room(files: DensityConfig, rule: str, root: str) 
 def test_a_model_that_sees_the_room_is_caught(files: DensityConfig) -> None:
     """The same check on a body frame with the axes of the room."""
     trained = load_cache_flow(files.weights, torch.device('cpu'))
-    cache = dataclasses.replace(load_cache(files.cache, trained), roots=None)
+    cache = load_cache(files.cache, trained)
 
     class Fixed(DroppedFrame):
         def enter(self, positions, placement):  # type: ignore[no-untyped-def]

@@ -142,6 +142,9 @@ class Sink(nn.Module):
     def forward(self, y: Tensor, time: Tensor) -> Tensor:
         return torch.sin(self.steepness * y)
 
+    def with_trace(self, y: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        return self(y, time), (self.steepness * torch.cos(self.steepness * y)).sum(1)
+
 
 def test_one_decoder_serves_flows_of_any_mode(whole_run: Path, tmp_path: Path) -> None:
     other = dataclasses.replace(RECIPE.model, mode='two-stage', width=24)

@@ -16,8 +16,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from motion_predictor_ros.density.cache_flow.cpu.gru import Recurrence
-
 
 @dataclass(frozen=True)
 class Posterior:
@@ -54,11 +52,6 @@ class ConstantGRU(nn.Module):
         self, constant: Float[Tensor, 'batch inputs'], steps: int
     ) -> Float[Tensor, 'batch step hidden']:
         """Return the state after each of `steps` steps."""
-        if not torch.is_grad_enabled():
-            recurrence = Recurrence.of(self.state.weight, self.state.bias)
-            matrix, bias = recurrence.entry(self.input.weight.mT, self.input.bias)
-            entered = torch.addmm(bias, constant, matrix)
-            return recurrence.states(entered[None], steps).mul_(2.0).sub_(1.0).transpose(0, 1)
         given = self.input(constant)
         gates_given, new_given = given.split([2 * self.hidden, self.hidden], dim=1)
         weight, bias = self.state.weight.t(), self.state.bias

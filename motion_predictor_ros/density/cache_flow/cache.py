@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int32, Int64
+from jaxtyping import Float, Int32
 from torch import Tensor
 
 from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
@@ -23,66 +23,13 @@ from motion_predictor_ros.density.cache_flow.neighbours import Neighbours, neigh
 from motion_predictor_ros.errors import CheckpointError, ConfigError
 from motion_predictor_ros.resources import resolve_file
 
-
-@dataclass(frozen=True)
-class RootPaths:
-    """Recorded displacements of the root after the last observation.
-
-    Attributes:
-        codes: Coordinates of each future's displacement in `basis`.
-        basis: [m], rows are displacements over all horizons; the last row is their mean, and
-            counts once for every future.
-        velocities: [m/s] of the recorded root at the last observation, canonical frame.
-        tau_s: How long a difference in speed lasts [s].
-    """
-
-    codes: Float[Tensor, 'cached code']
-    basis: Float[Tensor, 'code+1 way']
-    velocities: Float[Tensor, 'cached xyz=3']
-    tau_s: float
-
-    def displacement(
-        self,
-        index: Int64[Tensor, 'batch future'],
-        velocity: Float[Tensor, 'batch xyz=3'],
-        period_s: float,
-    ) -> Float[Tensor, 'batch future horizon xyz=3']:
-        """Return where the roots of people go when they do what was recorded [m].
-
-        Args:
-            velocity: [m/s] of each person's root at the last observation, canonical frame.
-        """
-        ways = self.codes[index] @ self.basis[:-1] + self.basis[-1]
-        recorded = ways.unflatten(2, (-1, 3))
-        surplus = velocity[:, None] - self.velocities[index]
-        lag = self._lag(recorded.shape[2], period_s, velocity.device).to(velocity.dtype)
-        return recorded + surplus[:, :, None] * lag
-
-    def _lag(
-        self, horizon: int, period_s: float, device: torch.device
-    ) -> Float[Tensor, 'horizon 1']:
-        steps = torch.arange(1, horizon + 1, dtype=torch.float64, device=device)
-        return self.tau_s * (1.0 - torch.exp(-period_s * steps[:, None] / max(self.tau_s, 1e-9)))
-
-
-def compress_paths(
-    paths: Float[Tensor, 'cached horizon xyz=3'],
-    velocities: Float[Tensor, 'cached xyz=3'],
-    codes: int,
-    tau_s: float,
-) -> RootPaths:
-    """Keep the `codes` strongest principal components of displacements [m]."""
-    flat = paths.flatten(1)
-    mean = flat.mean(0)
-    covariance = (flat - mean).T @ (flat - mean)
-    directions = torch.linalg.eigh(covariance.double()).eigenvectors.flip(1)[:, :codes].to(flat)
-    basis = torch.cat([directions.T, mean[None]])
-    return RootPaths((flat - mean) @ directions, basis, velocities, tau_s)
-
-
 KIND = 'cache_flow_cache'
 
-_HALVED = ('z', 'x', 'log_det', 'log_rho', 'root_codes', 'velocities')
+_HALVED = ('z', 'x', 'log_det', 'log_rho')
+
+
+_UNUSED = ('root_codes', 'root_basis', 'velocities')
+"""Arrays of files from when recorded root motion could be used."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +41,6 @@ class FutureCache:
         log_rho: Density of the cached z themselves [nat].
         clips: Index into `figures['clips']`; with `frames`, where a future was recorded.
         frames: Of the recording, at which the observation ended.
-        roots: Where the recorded roots went; None if the body frame knows no root.
         digest: Of the checkpoint it was computed with.
         figures: What was measured when the cache was made: `typical_distance`, the distance to
             the nearest cached z that 99 of 100 held-out people stay below; `clips`; the rest is
@@ -107,7 +53,6 @@ class FutureCache:
     log_rho: Float[Tensor, ' cached']
     clips: Int32[Tensor, ' cached']
     frames: Int32[Tensor, ' cached']
-    roots: RootPaths | None
     digest: str
     figures: Mapping[str, Any]
 
@@ -121,7 +66,7 @@ class FutureCache:
 
     @cached_property
     def neighbours(self) -> Neighbours:
-        """Exact nearest neighbours among the z: boxes on a CPU, brute force on a GPU."""
+        """Exact nearest neighbours among the z."""
         return neighbours_among(self.z)
 
     def save(self, path: Path, storage: str = 'float16') -> None:
@@ -134,19 +79,11 @@ class FutureCache:
             'clips': self.clips,
             'frames': self.frames,
         }
-        if self.roots is not None:
-            arrays |= {
-                'root_codes': self.roots.codes,
-                'root_basis': self.roots.basis,
-                'velocities': self.roots.velocities,
-            }
         kind = {'float16': torch.float16, 'float32': torch.float32}[storage]
         stored = {k: v.to(kind) if k in _HALVED else v for k, v in arrays.items()}
-        tau_s = None if self.roots is None else self.roots.tau_s
         header = {
             'kind': KIND,
             'checkpoint': self.digest,
-            'tau_s': tau_s,
             'figures': dict(self.figures),
         }
         save_checkpoint(path, header, stored)
@@ -173,6 +110,7 @@ def load_cache(name: str, trained: TrainedCacheFlow) -> FutureCache:
     tensors = {
         key: value.to(parameter.device, parameter.dtype if value.is_floating_point() else None)
         for key, value in checkpoint.tensors.items()
+        if key not in _UNUSED
     }
     _check(path, tensors, trained)
     return FutureCache(
@@ -182,20 +120,8 @@ def load_cache(name: str, trained: TrainedCacheFlow) -> FutureCache:
         log_rho=tensors['log_rho'],
         clips=tensors['clips'],
         frames=tensors['frames'],
-        roots=_roots(tensors, checkpoint.header),
         digest=trained.digest,
         figures=checkpoint.header.get('figures', {}),
-    )
-
-
-def _roots(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> RootPaths | None:
-    if 'root_codes' not in tensors:
-        return None
-    return RootPaths(
-        tensors['root_codes'],
-        tensors['root_basis'],
-        tensors['velocities'],
-        float(header['tau_s']),
     )
 
 

@@ -37,6 +37,19 @@ class TrainedCacheFlow:
     training: Mapping[str, Any]
 
 
+def without_velocity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stored shape without `velocity`, the choice of a network that older files name.
+
+    Raises:
+        CheckpointError: It names a network that is gone.
+    """
+    if config.get('velocity', 'mlp') != 'mlp':
+        raise CheckpointError(
+            f'the flow has network {config["velocity"]!r}; only "mlp" is left, train it again'
+        )
+    return {key: value for key, value in config.items() if key != 'velocity'}
+
+
 def load_cache_flow(weights: str, device: torch.device) -> TrainedCacheFlow:
     """Load a shipped model by name, or a weight file by path.
 
@@ -52,7 +65,7 @@ def load_cache_flow(weights: str, device: torch.device) -> TrainedCacheFlow:
     if not all(bool(torch.isfinite(tensor).all()) for tensor in checkpoint.tensors.values()):
         raise CheckpointError(f'{path} holds weights that are not finite')
     try:
-        module = CacheFlow(from_mapping(CacheFlowConfig, header['config']))
+        module = CacheFlow(from_mapping(CacheFlowConfig, without_velocity(header['config'])))
         own = {key: checkpoint.tensors[key] for key in module.state_dict()}
         module.load_state_dict(own)
         names = tuple(str(name) for name in header['joint_names'])

@@ -48,6 +48,11 @@ class MLPVelocity(nn.Module):
             y = nn.functional.silu(layer(y) * (1.0 + scale) + shift)
         return self.out(y)
 
+    @property
+    def linear_layers(self) -> list[nn.Linear]:
+        """The hidden layers."""
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
+
     def films(self, time: Float[Tensor, ' batch']) -> tuple[Tensor, ...]:
         """Return scale and shift of each layer, side by side."""
         return self.film(time_embedding(time)).chunk(len(self.layers), dim=1)
@@ -60,8 +65,7 @@ class MLPVelocity(nn.Module):
         What `torch.func` does for any network, without its twenty-fold overhead on a small one.
         """
         pushed = torch.eye(y.shape[1], dtype=y.dtype, device=y.device).expand(len(y), -1, -1)
-        for layer, film in zip(self.layers, self.films(time), strict=True):
-            assert isinstance(layer, nn.Linear)
+        for layer, film in zip(self.linear_layers, self.films(time), strict=True):
             scale, shift = film.chunk(2, dim=1)
             inner = layer(y) * (1.0 + scale) + shift
             gate = torch.sigmoid(inner)
@@ -71,70 +75,18 @@ class MLPVelocity(nn.Module):
         return self.out(y), (pushed * self.out.weight).sum((1, 2))
 
 
-class _FilmBlock(nn.Module):
-    """Convolution over positions, scaled and shifted by the time."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(inputs, outputs, 3, stride=stride, padding=1)
-        self.film = nn.Linear(2 * _FREQUENCIES, 2 * outputs)
-
-    def forward(
-        self, y: Float[Tensor, 'batch channel place'], waves: Float[Tensor, 'batch wave']
-    ) -> Float[Tensor, 'batch outputs place2']:
-        scale, shift = self.film(waves)[..., None].chunk(2, dim=1)
-        return nn.functional.silu(self.conv(y) * (1.0 + scale) + shift)
-
-
-class UNetVelocity(nn.Module):
-    """v(y, t) as a small U-Net over the components of y, as in the paper.
-
-    Args:
-        latent: A multiple of 4: the net halves the number of positions twice.
-    """
-
-    def __init__(self, latent: int, width: int) -> None:
-        super().__init__()
-        self.enter = _FilmBlock(1, width)
-        self.down = _FilmBlock(width, 2 * width, stride=2)
-        self.middle = _FilmBlock(2 * width, 2 * width, stride=2)
-        self.up = _FilmBlock(4 * width, 2 * width)
-        self.leave = _FilmBlock(3 * width, width)
-        # A convolution cannot tell the first component from the fourth; a bias per place can.
-        self.place = nn.Parameter(torch.zeros(1, latent))
-        self.out = nn.Linear(width * latent, latent)
-
-    def forward(
-        self, y: Float[Tensor, 'batch latent'], time: Float[Tensor, ' batch']
-    ) -> Float[Tensor, 'batch latent']:
-        """Return the velocity of each row at its own time."""
-        waves = time_embedding(time)
-        wide = self.enter((y + self.place)[:, None], waves)
-        half = self.down(wide, waves)
-        quarter = self.middle(half, waves)
-        half = self.up(torch.cat([quarter.repeat_interleave(2, dim=2), half], dim=1), waves)
-        wide = self.leave(torch.cat([half.repeat_interleave(2, dim=2), wide], dim=1), waves)
-        return self.out(wide.flatten(1))
-
-
-VELOCITIES: dict[str, Callable[[int, int], nn.Module]] = {
-    'mlp': MLPVelocity,
-    'unet': UNetVelocity,
-}
-
-
 class Flow(nn.Module):
     """The flow between base samples z and latents x.
 
     Args:
-        velocity: 'mlp' or 'unet'.
+        width: Hidden units of a layer.
         scheme: 'midpoint' or 'rk4'.
     """
 
-    def __init__(self, latent: int, velocity: str, width: int, scheme: str, steps: int) -> None:
+    def __init__(self, latent: int, width: int, scheme: str, steps: int) -> None:
         super().__init__()
         self.latent, self.scheme, self.steps = latent, scheme, steps
-        self.velocity = VELOCITIES[velocity](latent, width)
+        self.velocity = MLPVelocity(latent, width)
 
     def begin_at_rest(self) -> None:
         """Make f the identity: what the mixture says is then already a density of x."""
@@ -186,18 +138,7 @@ class Flow(nn.Module):
     def _velocity_and_trace(
         self, y: Float[Tensor, 'batch latent'], time: float
     ) -> tuple[Float[Tensor, 'batch latent'], Float[Tensor, ' batch']]:
-        times = torch.full_like(y[:, 0], time)
-        if isinstance(self.velocity, MLPVelocity):
-            return self.velocity.with_trace(y, times)
-
-        def along(tangent: Tensor) -> tuple[Tensor, Tensor]:
-            direction = tangent.expand_as(y)
-            both = torch.func.jvp(lambda each: self.velocity(each, times), (y,), (direction,))
-            return both[0], both[1]
-
-        basis = torch.eye(self.latent, dtype=y.dtype, device=y.device)
-        values, pushed = torch.func.vmap(along)(basis)
-        return values[0], pushed.diagonal(dim1=0, dim2=2).sum(1)
+        return self.velocity.with_trace(y, torch.full_like(y[:, 0], time))
 
 
 def even_times(steps: int) -> list[float]:

@@ -12,8 +12,6 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
-from motion_predictor_ros.density.cache_flow.cpu.mixture_kernels import sum_modes
-
 _LOG_SIGMA = (-5.0, 3.0)
 _BLOCK = 5_000
 _FAINT = 2.0**-90
@@ -53,7 +51,8 @@ class Mixture:
     ) -> Float[Tensor, 'batch count']:
         """Evaluate everybody's mixture at the same places [nat].
 
-        On a CPU in float32 by compiled loops, else by one matrix product each.
+        One matrix product a person: with p = 1 / sigma^2 and A = [-p / 2, p mu, constant]
+            log(w N(z; mu, sigma)) = A . [z^2, z, 1]
 
         Args:
             powers: Of the places, see `powers_of`.
@@ -64,32 +63,12 @@ class Mixture:
         nats = 0.5 * self.means.shape[2] * math.log(2 * math.pi)
         heights = self.log_weights - self.log_sigmas.sum(2)
         peak = heights.amax(dim=1, keepdim=True)
-        on_cpu = powers.device.type == 'cpu' and powers.dtype == torch.float32
-        if on_cpu and not self.means.requires_grad:
-            return self._summed(heights - peak, powers, count).add_(peak - nats)
         bits = self.coefficients()
         bits[..., -1] -= peak - nats
         bits /= math.log(2.0)
         powers = powers[:, :count]
         relative = torch.stack([_log2_densities(each, powers) for each in bits])
         return relative.mul_(math.log(2.0)).add_(peak - nats)
-
-    def _summed(
-        self,
-        heights: Float[Tensor, 'batch mode'],
-        powers: Float[Tensor, 'power cached'],
-        count: int,
-    ) -> Float[Tensor, 'batch count']:
-        """Return log-densities relative to each person's highest peak [nat]."""
-        scales = self.log_sigmas.neg().exp_().mul_(math.sqrt(0.5 / math.log(2.0)))
-        shifts, bits = self.means * -scales, heights / math.log(2.0)
-        latent = self.means.shape[2]
-        places = powers[latent : 2 * latent].numpy()
-        densities = heights.new_empty(len(bits), count)
-        for row, scale, shift, height in zip(densities, scales, shifts, bits, strict=True):
-            sums, tops = sum_modes(scale.numpy(), shift.numpy(), height.numpy(), places, count)
-            torch.add(torch.from_numpy(tops), torch.from_numpy(sums).log2_(), out=row)
-        return densities.mul_(math.log(2.0))
 
     def sample(
         self, count: int, generator: torch.Generator | None = None

@@ -39,8 +39,7 @@ class CacheFlowConfig:
     dropout: float = param(
         0.2, "share left out of the mixture's input and state in training [-]", low=0.0, high=0.9
     )
-    velocity: str = param('mlp', 'network of the flow [-]', choices=('mlp', 'unet'))
-    width: int = param(256, "the flow's channels or hidden units [-]", low=4, high=2048)
+    width: int = param(256, "the flow's hidden units per layer [-]", low=4, high=2048)
     scheme: str = param('rk4', "the flow's integrator [-]", choices=('midpoint', 'rk4'))
     steps: int = param(8, "the flow's integration steps [-]", low=1, high=1000)
     mode: str = param('two-stage', 'how flow and mixture were trained [-]', choices=MODES)
@@ -60,7 +59,7 @@ class CacheFlow(nn.Module):
         size = 3 * config.posed
         self.vae = BehaviourVAE(size, config.seen, config.future, config.hidden, config.behaviour)
         self.factorisation = Factorisation(config.behaviour, config.latent)
-        self.flow = Flow(config.latent, config.velocity, config.width, config.scheme, config.steps)
+        self.flow = Flow(config.latent, config.width, config.scheme, config.steps)
         self.mixture = ObservationMixture(
             2 * size, config.hidden, config.modes, config.latent, config.dropout
         )

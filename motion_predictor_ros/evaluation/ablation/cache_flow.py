@@ -197,7 +197,7 @@ def _without_flow(trial: CacheFlowTrial) -> dict[str, Any]:
 def _predictor(
     trial: CacheFlowTrial, trained: TrainedCacheFlow, cache: FutureCache
 ) -> CacheFlowPredictor:
-    config = DensityConfig(futures=trial.futures, rule='nearest', root='decoded')
+    config = DensityConfig(futures=trial.futures, rule='nearest')
     return CacheFlowPredictor(trained, cache, config)
 
 
@@ -216,7 +216,7 @@ def beginning(cache: FutureCache, size: int) -> FutureCache:
     """Return the first futures of a cache, which are in random order."""
     rows = ('z', 'x', 'log_det', 'log_rho', 'clips', 'frames')
     first = {key: getattr(cache, key)[:size] for key in rows}
-    return dataclasses.replace(cache, roots=None, **first)
+    return dataclasses.replace(cache, **first)
 
 
 @torch.inference_mode()
@@ -234,7 +234,6 @@ def random_cache(trained: TrainedCacheFlow, cache: FutureCache) -> FutureCache:
         x=torch.cat([x for x, _ in pushed]),
         log_det=-torch.cat([volume for _, volume in pushed]),
         log_rho=terms.sum(1),
-        roots=None,
     )
 
 

@@ -205,11 +205,6 @@ def test_the_table_holds_everybody_and_json_is_alone_on_stdout(
     assert 1.0 <= report['cache_flow']['effective_sample_size'] <= 300.0
     (kind,) = report['by_kind'].values()  # one kind: its figures are those of all
     assert kind['cvae']['ade_m'] == pytest.approx(report['cvae']['ade_m'])
-    assert main(['evaluate', 'stochastic', *options, *small, '--root', 'carried', '--json']) == 0
-    carried = json.loads(capsys.readouterr().out)['cache_flow']
-    assert carried['ade_m'] == pytest.approx(report['cache_flow']['ade_m'], abs=1e-6)
-    placed = (each['root_included']['ade_m'] for each in (carried, report['cache_flow']))
-    assert abs(next(placed) - next(placed)) > 1e-4
     assert main(['evaluate', 'stochastic', *options, *small]) == 0
     assert 'root included' in capsys.readouterr().out
 
@@ -267,7 +262,6 @@ def test_the_literature_s_protocol_knows_no_root(tmp_path: Path) -> None:
     weights = train_cache_flow('tiny', recipe, walkers(), tmp_path, CPU)
     trained = load_cache_flow(str(weights), CPU)
     cache = build_cache(trained, walkers(), 100)
-    assert cache.roots is None
     cache.save(tmp_path / 'cache.safetensors')
     config = DensityConfig(
         weights=str(weights),

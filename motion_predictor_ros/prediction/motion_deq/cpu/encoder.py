@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What f needs of an observation, for one person as inference runs it on a CPU.
+"""The observation encoder for one person on a CPU.
 
-Stage: prediction. The answers are those of `MotionDEQ.condition` and `lift` to rounding. From
-positions to X_G, to V and to W_vel V of each layer all is linear: the transform in time, the
-continuation by the last frame and the weights are one matrix. So are speeds and turns with the
-first layer of the MLP that reads them. Edges are the same both ways: half of each product.
+Stage: prediction. Answers equal those of `MotionDEQ.condition` and `lift` to rounding. From
+positions to X_G, to V and to W_vel V of each layer all is linear: transform in time, continuation
+by the last frame and weights are one matrix. So are speeds and turns with the first layer of the
+MLP that reads them. Edges are symmetric: products are computed for unordered pairs.
 """
 
 import numpy as np
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from motion_predictor_ros.prediction.motion_deq.cell import ACTING, EquivariantLayer
-from motion_predictor_ros.prediction.motion_deq.cpu import encoder_kernels as kernels
+from motion_predictor_ros.prediction.motion_deq.cpu import kernels
 from motion_predictor_ros.prediction.motion_deq.cpu.cell import (
     FusedCondition,
+    Geometry,
     Workspace,
     side_by_side,
     split_mlp,
 )
-from motion_predictor_ros.prediction.motion_deq.cpu.cell_kernels import pair_distances
 from motion_predictor_ros.prediction.motion_deq.features import (
     EdgeCategories,
     GeometricFeatures,
@@ -29,12 +29,12 @@ from motion_predictor_ros.prediction.motion_deq.features import (
 )
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ
 
-_LEAST_M = 1e-4
-"""The distance of a joint from itself, as `layers.pair_distances` has it [m]."""
+_MIN_DISTANCE = 1e-4
+"""The distance of a joint from itself in `layers.pair_distances`."""
 
 
 class FusedEncoder:
-    """The encoder of a trained model whose weights will not change any more."""
+    """The encoder of a trained model with frozen weights."""
 
     @torch.no_grad()
     def __init__(self, module: MotionDEQ) -> None:
@@ -48,30 +48,31 @@ class FusedEncoder:
         self._inject_pattern = cell.inject_pattern.weight.mT.contiguous()
         self._inject_bias = cell.inject_pattern.bias
         self._workspace = _EncoderWorkspace(
-            config.joints, config.past, config.channels, config.patterns, config.categories
+            config.joints, config.past, config.channels, config.patterns
         )
-        shape = config.joints, 3, config.channels
-        self._shapes = shape, (len(layers), *shape)
 
     def encode(
         self,
         positions: Float32[np.ndarray, 'time joint xyz=3'],
         seen: Bool[Tensor, ' joint'] | None,
     ) -> FusedCondition:
-        """Return what f needs of what was observed [m].
+        """Return what f needs of observed positions [m].
 
         Args:
-            seen: Which joints were; None: all of them.
+            seen: Which joints were observed; None: all of them.
         """
         workspace = self._workspace
-        geometry, velocity = (np.empty(each, np.float32) for each in self._shapes)
-        scale = self._series(workspace, positions, geometry, velocity)
+        series = self._series(workspace, positions)
+        geometry, velocity = series[:, :, 0], series[:, :, 1]
         pattern = self._patterns(workspace, seen)
+        # rms(X_G), as in `FixedPointCell.condition`
+        scale = max(float(np.square(geometry, dtype=np.float64).mean()), 1e-12) ** 0.5
+        edges = np.ascontiguousarray(np.concatenate([geometry, velocity], axis=2))
         return FusedCondition(
-            torch.mm(torch.from_numpy(geometry).flatten(0, 1), self._inject_geometry),
+            torch.from_numpy(geometry).flatten(0, 1) @ self._inject_geometry,
             torch.addmm(self._inject_bias, pattern, self._inject_pattern),
-            velocity,
-            self._categories(workspace, pattern),
+            np.ascontiguousarray(series[:, :, 2:].transpose(2, 0, 1, 3)),
+            self._categories(workspace, edges, pattern),
             scale,
         )
 
@@ -79,34 +80,29 @@ class FusedEncoder:
         self,
         positions: Float32[np.ndarray, 'time joint xyz=3'],
         seen: Bool[Tensor, ' joint'] | None,
-    ) -> tuple[Float32[np.ndarray, 'joint xyz=3 channel'], Float[Tensor, 'joint pattern']]:
-        """Return z_0 of somebody standing still in the last pose."""
-        geometry, velocity = (np.empty(each, np.float32) for each in self._shapes)
+    ) -> tuple[Geometry, Float[Tensor, 'joint pattern']]:
+        """Return z_0: the features of a person standing still in the last pose."""
         still = np.ascontiguousarray(np.broadcast_to(positions[-1], positions.shape))
-        self._series(self._workspace, still, geometry, velocity)
+        geometry = np.ascontiguousarray(self._series(self._workspace, still)[:, :, 0])
         return geometry, self._patterns(self._workspace, seen)
 
 
 class _EncoderWorkspace(Workspace):
-    """Where the intermediates of the encoder stand."""
+    """Intermediates of the encoder."""
 
-    def __init__(
-        self, joints: int, past: int, channels: int, patterns: int, categories: int
-    ) -> None:
+    def __init__(self, joints: int, past: int, channels: int, patterns: int) -> None:
         super().__init__()
-        twins = joints * (joints - 1) // 2
+        pairs = joints * (joints - 1) // 2
         self.relative = self.array('relative', joints, 3, past)
         self.pace = self.array('pace', joints, 2, past, columns=2)
-        self.both = self.array('both', joints, 3, 2, channels, columns=2)
-        self.distances = self.array('distances', twins, 2 * channels)
+        self.distances = self.array('distances', pairs, 2 * channels)
         self.nodes = self.array('nodes', joints, 2, patterns, columns=2)
-        self.told = self.array('told', joints, patterns)
         self.hidden = self.array('hidden', joints, joints - 1, patterns)
-        self.shares = self.array('shares', joints, joints - 1, categories)
+        self.hidden_by_joint = self.of['hidden'].view(joints, joints - 1, patterns)
 
 
 class _FusedSeries:
-    """`GeometricFeatures`, and W_vel of each layer upon them."""
+    """`GeometricFeatures`, and W_vel of each layer applied to V."""
 
     def __init__(
         self, features: GeometricFeatures, layers: list[EquivariantLayer], past: int
@@ -121,29 +117,27 @@ class _FusedSeries:
         maps = [weight @ positions, velocity @ paces]
         maps += [each.velocity.weight.double() @ velocity @ paces for each in layers]
         self._maps = side_by_side(*maps).float()
-        self._lean = positions.mean(dim=0).float().numpy()
-        self._heavy = weight.sum(dim=1).float().numpy()
+        self._mean_weights = positions.mean(dim=0).float().numpy()
+        self._row_sums = weight.sum(dim=1).float().numpy()
 
     def __call__(
-        self,
-        workspace: _EncoderWorkspace,
-        positions: Float32[np.ndarray, 'time joint xyz=3'],
-        geometry: Float32[np.ndarray, 'joint xyz=3 channel'],
-        velocity: Float32[np.ndarray, 'layer joint xyz=3 channel'],
-    ) -> float:
-        """Write X_G - M(X_G) and W_vel V of each layer; return rms(X_G).
+        self, workspace: _EncoderWorkspace, positions: Float32[np.ndarray, 'time joint xyz=3']
+    ) -> Float32[np.ndarray, 'joint xyz=3 part channel']:
+        """Return X_G - M(X_G), V and W_vel V of each layer.
 
-        The room has X_G and V side by side then, and the pace of each joint.
+        `GeometricFeatures` subtracts M(X~) of the transformed positions X~ before W_x. Here
+            W_x (X~ - M(X~)) = W_x X~ - rowsum(W_x) M(X~)
+        Leaves the pace of each joint in the workspace.
         """
-        kernels.series(positions, workspace.relative, workspace.pace)
-        raw = torch.mm(workspace.of['relative'], self._maps).numpy()
-        raw = raw.reshape(*geometry.shape[:2], -1, geometry.shape[2])
-        lean, heavy = self._lean, self._heavy
-        return float(
-            kernels.share_out(
-                raw, workspace.relative, lean, heavy, geometry, workspace.both, velocity
-            )
-        )
+        kernels.observe(positions, workspace.relative, workspace.pace)
+        joints, channels = len(workspace.relative), len(self._row_sums)
+        series = torch.mm(workspace.of['relative'], self._maps).numpy()
+        series = series.reshape(joints, 3, -1, channels)
+        mean = (workspace.relative @ self._mean_weights).mean(axis=0)
+        geometry = series[:, :, 0]
+        geometry -= mean[:, None] * self._row_sums
+        geometry -= geometry.mean(axis=(0, 2))[:, None]
+        return series
 
 
 class _FusedPatterns:
@@ -156,7 +150,7 @@ class _FusedPatterns:
         of_speed, of_turn, of_identity = first.weight.split(
             [half, half, features.identity.shape[1]], dim=1
         )
-        self._load_shedder = side_by_side(
+        self._of_pace = side_by_side(
             torch.cat([of_speed @ features.speed.weight, of_turn @ features.turn.weight], dim=1)
         )
         bias = first.bias + of_speed @ features.speed.bias + of_turn @ features.turn.bias
@@ -167,11 +161,11 @@ class _FusedPatterns:
     def __call__(
         self, workspace: _EncoderWorkspace, seen: Bool[Tensor, ' joint'] | None
     ) -> Float[Tensor, 'joint pattern']:
-        """Return X_H, by the pace in the room."""
+        """Return X_H from the pace in the workspace."""
         bias = self._bias
         if self._unseen is not None and seen is not None:
             bias = bias + torch.where(seen[:, None], 0.0, self._unseen)
-        hidden = torch.addmm(bias, workspace.of['pace'], self._load_shedder)
+        hidden = torch.addmm(bias, workspace.of['pace'], self._of_pace)
         functional.silu(hidden, inplace=True)
         return torch.addmm(self._second_bias, hidden, self._second)
 
@@ -184,8 +178,8 @@ class _FusedCategories:
         self._distance = categories.distance.weight.mT.contiguous()
         self._distance_bias = categories.distance.bias
         self._edge = message.edge.weight.mT.contiguous()
-        alone = categories.distance.weight.sum(dim=1) * _LEAST_M + categories.distance.bias
-        self._own = (message.edge.weight @ functional.silu(alone)).numpy()
+        alone = categories.distance.weight.sum(dim=1) * _MIN_DISTANCE + categories.distance.bias
+        self._own_edge = message.edge.weight @ functional.silu(alone)
         self._sides = [
             side_by_side(each.receiver.weight, each.sender.weight) for each in (message, pair)
         ]
@@ -196,25 +190,36 @@ class _FusedCategories:
         self._node = split_mlp(categories.node)
         self._pair_edge = pair.edge.weight.mT.contiguous()
         self._out = categories.out.weight.mT.contiguous()
-        self._out_bias = categories.out.bias.numpy()
+        self._out_bias = categories.out.bias
 
     def __call__(
-        self, workspace: _EncoderWorkspace, pattern: Float[Tensor, 'joint pattern']
-    ) -> Float32[np.ndarray, 'joint joint-1 acting']:
-        """Return the categories of each ordered pair, by X_G and V in the room."""
-        of, joints = workspace.of, len(pattern)
-        pair_distances(workspace.both.reshape(joints, 3, -1), workspace.distances)
+        self,
+        workspace: _EncoderWorkspace,
+        edge_features: Geometry,
+        pattern: Float[Tensor, 'joint pattern'],
+    ) -> Float[Tensor, 'pair acting']:
+        """Return the categories of each ordered pair.
+
+        Args:
+            edge_features: X_G and V, side by side.
+        """
+        of = workspace.of
+        kernels.pair_distances(edge_features, workspace.distances)
         edges = torch.addmm(self._distance_bias, of['distances'], self._distance)
         edges = torch.mm(functional.silu(edges, inplace=True), self._edge)
         torch.addmm(self._sides_bias[0], pattern, self._sides[0], out=of['nodes'])
-        kernels.gather_edges(edges.numpy(), self._own, workspace.nodes, workspace.told)
-        one, other, bias, second, second_bias = self._node
-        hidden = torch.addmm(bias, pattern, one).addmm_(of['told'], other)
+        kernels.pair_sums(edges.numpy(), workspace.nodes, workspace.hidden)
+        functional.silu(of['hidden'], inplace=True)
+        # The mean message, that of a joint to itself included.
+        receiver, sender = of['nodes'].chunk(2, dim=1)
+        own = functional.silu(self._own_edge + receiver + sender)
+        message = (workspace.hidden_by_joint.sum(dim=1) + own) / len(own)
+        of_pattern, of_message, bias, second, second_bias = self._node
+        hidden = torch.addmm(bias, pattern, of_pattern).addmm_(message, of_message)
         node = torch.addmm(second_bias, functional.silu(hidden, inplace=True), second)
         torch.addmm(self._sides_bias[1], node, self._sides[1], out=of['nodes'])
         edges = torch.mm(of['distances'], self._pair_edge)
-        kernels.hidden_edges(edges.numpy(), workspace.nodes, workspace.hidden)
-        torch.mm(of['hidden'], self._out, out=of['shares'])
-        acting = np.empty((joints, joints - 1, ACTING), np.float32)
-        kernels.acting_shares(workspace.shares, self._out_bias, acting)
-        return acting
+        kernels.pair_sums(edges.numpy(), workspace.nodes, workspace.hidden)
+        functional.silu(of['hidden'], inplace=True)
+        logits = torch.addmm(self._out_bias, of['hidden'], self._out)
+        return logits.softmax(dim=1)[:, :ACTING].contiguous()

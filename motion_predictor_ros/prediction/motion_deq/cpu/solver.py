@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MotionDEQ as inference runs it on a CPU: folded encoder and cell, Anderson mixing between.
+"""MotionDEQ on a CPU: fused encoder and cell, and Anderson mixing for one person at a time.
 
-Stage: prediction. The same steps and the same stops as `fixed_point.anderson`, without the
-overhead of small tensors. Everybody is solved alone: nobody waits for the slowest, and nobody's
-answer depends on who else is there.
+Stage: prediction. Takes the steps and stops of `solver.anderson`. Each person is solved alone: no
+answer waits for the slowest person or depends on who else is in the scene.
 """
 
 import math
@@ -12,119 +11,30 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 from motion_predictor_ros.prediction.motion_deq.cell import State
-from motion_predictor_ros.prediction.motion_deq.cpu import solver as kernels
+from motion_predictor_ros.prediction.motion_deq.cpu import kernels
 from motion_predictor_ros.prediction.motion_deq.cpu.cell import FusedCell, FusedCondition
-from motion_predictor_ros.prediction.motion_deq.cpu.cell_kernels import centre
 from motion_predictor_ros.prediction.motion_deq.cpu.encoder import FusedEncoder
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ
 from motion_predictor_ros.prediction.motion_deq.solver import FixedPoint, SolverSettings
-from motion_predictor_ros.runtime.jit import compiled
 from motion_predictor_ros.runtime.threads import WorkerPool
-
-_summing = partial(compiled, rounding=('contract', 'reassoc'))
-
-
-@_summing
-def difference(
-    image: Float32[np.ndarray, ' size'],
-    current: Float32[np.ndarray, ' size'],
-    split: int,
-    units: tuple[float, float],
-    residual: Float32[np.ndarray, ' size'],
-) -> float:
-    """Write f(z) - z, both parts in their unit; return how long it is beside f(z).
-
-    Args:
-        split: Where geometry ends and patterns begin.
-    """
-    apart, whole = np.float32(0.0), np.float32(0.0)
-    for part in range(2):
-        begin, end = (0, split) if part == 0 else (split, len(image))
-        new, old, out = image[begin:end], current[begin:end], residual[begin:end]
-        unit = np.float32(units[part])
-        for place in range(len(new)):
-            own = unit * new[place]
-            off = own - unit * old[place]
-            out[place] = off
-            apart += off * off
-            whole += own * own
-    return float(np.sqrt(apart) / max(np.sqrt(whole), np.float32(1e-12)))
-
-
-@_summing
-def mix(
-    images: Float32[np.ndarray, 'window size'],
-    residuals: Float32[np.ndarray, 'window size'],
-    gram: Float64[np.ndarray, 'window window'],
-    newest: int,
-    count: int,
-    ridge: float,
-    mixed: Float32[np.ndarray, ' size'],
-) -> None:
-    """Combine images with the weights (sum 1) that make the mixed residual smallest.
-
-    Of the Gram matrix of residuals only the row of the newest is computed.
-    """
-    last, largest = residuals[newest], 1e-30
-    for k in range(count):
-        row, total = residuals[k], np.float32(0.0)
-        for place in range(len(last)):
-            total += row[place] * last[place]
-        gram[newest, k] = gram[k, newest] = total
-    for k in range(count):
-        largest = max(largest, gram[k, k])
-    system, weights = np.empty_like(gram), np.empty(len(gram))
-    for k in range(count):
-        for other in range(count):
-            system[k, other] = gram[k, other] / largest + (ridge if k == other else 0.0)
-    _solve(system, weights, count)
-    whole = 0.0
-    for k in range(count):
-        whole += weights[k]
-    for k in range(count):
-        row, weight = images[k], np.float32(weights[k] / whole)
-        for place in range(len(mixed)):
-            mixed[place] = weight * row[place] + (mixed[place] if k else np.float32(0.0))
-
-
-@compiled
-def _solve(
-    system: Float64[np.ndarray, 'window window'],
-    right: Float64[np.ndarray, ' window'],
-    count: int,
-) -> None:
-    """Solve A w = 1 of a positive definite A, the first `count` rows, by elimination."""
-    for k in range(count):
-        right[k] = 1.0
-    for k in range(count):
-        for below in range(k + 1, count):
-            factor = system[below, k] / system[k, k]
-            for column in range(k + 1, count):
-                system[below, column] -= factor * system[k, column]
-            right[below] -= factor * right[k]
-    for k in range(count - 1, -1, -1):
-        for column in range(k + 1, count):
-            right[k] -= system[k, column] * right[column]
-        right[k] /= system[k, k]
-
 
 Flat = Float32[np.ndarray, ' size']
 """A state: geometry [joint, xyz, channel], then patterns [joint, pattern]."""
 
 
 class FusedMotionDEQ:
-    """A trained model whose weights will not change any more."""
+    """A trained model with frozen weights."""
 
     @torch.no_grad()
     def __init__(self, module: MotionDEQ, pool: WorkerPool | None = None) -> None:
         """Fold the weights; the model must be in float32 and on the CPU.
 
         Args:
-            pool: People are shared out to its threads; default: only the caller's.
+            pool: Solves people in parallel; default: only the caller's thread.
         """
         config = module.config
         self._pool = pool or WorkerPool(1)
@@ -144,25 +54,24 @@ class FusedMotionDEQ:
         starts: Sequence[State | None],
         settings: SolverSettings,
     ) -> tuple[Float[Tensor, 'batch horizon joint xyz=3'], State, FixedPoint]:
-        """Predict future positions [m]; return also z* and how it was found.
+        """Predict future positions [m]; return also z* and the solver's result.
 
         Args:
-            seen: Which joints were; None: all of them.
-            starts: Where to start, as a batch of one; None: from the last pose.
+            seen: Which joints were observed; None: all of them.
+            starts: Initial state of each person, as a batch of one; None: from the last pose.
         """
-        everybody = zip(
-            positions, [None] * len(starts) if seen is None else seen, starts, strict=True
-        )
-        runs = self._pool.run([partial(self._solve, *each, settings) for each in everybody])
-        best = np.stack([run.best_state for run in runs])
-        offsets = torch.stack([self.offsets(each) for each in best])
-        found = FixedPoint(
+        masks = [None] * len(starts) if seen is None else seen
+        people = zip(positions, masks, starts, strict=True)
+        solvers = self._pool.run([partial(self._solve, *person, settings) for person in people])
+        best = np.stack([solver.best_state.numpy() for solver in solvers])
+        offsets = torch.stack([self.offsets(state) for state in best])
+        fixed_point = FixedPoint(
             torch.from_numpy(best),
-            torch.tensor([run.best for run in runs], dtype=torch.float32),
-            torch.tensor([run.steps for run in runs]),
-            torch.tensor([run.converged for run in runs]),
+            torch.tensor([solver.best for solver in solvers], dtype=torch.float32),
+            torch.tensor([solver.steps for solver in solvers]),
+            torch.tensor([solver.converged for solver in solvers]),
         )
-        return positions[:, -1:] + offsets, self._states(best), found
+        return positions[:, -1:] + offsets, self._states(best), fixed_point
 
     @torch.no_grad()
     def _solve(
@@ -172,7 +81,7 @@ class FusedMotionDEQ:
         start: State | None,
         settings: SolverSettings,
     ) -> 'AndersonSolver':
-        """Search one person's fixed point, in whatever thread."""
+        """Find one person's fixed point."""
         past = observed.contiguous().numpy()
         first = self.flat(start) if start is not None else self._lifted(past, seen)
         return AndersonSolver(self, self._encoder.encode(past, seen), first, settings).solve()
@@ -181,21 +90,23 @@ class FusedMotionDEQ:
         """Write f of a state."""
         self._cell(*self._parts(flat), condition, self._parts(out))
 
-    def units(self, condition: FusedCondition) -> tuple[float, float]:
-        """Return what makes both parts of a state count alike, as `MotionDEQ.pack` does."""
-        patterns = math.sqrt(self.size - self.split)
-        return 1.0 / (condition.scale * math.sqrt(self.split)), 1.0 / patterns
+    def units(self, condition: FusedCondition) -> Float[Tensor, ' size']:
+        """Return the factors by which `MotionDEQ.pack` makes both parts of a state count alike."""
+        geometry = 1.0 / (condition.scale * math.sqrt(self.split))
+        units = torch.full((self.size,), 1.0 / math.sqrt(self.size - self.split))
+        units[: self.split] = geometry
+        return units
 
     def offsets(self, flat: Flat) -> Float[Tensor, 'horizon joint xyz=3']:
-        """Return where joints will be, from where they were last seen [m]."""
+        """Return future positions relative to the last observed ones [m]."""
         geometry, _ = self._parts(flat)
         relative, mean = np.empty_like(geometry), np.empty(3, np.float32)
-        centre(geometry, mean, relative)
+        kernels.centre(geometry, mean, relative)
         moved = torch.from_numpy(relative).flatten(0, 1) @ self._out
         return moved.view(*self._shape[:2], -1).permute(2, 0, 1)
 
     def flat(self, state: State) -> Flat:
-        """Return the state of one person, as the cell reads it."""
+        """Return the state of one person in the layout of the cell."""
         geometry = state.geometry[0].permute(1, 2, 0).reshape(-1).numpy()
         return np.concatenate([geometry, state.pattern[0].reshape(-1).numpy()])
 
@@ -208,7 +119,7 @@ class FusedMotionDEQ:
         return np.concatenate([geometry.ravel(), pattern.numpy().ravel()])
 
     def _states(self, flat: Float32[np.ndarray, 'batch size']) -> State:
-        """Return states as the plain model has them, in the same memory."""
+        """Return states in the layout of the plain model, in the same memory."""
         geometry = torch.from_numpy(flat[:, : self.split].reshape(-1, *self._shape))
         patterns = torch.from_numpy(flat[:, self.split :].reshape(-1, *self._patterns))
         return State(geometry.permute(0, 3, 1, 2), patterns)
@@ -221,17 +132,21 @@ class FusedMotionDEQ:
 
 
 def fold(module: MotionDEQ, pool: WorkerPool | None = None) -> FusedMotionDEQ | None:
-    """Fold a model if it is one for the CPU, in float32; None if not."""
+    """Fold a model that is on the CPU in float32; return None for others."""
     weight = module.out.weight
     fits = weight.device.type == 'cpu' and weight.dtype == torch.float32
     return FusedMotionDEQ(module, pool) if fits else None
 
 
 class AndersonSolver:
-    """One person's search.
+    """Anderson mixing for one person.
+
+    With images F_k = f(z_k) and residuals r_k = u (F_k - z_k) of the last `window` steps:
+        w minimises |sum_k w_k r_k|^2 + ridge max_k |r_k|^2 |w|^2  with  sum_k w_k = 1
+        z <- sum_k w_k F_k
 
     Attributes:
-        best: The lowest relative residual so far; `best_state` is the image it belongs to.
+        best: The lowest relative residual |r| / |u F| so far; `best_state` is its image.
         steps: Evaluations of f so far.
     """
 
@@ -243,12 +158,11 @@ class AndersonSolver:
         settings: SolverSettings,
     ) -> None:
         self._model, self._condition, self._settings = model, condition, settings
-        self._current = self.best_state = start
+        self._current = self.best_state = torch.from_numpy(start)
         self.best, self.steps, self._settled = math.inf, 0, False
         self._units = model.units(condition)
-        self._images = np.empty((settings.window, len(start)), np.float32)
-        self._residuals = np.empty_like(self._images)
-        self._mixed = np.empty_like(start)
+        self._images = torch.empty(settings.window, len(start))
+        self._residuals = torch.empty_like(self._images)
         self._gram = np.zeros((settings.window, settings.window))
         by_motion = settings.motion_tolerance_m > 0.0
         self._motion = model.offsets(start) if by_motion else None
@@ -259,33 +173,36 @@ class AndersonSolver:
         return self._settled or self.best <= self._settings.tolerance
 
     def solve(self) -> 'AndersonSolver':
-        """Evaluate f until the person is solved or too much has been tried."""
+        """Evaluate f until the person is solved or the steps are used up."""
         settings, model = self._settings, self._model
         while self.steps < settings.max_steps:
             slot = self.steps % settings.window
             image, residual = self._images[slot], self._residuals[slot]
-            model.image(self._current, self._condition, image)
+            model.image(self._current.numpy(), self._condition, image.numpy())
             self.steps += 1
-            relative = kernels.difference(image, self._current, model.split, self._units, residual)
+            torch.sub(image, self._current, out=residual).mul_(self._units)
+            length = max(float((image * self._units).norm()), 1e-12)
+            relative = float(residual.norm()) / length
             if relative < self.best:
-                self.best, self.best_state = relative, image.copy()
-            self._judge_motion(image)
+                self.best, self.best_state = relative, image.clone()
+            self._check_motion(image.numpy())
             if self.converged or not math.isfinite(relative):
                 break
-            count = min(self.steps, settings.window)
-            kernels.mix(
-                self._images,
-                self._residuals,
-                self._gram,
-                slot,
-                count,
-                settings.ridge,
-                self._mixed,
-            )
-            self._current = self._mixed
+            self._current = self._mix(slot, min(self.steps, settings.window))
         return self
 
-    def _judge_motion(self, image: Flat) -> None:
+    def _mix(self, newest: int, count: int) -> Float[Tensor, ' size']:
+        """Combine the images. Of the Gram matrix only the row of the newest residual changes."""
+        row = torch.mv(self._residuals[:count], self._residuals[newest]).double().numpy()
+        self._gram[newest, :count] = self._gram[:count, newest] = row
+        gram = self._gram[:count, :count]
+        system = gram / max(gram.diagonal().max(), 1e-30)
+        system[np.diag_indices(count)] += self._settings.ridge
+        weights = np.linalg.solve(system, np.ones(count))
+        weights /= weights.sum()
+        return torch.from_numpy(weights).float() @ self._images[:count]
+
+    def _check_motion(self, image: Flat) -> None:
         """Note whether the motion has stopped changing."""
         if self._motion is not None:
             before, self._motion = self._motion, self._model.offsets(image)

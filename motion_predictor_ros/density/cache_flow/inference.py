@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CacheFlow for inference: products of weights that no observation changes are computed once.
+
+Stage: density. Plain torch, the same on a CPU and a GPU; answers equal those of `CacheFlow` to
+rounding. Folded are
+    x to the decoder's gates      whitening, basis, mean and input weights into one matrix
+    last frames to the gates      into one matrix, applied once per person
+    states to positions           the rotation out of the body frame into the output layer
+    time to the inverse flow      FiLM scales and shifts into the weights of each evaluation
+"""
+
+import itertools
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from motion_predictor_ros.density.cache_flow.flow import Flow, even_times, integrate
+from motion_predictor_ros.density.cache_flow.mixture import Mixture
+from motion_predictor_ros.density.cache_flow.model import CacheFlow
+from motion_predictor_ros.density.cache_flow.recurrence import Recurrence
+from motion_predictor_ros.runtime.threads import WorkerPool
+
+
+class FusedCacheFlow:
+    """A trained CacheFlow with frozen weights."""
+
+    @torch.no_grad()
+    def __init__(self, module: CacheFlow, pool: WorkerPool | None = None) -> None:
+        """Fold the weights.
+
+        Args:
+            pool: Decodes people in parallel; default: only the caller's thread.
+        """
+        self._module, self._pool = module, pool or WorkerPool(1)
+        self._on_cpu = module.vae.offset.weight.device.type == 'cpu'
+        self._fold_decoder(module)
+        self._inverse_flow = FusedInverseFlow(module.flow)
+
+    def _fold_decoder(self, module: CacheFlow) -> None:
+        vae, factorisation = module.vae, module.factorisation
+        self._decoder = Recurrence.of(vae.decoder.state.weight, vae.decoder.state.bias)
+        to_gates = vae.decoder.input.weight.mT
+        behaviour, start = to_gates.split([len(factorisation.mean), vae.decoder.hidden])
+        bias = vae.decoder.input.bias + factorisation.mean @ behaviour + vae.start.bias @ start
+        spread = factorisation.scale[:, None] * factorisation.basis.mT
+        self._latent_map, _ = self._decoder.input_map(spread @ behaviour, bias)
+        self._pose_map, self._bias = self._decoder.input_map(vae.start.weight.mT @ start, bias)
+        # h = 2 u - 1
+        self._offset = (2.0 * vae.offset.weight.mT).contiguous()
+        self._offset_bias = vae.offset.bias - vae.offset.weight.sum(1)
+
+    def observe(self, past: Float[Tensor, 'batch time posed xyz=3']) -> Mixture:
+        """Return q(z | c) of observed poses [m]."""
+        return self._module.observe(past)
+
+    def latent(
+        self,
+        past: Float[Tensor, 'batch time posed xyz=3'],
+        future: Float[Tensor, 'batch horizon posed xyz=3'],
+    ) -> Float[Tensor, 'batch latent']:
+        """Return x of futures [m]."""
+        return self._module.latent(past, future)
+
+    def pull(
+        self, x: Float[Tensor, 'batch latent']
+    ) -> tuple[Float[Tensor, 'batch latent'], Float[Tensor, ' batch']]:
+        """Return z = f^-1(x) and log|det dz/dx| [nat]."""
+        return self._inverse_flow(x)
+
+    def decode_local(
+        self,
+        x: Float[Tensor, 'batch future latent'],
+        past: Float[Tensor, 'batch time posed xyz=3'],
+        leaving: Float[Tensor, 'batch size value'],
+    ) -> Float[Tensor, 'batch future horizon value']:
+        """Decode x from the last observed poses, relative to the origins of the people [m].
+
+        On a CPU each person is decoded alone, in one of the threads: the result for a person does
+        not depend on who else is in the batch.
+
+        Args:
+            leaving: Linear map from a pose in the body frame to joint positions in room axes.
+
+        Returns:
+            Flat joint positions in room axes [m].
+        """
+        if not self._on_cpu:
+            return self._decode(x, past, leaving)
+        rows = [slice(index, index + 1) for index in range(len(x))]
+        people = [partial(self._decode, x[row], past[row], leaving[row]) for row in rows]
+        return torch.cat(self._pool.run(people))
+
+    @torch.no_grad()
+    def _decode(
+        self,
+        x: Float[Tensor, 'batch future latent'],
+        past: Float[Tensor, 'batch time posed xyz=3'],
+        leaving: Float[Tensor, 'batch size value'],
+    ) -> Float[Tensor, 'batch future horizon value']:
+        (people, futures), config = x.shape[:2], self._module.config
+        last = past[:, -config.seen :].flatten(1)
+        pose_inputs = torch.addmm(self._bias, last, self._pose_map)
+        gate_inputs = torch.addmm(
+            pose_inputs.repeat_interleave(futures, dim=0), x.flatten(0, 1), self._latent_map
+        )
+        states = self._decoder.states(gate_inputs, config.future)
+        states = states.unflatten(1, (people, futures)).permute(1, 2, 0, 3).flatten(1, 2)
+        # positions = (last pose + offset) leaving
+        start = (past[:, -1].flatten(1) + self._offset_bias)[:, None] @ leaving
+        positions = torch.baddbmm(start, states, self._offset @ leaving)
+        return positions.unflatten(1, (futures, config.future))
+
+
+class FusedInverseFlow:
+    """f^-1 of `Flow` with its evaluation times known in advance.
+
+    A layer after FiLM with scale s_t and shift b_t at time t is a plain linear layer:
+        (W y + b) (1 + s_t) + b_t = W_t y + c_t,   W_t = diag(1 + s_t) W,   c_t = b (1 + s_t) + b_t
+    The trace of dv/dy comes from all tangents, pushed through the layers beside the value.
+    """
+
+    @torch.no_grad()
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+        weight = flow.velocity.out.weight
+        self._times = even_times(flow.steps)[::-1]
+        self._layers: dict[float, list[tuple[Tensor, Tensor]]] = {}
+        for time in _evaluation_times(self._times):
+            films = flow.velocity.films(torch.full_like(flow.velocity.out.bias[:1], time))
+            self._layers[time] = [
+                _fold_film(layer.weight, layer.bias, film[0])
+                for layer, film in zip(flow.velocity.linear_layers, films, strict=True)
+            ]
+        self._out, self._out_bias = weight.mT.contiguous(), flow.velocity.out.bias
+
+    def __call__(
+        self, x: Float[Tensor, 'batch latent']
+    ) -> tuple[Float[Tensor, 'batch latent'], Float[Tensor, ' batch']]:
+        """Return z and log|det dz/dx| [nat]."""
+        return integrate(self._velocity_and_trace, x, self._times, self._flow.scheme)
+
+    def _velocity_and_trace(
+        self, y: Float[Tensor, 'batch latent'], time: float
+    ) -> tuple[Float[Tensor, 'batch latent'], Float[Tensor, ' batch']]:
+        tangents: Tensor | None = None
+        for weight, bias in self._layers[time]:
+            inner = torch.addmm(bias, y, weight)
+            gate = torch.sigmoid(inner)
+            y = inner * gate
+            # d silu(a) / da = g + a g (1 - g) = g + y - y g
+            slope = torch.addcmul(gate + y, y, gate, value=-1.0)[:, None]
+            tangents = slope * (weight if tangents is None else tangents @ weight)
+        assert tangents is not None
+        trace = (tangents * self._out.mT).sum((1, 2))
+        return torch.addmm(self._out_bias, y, self._out), trace
+
+
+def _evaluation_times(times: Sequence[float]) -> set[float]:
+    """Return where `integrate` evaluates the velocity, to the last bit."""
+    steps = [(begin, end - begin) for begin, end in itertools.pairwise(times)]
+    return {begin + part * step for begin, step in steps for part in (0.0, 0.5, 1.0)}
+
+
+def _fold_film(
+    weight: Float[Tensor, 'outputs inputs'],
+    bias: Float[Tensor, ' outputs'],
+    film: Float[Tensor, ' twice_outputs'],
+) -> tuple[Float[Tensor, 'inputs outputs'], Float[Tensor, ' outputs']]:
+    """Return W_t, transposed, and c_t."""
+    scale, shift = film.chunk(2)
+    scale = 1.0 + scale
+    return (weight.mT * scale).contiguous(), bias * scale + shift
