@@ -79,7 +79,7 @@ def test_an_untrained_model_answers_and_says_that_it_is_untrained(
     assert report['cached_futures'] == report['densities'] == 70 and report['samples'] == 50
     assert all(report[key] > 0.0 for key in KEYS if key.endswith('_ms'))
     assert main(['bench', 'density', *options]) == 0
-    assert 'made-up cache' in capsys.readouterr().out
+    assert 'synthetic cache' in capsys.readouterr().out
 
 
 def test_a_trained_model_is_timed_with_its_cache(
