@@ -175,19 +175,42 @@ class DensityConfig:
 class VolumeConfig:
     """Which space is kept free around people, and how it is cut into voxels."""
 
-    enabled: bool = param(
-        False, 'work out the space to keep free; needs a density model, and time [-]'
+    enabled: str = param(
+        'auto',
+        'whether keep-out volumes are computed; auto: if there is a density model and a '
+        'calibration of the models in use [-]',
+        choices=('auto', 'always', 'never'),
     )
     calibration: str = param(
         'body_2s_calibration', 'shipped calibration or path, made with the same weights [-]'
     )
-    level: float = param(
-        0.95, 'coverage that is aimed at; one that was calibrated [-]', low=0.0, high=1.0
+    promise: str = param(
+        'coverage',
+        'coverage: the whole body stays inside until the horizon with probability `level`; risk: '
+        'at most the share `risk` of the space that the body fills is missed. Coverage is the '
+        'stricter one: a planner that knows nothing of budgets can rely on it [-]',
+        choices=('coverage', 'risk'),
+    )
+    level: float = param(0.95, 'coverage that is promised [-]', low=0.5, high=0.999)
+    risk: float = param(
+        0.01, 'share of the space of the body that may be missed [-]', low=0.001, high=0.2
     )
     horizon_s: float = param(
         2.0, 'coverage holds jointly until then; one that was calibrated [s]', low=0.0, high=10.0
     )
-    voxel_m: float = param(0.05, 'edge of a voxel [m]', low=0.01, high=0.5)
+    voxel_m: float = param(
+        0.05,
+        'least edge of a voxel; those of the calibration (5 cm until 0.25 s, 10 cm later) are '
+        'joined until they are as large [m]',
+        low=0.01,
+        high=0.5,
+    )
+    floor_m: float = param(
+        -1000.0,
+        'height of the floor in the frame, z up: nothing below it is covered; -1000: unknown [m]',
+        low=-1000.0,
+        high=1000.0,
+    )
     every: int = param(3, 'predicted frames that share one set of capsules [-]', low=1, high=25)
     stale_after_s: float = param(
         0.5, 'older observations give the reachable set [s]', low=0.02, high=10.0

@@ -46,7 +46,7 @@ from motion_predictor_ros.skeleton.people import Presence
 from motion_predictor_ros.skeleton.plausibility import Plausibility
 from motion_predictor_ros.skeleton.tracking import Restart
 from motion_predictor_ros.skeleton.transforms import Lookup, TransformQuery
-from motion_predictor_ros.volume.calibration import ModelDigests
+from motion_predictor_ros.volume.calibration import ModelDigests, has_calibration
 from motion_predictor_ros.volume.predictor import VolumePredictor
 from motion_predictor_ros.volume.types import SafetyVolume
 
@@ -76,7 +76,7 @@ class Pipeline:
 
     Attributes:
         density: The density model; None if it is not enabled.
-        volume: What tells the space to keep free; None if it is not enabled.
+        volume: Computes keep-out volumes; None if it is not enabled.
         drops: How often something was refused, by reason.
         resets: How often time jumped back and everything began anew.
         restarts: How often a person's history and warm start were dropped, by reason: `gap`,
@@ -448,7 +448,10 @@ def _load_volume(
     density: CacheFlowPredictor | None,
     pool: WorkerPool,
 ) -> VolumePredictor | None:
-    if not config.volume.enabled:
+    volume = config.volume
+    if volume.enabled == 'never':
+        return None
+    if density is None and volume.enabled == 'auto':
         return None
     if density is None:
         raise ConfigError(
@@ -458,4 +461,6 @@ def _load_volume(
     models = config.density.weights, config.density.cache, config.prediction.weights
     digests = dataclasses.replace(ModelDigests.of(*models), prediction=predictor.digest)
     layout = config.skeleton.layout
-    return VolumePredictor.load(config.volume, digests, layout, predictor.period_s, pool)
+    if volume.enabled == 'auto' and not has_calibration(volume.calibration, digests):
+        return None
+    return VolumePredictor.load(volume, digests, layout, predictor.period_s, pool)

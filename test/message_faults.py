@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from motion_predictor_ros.errors import DataError
-from motion_predictor_ros.volume.wire import decode_volume
+from motion_predictor_ros.volume.wire import decode_windows
 
 _ADD = 0
 _LISTS = {4: 'LINE_STRIP', 5: 'LINE_LIST', 6: 'CUBE_LIST', 7: 'SPHERE_LIST', 8: 'POINTS'}
@@ -154,13 +154,13 @@ def _solid(solid: Any) -> list[str]:
 
 def _volume(volume: Any) -> list[str]:
     try:
-        few = decode_volume(volume)
+        windows = decode_windows(volume)
     except DataError as error:
         return [str(error)]
     found = []
     if max(volume.covered, default=0) > 1:
         found.append('covered is neither 0 nor 1')
-    for window in few.windows:
+    for window in windows:
         if not window.start_s < window.end_s:
             found.append('a window of no length')
         if len(window.voxels) and not 0.0 <= window.probability.min() <= 1.0:

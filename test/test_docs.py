@@ -290,7 +290,7 @@ def test_parameter_files_in_the_text_hold_what_the_node_takes(path: Path, tmp_pa
 def test_an_unknown_parameter_is_seen() -> None:
     assert sum(len(parameter_blocks(path)) for path in FENCED) >= 1
     assert unknown_parameters('/**: {ros__parameters: {volume: {enable: true}}}')
-    assert not unknown_parameters('/**: {ros__parameters: {volume.enabled: true}}')
+    assert not unknown_parameters('/**: {ros__parameters: {volume.enabled: always}}')
 
 
 def test_what_does_not_exist_is_seen(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_volumes_are_given_up_after_futures_and_say_so(
     weights: Path, density: DensityConfig
 ) -> None:
     config = VolumeConfig(level=0.95, horizon_s=1.0, voxel_m=0.1)
-    volume = VolumePredictor(SHAPE, calibration(np.linspace(0, 0.05, 60)), config, PERIOD_S)
+    volume = VolumePredictor(SHAPE, calibration(np.linspace(0.1, 1.0, 60)), config, PERIOD_S)
     pipeline = load(weights, density)
     pipeline.volume = volume
     told: dict[Level, list[tuple[bool, str, float] | None]] = {}
@@ -79,7 +79,7 @@ def test_volumes_are_given_up_after_futures_and_say_so(
                 assert scene.futures is not None
             if scene is not None and scene.volumes:
                 (each,) = scene.volumes
-                said = each.approximate, each.cause, each.grid.size_m
+                said = each.approximate, each.cause, each.windows[0].grid.size_m
                 told.setdefault(level, []).append(said)
     full, fewer, none, coarser, off = levels[:5]
     assert {each[0] for each in told[full]} == {False} and off not in told

@@ -10,7 +10,7 @@ from safety_volumes import volume
 from volume_scenes import STANDING
 
 from motion_predictor_ros.density.types import Futures
-from motion_predictor_ros.evaluation.replay.kept_volumes import KeptVolume
+from motion_predictor_ros.evaluation.replay.kept_volumes import KeptVolume, KeptWindow
 from motion_predictor_ros.evaluation.replay.replay import Replay
 from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
 from motion_predictor_ros.scoring.track import Track
@@ -32,17 +32,19 @@ def told(
     """Return a volume of everybody in every `every`-th scene, each a little further on."""
     found = {}
     for place, (epoch, scene) in list(enumerate(played.scenes))[::every]:
-        x, y, z = KEPT[validity].grid.origin
-        further = (x + 0.1 * round(10 * wander_m * place), y, z)
-        own = dataclasses.replace(
-            KEPT[validity],
-            stamp_ns=scene.stamp_ns,
-            grid=dataclasses.replace(KEPT[validity].grid, origin=further),
-        )
+        further_m = 0.1 * round(10 * wander_m * place)
+        windows = tuple(_moved(window, further_m) for window in KEPT[validity].windows)
+        own = dataclasses.replace(KEPT[validity], stamp_ns=scene.stamp_ns, windows=windows)
         found[epoch, scene.stamp_ns] = tuple(
             dataclasses.replace(own, person_id=each.person_id) for each in scene.people
         )
     return found
+
+
+def _moved(window: KeptWindow, further_m: float) -> KeptWindow:
+    x, y, z = window.grid.origin
+    grid = dataclasses.replace(window.grid, origin=(x + further_m, y, z))
+    return dataclasses.replace(window, grid=grid)
 
 
 def weighed(played: Replay, every: int = 6) -> dict[tuple[int, int], Futures]:

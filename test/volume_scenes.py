@@ -5,14 +5,14 @@ import numpy as np
 
 from motion_predictor_ros.bench.volume import standing
 from motion_predictor_ros.volume.body import BodyShape
-from motion_predictor_ros.volume.calibration import Calibration, HorizonCalibration, ModelDigests
-from motion_predictor_ros.volume.coverage import (
-    FEATURES,
-    BodyForecast,
-    ScenarioSelection,
-    Spread,
-    body_forecast,
+from motion_predictor_ros.volume.calibration import (
+    SHARES,
+    Calibration,
+    HorizonCalibration,
+    ModelDigests,
 )
+from motion_predictor_ros.volume.forecast import BodyForecast, body_forecast
+from motion_predictor_ros.volume.level_sets import WINDOWS_S, Ranking
 
 SHAPE = BodyShape.load('body18')
 STANDING = standing(SHAPE)
@@ -29,10 +29,12 @@ def wandering(
     return SHAPE.points(positions), PERIOD_S * np.arange(times)
 
 
-def looking_ahead(futures: int = 8, times: int = 25, seed: int = 0) -> BodyForecast:
-    """Return futures of somebody who stood still."""
+def forecast_of(
+    futures: int = 8, times: int = 50, seed: int = 0, spread: float = 0.5
+) -> BodyForecast:
+    """Return futures of somebody who stood still and goes off in straight lines."""
     random = np.random.default_rng(seed)
-    way = random.normal(0.0, 0.5, (futures, 1, 1, 3)) * np.array([1.0, 1.0, 0.1])
+    way = random.normal(0.0, spread, (futures, 1, 1, 3)) * np.array([1.0, 1.0, 0.1])
     times_s = PERIOD_S * np.arange(1, times + 1)
     positions = STANDING + way * times_s[:, None, None]
     positions += random.normal(0.0, 0.01, positions.shape)
@@ -42,34 +44,28 @@ def looking_ahead(futures: int = 8, times: int = 25, seed: int = 0) -> BodyForec
         PERIOD_S,
         positions,
         np.full(futures, 1.0 / futures),
-        random.normal(size=futures),
         times_s,
     )
 
 
-def linear_spread() -> Spread:
-    """Return g = time in units of 0.3 s, whatever else is seen."""
-    size = len(FEATURES)
-    slopes = np.zeros(size)
-    slopes[0] = 1.0
-    return Spread(
-        np.zeros(len(SHAPE.point_names)),
-        slopes,
-        np.zeros(size),
-        np.ones(size),
-        np.full(size, -100.0),
-        np.full(size, 100.0),
-    )
+RANKING = Ranking(0.2, (0.0, 0.3), (0.7, 0.3), ((0.0,) * 3,) * 4)
 
 
-def calibration(scores: np.ndarray, horizon_s: float = 1.0) -> Calibration:
-    """Return a calibration of one horizon with these scores at two levels."""
+def calibration(reach_m: np.ndarray, horizon_s: float = 1.0) -> Calibration:
+    """Return a calibration of clips whose bodies went so far from the likeliest one.
+
+    Of each body a half of the space is there, the rest evenly on the way to `reach_m`.
+    """
+    windows_s = tuple(window_s for window_s in WINDOWS_S if window_s[1] <= horizon_s + 1e-9)
+    lowest = -reach_m[:, None] * np.array([0.25, 0.5, 1.0, 2.0])[: len(windows_s)]
+    profiles = lowest[..., None] * np.maximum(1.0 - 2.0 * np.array(SHARES), 0.0)
     until = HorizonCalibration(
         horizon_s,
-        (0.9, 0.95),
-        ScenarioSelection(0.3, 8),
-        linear_spread(),
-        np.stack([np.sort(scores)] * 2),
-        np.full(len(scores), 1.0),
+        windows_s,
+        (0.1,) * len(windows_s),
+        RANKING,
+        profiles,
+        np.linspace(0.0, 2.0, len(reach_m)),
+        np.full(len(reach_m), 1.0),
     )
     return Calibration('made_up@0', ModelDigests('d', 'c', 'p'), False, (until,), {})

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calibrate coverage volumes for adapted weights, if the recordings suffice for the level."""
+"""Calibrate volumes for adapted weights, if the recordings suffice for the level."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,19 @@ from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import ConfigError, DataError
 from motion_predictor_ros.resources import is_shipped
 from motion_predictor_ros.training.volume_calibration import (
-    HORIZONS_S,
     CalibrationRecipe,
     calibrate_on,
     summary,
 )
-from motion_predictor_ros.training.volume_windows import APART_S, Models, windows_of
+from motion_predictor_ros.training.volume_windows import (
+    APART_S,
+    HORIZONS_S,
+    Models,
+    windows_of,
+)
 from motion_predictor_ros.volume.calibration import (
-    LEVELS,
-    least_scores,
     load_calibration,
+    needed_clips,
     save_calibration,
 )
 
@@ -27,10 +29,10 @@ from motion_predictor_ros.volume.calibration import (
 def recalibrate(
     recordings: Recordings, config: PipelineConfig, weights: Path, *, progress: bool = False
 ) -> dict[str, Any]:
-    """Write WEIGHTS_calibration beside the weights; say what was found, or why there is none.
+    """Write WEIGHTS_calibration beside the weights, or return why it cannot be.
 
-    g is fitted on `train`; scores are of `val` and `test`, windows `APART_S` apart, which no
-    weight of MotionDEQ was trained on. People may be the same: it is marked approximate.
+    Windows are `APART_S` apart, of `val` and `test`, which no weight of MotionDEQ was trained on.
+    People may be the same: it is marked approximate.
 
     Returns:
         `file` and `summary`, or `reason`; `horizons_s` at which the level asked is certified.
@@ -47,19 +49,19 @@ def recalibrate(
     if not enough:
         return {'reason': short, 'horizons_s': []}
     try:
-        found = calibrate_on(
-            models,
-            recordings.select(lambda clip: clip.split == 'train'),
-            held_out,
-            CalibrationRecipe(tuple(enough), tuple(sorted({*LEVELS, level})), several=True),
-            progress=progress,
+        calibration = calibrate_on(
+            models, held_out, CalibrationRecipe(tuple(enough), several=True), progress=progress
         )
     except (ConfigError, DataError) as error:
         return {'reason': str(error), 'horizons_s': []}
     file = weights.with_name(f'{weights.stem}_calibration.safetensors')
-    save_calibration(file, dataclasses.replace(found, approximate=True))
-    kept = load_calibration(str(file), models.bound)
-    sure = [each.horizon_s for each in kept.horizons if level in each.levels]
+    save_calibration(file, calibration)
+    kept = load_calibration(str(file), models.digests)
+    sure = [
+        until.horizon_s
+        for until in kept.horizons
+        if len(until.speeds) >= needed_clips(1.0 - level)
+    ]
     return {'file': str(file), 'summary': summary(kept), 'reason': short, 'horizons_s': sure}
 
 
@@ -69,7 +71,7 @@ def _enough(models: Models, held_out: Recordings, level: float) -> tuple[list[fl
     longest_s = float(models.futures.horizons_s[-1]) + 1e-6
     for horizon_s in (each for each in HORIZONS_S if each <= longest_s):
         count = _windows(models, held_out, horizon_s)
-        if count >= least_scores(level):
+        if count >= needed_clips(1.0 - level):
             enough.append(horizon_s)
         elif not short:
             short = _short(count, horizon_s, level)
@@ -79,13 +81,13 @@ def _enough(models: Models, held_out: Recordings, level: float) -> tuple[list[fl
 def _windows(models: Models, recordings: Recordings, horizon_s: float) -> int:
     frames = models.futures.past + round(horizon_s / models.period_s)
     try:
-        return len(windows_of(recordings, frames, models.period_s, several=True))
+        return len(windows_of(recordings, [frames], models.period_s, several=True))
     except DataError:
         return 0
 
 
 def _short(count: int, horizon_s: float, level: float) -> str:
-    needed = least_scores(level)
+    needed = needed_clips(1.0 - level)
     return (
         f'{level:.0%} until {horizon_s:g} s needs {needed} held-out windows {APART_S:g} s apart, '
         f'there are {count}: {needed - count} more, about '

@@ -61,7 +61,7 @@ def bench_motion_deq(
 
 def _alone(config: PipelineConfig) -> PipelineConfig:
     density = replace(config.density, enabled='never')
-    return replace(config, density=density, volume=replace(config.volume, enabled=False))
+    return replace(config, density=density, volume=replace(config.volume, enabled='never'))
 
 
 def _for_people(stream: TimedStream, people: int, frames: int) -> dict[str, Any]:

@@ -92,7 +92,9 @@ class TimedStream:
         self.windows.append([item.window for item in people if item.window is not None])
         self.steps.extend(solver_steps(people))
         self.reached += sum(item.level == 0.0 for item in volumes)
-        self.voxels.append(float(sum(np.prod(item.grid.shape) for item in volumes)))
+        self.voxels.append(
+            float(sum(window.covered.size for item in volumes for window in item.windows))
+        )
 
 
 def _append(lists: dict[str, list[float]], more: dict[str, float]) -> None:
@@ -103,7 +105,7 @@ def _append(lists: dict[str, list[float]], more: dict[str, float]) -> None:
 def in_full(config: PipelineConfig) -> PipelineConfig:
     """Return a configuration that computes futures and volumes for every message."""
     density = replace(config.density, enabled='always', rate_hz=100.0)
-    return replace(config, density=density, volume=replace(config.volume, enabled=True))
+    return replace(config, density=density, volume=replace(config.volume, enabled='always'))
 
 
 def bench_pipeline(

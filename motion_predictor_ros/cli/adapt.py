@@ -139,7 +139,7 @@ def _write_parameters(
         if config.volume.horizon_s not in horizons_s:
             values['volume.horizon_s'] = max(horizons_s)
     else:
-        values['volume.enabled'] = False
+        values['volume.enabled'] = 'never'
     path: Path = options.out / 'parameters.yaml'
     path.write_text(yaml.safe_dump({'/**': {'ros__parameters': values}}))
     return path

@@ -140,11 +140,12 @@ def _add_evaluate_bag(commands: 'Commands[argparse.ArgumentParser]') -> None:
 
 
 def _evaluate_bag(options: argparse.Namespace) -> None:
-    from motion_predictor_ros.evaluation.report.bag import evaluate_bag, with_volumes
+    from motion_predictor_ros.evaluation.report.bag import evaluate_bag
 
-    config, reason = _pipeline_config(options), ''
-    if not options.no_volumes:
-        config, reason = with_volumes(config)
+    config = _pipeline_config(options)
+    if options.no_volumes:
+        volume = dataclasses.replace(config.volume, enabled='never')
+        config = dataclasses.replace(config, volume=volume)
     evaluation = evaluate_bag(
         options.bag,
         options.topic,
@@ -152,8 +153,6 @@ def _evaluate_bag(options: argparse.Namespace) -> None:
         options.source,
         progress=not options.json,
     )
-    if reason:
-        _ERRORS.print(reason, markup=False)
     if options.out:
         evaluation.save(options.out)
     keep_results(options, evaluation.archive())

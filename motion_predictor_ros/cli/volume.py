@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands of `motion-predictor` that speak of volumes: calibrate, evaluate, bench."""
+"""Commands of `motion-predictor` about volumes: calibrate, evaluate, bench."""
 
 import argparse
 import json
@@ -11,10 +11,7 @@ from rich.console import Console
 from motion_predictor_ros.cli.options import add_result_options, keep_results
 
 if TYPE_CHECKING:
-    from motion_predictor_ros.data.recordings import Recordings
-    from motion_predictor_ros.training.volume_calibration import CalibrationRecipe
     from motion_predictor_ros.training.volume_windows import Models
-    from motion_predictor_ros.volume.calibration import Calibration
 
 Commands = argparse._SubParsersAction  # the type argparse itself returns
 
@@ -52,8 +49,9 @@ def _models(options: argparse.Namespace) -> 'Models':
 
 def add_calibrate(commands: 'Commands[argparse.ArgumentParser]') -> None:
     """Add `calibrate`."""
-    parser = commands.add_parser('calibrate', help='calibrate coverage volumes on split val')
+    parser = commands.add_parser('calibrate', help='calibrate keep-out volumes on split cal')
     _add_models(parser)
+    parser.add_argument('--split', default='cal', help='clips of people whom no model has seen')
     parser.add_argument(
         '--out', type=Path, help='safetensors file; default: CHECKPOINT_calibration beside it'
     )
@@ -61,20 +59,10 @@ def add_calibrate(commands: 'Commands[argparse.ArgumentParser]') -> None:
         '--several', action='store_true', help='windows 4 s apart, not one a clip; approximate'
     )
     parser.add_argument(
-        '--breadth', type=float, default=0.3, help='how far kept futures stand from their mean'
-    )
-    parser.add_argument('--most', type=int, default=8, help='futures that stand for all')
-    parser.add_argument(
-        '--level', type=float, action='append', help='refuse to go without it; may be repeated'
+        '--level', type=float, action='append', help='fail without it; may be repeated'
     )
     parser.add_argument(
         '--horizon', type=float, action='append', help='joint until then; default 0.5, 1 and 2 s'
-    )
-    parser.add_argument('--ridge', type=float, default=0.03, help='how small slopes of g are held')
-    parser.add_argument(
-        '--left-out',
-        action='store_true',
-        help='write nothing; print how well each subject of val is covered by the others',
     )
     parser.set_defaults(run=_calibrate)
 
@@ -83,24 +71,26 @@ def _calibrate(options: argparse.Namespace) -> None:
     from motion_predictor_ros.data.datasets import load_training_data
     from motion_predictor_ros.resources import resolve_file
     from motion_predictor_ros.training.volume_calibration import (
+        CalibrationRecipe,
         calibrate,
         print_calibration,
         summary,
     )
+    from motion_predictor_ros.training.volume_windows import HORIZONS_S
     from motion_predictor_ros.volume.calibration import load_calibration, save_calibration
 
-    recipe = _recipe(options)
+    horizons_s = tuple(sorted(options.horizon or HORIZONS_S))
+    recipe = CalibrationRecipe(horizons_s, several=options.several)
     models = _models(options)
     recordings = load_training_data(options.data)
-    if options.left_out:
-        _left_out(models, recordings, recipe, options.json)
-        return
-    found = calibrate(models, recordings, recipe, progress=not options.json)
-    _refuse_without(found, options.level or [])
+    calibration = calibrate(models, recordings, recipe, options.split, progress=not options.json)
+    for level in options.level or []:
+        for until in calibration.horizons:
+            until.group_thresholds('coverage', level)
     weights = resolve_file(options.checkpoint, 'weights', '.safetensors')
     out = options.out or weights.with_name(f'{weights.stem}_calibration.safetensors')
-    save_calibration(out, found)
-    report = {**summary(load_calibration(str(out), models.bound), recipe.levels), 'file': str(out)}
+    save_calibration(out, calibration)
+    report = {**summary(load_calibration(str(out), models.digests)), 'file': str(out)}
     if options.json:
         print(json.dumps(report))
     else:
@@ -108,61 +98,12 @@ def _calibrate(options: argparse.Namespace) -> None:
         print(out)
 
 
-def _left_out(
-    models: 'Models', recordings: 'Recordings', recipe: 'CalibrationRecipe', as_json: bool
-) -> None:
-    from motion_predictor_ros.evaluation.volumes.left_out import evaluate_left_out, print_left_out
-
-    report = evaluate_left_out(models, recordings, recipe, progress=not as_json)
-    if as_json:
-        print(json.dumps(report))
-    else:
-        print_left_out(report, Console())
-
-
-def _recipe(options: argparse.Namespace) -> 'CalibrationRecipe':
-    """Raise ConfigError if an option is out of range."""
-    from motion_predictor_ros.errors import ConfigError
-    from motion_predictor_ros.training.volume_calibration import HORIZONS_S, CalibrationRecipe
-    from motion_predictor_ros.volume.calibration import LEVELS
-    from motion_predictor_ros.volume.coverage import ScenarioSelection
-
-    levels = tuple(sorted({*LEVELS, *(options.level or ())}))
-    if not all(0.0 < level < 1.0 for level in levels) or not 0.0 <= options.breadth <= 1.0:
-        raise ConfigError('levels lie between 0 and 1, --breadth from 0 to 1')
-    if options.most < 1:
-        raise ConfigError(f'--most must be at least 1, got {options.most}')
-    if not options.ridge >= 0.0:
-        raise ConfigError(f'--ridge must not be below 0, got {options.ridge}')
-    return CalibrationRecipe(
-        tuple(options.horizon or HORIZONS_S),
-        levels,
-        ScenarioSelection(options.breadth, options.most),
-        options.several,
-        options.ridge,
-    )
-
-
-def _refuse_without(found: 'Calibration', asked: list[float]) -> None:
-    """Raise ConfigError if a level that was asked for cannot be certified."""
-    from motion_predictor_ros.errors import ConfigError
-    from motion_predictor_ros.volume.calibration import least_scores
-
-    for level in asked:
-        for each in found.horizons:
-            if level not in each.levels:
-                raise ConfigError(
-                    f'level {level} until {each.horizon_s} s needs {least_scores(level)} scores, '
-                    f'these data give {len(each.factors)}'
-                )
-
-
 def add_evaluate_volume(kinds: 'Commands[argparse.ArgumentParser]') -> None:
     """Add `evaluate volume`."""
-    parser = kinds.add_parser('volume', help='coverage and size of volumes to keep free')
+    parser = kinds.add_parser('volume', help='promises and sizes of keep-out volumes')
     _add_models(parser, results=True)
     parser.add_argument('--calibration', help='default: CHECKPOINT_calibration')
-    parser.add_argument('--split', default='test', help='clips that are judged')
+    parser.add_argument('--split', default='test', help='clips to evaluate on')
     parser.add_argument('--out', type=Path, help='write plots here')
     parser.set_defaults(run=_evaluate_volume)
 
@@ -179,7 +120,7 @@ def _evaluate_volume(options: argparse.Namespace) -> None:
         f'{options.checkpoint.removesuffix(".safetensors")}_calibration'
         + ('.safetensors' if options.checkpoint.endswith('.safetensors') else '')
     )
-    calibration = load_calibration(name, models.bound)
+    calibration = load_calibration(name, models.digests)
     figures = Figures()
     report = evaluate_volume(
         models,

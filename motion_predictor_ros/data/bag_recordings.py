@@ -85,7 +85,7 @@ def people_in(
         MotionPredictorError: The model, the layout or the source cannot be used.
     """
     density = dataclasses.replace(config.density, enabled='never')
-    volume = dataclasses.replace(config.volume, enabled=False)
+    volume = dataclasses.replace(config.volume, enabled='never')
     config = dataclasses.replace(config, density=density, volume=volume)
     layout = SkeletonLayout.load(config.skeleton.layout)
     plausible = Plausibility(layout, config.skeleton.up)

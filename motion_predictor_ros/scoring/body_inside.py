@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Containment of a body in a published keep-out volume, over all of its time windows."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float64
 
 from motion_predictor_ros.volume.body import BodyShape
-from motion_predictor_ros.volume.sparse import SparseVolume, SparseWindow
+from motion_predictor_ros.volume.sparse import SparseWindow
 
 _FRACTIONS = np.linspace(0.0, 1.0, 5)
 """Positions of skin points along a capsule's axis [-]."""
@@ -18,7 +20,7 @@ _EDGE_S = 1e-6
 
 def body_inside(
     shape: BodyShape,
-    volume: SparseVolume,
+    windows: Sequence[SparseWindow],
     poses: Float64[np.ndarray, 'time joint xyz=3'],
     times_s: Float64[np.ndarray, ' time'],
 ) -> bool:
@@ -32,9 +34,9 @@ def body_inside(
         times_s: Time of each pose after the volume's stamp [s].
     """
     skin = _skin(shape, poses, shape.scale(poses[0]))
-    for window in volume.windows:
+    for window in windows:
         within = (times_s >= window.start_s - _EDGE_S) & (times_s <= window.end_s + _EDGE_S)
-        if not _covered(volume, window, skin[within].reshape(-1, 3)).all():
+        if not _covered(window, skin[within].reshape(-1, 3)).all():
             return False
     return True
 
@@ -52,10 +54,10 @@ def _skin(
 
 
 def _covered(
-    volume: SparseVolume, window: SparseWindow, points: Float64[np.ndarray, 'some xyz=3']
+    window: SparseWindow, points: Float64[np.ndarray, 'some xyz=3']
 ) -> Bool[np.ndarray, ' some']:
     """Return which points lie in covered voxels of a window [-]."""
-    grid = volume.grid
+    grid = window.grid
     covered = np.zeros(int(np.prod(grid.shape)), dtype=bool)
     covered[window.voxels[window.covered]] = True
     indices = np.floor((points - np.array(grid.origin)) / grid.size_m).astype(np.int64)

@@ -154,7 +154,7 @@ class LiveScorer:
         if self._rates['volumes'].is_due(stamp_ns):
             for published in volumes:
                 self._fallbacks.append((self._now_s, published.validity != Validity.OK))
-                if published.validity == Validity.OK and published.volume.windows:
+                if published.validity == Validity.OK and published.windows:
                     times_s = _times_s(published)
                     evaluate = self._volume_evaluation(published, times_s)
                     self._expect(published.person_id, stamp_ns, times_s, evaluate)
@@ -259,7 +259,7 @@ class LiveScorer:
         def evaluate(truth: Truth) -> None:
             if key not in self._volumes:
                 self._volumes[key] = self._counter(*key)
-            inside = body_inside(self._shape, published.volume, truth, times_s)
+            inside = body_inside(self._shape, published.windows, truth, times_s)
             self._volumes[key].add(self._now_s, published.person_id, float(inside))
 
         return evaluate
@@ -287,6 +287,6 @@ class LiveScorer:
 
 def _times_s(published: PublishedVolume) -> Float64[np.ndarray, ' time']:
     """Return the times to test [s]: evenly spaced, and the limits of all windows."""
-    edges = [t for window in published.volume.windows for t in (window.start_s, window.end_s)]
+    edges = [t for window in published.windows for t in (window.start_s, window.end_s)]
     evenly = np.arange(0.0, max(edges), _STEP_S)
     return np.unique(np.concatenate([evenly, edges]))

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Windows on which volumes are calibrated and judged: what was predicted, and what came true."""
+"""Windows to calibrate and evaluate volumes on: predictions, and the motion that followed."""
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float32, Float64
 from tqdm import tqdm
 
-from motion_predictor_ros.config import DensityConfig
+from motion_predictor_ros.config import DensityConfig, VolumeConfig
 from motion_predictor_ros.data.recordings import Clip, Recordings
 from motion_predictor_ros.density.predictor import CacheFlowPredictor
 from motion_predictor_ros.errors import ConfigError, DataError
@@ -18,22 +17,36 @@ from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionD
 from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
 from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.calibration import ModelDigests
-from motion_predictor_ros.volume.coverage import BodyForecast, body_forecast
+from motion_predictor_ros.volume.capsules import Bodies, bodies
+from motion_predictor_ros.volume.forecast import BodyForecast, body_forecast, window_frames
+from motion_predictor_ros.volume.grid import VoxelGrid
+from motion_predictor_ros.volume.level_sets import Ranking, WindowField, rank_space, refined
+from motion_predictor_ros.volume.reachable import needed_factor
+from motion_predictor_ros.volume.voxels import covered
 
 APART_S = 4.0
 """Windows of the same clip begin at least so far apart."""
 
-_CHUNK, _SEED = 16, 1
+HORIZONS_S = (0.5, 1.0, 2.0)
+"""Coverage is calibrated jointly until each of these."""
+
+FLOOR_M = 0.0
+"""Height of the floor in clips; space below it is nobody's and does not count."""
+
+EVERY = 3
+"""Predicted frames that share one set of capsules, as `volume.every`."""
+
+_CHUNK, _SEED, _SUBSTEPS = 16, 1, 4
 
 
 @dataclass(frozen=True)
 class Models:
-    """What predicts, and the files it came from."""
+    """Models that predict, and the digests of their files."""
 
     shape: BodyShape
     futures: CacheFlowPredictor
     likeliest: TrainedMotionDEQ
-    bound: ModelDigests
+    digests: ModelDigests
 
     @classmethod
     def load(cls, config: DensityConfig, motion_deq: str, layout: str = 'body18') -> 'Models':
@@ -56,8 +69,8 @@ class Models:
             )
         if likeliest.module.config.past > futures.past:
             raise ConfigError(f'{likeliest.name} sees further back than {futures.trained.name}')
-        bound = ModelDigests.of(config.weights, config.cache, motion_deq)
-        return cls(shape, futures, likeliest, bound)
+        digests = ModelDigests.of(config.weights, config.cache, motion_deq)
+        return cls(shape, futures, likeliest, digests)
 
     @property
     def period_s(self) -> float:
@@ -67,29 +80,53 @@ class Models:
 
 @dataclass(frozen=True)
 class Case:
-    """One window.
+    """One window of a clip.
 
     Attributes:
-        truth: [m] points that came true, as long as the clip goes on, at most as the futures.
+        truth: [m] points that followed, as long as the clip goes on, at most as the futures.
         observed: [m].
         novelty: As in `Futures`.
     """
 
     clip: Clip
-    look: BodyForecast
+    forecast: BodyForecast
     truth: Float64[np.ndarray, 'horizon point xyz=3']
     observed: Float64[np.ndarray, 'time joint xyz=3']
     novelty: float
     effective: float
 
+    def lasts(self, until_s: float) -> bool:
+        """Tell whether the true motion is known until then."""
+        return bool(self.forecast.times_s[len(self.truth)] >= until_s - 1e-6)
+
+    def needed_factor(self, shape: BodyShape, until_s: float) -> float:
+        """Return by which factor the reachable set's speeds had to grow to hold until then."""
+        last = int(np.searchsorted(self.forecast.times_s, until_s - 1e-6))
+        truth, times_s = self.truth[:last], self.forecast.times_s[1 : last + 1]
+        return needed_factor(shape, self.forecast.now, truth, times_s, VolumeConfig())
+
+    def true_body(self, shape: BodyShape, window_s: tuple[float, float]) -> Bodies:
+        """Return the true body, swept through a window along straight lines between frames."""
+        path = np.concatenate([self.forecast.now[None], self.truth])
+        times_s = self.forecast.times_s[: len(path)]
+        first, last = window_frames(times_s, window_s)
+        steps = np.linspace(first, last - 1, (last - 1 - first) * _SUBSTEPS + 1)
+        low = np.minimum(steps.astype(int), len(path) - 2)
+        part = (steps - low)[:, None, None]
+        fine = (1.0 - part) * path[low] + part * path[low + 1]
+        instants = np.interp(steps, np.arange(len(times_s)), times_s)
+        return bodies(shape, fine[None], np.ones(1), instants, self.forecast.scale)
+
 
 def windows_of(
-    recordings: Recordings, frames: int, period_s: float, *, several: bool, seed: int = _SEED
+    recordings: Recordings, frames: Sequence[int], period_s: float, *, several: bool
 ) -> list[tuple[Clip, Float64[np.ndarray, '_ joint xyz=3']]]:
     """Cut one window out of each clip that is long enough, at a random place; or several.
 
-    Several begin `APART_S` after one another, the first at the clip's beginning. A window goes on
-    past its `frames` as far as the clip does.
+    Args:
+        frames: Lengths, ascending. One window has the greatest of them that its clip allows.
+            Several have the least, begin `APART_S` after one another, the first at the clip's
+            beginning. A window goes on beyond its length as far as the clip does.
 
     Raises:
         DataError: The recordings' rate is no multiple of the model's, or no clip is long enough.
@@ -97,32 +134,35 @@ def windows_of(
     stride = period_s * recordings.fps
     if abs(stride - round(stride)) > 1e-6:
         raise DataError(f'{recordings.fps} fps is not a multiple of the model clock {period_s} s')
-    random, step = np.random.default_rng(seed), round(stride)
-    found = []
+    random, step = np.random.default_rng(_SEED), round(stride)
+    windows = []
     for clip in recordings.clips:
-        room = clip.length - (frames - 1) * step
-        if room < 1:
+        rooms = [clip.length - (length - 1) * step for length in frames]
+        fitting = [room for room in rooms if room > 0]
+        if not fitting:
             continue
         apart = round(APART_S * recordings.fps)
-        starts = range(0, room, apart) if several else [int(random.integers(room))]
+        starts = range(0, fitting[0], apart) if several else [int(random.integers(fitting[-1]))]
         for start in starts:
             first = clip.start + start
             window = recordings.positions[first : clip.start + clip.length : step]
-            found.append((clip, window.astype(np.float64)))
-    if not found:
-        raise DataError(f'no clip is as long as a window of {frames * period_s:.2f} s')
-    return found
+            windows.append((clip, window.astype(np.float64)))
+    if not windows:
+        raise DataError(f'no clip is as long as a window of {frames[0] * period_s:.2f} s')
+    return windows
 
 
 def cases_of(
     models: Models,
     recordings: Recordings,
-    horizon_s: float,
+    horizons_s: Sequence[float] = HORIZONS_S,
     *,
     several: bool,
     progress: bool = False,
 ) -> list[Case]:
-    """Predict windows that are true at least until `horizon_s`.
+    """Predict windows of recordings; the motion that followed is known for the least horizon.
+
+    Windows that are out of distribution are among them: no level set is published of them.
 
     Raises:
         DataError: The recordings have other joints than the models, or are too short.
@@ -133,14 +173,14 @@ def cases_of(
             f'{models.shape.layout.joint_names}'
         )
     past, period_s = models.futures.past, models.period_s
-    frames = past + round(horizon_s / period_s)
+    frames = sorted(past + round(horizon_s / period_s) for horizon_s in horizons_s)
     windows = windows_of(recordings, frames, period_s, several=several)
     models.futures.reset()
-    found: list[Case] = []
+    cases: list[Case] = []
     starts = range(0, len(windows), _CHUNK)
     for start in tqdm(starts, leave=False, disable=None if progress else True):
-        found += _predicted(models, windows[start : start + _CHUNK])
-    return found
+        cases += _predicted(models, windows[start : start + _CHUNK])
+    return cases
 
 
 def _predicted(
@@ -156,39 +196,56 @@ def _predicted(
     guesses = likeliest.double().cpu().numpy()
     typical = float(models.futures.cache.figures['typical_distance'])
     count = positions.shape[1]
-    found = []
+    cases = []
     for index, (clip, window) in enumerate(windows):
-        look = body_forecast(
+        forecast = body_forecast(
             models.shape,
             observed[index],
             models.period_s,
             positions[index],
             np.full(count, 1.0 / count),
-            draws.log_density[index].double().cpu().numpy(),
             models.futures.horizons_s,
             guesses[index],
         )
-        truth = models.shape.points(window[past : past + len(look.times_s)], look.scale)
+        later = window[past : past + len(models.futures.horizons_s)]
+        truth = models.shape.points(later, forecast.scale)
         novelty = float(draws.distance[index]) / typical
-        found.append(Case(clip, look, truth, observed[index], novelty, float(size[index])))
-    return found
+        cases.append(Case(clip, forecast, truth, observed[index], novelty, float(size[index])))
+    return cases
 
 
-def fit_for_use(cases: Sequence[Case], times: int) -> list[Case]:
-    """Return cases that are true for so many times and not out of distribution, cut to them."""
-    return [
-        dataclasses.replace(case, truth=case.truth[:times], look=_cut(case.look, times))
-        for case in cases
-        if len(case.truth) >= times and case.novelty <= 1.0
-    ]
+def rank_truth(
+    shape: BodyShape,
+    case: Case,
+    ranking: Ranking,
+    window_s: tuple[float, float],
+    size_m: float,
+) -> Float32[np.ndarray, ' voxel']:
+    """Return F of the voxels above the floor that the true body touches, ascending."""
+    futures = case.forecast.future_bodies(shape, window_s, EVERY)
+    likeliest = case.forecast.likeliest_body(shape, window_s, EVERY)
+    truth = case.true_body(shape, window_s)
+    corners = np.array([body.bounds for body in (futures, likeliest, truth)])
+    low, high = corners[:, 0].min(axis=0), corners[:, 1].max(axis=0)
+    coarse = VoxelGrid.around(low - 2.0 * size_m, high + 2.0 * size_m, 2.0 * size_m)
+    scale = ranking.scale(case.forecast, window_s)
+    values = rank_space(likeliest, futures, coarse, ranking, scale)
+    field = refined(WindowField(coarse, values))
+    low, high = truth.bounds
+    grid = VoxelGrid.around(low - size_m, high + size_m, size_m)
+    inside = touched(truth, grid) & above_floor(grid)
+    return np.sort(field.at(grid.centres(inside)))
 
 
-def _cut(look: BodyForecast, times: int) -> BodyForecast:
-    return dataclasses.replace(
-        look,
-        times_s=look.times_s[:times],
-        ways=look.ways[:, : times + 1],
-        mean=look.mean[:times],
-        deviation=look.deviation[:times],
-        shift=look.shift[:times],
-    )
+def above_floor(grid: VoxelGrid) -> Bool[np.ndarray, ' z']:
+    """Return which layers of voxels reach above the floor."""
+    tops = grid.origin[2] + grid.size_m * np.arange(1, grid.shape[2] + 1)
+    return np.asarray(tops > FLOOR_M + 1e-6)
+
+
+def touched(body: Bodies, grid: VoxelGrid) -> Bool[np.ndarray, 'x y z']:
+    """Return the voxels that a body touches; tested on voxels of half the size, never too few."""
+    nx, ny, nz = grid.shape
+    half = VoxelGrid(grid.origin, 0.5 * grid.size_m, (2 * nx, 2 * ny, 2 * nz))
+    inside = covered(body, half).reshape(nx, 2, ny, 2, nz, 2)
+    return np.asarray(inside.any(axis=(1, 3, 5)))

@@ -1,35 +1,64 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What calibration found: scores of people no model had seen, bound to the models they judge.
+"""Thresholds of the level sets for each promise, bound by hash to the models they judge.
 
-Stage: volume. A level 1 - alpha takes the ceil((n + 1)(1 - alpha))-th smallest of n scores; where
-there is none, n people cannot certify the level, and asking for it is an error that says so.
+Stage: volume. F ranks space (`level_sets.py`); n clips of people whom no model has seen say where
+the volumes {F >= tau} have to end. Two promises:
+
+* coverage, level 1 - alpha: the whole body stays inside, jointly in all windows until the horizon.
+  m_ij is the lowest F that body i reaches in window j, r_i the lowest of the ranks of m_i1, m_i2,
+  ... among all clips (max-rank); with the floor((n + 1) alpha)-th smallest r of all, tau_j is the
+  r-th smallest of m_1j ... m_nj.
+* risk, share alpha: of the space that the body fills in a window, at most alpha lies outside, in
+  expectation: the largest tau with (sum_i L_i(tau) + 1) / (n + 1) <= alpha, L_i the missed share.
+
+Both need n >= 1 / alpha - 1 and hold for people exchangeable with those of the calibration.
+Thresholds are taken among clips of people who moved about as fast (Mondrian), so that fast and
+slow people each have their promise.
+
+References:
+    Timans et al. (2024), Max-rank: efficient multiple testing for conformal prediction.
+    Angelopoulos et al. (2024), Conformal risk control.
 """
 
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float32, Float64
 
 from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
 from motion_predictor_ros.errors import CheckpointError, ConfigError
-from motion_predictor_ros.resources import resolve_file
-from motion_predictor_ros.volume.coverage import FEATURES, ScenarioSelection, Spread
+from motion_predictor_ros.resources import is_shipped, resolve_file
+from motion_predictor_ros.volume.forecast import BodyForecast
+from motion_predictor_ros.volume.level_sets import Ranking
 
 KIND = 'volume_calibration'
+FORMAT = 2
 
-LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
-"""Levels that are calibrated where there are people enough."""
+LEVELS = (0.8, 0.9, 0.95, 0.99)
+"""Levels of coverage that are reported; any other that clips suffice for can be asked for."""
+
+RISKS = (0.05, 0.02, 0.01, 0.005)
+"""Shares of missed space that are reported; any other can be asked for."""
+
+Promise = Literal['coverage', 'risk']
+
+SHARES = (0.0, *np.geomspace(0.001, 1.0, 40).tolist())
+"""Shares of a body's space at which the field is kept."""
+
+_GROUPS, _GROUP_CLIPS = 3, 5.0
+"""Groups of speed are at most so many, of at least this number of clips over alpha each."""
 
 
 @dataclass(frozen=True)
 class ModelDigests:
-    """Which files a calibration speaks of: the first digits of their hashes."""
+    """First digits of the hashes of the weight files that a calibration was made with."""
 
     density: str
     cache: str
@@ -47,53 +76,89 @@ class ModelDigests:
 
 @dataclass(frozen=True)
 class HorizonCalibration:
-    """What holds jointly until one horizon.
+    """Held-out clips until one horizon.
 
     Attributes:
-        scores: Of each level's kept futures, ascending.
-        factors: On the reachable set's speeds, ascending.
-        choice: Which futures were scored.
+        horizon_s: Coverage holds jointly until then [s].
+        windows_s: From, to, of each window [s].
+        voxels_m: Edges of voxels in each window [m].
+        ranking: Of the field that the profiles are of.
+        profiles: Field values below which `SHARES` of the space lie that the body filled; the
+            first is the lowest.
+        speeds: [m/s] mean of the points observed last.
+        factors: On the reachable set's speeds that each clip needed.
     """
 
     horizon_s: float
-    levels: tuple[float, ...]
-    choice: ScenarioSelection
-    spread: Spread
-    scores: Float64[np.ndarray, 'level n']
-    factors: Float64[np.ndarray, ' n']
+    windows_s: tuple[tuple[float, float], ...]
+    voxels_m: tuple[float, ...]
+    ranking: Ranking
+    profiles: Float64[np.ndarray, 'clip window share']
+    speeds: Float64[np.ndarray, ' clip']
+    factors: Float64[np.ndarray, ' clip']
 
-    def radius(self, level: float) -> float:
-        """Return r_alpha.
+    def thresholds(
+        self, promise: Promise, value: float, forecast: BodyForecast
+    ) -> tuple[float, ...]:
+        """Return tau of each window.
 
-        Raises:
-            ConfigError: The level was not calibrated, or cannot be certified.
-        """
-        if level not in self.levels:
-            raise ConfigError(f'level {level} was not calibrated; calibrated: {self.levels}')
-        return quantile(self.scores[self.levels.index(level)], level)
-
-    def factor(self, level: float) -> float:
-        """Return by how much the reachable set's speeds have to grow to hold at this level.
+        Args:
+            promise: What is promised.
+            value: Level of coverage, or share of space that may be missed.
 
         Raises:
-            ConfigError: The level cannot be certified.
+            ConfigError: There are too few clips.
         """
-        return quantile(self.factors, level)
+        groups = self.group_thresholds(promise, value)
+        speed = float(forecast.speeds.mean())
+        return next(taus for until_m_s, taus in groups if speed < until_m_s)
+
+    def group_thresholds(
+        self, promise: Promise, value: float
+    ) -> tuple[tuple[float, tuple[float, ...]], ...]:
+        """Return speeds, ascending, up to which thresholds hold [m/s], and these.
+
+        Raises:
+            ConfigError: There are too few clips.
+        """
+        key = promise, value
+        if key not in self._cache:
+            self._cache[key] = self._group_thresholds(promise, value)
+        return self._cache[key]
+
+    @cached_property
+    def _cache(self) -> dict[Any, tuple[tuple[float, tuple[float, ...]], ...]]:
+        return {}
+
+    def _group_thresholds(
+        self, promise: Promise, value: float
+    ) -> tuple[tuple[float, tuple[float, ...]], ...]:
+        alpha = value if promise == 'risk' else 1.0 - value
+        check_enough(len(self.speeds), alpha, f'{promise} {value:g}')
+        count = max(1, min(_GROUPS, int(len(self.speeds) * alpha / _GROUP_CLIPS)))
+        edges = np.quantile(self.speeds, np.arange(1, count) / count)
+        of = np.searchsorted(edges, self.speeds, side='right')
+        threshold = risk_thresholds if promise == 'risk' else coverage_thresholds
+        return tuple(
+            (float(edge), threshold(self.profiles[of == group], alpha))
+            for group, edge in enumerate((*edges, np.inf))
+        )
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Everything `motion-predictor calibrate` found.
+    """What `motion-predictor calibrate` writes.
 
     Attributes:
         name: The file's name and the first digits of its hash: what volumes quote.
-        approximate: Whether some scores are of the same clip, at least 4 s apart: then the
-            guarantee holds nearly, not exactly.
-        figures: For the reader: clips, subjects, levels that can be certified.
+        digests: Of the models that it was made with.
+        approximate: Whether some windows are of the same clip, at least 4 s apart, or of people
+            whom the models know: then the promises hold nearly, not exactly.
+        figures: For the reader: clips, people, attribution.
     """
 
     name: str
-    bound: ModelDigests
+    digests: ModelDigests
     approximate: bool
     horizons: tuple[HorizonCalibration, ...]
     figures: Mapping[str, Any]
@@ -104,41 +169,81 @@ class Calibration:
         Raises:
             ConfigError: It was not calibrated.
         """
-        for each in self.horizons:
-            if abs(each.horizon_s - horizon_s) < 1e-6:
-                return each
-        known = [each.horizon_s for each in self.horizons]
+        for horizon in self.horizons:
+            if abs(horizon.horizon_s - horizon_s) < 1e-6:
+                return horizon
+        known = [horizon.horizon_s for horizon in self.horizons]
         raise ConfigError(f'horizon {horizon_s} s was not calibrated; calibrated: {known}')
+
+
+def profile(values: Float32[np.ndarray, ' voxel']) -> Float64[np.ndarray, ' share']:
+    """Return the field values below which `SHARES` of a body's space lie."""
+    return np.quantile(values.astype(np.float64), SHARES)
+
+
+def coverage_thresholds(
+    profiles: Float64[np.ndarray, 'clip window share'], alpha: float
+) -> tuple[float, ...]:
+    """Return tau of each window, so that a body stays above all of them but for alpha."""
+    minima = profiles[..., 0]
+    ordered = np.sort(minima, axis=0)
+    ranks = [
+        np.searchsorted(column, lowest, side='right')
+        for column, lowest in zip(ordered.T, minima.T, strict=True)
+    ]
+    joint = np.sort(np.min(ranks, axis=0))
+    rank = joint[math.floor((len(minima) + 1) * alpha + 1e-9) - 1]
+    return tuple(float(tau) for tau in ordered[rank - 1])
+
+
+def risk_thresholds(
+    profiles: Float64[np.ndarray, 'clip window share'], alpha: float
+) -> tuple[float, ...]:
+    """Return the largest tau of each window below which at most alpha of bodies lies."""
+    return tuple(_risk_threshold(window, alpha) for window in profiles.swapaxes(0, 1))
+
+
+def _risk_threshold(profiles: Float64[np.ndarray, 'clip share'], alpha: float) -> float:
+    low, high = float(profiles.min()), float(profiles.max())
+    for _ in range(50):
+        middle = 0.5 * (low + high)
+        if (missed_shares(profiles, middle).sum() + 1.0) / (len(profiles) + 1) <= alpha:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def missed_shares(
+    profiles: Float64[np.ndarray, 'clip share'], tau: float
+) -> Float64[np.ndarray, ' clip']:
+    """Return which share of each body's space lies below a threshold."""
+    shares = [np.interp(tau, values, SHARES, left=0.0) for values in profiles]
+    return np.array(shares)
 
 
 def quantile(scores: Float64[np.ndarray, ' n'], level: float) -> float:
     """Return the ceil((n + 1) level)-th smallest score.
 
     Raises:
-        ConfigError: There are not scores enough.
+        ConfigError: There are too few scores.
     """
-    rank = needed_rank(len(scores), level)
-    if rank > len(scores):
+    check_enough(len(scores), 1.0 - level, f'level {level:g}')
+    return float(np.sort(scores)[math.ceil((len(scores) + 1) * level - 1e-9) - 1])
+
+
+def needed_clips(alpha: float) -> int:
+    """Return how many clips certify a level 1 - alpha, or a risk alpha."""
+    return math.ceil(1.0 / alpha - 1.0 - 1e-9) if alpha > 0.0 else 2**31
+
+
+def check_enough(count: int, alpha: float, promise: str) -> None:
+    """Raise ConfigError if so many clips cannot certify a promise."""
+    if count < needed_clips(alpha):
         raise ConfigError(
-            f'level {level} needs {least_scores(level)} scores or more, this calibration has '
-            f'{len(scores)}: choose a lower level, or calibrate with more people'
+            f'{promise} needs {needed_clips(alpha)} clips or more, this calibration has {count}: '
+            'promise less, or calibrate with more people'
         )
-    return float(np.sort(scores)[rank - 1])
-
-
-def needed_rank(count: int, level: float) -> int:
-    """Return which of so many ascending scores the level takes; one beyond: too few."""
-    return math.ceil((count + 1) * level - 1e-9)
-
-
-def least_scores(level: float) -> int:
-    """Return how many scores certify the level."""
-    return math.ceil(level / (1.0 - level) - 1e-9)
-
-
-def certified(count: int, levels: tuple[float, ...] = LEVELS) -> tuple[float, ...]:
-    """Return the levels that so many scores can certify."""
-    return tuple(level for level in levels if needed_rank(count, level) <= count)
 
 
 def file_digest(name: str) -> str:
@@ -154,32 +259,40 @@ def file_digest(name: str) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
+_ARRAYS = ('profiles', 'speeds', 'factors')
+
+
 def save_calibration(path: Path, calibration: Calibration) -> None:
     """Write arrays as safetensors, the rest as its JSON header."""
     tensors, horizons = {}, []
-    for index, each in enumerate(calibration.horizons):
-        arrays = {'scores': each.scores, 'factors': each.factors, **vars(each.spread)}
-        for name, array in arrays.items():
-            tensors[f'{index}.{name}'] = torch.from_numpy(np.ascontiguousarray(array))
+    for index, horizon in enumerate(calibration.horizons):
+        for name in _ARRAYS:
+            array = np.ascontiguousarray(getattr(horizon, name), np.float64)
+            tensors[f'{index}.{name}'] = torch.from_numpy(array)
         horizons.append(
-            {'horizon_s': each.horizon_s, 'levels': each.levels, **asdict(each.choice)}
+            {
+                'horizon_s': horizon.horizon_s,
+                'windows_s': horizon.windows_s,
+                'voxels_m': horizon.voxels_m,
+                'ranking': asdict(horizon.ranking),
+            }
         )
     header = {
         'kind': KIND,
-        'bound': asdict(calibration.bound),
+        'volume_format': FORMAT,
+        'bound': asdict(calibration.digests),
         'approximate': calibration.approximate,
-        'features': FEATURES,
         'horizons': horizons,
         'figures': dict(calibration.figures),
     }
     save_checkpoint(path, header, tensors)
 
 
-def load_calibration(name: str, bound: ModelDigests | None = None) -> Calibration:
+def load_calibration(name: str, digests: ModelDigests | None = None) -> Calibration:
     """Load a shipped calibration by name, or a file by path.
 
     Args:
-        bound: Files in use; a calibration of others would be silently wrong.
+        digests: Of the files in use; the calibration of others would be silently wrong.
 
     Raises:
         CheckpointError: The file is missing or damaged, or was made with other files.
@@ -191,9 +304,9 @@ def load_calibration(name: str, bound: ModelDigests | None = None) -> Calibratio
     checkpoint = load_checkpoint(path, KIND)
     header = checkpoint.header
     try:
-        own = ModelDigests(**header['bound'])
-        if tuple(header['features']) != FEATURES:
-            raise ValueError(f'features are {header["features"]}, expected {list(FEATURES)}')
+        bound = ModelDigests(**header['bound'])
+        if header.get('volume_format') != FORMAT:
+            raise ValueError(f'format is {header.get("volume_format")}, expected {FORMAT}')
         horizons = tuple(
             _horizon(index, entry, checkpoint.tensors)
             for index, entry in enumerate(header['horizons'])
@@ -201,32 +314,37 @@ def load_calibration(name: str, bound: ModelDigests | None = None) -> Calibratio
         approximate, figures = bool(header['approximate']), header['figures']
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f'{path} does not describe a calibration: {error!r}') from error
-    if bound is not None and own != bound:
+    if digests is not None and bound != digests:
         raise CheckpointError(
-            f'{path} was made with {asdict(own)}, in use are {asdict(bound)}; '
+            f'{path} was made with {asdict(bound)}, in use are {asdict(digests)}; '
             'make it anew: motion-predictor calibrate'
         )
-    return Calibration(f'{path.stem}@{checkpoint.digest}', own, approximate, horizons, figures)
+    return Calibration(f'{path.stem}@{checkpoint.digest}', bound, approximate, horizons, figures)
+
+
+def has_calibration(name: str, digests: ModelDigests) -> bool:
+    """Tell whether there is a calibration that was made with the files in use.
+
+    Raises:
+        CheckpointError: There is one, and it is damaged.
+    """
+    if not is_shipped(name, 'weights', '.safetensors'):
+        return False
+    return load_calibration(name).digests == digests
 
 
 def _horizon(
     index: int, entry: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
 ) -> HorizonCalibration:
-    def array(name: str) -> np.ndarray:
-        value: np.ndarray = tensors[f'{index}.{name}'].double().numpy()
-        if not np.isfinite(value).all():
+    arrays = {name: tensors[f'{index}.{name}'].double().numpy() for name in _ARRAYS}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
             raise ValueError(f'{index}.{name} is not finite')
-        return value
-
-    levels = tuple(float(level) for level in entry['levels'])
-    scores = array('scores')
-    if scores.ndim != 2 or len(scores) != len(levels):
-        raise ValueError(f'{len(levels)} levels, scores of shape {scores.shape}')
-    return HorizonCalibration(
-        float(entry['horizon_s']),
-        levels,
-        ScenarioSelection(float(entry['breadth']), int(entry['most'])),
-        Spread(**{item.name: array(item.name) for item in fields(Spread)}),
-        scores,
-        array('factors'),
-    )
+    windows_s = tuple((float(start), float(end)) for start, end in entry['windows_s'])
+    clips = len(arrays['speeds'])
+    expected = (clips, len(windows_s), len(SHARES))
+    if arrays['profiles'].shape != expected or arrays['factors'].shape != (clips,):
+        raise ValueError(f'{index}.profiles: {arrays["profiles"].shape}, expected {expected}')
+    ranking = Ranking.from_mapping(entry['ranking'])
+    voxels_m = tuple(float(size_m) for size_m in entry['voxels_m'])
+    return HorizonCalibration(float(entry['horizon_s']), windows_s, voxels_m, ranking, **arrays)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies of weighted futures, or of a region, as capsules at a few times.
+"""Bodies of weighted futures as capsules at a few times.
 
 Stage: volume. What stands between two given times is covered: a capsule is as much thicker as its
 ends move until the next one takes over, so that no volume misses what a body sweeps.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -37,6 +37,10 @@ class Bodies:
         """Lowest and highest corner of a box around everything [m]."""
         low, high = _bounds(self.starts, self.ends, self.radii)
         return low, high
+
+    def inflated(self, margin_m: float) -> 'Bodies':
+        """Return thicker capsules."""
+        return replace(self, radii=self.radii + margin_m)
 
     def at(self, index: int) -> 'Bodies':
         """Return the capsules of one pose."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The space to keep free, seen from above: what a planner in the plane needs.
+"""Keep-out volumes seen from above: what a planner in the plane needs.
 
 Stage: volume. A cell of the plane is covered if any voxel above it is, within a band of heights
 and until a time. The frame's z axis must point up.
@@ -39,7 +39,7 @@ class Footprint:
     Attributes:
         origin: [m] of the lowest corner of the first cell.
         cell_m: Edge of a cell [m].
-        covered: The space to keep free.
+        covered: Cells under a keep-out volume.
         probability: That of the likeliest voxel of the column, of any person in any window.
     """
 
@@ -56,12 +56,12 @@ class Footprint:
 def footprint(
     volumes: Sequence[SafetyVolume], band: Band, cell_m: float, block_m: float = 2.0
 ) -> Footprint:
-    """Look at everybody's volumes from above.
+    """Project the volumes of all people onto the plane.
 
     Args:
         cell_m: Edge of a cell [m]; doubled until the plane has no more than a million of them.
         block_m: The plane begins and ends at multiples of it [m], so that it seldom changes its
-            size; it has at least one such block, at the frame's origin if there is nobody.
+            size; it has at least one such block, at the frame's origin without people.
     """
     low, high = _extent(volumes, block_m)
     while np.prod((high - low) / cell_m) > _MOST_CELLS:
@@ -74,9 +74,9 @@ def footprint(
         for index, window in enumerate(volume.windows):
             if index and window.start_s >= band.until_s - _ROUNDING:
                 continue
-            covered |= _seen(window.covered, volume.grid, band, edges)
+            covered |= _seen(window.covered, window.grid, band, edges)
             probability = np.maximum(
-                probability, _seen(window.probability, volume.grid, band, edges)
+                probability, _seen(window.probability, window.grid, band, edges)
             )
     return Footprint((float(low[0]), float(low[1])), cell_m, covered, probability)
 
@@ -86,11 +86,9 @@ def _extent(
 ) -> tuple[Float64[np.ndarray, 'xy=2'], Float64[np.ndarray, 'xy=2']]:
     if not volumes:
         return np.zeros(2), np.full(2, block_m)
-    lows = [volume.grid.origin[:2] for volume in volumes]
-    highs = [
-        np.array(volume.grid.origin[:2]) + volume.grid.size_m * np.array(volume.grid.shape[:2])
-        for volume in volumes
-    ]
+    grids = [window.grid for volume in volumes for window in volume.windows]
+    lows = [grid.origin[:2] for grid in grids]
+    highs = [np.array(grid.origin[:2]) + grid.size_m * np.array(grid.shape[:2]) for grid in grids]
     low = np.floor(np.min(lows, axis=0) / block_m) * block_m
     high = np.ceil(np.max(highs, axis=0) / block_m) * block_m
     return low, np.maximum(high, low + block_m)

@@ -7,7 +7,7 @@ Stage: volume.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64, Shaped
+from jaxtyping import Bool, Float64
 
 from motion_predictor_ros.errors import DataError
 
@@ -51,18 +51,6 @@ class VoxelGrid:
         x, y, z = (float(each) for each in first * size_m)
         return cls((x, y, z), size_m, (int(shape[0]), int(shape[1]), int(shape[2])))
 
-    def part(
-        self, low: Float64[np.ndarray, 'xyz=3'], high: Float64[np.ndarray, 'xyz=3']
-    ) -> tuple['VoxelGrid', tuple[int, int, int]]:
-        """Return the voxels around a box within this grid, and where the first one is in it."""
-        around = VoxelGrid.around(low, high, self.size_m)
-        away = np.round((np.array(around.origin) - np.array(self.origin)) / self.size_m)
-        first = np.clip(away, 0, self.shape).astype(int)
-        count = np.clip(away + np.array(around.shape), 0, self.shape).astype(int) - first
-        x, y, z = (float(each) for each in np.array(self.origin) + self.size_m * first)
-        part = VoxelGrid((x, y, z), self.size_m, (int(count[0]), int(count[1]), int(count[2])))
-        return part, (int(first[0]), int(first[1]), int(first[2]))
-
     @property
     def padding_m(self) -> float:
         """Half a voxel's diagonal: what touches a voxel is no farther from its centre [m]."""
@@ -71,27 +59,3 @@ class VoxelGrid:
     def centres(self, inside: Bool[np.ndarray, 'x y z']) -> Float64[np.ndarray, 'voxel xyz=3']:
         """Return the centres of the voxels marked [m]."""
         return np.array(self.origin) + self.size_m * (np.argwhere(inside) + 0.5)
-
-
-@dataclass(frozen=True)
-class Patch:
-    """Values in a box of voxels of a grid; everywhere else they are zero.
-
-    Attributes:
-        first: Indices in the grid of the first voxel of the box.
-    """
-
-    first: tuple[int, int, int]
-    values: Shaped[np.ndarray, '_ _ _']
-
-    @property
-    def box(self) -> tuple[slice, slice, slice]:
-        """Where the box is in the grid."""
-        x, y, z = zip(self.first, self.values.shape, strict=True)
-        return slice(x[0], sum(x)), slice(y[0], sum(y)), slice(z[0], sum(z))
-
-    def within(self, shape: tuple[int, ...]) -> Shaped[np.ndarray, 'x y z']:
-        """Return the values of all voxels of a grid of this shape."""
-        everywhere = np.zeros(shape, dtype=self.values.dtype)
-        everywhere[self.box] = self.values
-        return everywhere

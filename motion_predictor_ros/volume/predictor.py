@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From futures to the space to keep free, person by person; and back to what is merely reachable.
+"""From futures to keep-out volumes, person by person; with the reachable set as fall-back.
 
-Stage: volume. The coverage volume is only as good as what it rests on, so where input is stale,
-incomplete or like nothing recorded, the reachable set is given instead, and why.
+Stage: volume. A level set is only as good as the prediction it rests on: where input is stale,
+incomplete or unlike anything recorded, the reachable set is published instead, with the reason.
 """
 
 from collections import Counter
@@ -22,28 +22,25 @@ from motion_predictor_ros.prediction.types import Prediction
 from motion_predictor_ros.runtime.threads import WorkerPool
 from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.volume.body import BodyShape
-from motion_predictor_ros.volume.calibration import Calibration, ModelDigests, load_calibration
+from motion_predictor_ros.volume.calibration import (
+    Calibration,
+    ModelDigests,
+    Promise,
+    load_calibration,
+)
 from motion_predictor_ros.volume.capsules import Bodies, bodies
 from motion_predictor_ros.volume.collision import RobotMotion, collision_probability
-from motion_predictor_ros.volume.coverage import (
-    BodyForecast,
-    body_forecast,
-    kept_futures,
-    region,
-    window_frames,
-)
-from motion_predictor_ros.volume.grid import Patch, VoxelGrid
+from motion_predictor_ros.volume.forecast import BodyForecast, body_forecast, window_frames
+from motion_predictor_ros.volume.grid import VoxelGrid
+from motion_predictor_ros.volume.level_sets import window_field
 from motion_predictor_ros.volume.reachable import point_speeds, reachable_bodies
 from motion_predictor_ros.volume.sparse import downsampled
 from motion_predictor_ros.volume.types import SafetyVolume, WindowVolume
 from motion_predictor_ros.volume.voxels import covered, voxel_probability
 
-WINDOWS_S = ((0.0, 0.25), (0.25, 0.5), (0.5, 1.0), (1.0, 2.0))
-"""Windows that are published [s]; those beyond the calibrated horizon are left out."""
-
-_MOST_VOXELS = 2_000_000
-"""Of one person's grid; where there would be more, voxels are larger: nobody takes much longer."""
-_MOST_STALE_VOXELS = 400_000
+_MAX_VOXELS = 1_000_000
+"""Of one window; where there would be more, voxels are larger."""
+_MAX_STALE_VOXELS = 400_000
 """What can be reached after a while is large and coarse; new input must not wait for it."""
 
 
@@ -79,23 +76,24 @@ class VolumePredictor:
             pool: People are shared out to its threads; default: only the caller's.
 
         Raises:
-            ConfigError: Level or horizon were not calibrated, or cannot be certified.
+            ConfigError: The horizon was not calibrated, or the promise cannot be certified.
         """
         self.config, self.calibration = config, calibration
         self.fallbacks: Counter[str] = Counter()
         self._shape, self._period_s, self._device = shape, period_s, device
         self._pool, self._counting = pool or WorkerPool(1), Lock()
         self._until = calibration.until(config.horizon_s)
-        self._radius = self._until.radius(config.level)
-        self._factor = self._until.factor(config.level)
-        end = config.horizon_s + 1e-9
-        self._windows = tuple(each for each in WINDOWS_S if each[1] <= end)
+        self._promise: Promise = 'risk' if config.promise == 'risk' else 'coverage'
+        self._level = config.risk if self._promise == 'risk' else config.level
+        self._until.group_thresholds(self._promise, self._level)  # refuses what it cannot promise
+        self._windows = self._until.windows_s
+        self._factor = float(self._until.factors.max())
 
     @classmethod
     def load(
         cls,
         config: VolumeConfig,
-        bound: ModelDigests,
+        digests: ModelDigests,
         layout: str,
         period_s: float,
         pool: WorkerPool | None = None,
@@ -103,14 +101,14 @@ class VolumePredictor:
         """Load the body and the calibration, and compile what is compiled.
 
         Args:
-            bound: The weight files in use.
+            digests: Of the weight files in use.
 
         Raises:
             CheckpointError: The calibration cannot be used, or not with these files.
-            ConfigError: The layout has no body, or the level cannot be certified.
+            ConfigError: The layout has no body, or the promise cannot be certified.
         """
         shape = BodyShape.load(layout)
-        calibration = load_calibration(config.calibration, bound)
+        calibration = load_calibration(config.calibration, digests)
         predictor = cls(shape, calibration, config, period_s, pool=pool)
         predictor.warm_up()
         return predictor
@@ -119,10 +117,15 @@ class VolumePredictor:
         """Compile, so that the first person does not have to wait."""
         still = np.zeros((1, 1, 1, 3))
         points = np.zeros((1, 2, len(self._shape.point_names), 3))
-        one = bodies(self._shape, points, np.ones(1), np.zeros(2))
-        grid = _grid([one], 1.0)
-        downsampled([Patch((0, 0, 0), self._covered(one, grid)), self._likely(one, grid)], grid)
-        collision_probability(one, RobotMotion(still, still, np.ones((1, 1, 1))))
+        body = bodies(self._shape, points, np.ones(1), np.zeros(2))
+        forecast = BodyForecast(
+            1.0, np.array([0.0, 0.04]), points, np.ones(1), points[0], points[0, ..., 0],
+            points[0, 0, :, 0],
+        )  # fmt: skip
+        window = self._window(forecast, 0, -10.0, body, 1.0)
+        downsampled(window.covered, window.grid)
+        downsampled(window.probability, window.grid)
+        collision_probability(body, RobotMotion(still, still, np.ones((1, 1, 1))))
 
     def assess_all(
         self,
@@ -130,7 +133,7 @@ class VolumePredictor:
         futures: Futures | None,
         **how: Any,
     ) -> tuple[SafetyVolume, ...]:
-        """Return the keep-out volume of each person, shared out to threads.
+        """Return the keep-out volumes of each person, shared out to threads.
 
         Args:
             people: With the pose they were last observed in [m], and how long ago [s].
@@ -152,30 +155,22 @@ class VolumePredictor:
         age_s: float = 0.0,
         coarseness: float = 1.0,
     ) -> SafetyVolume:
-        """Return the space to keep free around one person.
+        """Return the keep-out volumes of one person.
 
         Args:
             futures: In which the person is a row; None if nobody could be predicted.
             pose: [m] last seen, NaN where a joint was not: what can be reached is reached from it.
             age_s: How old the observation is now [s].
-            coarseness: Factor on the edges of voxels; what is covered only grows with it.
+            coarseness: Factor on the edges of voxels; they are joined, so volumes only grow.
         """
-        size_m = coarseness * self.config.voxel_m
         row = _row(prediction, futures)
         fallback = self._fallback(prediction, futures, row, age_s)
         if fallback is None and futures is not None:
-            found = self._coverage(prediction, futures, row, frame_id, size_m)
-            if found is not None:
-                return found
-            fallback = Fallback(
-                Validity.OUT_OF_DISTRIBUTION,
-                'larger_than_reachable',
-                'the coverage volume is larger than what can be reached at the same level',
-            )
+            return self._level_sets(prediction, futures, row, frame_id, coarseness)
         assert fallback is not None
         with self._counting:
             self.fallbacks[fallback.cause] += 1
-        return self._reachable(prediction, fallback, pose, frame_id, age_s, size_m)
+        return self._reachable(prediction, fallback, pose, frame_id, age_s, coarseness)
 
     def _fallback(
         self, prediction: Prediction, futures: Futures | None, row: int, age_s: float
@@ -203,26 +198,21 @@ class VolumePredictor:
             return Fallback(Validity.OUT_OF_DISTRIBUTION, 'out_of_distribution', reason)
         return None
 
-    def _coverage(
-        self, prediction: Prediction, futures: Futures, row: int, frame_id: str, size_m: float
-    ) -> SafetyVolume | None:
-        """Return the calibrated volume; None if it is larger than what can be reached."""
+    def _level_sets(
+        self, prediction: Prediction, futures: Futures, row: int, frame_id: str, coarseness: float
+    ) -> SafetyVolume:
+        """Return calibrated volumes."""
         assert prediction.window is not None
-        look = body_forecast(
+        forecast = body_forecast(
             self._shape,
             prediction.window.positions,
             self._period_s,
             futures.positions[row],
             futures.weights[row],
-            futures.log_density[row],
             futures.horizons_s,
             prediction.positions,
         )
-        regions, drawn, all_drawn = self._bodies(look)
-        grid = _grid([*regions, *drawn], size_m)
-        windows = self._window_volumes(regions, drawn, grid)
-        if self._is_too_large(look, windows[-1], grid):
-            return None
+        horizon = (0.0, self.config.horizon_s)
         return SafetyVolume(
             prediction.person_id,
             prediction.stamp_ns,
@@ -230,68 +220,70 @@ class VolumePredictor:
             Validity.OK,
             '',
             '',
-            self.config.level,
+            self._promise,
+            self._level,
             self.config.horizon_s,
             self.calibration.approximate,
             self.calibration.name,
-            grid,
-            windows,
-            all_drawn,
+            self.windows(forecast, coarseness),
+            forecast.future_bodies(self._shape, horizon, self.config.every),
             float(futures.effective_sample_size[row]),
         )
 
-    def _bodies(self, look: BodyForecast) -> tuple[list[Bodies], list[Bodies], Bodies]:
-        """Return the coverage volume and all futures in each window, and these until the end."""
-        points, times_s = look.ways, np.concatenate([[0.0], look.times_s])
-        shape, weights, scale, every = self._shape, look.weights, look.scale, self.config.every
-
-        def drawn(window: tuple[float, float]) -> list[Bodies]:
-            a, b = window_frames(times_s, window)
-            return [bodies(shape, points[:, a:b], weights, times_s[a:b], scale, every=every)]
-
-        windows = ((0.0, self.config.horizon_s), *self._windows)
-        drawings = [partial(drawn, each) for each in windows]
-        regions, (all_drawn,), *others = self._pool.run([partial(self._regions, look), *drawings])
-        return regions, [each for (each,) in others], all_drawn
-
-    def _regions(self, look: BodyForecast) -> list[Bodies]:
-        """Return the coverage volume within each window."""
-        until, config = self._until, self.config
-        times = window_frames(look.times_s, (0.0, until.horizon_s))[1]
-        kept = kept_futures(look, config.level, until.choice, times)
-        spread = until.spread.of(look)[:times]
-        return [
-            region(self._shape, look, kept, spread, self._radius, window, config.every)
-            for window in self._windows
-        ]
-
-    def _window_volumes(
-        self, regions: list[Bodies], drawn: list[Bodies], grid: VoxelGrid
-    ) -> tuple[WindowVolume, ...]:
-        """Mark the voxels of every window, several at a time: kernels hold no lock."""
-        inside: list[Any] = [partial(self._covered, each, grid) for each in reversed(regions)]
-        likely: list[Any] = [partial(self._likely, each, grid) for each in reversed(drawn)]
-        # The last window takes longest, so it comes first.
-        done = self._pool.run([*inside, *likely])[::-1]
-        count = len(self._windows)
-        parts = zip(self._windows, done[count:], regions, done[:count], strict=True)
-        return tuple(
-            WindowVolume(*window, covered, kept, patch) for window, covered, kept, patch in parts
-        )
-
-    def _is_too_large(self, look: BodyForecast, window: WindowVolume, grid: VoxelGrid) -> bool:
-        """Compare with what can be reached until the end of the last window, at this level."""
-        config, own = self.config, np.count_nonzero(window.covered) * grid.size_m**3
-        speed = self._factor * point_speeds(self._shape, config).max()
-        ball_m = config.measurement_error_m + speed * window.end_s
-        if own <= 4.0 / 3.0 * np.pi * ball_m**3:  # around the fastest point alone
-            return False
+    def windows(self, forecast: BodyForecast, coarseness: float = 1.0) -> tuple[WindowVolume, ...]:
+        """Return the volumes of one person: level sets, cut by what can be reached."""
+        thresholds = self._until.thresholds(self._promise, self._level, forecast)
+        ends = np.array([end_s for _, end_s in self._windows])
         joints = len(self._shape.layout.joint_names)
-        reach = reachable_bodies(
-            self._shape, look.now[:joints], np.array([window.end_s]), config, factor=self._factor
+        now = forecast.now[:joints]
+        limit = reachable_bodies(self._shape, now, ends, self.config, factor=self._factor)
+        pieces = [
+            partial(self._window, forecast, index, tau, limit.at(index), coarseness)
+            for index, tau in enumerate(thresholds)
+        ]
+        # The last window takes longest, so it comes first.
+        windows: list[WindowVolume] = self._pool.run(pieces[::-1])[::-1]
+        return tuple(windows)
+
+    def _window(
+        self,
+        forecast: BodyForecast,
+        index: int,
+        threshold: float,
+        limit: Bodies,
+        coarseness: float,
+    ) -> WindowVolume:
+        """Cut the level set of one window by what can be reached, and by the floor."""
+        window_s, config, device = self._windows[index], self.config, self._device
+        ranking, every, size_m = self._until.ranking, config.every, self._until.voxels_m[index]
+        field = window_field(
+            self._shape, forecast, ranking, window_s, threshold, size_m, every=every, device=device
         )
-        coarse = _grid([reach], 4.0 * grid.size_m)
-        return bool(own > covered(reach, coarse, padding_m=0.0).sum() * coarse.size_m**3)
+        inside, grid = field.values >= threshold, field.grid
+        reach_m = -threshold * ranking.scale(forecast, window_s)
+        if self._can_exceed(forecast, index, reach_m):
+            inside &= covered(limit, grid, device=device)
+        tops = grid.origin[2] + grid.size_m * np.arange(1, grid.shape[2] + 1)
+        inside[:, :, tops <= config.floor_m + 1e-6] = False
+        futures = forecast.future_bodies(self._shape, window_s, every)
+        occupancy = voxel_probability(futures, grid, device=device)
+        while grid.size_m < coarseness * self._voxel_m(index) - 1e-6:
+            occupancy, _ = downsampled(occupancy, grid)
+            inside, grid = downsampled(inside, grid)
+        core = forecast.likeliest_body(self._shape, window_s, every)
+        return WindowVolume(*window_s, grid, inside, occupancy, core, threshold)
+
+    def _can_exceed(self, forecast: BodyForecast, index: int, reach_m: float) -> bool:
+        """Tell whether a volume may leave the reachable set; a bound that costs no voxels."""
+        first, last = window_frames(forecast.times_s, self._windows[index])
+        moved = np.linalg.norm(forecast.likeliest[first:last] - forecast.now, axis=-1).max()
+        speed = self._factor * point_speeds(self._shape, self.config).min()
+        reachable_m = self.config.measurement_error_m + speed * self._windows[index][1]
+        return bool(moved + reach_m > reachable_m)
+
+    def _voxel_m(self, index: int) -> float:
+        """Return the edge of a window's voxels at full resolution [m]."""
+        return max(self._until.voxels_m[index], self.config.voxel_m)
 
     def _reachable(
         self,
@@ -300,20 +292,20 @@ class VolumePredictor:
         pose: Float64[np.ndarray, 'joint xyz=3'],
         frame_id: str,
         age_s: float,
-        size_m: float,
+        coarseness: float,
     ) -> SafetyVolume:
-        ends = np.array([window[1] for window in self._windows])
+        ends = np.array([end_s for _, end_s in self._windows])
         reach = reachable_bodies(
             self._shape, pose, ends, self.config, factor=self.config.reach_factor, age_s=age_s
         )
         is_stale = fallback.validity == Validity.STALE
-        most = _MOST_STALE_VOXELS if is_stale else _MOST_VOXELS
-        grid = _grid([reach], size_m, most)
+        most = _MAX_STALE_VOXELS if is_stale else _MAX_VOXELS
         windows = []
-        for index, window in enumerate(self._windows):
-            own = reach.at(index)
-            inside = self._covered(own, grid)
-            windows.append(WindowVolume(*window, inside, own))
+        for index, window_s in enumerate(self._windows):
+            limit = reach.at(index)
+            grid = _grid(limit, coarseness * self._voxel_m(index), most)
+            inside = covered(limit, grid, device=self._device)
+            windows.append(WindowVolume(*window_s, grid, inside, inside.astype(np.float32), limit))
         return SafetyVolume(
             prediction.person_id,
             prediction.stamp_ns,
@@ -321,24 +313,15 @@ class VolumePredictor:
             fallback.validity,
             fallback.reason,
             fallback.cause,
+            '',
             0.0,
             self.config.horizon_s,
             False,
             '',
-            grid,
             tuple(windows),
             reach,
             0.0,
         )
-
-    def _covered(self, kept: Bodies, grid: VoxelGrid) -> np.ndarray:
-        return covered(kept, grid, device=self._device)
-
-    def _likely(self, drawn: Bodies, grid: VoxelGrid) -> Patch:
-        """Return the voxels that any of the futures touches, and how likely."""
-        low, high = drawn.bounds
-        part, first = grid.part(low - grid.padding_m, high + grid.padding_m)
-        return Patch(first, voxel_probability(drawn, part, device=self._device))
 
 
 def _row(prediction: Prediction, futures: Futures | None) -> int:
@@ -348,11 +331,9 @@ def _row(prediction: Prediction, futures: Futures | None) -> int:
     return futures.person_ids.index(prediction.person_id)
 
 
-def _grid(parts: list[Bodies], size_m: float, most: int = _MOST_VOXELS) -> VoxelGrid:
-    """Return a grid around all parts; of coarser voxels where there would be too many."""
-    corners = [part.bounds for part in parts]
-    low = np.min([corner[0] for corner in corners], axis=0)
-    high = np.max([corner[1] for corner in corners], axis=0)
+def _grid(body: Bodies, size_m: float, most: int) -> VoxelGrid:
+    """Return a grid around a body; of larger voxels where there would be too many."""
+    low, high = body.bounds
     while np.prod((high - low) / size_m + 3) > most:
         size_m *= 2.0
     padding = 0.5 * np.sqrt(3.0) * size_m

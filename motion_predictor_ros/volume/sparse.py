@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Only the voxels that say something: what is sent of a volume.
+"""The voxels of a volume that are worth sending.
 
-Stage: volume. Where too many would have to be sent, voxels are joined to larger ones. A larger one
-is covered if any of its voxels is, so that nothing is lost; its probability is that of the
-likeliest of them, which is less than that of touching any.
+Stage: volume. Where there are too many, voxels are joined to larger ones: a larger one is covered
+if any of its voxels is, so that nothing is lost; its probability is that of the likeliest of them,
+which is less than that of touching any.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
 from motion_predictor_ros.runtime.jit import compiled
-from motion_predictor_ros.volume.grid import Patch, VoxelGrid
-from motion_predictor_ros.volume.types import SafetyVolume
+from motion_predictor_ros.volume.grid import VoxelGrid
+from motion_predictor_ros.volume.types import SafetyVolume, WindowVolume
 
 
 @dataclass(frozen=True)
@@ -25,76 +24,86 @@ class SparseWindow:
         start_s, end_s: After the observation.
         voxels: Flat indices into the grid, x slowest, ascending.
         probability: That a body part is in the voxel at any time of the window.
-        covered: Whether it belongs to the space to keep free.
+        covered: Whether it belongs to the keep-out volume.
+        threshold: Lowest value of the field in the volume; NaN in a reachable set.
     """
 
     start_s: float
     end_s: float
+    grid: VoxelGrid
     voxels: Int64[np.ndarray, ' voxel']
     probability: Float32[np.ndarray, ' voxel']
     covered: Bool[np.ndarray, ' voxel']
+    threshold: float = float('nan')
 
-    def centres(self, grid: VoxelGrid) -> Float64[np.ndarray, 'voxel xyz=3']:
-        """Return where the voxels are [m]."""
-        places = np.stack(np.unravel_index(self.voxels, grid.shape), axis=-1)
-        return np.array(grid.origin) + grid.size_m * (places + 0.5)
-
-
-@dataclass(frozen=True)
-class SparseVolume:
-    """Voxels of all windows, of one grid."""
-
-    grid: VoxelGrid
-    windows: tuple[SparseWindow, ...]
+    @property
+    def centres(self) -> Float64[np.ndarray, 'voxel xyz=3']:
+        """Centres of the voxels [m]."""
+        places = np.stack(np.unravel_index(self.voxels, self.grid.shape), axis=-1)
+        return np.array(self.grid.origin) + self.grid.size_m * (places + 0.5)
 
 
 def sparse(
     volume: SafetyVolume, most: int, least: float = 0.01, *, shell: bool = False
-) -> SparseVolume:
-    """Return the voxels that are covered, or likelier than `least`.
+) -> tuple[SparseWindow, ...]:
+    """Return the voxels of each window that are covered, or likelier than `least`.
 
     Args:
-        most: Voxels of all windows together; voxels are joined, eight to one, until so few remain.
+        most: Voxels of all windows together; in the window with most of them eight are joined to
+            one, until so few remain.
         shell: Return only those that are covered and touch one that is not.
     """
-    grid, count = volume.grid, len(volume.windows)
-    covered = [Patch((0, 0, 0), each.covered) for each in volume.windows]
-    likely = [each.likely or Patch((0, 0, 0), each.covered) for each in volume.windows]
-    while True:
-        both = list(zip(covered, likely, strict=True))
-        last = max(grid.shape) <= 2
-        # There are at least those that are covered.
-        if shell or last or _count(each.values for each in covered) <= max(most, count):
-            kept = [_kept(inside.values, values, least, shell) for inside, values in both]
-            if last or _count(kept) <= max(most, count):
-                break
-        larger, grid = downsampled([*covered, *likely], grid)
-        covered, likely = larger[:count], larger[count:]
-    windows = tuple(
-        SparseWindow(
-            window.start_s,
-            window.end_s,
-            np.flatnonzero(mask),
-            values.within(grid.shape)[mask].astype(np.float32),
-            inside.values[mask],
+    kept = [_Kept.of(window, least, shell) for window in volume.windows]
+    while sum(each.count for each in kept) > max(most, len(kept)):
+        largest = int(np.argmax([each.count for each in kept]))
+        if max(kept[largest].grid.shape) <= 2:
+            break
+        kept[largest] = kept[largest].joined(least, shell)
+    return tuple(each.window(of) for each, of in zip(kept, volume.windows, strict=True))
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """One window's voxels, perhaps joined, and which of them are kept."""
+
+    grid: VoxelGrid
+    covered: Bool[np.ndarray, 'x y z']
+    probability: Float32[np.ndarray, 'x y z']
+    mask: Bool[np.ndarray, 'x y z']
+
+    @classmethod
+    def of(cls, window: WindowVolume, least: float, shell: bool) -> '_Kept':
+        mask = _mask(window.covered, window.probability, least, shell)
+        return cls(window.grid, window.covered, window.probability, mask)
+
+    @property
+    def count(self) -> int:
+        return int(np.count_nonzero(self.mask))
+
+    def joined(self, least: float, shell: bool) -> '_Kept':
+        covered, grid = downsampled(self.covered, self.grid)
+        probability, _ = downsampled(self.probability, self.grid)
+        return _Kept(grid, covered, probability, _mask(covered, probability, least, shell))
+
+    def window(self, of: WindowVolume) -> SparseWindow:
+        return SparseWindow(
+            of.start_s,
+            of.end_s,
+            self.grid,
+            np.flatnonzero(self.mask),
+            self.probability[self.mask].astype(np.float32),
+            self.covered[self.mask],
+            of.threshold,
         )
-        for window, mask, (inside, values) in zip(volume.windows, kept, both, strict=True)
-    )
-    return SparseVolume(grid, windows)
 
 
-def _count(masks: Iterable[Bool[np.ndarray, '_ _ _']]) -> int:
-    return sum(int(np.count_nonzero(each)) for each in masks)
-
-
-def _kept(
-    covered: Bool[np.ndarray, 'x y z'], likely: Patch, least: float, shell: bool
+def _mask(
+    covered: Bool[np.ndarray, 'x y z'],
+    probability: Float32[np.ndarray, 'x y z'],
+    least: float,
+    shell: bool,
 ) -> Bool[np.ndarray, 'x y z']:
-    if shell:
-        return covered & ~_inner(covered)
-    kept = covered.copy()
-    kept[likely.box] |= likely.values >= least
-    return kept
+    return covered & ~_inner(covered) if shell else covered | (probability >= least)
 
 
 def _inner(covered: Bool[np.ndarray, 'x y z']) -> Bool[np.ndarray, 'x y z']:
@@ -109,28 +118,23 @@ def _inner(covered: Bool[np.ndarray, 'x y z']) -> Bool[np.ndarray, 'x y z']:
     return inner
 
 
-def downsampled(patches: list[Patch], grid: VoxelGrid) -> tuple[list[Patch], VoxelGrid]:
+def downsampled(
+    values: Shaped[np.ndarray, 'x y z'], grid: VoxelGrid
+) -> tuple[Shaped[np.ndarray, 'X Y Z'], VoxelGrid]:
     """Join 2 x 2 x 2 voxels to the largest; they too lie at multiples of their size."""
     first = np.round(np.array(grid.origin) / grid.size_m).astype(np.int64)
-    before = first % 2
-    nx, ny, nz = (before + np.array(grid.shape) + 1) // 2
-    x, y, z = (float(each) * grid.size_m for each in first - before)
+    odd = first % 2
+    nx, ny, nz = (odd + np.array(grid.shape) + 1) // 2
+    x, y, z = (float(place) * grid.size_m for place in first - odd)
     larger = VoxelGrid((x, y, z), 2.0 * grid.size_m, (int(nx), int(ny), int(nz)))
-    return [_joined(each, before) for each in patches], larger
-
-
-def _joined(patch: Patch, before: Int64[np.ndarray, ' xyz=3']) -> Patch:
-    """Return the largest of each 2 x 2 x 2, of which the first begin `before` the grid."""
-    (x, y, z), odd = np.divmod(before + patch.first, 2)
-    shape = (odd + patch.values.shape + 1) // 2
-    largest = np.empty(shape, patch.values.dtype)
-    bits = largest.dtype == np.bool_
+    largest = np.empty(larger.shape, values.dtype)
+    is_mask = largest.dtype == np.bool_
     _join(
-        patch.values.view(np.uint8) if bits else patch.values,
+        np.ascontiguousarray(values).view(np.uint8) if is_mask else np.ascontiguousarray(values),
         odd,
-        largest.view(np.uint8) if bits else largest,
+        largest.view(np.uint8) if is_mask else largest,
     )
-    return Patch((int(x), int(y), int(z)), largest)
+    return largest, larger
 
 
 @compiled

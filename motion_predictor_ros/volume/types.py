@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said of the space around one person: what travels from volume to ros/encode.
+"""Volumes around one person: what travels from `volume` to `ros/outputs`.
 
 Stage: volume.
 """
@@ -12,52 +12,62 @@ from jaxtyping import Bool, Float32
 
 from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.volume.capsules import Bodies
-from motion_predictor_ros.volume.grid import Patch, VoxelGrid
+from motion_predictor_ros.volume.grid import VoxelGrid
+from motion_predictor_ros.volume.level_sets import body_distance
 
 
 @dataclass(frozen=True)
 class WindowVolume:
-    """One window of time; masks are of the volume's grid.
+    """One window of time.
 
     Attributes:
         start_s, end_s: After the observation.
-        covered: The space to keep free.
-        bodies: What is covered, as capsules.
-        likely: Where a body part may be, and how likely; None in a reachable set.
+        grid: Of this window; later windows have larger voxels.
+        covered: The keep-out volume.
+        probability: That a body part is in the voxel at any time of the window; in a reachable
+            set it is 1 wherever a body part can be.
+        core: The body that the volume lies around.
+        threshold: Lowest value of the field in the volume; NaN in a reachable set.
     """
 
     start_s: float
     end_s: float
+    grid: VoxelGrid
     covered: Bool[np.ndarray, 'x y z']
-    bodies: Bodies
-    likely: Patch | None = None
+    probability: Float32[np.ndarray, 'x y z']
+    core: Bodies
+    threshold: float = float('nan')
 
     @cached_property
-    def probability(self) -> Float32[np.ndarray, 'x y z']:
-        """That a body part is in the voxel at any time of the window.
+    def bodies(self) -> Bodies:
+        """Capsules around the core that hold the keep-out volume."""
+        distance_m = body_distance(self.core, self.grid)
+        farthest_m = np.max(distance_m, initial=0.0, where=self.covered)
+        return self.core.inflated(float(farthest_m) + self.grid.padding_m)
 
-        In a reachable set it is 1 wherever it can be.
-        """
-        if self.likely is None:
-            return self.covered.astype(np.float32)
-        return self.likely.within(self.covered.shape)
+    @property
+    def volume_m3(self) -> float:
+        """Space covered [m^3]."""
+        return int(np.count_nonzero(self.covered)) * self.grid.size_m**3
 
 
 @dataclass(frozen=True)
 class SafetyVolume:
-    """One person's space to keep free. Not a safety certificate.
+    """Keep-out volumes of one person. Not a safety certificate.
 
     Attributes:
         stamp_ns: Of the observation; windows count from it.
-        validity: OK if it rests on futures; anything else is why it is the reachable set.
+        validity: OK if it rests on futures; else why it is the reachable set.
         reason: The same for people to read; empty if OK.
         cause: The same as a key that is counted; empty if OK.
-        level: Coverage aimed at, jointly over times and body parts until `horizon_s`; 0 where none
-            is claimed.
-        approximate: Whether the calibration behind the level is only nearly exact.
+        promise: 'coverage': the whole body stays inside, jointly until `horizon_s`, with
+            probability `level`; 'risk': at most the share `level` of the space that the body
+            fills in a window lies outside; empty if nothing is promised.
+        level: See `promise`; 0 if nothing is promised.
+        approximate: Whether the calibration behind the promise is only nearly exact.
         calibration: Its name; empty if none is behind it.
-        bodies: What collision probabilities are counted on: all futures, or the reachable set as
-            a single one.
+        bodies: What collision probabilities are computed with: all futures, or the reachable set
+            as a single one.
         effective_sample_size: How many recorded futures count; 0 in a reachable set.
     """
 
@@ -67,15 +77,11 @@ class SafetyVolume:
     validity: Validity
     reason: str
     cause: str
+    promise: str
     level: float
     horizon_s: float
     approximate: bool
     calibration: str
-    grid: VoxelGrid
     windows: tuple[WindowVolume, ...]
     bodies: Bodies
     effective_sample_size: float
-
-    def volume_m3(self, index: int) -> float:
-        """Return how much space one window covers [m^3]."""
-        return np.count_nonzero(self.windows[index].covered) * self.grid.size_m**3

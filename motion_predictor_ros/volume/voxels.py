@@ -364,7 +364,7 @@ def voxel_probability(
             centre is inside, which measures volumes without bias and misses touched voxels.
         device: Where to compute; None: the CPU.
     """
-    starts, ends, radii = _in_voxels(bodies, grid, padding_m)
+    starts, ends, radii = in_voxels(bodies, grid, padding_m)
     weights = bodies.weights.astype(np.float32)
     if device is not None and device.type != 'cpu':
         a, b, r, w = (torch.from_numpy(each).to(device) for each in (starts, ends, radii, weights))
@@ -391,7 +391,7 @@ def covered(
             bodies.times_s[:1],
         )
         return voxel_probability(single, grid, padding_m=padding_m, device=device) > 0.0
-    starts, ends, radii = _in_voxels(bodies, grid, padding_m)
+    starts, ends, radii = in_voxels(bodies, grid, padding_m)
     starts, ends, radii = starts.reshape(-1, 3), ends.reshape(-1, 3), radii.ravel()
     outer = cull_enclosed_capsules(starts, ends, radii, _MARGIN)
     inside = np.zeros(grid.shape, dtype=np.bool_)
@@ -404,7 +404,7 @@ def _masks(grid: VoxelGrid) -> UInt64[np.ndarray, 'word x y']:
     return np.zeros((-(-nz // 64), nx, ny + LANES), dtype=np.uint64)
 
 
-def _in_voxels(
+def in_voxels(
     bodies: Bodies, grid: VoxelGrid, padding_m: float | None
 ) -> tuple[
     Float32[np.ndarray, 'future pose capsule xyz=3'],

@@ -266,7 +266,7 @@ def test_the_command_writes_parameters_with_which_the_pipeline_runs(
     assert report['elsewhere']['before']['mpjpe_mm'] == report['elsewhere']['after']['mpjpe_mm']
     made = read_parameter_file(Path(report['parameters']))
     assert made.skeleton.max_people == 3 and made.density.enabled == 'never'
-    assert not made.volume.enabled  # no calibration speaks of the new weights
+    assert made.volume.enabled == 'never'  # no calibration speaks of the new weights
     assert Pipeline.load(made).predictor.model == report['adapted']
     assert 'markers: false' in Path(report['parameters']).read_text()
     assert main(['adapt', *arguments]) == 2
@@ -320,8 +320,7 @@ def test_volumes_are_calibrated_where_windows_suffice(
     found = recalibrate(crowd(12.0), config, weights)  # three windows in each part
     assert found['horizons_s'] == [0.5, 1.0] and found['reason'] == ''
     kept = load_calibration(found['file'])
-    assert kept.approximate and kept.until(1.0).levels == (0.5, 0.8)
-    assert len(kept.until(1.0).factors) == 6
+    assert kept.approximate and len(kept.until(1.0).factors) == 6
     short = recalibrate(crowd(5.0), config, weights)
     assert 'file' not in short and short['horizons_s'] == []
     assert short['reason'] == (

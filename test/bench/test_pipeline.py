@@ -117,7 +117,7 @@ def test_caches_are_timed_by_their_size(
 
 def test_the_benched_line_answers_every_message_in_full() -> None:
     config = bench_pipeline.in_full(PipelineConfig(threads=3))
-    assert config.volume.enabled and config.density.rate_hz == 100.0
+    assert config.volume.enabled == 'always' and config.density.rate_hz == 100.0
     assert config.threads == 3
 
 

@@ -149,7 +149,7 @@ def test_shutdown_is_possible_and_sigterm_ends_the_process(graph: Graph, node: P
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_breaks_loading_off(launch: Launch, number: signal.Signals) -> None:
-    process = launch('predictor_node', '--ros-args', '-p', 'volume.enabled:=true')
+    process = launch('predictor_node', '--ros-args', '-p', 'volume.enabled:=always')
     process.wait_for('loading')
     code, _ = process.stop(number)
     assert code == 0

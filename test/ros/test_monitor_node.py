@@ -75,11 +75,13 @@ def kept_free(now_ns: int, covered: bool) -> ProbabilityVolumeArray:
     """A voxel as large as a house."""
     volume = ProbabilityVolume(
         person_id='anna',
+        promise='coverage',
         level=0.9,
         horizon=0.4,
-        origin=np.array([-50.0, -50.0, -50.0]),
-        voxel_size=200.0,
-        shape=np.ones(3, dtype=np.uint32),
+        thresholds=[0.0],
+        origins=[-50.0, -50.0, -50.0],
+        voxel_sizes=[200.0],
+        shapes=[1, 1, 1],
         window_starts=[0.0],
         window_ends=[0.4],
         window_voxels=[1],

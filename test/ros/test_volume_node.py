@@ -14,7 +14,7 @@ from ros.graph import Graph, Process, skeletons, stamp_ns
 from sensor_msgs.msg import PointCloud2
 
 from motion_predictor_ros.skeleton.frame import Validity
-from motion_predictor_ros.volume.wire import decode_volume
+from motion_predictor_ros.volume.wire import decode_windows
 
 COUNT, PERIOD_NS = 50, 40_000_000
 OUTPUTS = ('probability_cloud', 'obstacle_cloud', 'occupancy_grid')
@@ -23,7 +23,7 @@ OUTPUTS = ('probability_cloud', 'obstacle_cloud', 'occupancy_grid')
 @pytest.fixture(scope='module')
 def node(launch: Callable[..., Process], graph: Graph) -> Process:
     given = {f'outputs.{name}.enabled': 'true' for name in OUTPUTS}
-    given |= {'volume.enabled': 'true', 'volume.horizon_s': '1.0', 'volume.voxel_m': '0.1'}
+    given |= {'volume.enabled': 'always', 'volume.horizon_s': '1.0', 'volume.voxel_m': '0.1'}
     given |= {'stale_after_s': '2.0', 'volume.stale_after_s': '1.9', 'stale_volumes_s': '2.5'}
     given |= {'degradation.enabled': 'false'}  # however slow this machine is now
     options = [word for name, value in given.items() for word in ('-p', f'{name}:={value}')]
@@ -105,8 +105,8 @@ def test_while_blind_the_reachable_set_grows_under_the_old_stamp(
 
 
 def covered_m3(volume: Any, window: int) -> float:
-    few = decode_volume(volume)
-    return float(few.windows[window].covered.sum()) * few.grid.size_m**3
+    voxels = decode_windows(volume)[window]
+    return float(voxels.covered.sum()) * voxels.grid.size_m**3
 
 
 def test_after_silence_new_input_is_answered_and_nothing_is_stale(

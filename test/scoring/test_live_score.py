@@ -23,7 +23,7 @@ from motion_predictor_ros.skeleton.intake import IntakeResult
 from motion_predictor_ros.skeleton.tracking import Restart
 from motion_predictor_ros.volume.capsules import bodies
 from motion_predictor_ros.volume.grid import VoxelGrid
-from motion_predictor_ros.volume.sparse import SparseVolume, SparseWindow
+from motion_predictor_ros.volume.sparse import SparseWindow
 from motion_predictor_ros.volume.voxels import covered
 from motion_predictor_ros.volume.wire import PublishedVolume
 
@@ -75,7 +75,7 @@ def stays(
     return replace(ScenePrediction(START_NS, 'map', 'm', NAMES, HORIZONS_S, published), **but)
 
 
-def room(radius_m: float, size_m: float = 0.02) -> SparseVolume:
+def room(radius_m: float, size_m: float = 0.02) -> tuple[SparseWindow, ...]:
     """Return the volume of a standing body whose points move by at most `radius_m`."""
     points = SHAPE.points(STANDING[None, None])
     off = np.full(points.shape[1:3], radius_m)
@@ -84,12 +84,13 @@ def room(radius_m: float, size_m: float = 0.02) -> SparseVolume:
     grid = VoxelGrid.around(*body.bounds, size_m)
     inside = np.flatnonzero(covered(body, grid))
     sure = np.ones(len(inside), dtype=np.float32)
-    return SparseVolume(grid, (SparseWindow(0.0, 0.4, inside, sure, sure.astype(bool)),))
+    return (SparseWindow(0.0, 0.4, grid, inside, sure, sure.astype(bool)),)
 
 
 def keeps(radius_m: float, validity: Validity = Validity.OK) -> Feed:
     volume = room(radius_m)
-    published = [PublishedVolume(person_id, validity, LEVEL, 0.4, volume) for person_id in CROWD]
+    made = validity, 'coverage', LEVEL, 0.4, volume
+    published = [PublishedVolume(person_id, *made) for person_id in CROWD]
     return lambda scorer: scorer.add_volumes(published, START_NS, 'map')
 
 
@@ -134,7 +135,8 @@ def test_a_body_is_inside_until_any_part_leaves_any_window() -> None:
     hand[2, NAMES.index('l_wrist')] += [0.0, 0.0, 0.4]
     assert not body_inside(SHAPE, volume, hand, times_s)
     assert body_inside(SHAPE, volume, hand, np.array([0.0, 0.2, 0.5]))  # after the window
-    far = replace(volume, grid=replace(volume.grid, origin=(50.0, 0.0, 0.0)))
+    (window,) = volume
+    far = [replace(window, grid=replace(window.grid, origin=(50.0, 0.0, 0.0)))]
     assert not body_inside(SHAPE, far, poses, times_s)
 
 

@@ -18,10 +18,11 @@ def test_cells_are_those_that_voxels_overlap(cell_m: float) -> None:
     seen = footprint([one], band, cell_m)
     wanted = np.zeros_like(seen.covered)
     likely = np.zeros_like(seen.probability)
-    half, first = 0.5 * one.grid.size_m, np.array(seen.origin)
+    first = np.array(seen.origin)
     for window in one.windows[:2]:
+        half = 0.5 * window.grid.size_m
         for index in np.argwhere(window.covered | (window.probability > 0)):
-            centre = np.array(one.grid.origin) + one.grid.size_m * (index + 0.5)
+            centre = np.array(window.grid.origin) + window.grid.size_m * (index + 0.5)
             if centre[2] + half <= band.low_m + 1e-6 or centre[2] - half >= band.high_m - 1e-6:
                 continue
             low = np.floor((centre[:2] - half - first) / cell_m + 1e-6).astype(int)

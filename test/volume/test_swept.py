@@ -35,10 +35,10 @@ def test_swept_capsules_hold_all() -> None:
 def test_capsules_of_a_window_hold_its_covered_voxels() -> None:
     window = volume().windows[1]
     start, end, radius = swept_capsules(window.bodies)
-    centres = volume().grid.centres(window.covered)
+    centres = window.grid.centres(window.covered)
     nearest = np.full(len(centres), np.inf)
     for a, b, r in zip(start, end, radius, strict=True):
         along = np.clip((centres - a) @ (b - a) / max((b - a) @ (b - a), 1e-12), 0, 1)
         away = np.linalg.norm(centres - a - along[:, None] * (b - a), axis=-1)
         nearest = np.minimum(nearest, away - r)
-    assert nearest.max() <= volume().grid.padding_m + 1e-9
+    assert nearest.max() <= window.grid.padding_m + 1e-9

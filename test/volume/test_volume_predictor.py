@@ -50,23 +50,24 @@ def futures(novelty: float = 0.5, speed: float = 0.3) -> Futures:
 
 
 def predictor(
-    scale: float = 0.05, config: VolumeConfig = CONFIG, pool: WorkerPool | None = None
+    reach_m: float = 0.6, config: VolumeConfig = CONFIG, pool: WorkerPool | None = None
 ) -> VolumePredictor:
-    scores = calibration(np.linspace(0, scale, 60))
-    return VolumePredictor(SHAPE, scores, config, PERIOD_S, pool=pool)
+    made = calibration(np.linspace(0.1, reach_m, 60))
+    return VolumePredictor(SHAPE, made, config, PERIOD_S, pool=pool)
 
 
 def test_a_person_seen_well_has_a_calibrated_volume() -> None:
     found = predictor().assess(prediction(), futures(), STANDING, frame_id='map')
     assert (found.validity, found.cause, found.reason) == (Validity.OK, '', '')
-    assert (found.level, found.horizon_s, found.calibration) == (0.95, 1.0, 'made_up@0')
+    assert (found.promise, found.level, found.horizon_s) == ('coverage', 0.95, 1.0)
+    assert found.calibration == 'made_up@0' and not found.approximate
     assert (found.person_id, found.stamp_ns, found.frame_id) == ('ann', 7, 'map')
     assert [(each.start_s, each.end_s) for each in found.windows] == [
         (0.0, 0.25), (0.25, 0.5), (0.5, 1.0),
     ]  # fmt: skip
     assert found.effective_sample_size == 80.0
     for each in found.windows:
-        assert each.covered.shape == each.probability.shape == found.grid.shape
+        assert each.covered.shape == each.probability.shape == each.grid.shape
         assert each.probability.max() == pytest.approx(1.0, abs=1e-5)
         assert not each.covered[each.probability == 0].all()
 
@@ -100,7 +101,7 @@ def test_futures_that_cannot_be_trusted_give_the_reachable_set_and_say_why(
     assert (found.level, found.calibration) == (0.0, '')
     assert asked.fallbacks == {cause: 1}
     good = predictor().assess(prediction(), futures(), STANDING)
-    assert found.volume_m3(-1) > good.volume_m3(-1)
+    assert found.windows[-1].volume_m3 > good.windows[-1].volume_m3
 
 
 def test_a_joint_out_of_sight_gives_the_reachable_set_and_names_it() -> None:
@@ -115,14 +116,43 @@ def test_a_joint_out_of_sight_gives_the_reachable_set_and_names_it() -> None:
     assert found.validity == Validity.INCOMPLETE and 'l_wrist' in found.reason
 
 
-def test_a_volume_larger_than_what_can_be_reached_is_not_published() -> None:
-    found = predictor(scale=50.0).assess(prediction(), futures(), STANDING)
-    assert found.cause == 'larger_than_reachable'
+def test_risk_is_promised_where_it_is_asked_for_and_takes_less_space() -> None:
+    config = dataclasses.replace(CONFIG, promise='risk', risk=0.05)
+    risk = predictor(config=config).assess(prediction(), futures(), STANDING)
+    assert (risk.promise, risk.level) == ('risk', 0.05)
+    coverage = predictor().assess(prediction(), futures(), STANDING)
+    for small, large in zip(risk.windows, coverage.windows, strict=True):
+        assert small.threshold > large.threshold and 0 < small.volume_m3 < large.volume_m3
+
+
+def test_capsules_of_a_volume_hold_it() -> None:
+    found = predictor().assess(prediction(), futures(), STANDING)
+    for window in found.windows:
+        assert covered(window.bodies, window.grid)[window.covered].all()
+        thinner = window.bodies.inflated(-0.2)
+        assert not covered(thinner, window.grid, padding_m=0.0)[window.covered].all()
+
+
+def test_nothing_is_covered_below_the_floor_or_beyond_what_can_be_reached() -> None:
+    whole = predictor(reach_m=3.0).assess(prediction(), futures(), STANDING)
+    floored = predictor(3.0, dataclasses.replace(CONFIG, floor_m=0.0))
+    cut = floored.assess(prediction(), futures(), STANDING)
+    for window, all_of_it in zip(cut.windows, whole.windows, strict=True):
+        lowest = window.grid.origin[2] + window.grid.size_m * np.argwhere(window.covered)[:, 2]
+        assert lowest.min() == pytest.approx(0.0) and window.volume_m3 < all_of_it.volume_m3
+    slow = dataclasses.replace(CONFIG, upper_speed_m_s=0.2, body_speed_m_s=0.2)
+    near = predictor(3.0, slow).assess(prediction(), futures(), STANDING)
+    assert near.windows[0].volume_m3 < 0.75 * whole.windows[0].volume_m3
+    for window in near.windows:
+        limit = 0.05 + 0.2 * window.end_s + 2.0 * window.grid.padding_m
+        inside = window.grid.centres(window.covered)
+        away = np.linalg.norm(inside[:, None] - SHAPE.points(STANDING)[None], axis=-1).min(axis=1)
+        assert away.max() < limit + 0.35  # the body's own size around its points
 
 
 def test_a_level_that_cannot_be_certified_is_refused_at_once() -> None:
-    few = calibration(np.linspace(0, 1, 10))
-    with pytest.raises(ConfigError, match='needs 19 scores'):
+    few = calibration(np.linspace(0.1, 1, 10))
+    with pytest.raises(ConfigError, match='needs 19 clips'):
         VolumePredictor(SHAPE, few, CONFIG, PERIOD_S)
     with pytest.raises(ConfigError, match='horizon'):
         predictor(config=dataclasses.replace(CONFIG, horizon_s=2.0))
@@ -131,17 +161,20 @@ def test_a_level_that_cannot_be_certified_is_refused_at_once() -> None:
 def test_later_windows_of_a_reachable_set_hold_the_earlier_ones() -> None:
     found = predictor().assess(prediction(), None, STANDING)
     for early, late in zip(found.windows, found.windows[1:], strict=False):
-        assert late.covered[early.covered].all()
+        centres = early.grid.centres(early.covered)
+        place = np.floor((centres - late.grid.origin) / late.grid.size_m + 1e-6).astype(int)
+        assert late.covered[tuple(place.T)].all()
     np.testing.assert_array_equal(found.windows[0].probability > 0, found.windows[0].covered)
-    assert covered(found.bodies, found.grid)[found.windows[-1].covered].all()
+    last = found.windows[-1]
+    assert covered(found.bodies, last.grid)[last.covered].all()
 
 
 def test_a_predictor_from_files_says_the_same(tmp_path: Path) -> None:
     path = tmp_path / 'made_up.safetensors'
-    made = calibration(np.linspace(0, 0.05, 60))
+    made = calibration(np.linspace(0.1, 0.6, 60))
     save_calibration(path, made)
     config = dataclasses.replace(CONFIG, calibration=str(path))
-    loaded = VolumePredictor.load(config, made.bound, 'body18', PERIOD_S)
+    loaded = VolumePredictor.load(config, made.digests, 'body18', PERIOD_S)
     found = loaded.assess(prediction(), futures(), STANDING)
     expected = predictor().assess(prediction(), futures(), STANDING)
     np.testing.assert_array_equal(found.windows[1].covered, expected.windows[1].covered)
@@ -153,12 +186,19 @@ def test_a_predictor_from_files_says_the_same(tmp_path: Path) -> None:
 def test_coarser_voxels_cover_no_less() -> None:
     fine = predictor().assess(prediction(), futures(), STANDING)
     coarse = predictor().assess(prediction(), futures(), STANDING, coarseness=2.0)
-    assert (fine.grid.size_m, coarse.grid.size_m) == (0.1, 0.2)
-    for ours, theirs in zip(fine.windows, coarse.windows, strict=True):
-        centres = fine.grid.origin + (np.argwhere(ours.covered) + 0.5) * fine.grid.size_m
-        index = np.floor((centres - coarse.grid.origin) / coarse.grid.size_m).astype(int)
-        inside = theirs.covered[tuple(index.T)]
-        assert inside.mean() > 0.99 and 0 < theirs.covered.sum() < ours.covered.sum()
+    large = predictor(config=dataclasses.replace(CONFIG, voxel_m=0.2))
+    for ours, theirs, also in zip(
+        fine.windows,
+        coarse.windows,
+        large.assess(prediction(), futures(), STANDING).windows,
+        strict=True,
+    ):
+        assert (ours.grid.size_m, theirs.grid.size_m) == pytest.approx((0.1, 0.2))
+        centres = ours.grid.centres(ours.covered)
+        index = np.floor((centres - theirs.grid.origin) / theirs.grid.size_m + 1e-6).astype(int)
+        assert theirs.covered[tuple(index.T)].all()
+        assert 0 < theirs.covered.sum() < ours.covered.sum()
+        np.testing.assert_array_equal(theirs.covered, also.covered)
 
 
 @pytest.mark.parametrize('threads', [1, 2])
@@ -170,8 +210,9 @@ def test_everybody_is_assessed_as_if_alone(threads: int) -> None:
     assert shared.fallbacks == {'no_futures': 2}  # of eve
     for each, whole in zip(crowd, found, strict=True):
         alone = predictor().assess(each, futures(), STANDING, frame_id='map')
-        assert alone.cause == whole.cause and alone.grid == whole.grid
+        assert alone.cause == whole.cause
         for one, other in zip(alone.windows, whole.windows, strict=True):
+            assert one.grid == other.grid
             np.testing.assert_array_equal(one.covered, other.covered)
             np.testing.assert_array_equal(one.probability, other.probability)
     ann, bob = found[0].windows[-1].probability, found[2].windows[-1].probability

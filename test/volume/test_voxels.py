@@ -15,7 +15,7 @@ from motion_predictor_ros.bench.volume import (
 from motion_predictor_ros.bench.volume import compare, direct_probability, walkers
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.volume.capsules import Bodies, bodies
-from motion_predictor_ros.volume.grid import Patch, VoxelGrid
+from motion_predictor_ros.volume.grid import VoxelGrid
 from motion_predictor_ros.volume.voxels import covered, rasterise, voxel_probability
 
 GRID = VoxelGrid((-1.0, -1.0, -1.0), 0.05, (40, 40, 40))
@@ -110,23 +110,6 @@ def test_every_voxel_that_a_capsule_touches_is_marked() -> None:
 
 def test_without_padding_touched_voxels_are_missed() -> None:
     assert touched_share(0.0) < 0.9
-
-
-def test_a_patch_of_a_grid_has_what_the_whole_grid_has() -> None:
-    people = walkers(SHAPE, 3, 4)
-    low, high = people.bounds
-    part, first = BENCH_GRID.part(low - BENCH_GRID.padding_m, high + BENCH_GRID.padding_m)
-    assert np.prod(part.shape) < 0.6 * np.prod(BENCH_GRID.shape) and max(first) > 0
-    np.testing.assert_allclose(
-        np.array(BENCH_GRID.origin) + part.size_m * np.array(first), part.origin
-    )
-    beyond = BENCH_GRID.part(high + 50.0, high + 51.0)[0]
-    assert np.prod(beyond.shape) == 0
-    patch = Patch(first, voxel_probability(people, part))
-    whole = voxel_probability(people, BENCH_GRID)
-    found = patch.within(BENCH_GRID.shape)
-    assert np.mean(found != whole) < 1e-5  # places are rounded from another origin
-    assert np.mean(np.roll(found, 1, axis=0) != whole) > 1e-3
 
 
 def test_each_future_counts_once_however_long_it_stays() -> None:

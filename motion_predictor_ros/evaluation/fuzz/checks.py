@@ -57,13 +57,13 @@ def _of_futures(futures: Futures) -> Iterator[str]:
 
 def _of_volume(volume: SafetyVolume) -> Iterator[str]:
     name = f'volume of {volume.person_id!r}'
-    if not (_finite(np.array(volume.grid.origin)) and volume.grid.size_m > 0.0):
-        yield f'grid in the {name}'
     all_bodies = [volume.bodies, *(window.bodies for window in volume.windows)]
     for bodies in all_bodies:
         if not all(map(_finite, (bodies.starts, bodies.ends, bodies.radii, bodies.weights))):
             yield f'capsules in the {name}'
     for window in volume.windows:
+        if not (_finite(np.array(window.grid.origin)) and window.grid.size_m > 0.0):
+            yield f'grid in the {name}'
         if not (window.probability.min() >= 0.0 and window.probability.max() <= 1.0 + 1e-5):
             yield f'probabilities in the {name}'
         if not window.covered.any():

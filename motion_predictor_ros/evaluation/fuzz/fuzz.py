@@ -133,7 +133,7 @@ class WholePipelines:
         config = PipelineConfig(
             prediction=PredictionConfig(device='cpu'),
             density=DensityConfig(enabled='always', device='cpu'),
-            volume=VolumeConfig(enabled=True, voxel_m=0.1),
+            volume=VolumeConfig(enabled='always', voxel_m=0.1),
         )
         self._models = Pipeline.load(config)
 

@@ -43,7 +43,7 @@ def evaluate_pairs(recordings: Recordings, weights: str, device: str) -> dict[st
     config = PipelineConfig(
         prediction=PredictionConfig(weights=weights, device=device),
         density=DensityConfig(enabled='never'),
-        volume=VolumeConfig(enabled=False),
+        volume=VolumeConfig(enabled='never'),
         max_rate_hz=RATE_HZ,
     )
     pipeline = Pipeline.load(config)

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float32, UInt8
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.volume.grid import VoxelGrid
-from motion_predictor_ros.volume.types import SafetyVolume
+from motion_predictor_ros.volume.types import SafetyVolume, WindowVolume
 
 _APART_NS = round(0.19 * NS_PER_S)
 _PARTS = 255
@@ -28,39 +28,37 @@ class KeptWindow:
 
     Attributes:
         start_s, end_s: After the observation.
-        volume_m3: Of the space to keep free.
+        volume_m3: Of the keep-out volume [m^3].
     """
 
     start_s: float
     end_s: float
     volume_m3: float
-    shape: tuple[int, int, int]
+    grid: VoxelGrid
     packed_covered: bytes = field(repr=False)
     packed_probability: bytes = field(repr=False)
 
     @classmethod
-    def of(cls, volume: SafetyVolume, index: int) -> 'KeptWindow':
+    def of(cls, window: WindowVolume) -> 'KeptWindow':
         """Compress one window of a volume."""
-        window = volume.windows[index]
         parts = np.round(_PARTS * window.probability.clip(0.0, 1.0)).astype(np.uint8)
-        size_m3 = volume.volume_m3(index)
         packed = np.packbits(window.covered).tobytes(), parts.tobytes()
         covered, probability = (zlib.compress(each, 1) for each in packed)
-        shape = volume.grid.shape
-        return cls(window.start_s, window.end_s, size_m3, shape, covered, probability)
+        size_m3 = window.volume_m3
+        return cls(window.start_s, window.end_s, size_m3, window.grid, covered, probability)
 
     @property
     def covered(self) -> Bool[np.ndarray, 'x y z']:
-        """The space to keep free."""
+        """The keep-out volume."""
         bits = np.frombuffer(zlib.decompress(self.packed_covered), np.uint8)
-        count = int(np.prod(self.shape))
-        return np.unpackbits(bits, count=count).reshape(self.shape).astype(bool)
+        count = int(np.prod(self.grid.shape))
+        return np.unpackbits(bits, count=count).reshape(self.grid.shape).astype(bool)
 
     @property
     def parts_of_255(self) -> UInt8[np.ndarray, 'x y z']:
         """Probability that a body part is in the voxel at any time of the window, times 255."""
         parts = np.frombuffer(zlib.decompress(self.packed_probability), np.uint8)
-        return parts.reshape(self.shape)
+        return parts.reshape(self.grid.shape)
 
     @property
     def probability(self) -> Float32[np.ndarray, 'x y z']:
@@ -70,24 +68,23 @@ class KeptWindow:
 
 @dataclass(frozen=True)
 class KeptVolume:
-    """One person's space to keep free; attributes as in `SafetyVolume`."""
+    """One person's volumes; attributes as in `SafetyVolume`."""
 
     person_id: str
     stamp_ns: int
     validity: Validity
     cause: str
+    promise: str
     level: float
     horizon_s: float
     calibration: str
-    grid: VoxelGrid
     windows: tuple[KeptWindow, ...]
 
     @classmethod
     def of(cls, volume: SafetyVolume) -> 'KeptVolume':
         """Compress a volume."""
-        windows = range(len(volume.windows))
         own = {each.name: getattr(volume, each.name) for each in dataclasses.fields(cls)}
-        return cls(**own | {'windows': tuple(KeptWindow.of(volume, each) for each in windows)})
+        return cls(**own | {'windows': tuple(map(KeptWindow.of, volume.windows))})
 
 
 class VolumeKeeper:

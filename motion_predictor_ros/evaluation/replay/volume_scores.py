@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hold the volumes of a replay against what the same bag saw later.
+"""Score the volumes of a replay by the motion that the same bag recorded later.
 
 A volume held if every voxel that the body then touched, from the observation until the end of a
-window, belongs to the space that was to be kept free. Voxel probabilities are held against whether
+window, belongs to the keep-out volume. Voxel probabilities are held against whether
 the body touched the voxel, swept as futures are; of voxels where somebody may be or was, all
 others are trivially right. Only people who were seen at every time until the last window's end are
 scored.
@@ -21,7 +21,7 @@ from motion_predictor_ros.evaluation.replay.replay import Replay
 from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.capsules import Bodies, bodies
-from motion_predictor_ros.volume.coverage import window_frames
+from motion_predictor_ros.volume.forecast import window_frames
 from motion_predictor_ros.volume.grid import VoxelGrid
 from motion_predictor_ros.volume.voxels import covered
 
@@ -51,13 +51,14 @@ def volume_report(played: Replay, shape: BodyShape, every: int) -> dict[str, Any
         inside = [_holds(volume, at, truth.body(at)) for at in range(len(ends))]
         held[told].append(np.logical_and.accumulate(inside).tolist())
         for index, end in enumerate(ends if told else ()):
-            swept = covered(truth.body(index, every), volume.grid)
+            swept = covered(truth.body(index, every), volume.windows[index].grid)
             tallies[end].count(volume.windows[index].probability, swept)
     return {
         'calibration': next((each.calibration for each in calibrated), ''),
+        'promise': next((each.promise for each in calibrated), ''),
         'level': max((each.level for each in calibrated), default=0.0),
         'horizon_s': volumes[0][1].horizon_s,
-        'voxel_m': max(each.grid.size_m for _, each in volumes),
+        'voxel_m': max(window.grid.size_m for _, each in volumes for window in each.windows),
         'times': len(calibrated),
         'scored': len(held[True]),
         'coverage': _shares(held[True], ends),
@@ -111,8 +112,9 @@ def _truth(
 
 def _holds(volume: KeptVolume, index: int, body: Bodies) -> bool:
     """Return whether the body stayed in one window's space."""
-    outside = covered(body, volume.grid) & ~volume.windows[index].covered
-    return _within(body, volume.grid) and not bool(outside.any())
+    window = volume.windows[index]
+    outside = covered(body, window.grid) & ~window.covered
+    return _within(body, window.grid) and not bool(outside.any())
 
 
 def _within(body: Bodies, grid: VoxelGrid) -> bool:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Evaluate a bag: read, replay, score, report."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,16 @@ from tqdm import tqdm
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.data.bag_sources import open_source
 from motion_predictor_ros.density.predictor import CacheFlowPredictor
-from motion_predictor_ros.errors import MotionPredictorError
 from motion_predictor_ros.evaluation.archive import Archive, bag_archive
 from motion_predictor_ros.evaluation.replay.replay import Case, Replay, replay, score
 from motion_predictor_ros.evaluation.report.density_picture import draw_density
 from motion_predictor_ros.evaluation.report.html import write_html
 from motion_predictor_ros.evaluation.report.picture import draw_scene
 from motion_predictor_ros.evaluation.report.tables import bag_report, print_bag_report, write_json
-from motion_predictor_ros.resources import is_shipped
 from motion_predictor_ros.runtime.process_memory import freeze_gc
 from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.volume.body import BodyShape
-from motion_predictor_ros.volume.calibration import ModelDigests, load_calibration
 
 
 @dataclass(frozen=True)
@@ -75,26 +71,6 @@ class BagEvaluation:
     def show(self, console: Console) -> None:
         """Print the tables."""
         print_bag_report(self.report, console)
-
-
-def with_volumes(config: PipelineConfig) -> tuple[PipelineConfig, str]:
-    """Enable volumes if the models in use have a calibration; else return the reason.
-
-    Volumes enabled by a parameter file stay enabled: if they cannot be, loading the pipeline
-        fails.
-    """
-    density, volume = config.density, config.volume
-    if volume.enabled:
-        return config, ''
-    if density.enabled == 'never' or not is_shipped(density.weights, 'weights', '.safetensors'):
-        return config, 'no volumes: they need a density model'
-    try:
-        bound = ModelDigests.of(density.weights, density.cache, config.prediction.weights)
-        load_calibration(volume.calibration, bound).until(volume.horizon_s).radius(volume.level)
-        BodyShape.load(config.skeleton.layout)
-    except MotionPredictorError as error:
-        return config, f'no volumes: {error}'
-    return dataclasses.replace(config, volume=dataclasses.replace(volume, enabled=True)), ''
 
 
 def evaluate_bag(

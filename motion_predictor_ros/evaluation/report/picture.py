@@ -31,7 +31,8 @@ _CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
 
 def draw_voxels(axes: Any, volume: KeptVolume) -> Float64[np.ndarray, 'face corner=4 xyz=3']:
     """Draw the surface of the last window's voxels of at least `LEAST_P`; return its faces."""
-    quads = faces(volume.windows[-1].probability >= LEAST_P, volume.grid)
+    last = volume.windows[-1]
+    quads = faces(last.probability >= LEAST_P, last.grid)
     colour = colormaps['YlGn'](0.5)
     axes.add_collection3d(
         Poly3DCollection(quads, facecolors=[(*colour[:3], 0.06)], edgecolors='none', zorder=0)
@@ -57,17 +58,22 @@ def faces(
 
 def draw_footprints(axes: Axes, volume: KeptVolume) -> None:
     """Draw the space to keep free from above, windows one over the other, earliest darkest."""
-    grid, reached = volume.grid, np.zeros(volume.grid.shape[:2])
     for window in reversed(volume.windows):
-        reached[window.covered.any(axis=2)] = 1.0 - window.start_s
-    shown = np.ma.masked_equal(reached.T, 0.0)
-    left, bottom = grid.origin[:2]
-    right, top = (
-        start + grid.size_m * count
-        for start, count in zip(grid.origin[:2], grid.shape[:2], strict=True)
-    )
-    extent = (left, right, bottom, top)
-    axes.imshow(shown, origin='lower', extent=extent, cmap='GnBu', vmin=-0.4, vmax=1.6)
+        grid = window.grid
+        shown = np.ma.masked_equal(np.where(window.covered.any(axis=2), 1.0, 0.0).T, 0.0)
+        left, bottom = grid.origin[:2]
+        right, top = (
+            start + grid.size_m * count
+            for start, count in zip(grid.origin[:2], grid.shape[:2], strict=True)
+        )
+        axes.imshow(
+            (1.0 - window.start_s) * shown,
+            origin='lower',
+            extent=(left, right, bottom, top),
+            cmap='GnBu',
+            vmin=-0.4,
+            vmax=1.6,
+        )
 
 
 _GHOSTS_S = (0.2, 0.4, 0.6, 0.8, 1.0)

@@ -4,7 +4,7 @@
 Voxels are told by level: how many of `LEVELS_P` their probability reaches. A grid is cut to what
 is in it and written in runs along its last axis, one byte each: the level in the upper four bits,
 the length less one in the lower four; 15 there means that the next two bytes hold the length.
-Voxels of a reachable set are not sent: it has no probabilities. Of the space to keep free its
+Voxels of a reachable set are not sent: it has no probabilities. Of keep-out volumes its
 footprint is sent, as a grid that is flat along `up`. page/volumes.js reads all of it.
 """
 
@@ -21,7 +21,7 @@ from motion_predictor_ros.density.types import Futures
 from motion_predictor_ros.evaluation.replay.kept_volumes import KeptVolume, KeptWindow
 from motion_predictor_ros.evaluation.replay.replay import Replay
 from motion_predictor_ros.skeleton.frame import Validity
-from motion_predictor_ros.volume.grid import Patch, VoxelGrid
+from motion_predictor_ros.volume.grid import VoxelGrid
 from motion_predictor_ros.volume.sparse import downsampled
 
 LEVELS_P = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -110,7 +110,7 @@ def _pack(slots: list[_Slot], axis: int, size_m: float) -> dict[str, Any]:
     return {
         'scenes': [slot.scene for slot in slots],
         'voxels': [[_voxels(own, each, size_m) for each in own.windows] for own in volumes],
-        'keep': [[_footprint(own.grid, each, axis) for each in own.windows] for own in volumes],
+        'keep': [[_footprint(each, axis) for each in own.windows] for own in volumes],
     }
 
 
@@ -120,11 +120,12 @@ def _voxels(volume: KeptVolume, window: KeptWindow, size_m: float) -> Grid | Non
         return None
     reached = np.arange(256)[:, None] + 0.5 >= 255.0 * np.array(LEVELS_P)
     level_of = reached.sum(axis=1).astype(np.uint8)
-    return _grid(level_of[window.parts_of_255], volume.grid, size_m)
+    return _grid(level_of[window.parts_of_255], window.grid, size_m)
 
 
-def _footprint(grid: VoxelGrid, window: KeptWindow, axis: int) -> Grid | None:
-    """Return where the space to keep free is, seen along `up`."""
+def _footprint(window: KeptWindow, axis: int) -> Grid | None:
+    """Return where keep-out volumes is, seen along `up`."""
+    grid = window.grid
     low = [round(each / grid.size_m) * grid.size_m for each in grid.origin]
     low[axis] = 0.0
     flat = np.expand_dims(window.covered.max(axis=axis), axis).astype(np.uint8)
@@ -136,8 +137,7 @@ def _footprint(grid: VoxelGrid, window: KeptWindow, axis: int) -> Grid | None:
 def _grid(levels: UInt8[np.ndarray, 'x y z'], grid: VoxelGrid, size_m: float) -> Grid | None:
     """Join voxels until they are as large as asked, cut to what is there, and write in runs."""
     while grid.size_m < size_m - 1e-9:
-        (whole,), grid = downsampled([Patch((0, 0, 0), levels)], grid)
-        levels = whole.values
+        levels, grid = downsampled(levels, grid)
     spans = []
     for axis in range(3):
         there = np.flatnonzero(levels.any(axis=tuple({0, 1, 2} - {axis})))

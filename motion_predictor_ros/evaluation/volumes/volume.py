@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judge volumes on people no model has seen: do they cover what they say, and how large are they?
+"""Evaluate volumes on people no model has seen: do they keep their promises, how large are they?
 
-Coverage is joint: a window counts as covered if every point of the body stays inside at every time
-until the horizon. All contenders are calibrated on the same held-out windows, to the same level:
-    ours                         kept futures and g (`volume/region.py`)
+Coverage is joint: a window counts if the whole body stays inside in all windows of time until the
+horizon. The missed share is that of the voxels that the body touched in a window. A volume is that
+of the published voxels above the floor; `until 1 s` means that of the last window that ends by
+then. Rivals are
+calibrated to the same level on the same people:
     reachable                    the speeds of ISO 13855, by the factor that the level needs
     constant_velocity_gaussian   constant velocity, isotropic errors by point and time
     motion_deq_gaussian          MotionDEQ with the covariances in its weight file
-Volumes are those of the sets, by voxels whose centre is inside; published masks are a little
-larger.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,50 +24,69 @@ from tqdm import tqdm
 
 from motion_predictor_ros.config import VolumeConfig
 from motion_predictor_ros.data.recordings import Recordings
+from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.evaluation.archive import Figures, name_cases
 from motion_predictor_ros.scoring.baselines import constant_velocity
-from motion_predictor_ros.training.volume_calibration import scores_of
-from motion_predictor_ros.training.volume_windows import Case, Models, cases_of, fit_for_use
-from motion_predictor_ros.volume.calibration import Calibration, HorizonCalibration, quantile
+from motion_predictor_ros.training.volume_windows import (
+    EVERY,
+    Case,
+    Models,
+    above_floor,
+    cases_of,
+    rank_truth,
+    touched,
+)
+from motion_predictor_ros.volume.calibration import (
+    LEVELS,
+    RISKS,
+    Calibration,
+    HorizonCalibration,
+    Promise,
+    quantile,
+)
 from motion_predictor_ros.volume.capsules import Bodies, bodies
-from motion_predictor_ros.volume.coverage import kept_futures, region, with_now
 from motion_predictor_ros.volume.grid import VoxelGrid
-from motion_predictor_ros.volume.reachable import needed_factor, reachable_bodies
+from motion_predictor_ros.volume.level_sets import window_field
+from motion_predictor_ros.volume.reachable import reachable_bodies
 from motion_predictor_ros.volume.voxels import covered, voxel_probability
 
 VOLUME_LEVEL = 0.95
-VOLUME_HORIZONS_S = (0.5, 1.0)
-REPORTED_LEVELS = (0.8, 0.9, 0.95, 0.99)
+SLOW_M_S = 0.3
+"""Mean speed of joints below which a person is slow."""
 
-_BY_HORIZON = (
-    'volume_m3',
-    'coverage_by_horizon',
-    'coverage_by_action',
-    'coverage_by_subject',
-    'reachable_iso',
+_PROMISES: tuple[tuple[Promise, float], ...] = (
+    *(('coverage', level) for level in LEVELS),
+    *(('risk', share) for share in RISKS),
 )
-_CELL_M, _EVERY = 0.1, 3
-_MEASURED, _RELIABILITY = 60, 60
-_BINS = 10
-_WINDOW_S = (0.5, 1.0)
+_VOLUME_HORIZONS_S = (0.5, 1.0)
+_RIVAL_CASES = 40
+_RELIABILITY_CASES, _BINS = 60, 10
+_PROBABILITY_WINDOW_S = (0.5, 1.0)
+_CELL_M = 0.1
 
 
 @dataclass(frozen=True)
-class Rival:
-    """A prediction with isotropic errors.
+class Promised:
+    """What was promised of a case until one horizon, and what happened.
 
     Attributes:
-        guess: [m] of a case.
-        spread: [m] of a case, up to a factor.
+        missed: Share of the body's space outside, by window; zero: the body stayed inside.
+        volume_m3: By window; only of windows until 1 s, of risks and of coverage at 95 %.
     """
 
-    guess: Callable[[Case], Float64[np.ndarray, 'time point xyz=3']]
-    spread: Callable[[Case], Float64[np.ndarray, 'time point']]
+    missed: list[float] = field(default_factory=list)
+    volume_m3: list[float] = field(default_factory=list)
 
-    def score(self, case: Case) -> float:
-        """Return by how much the spread had to be multiplied to cover what came true."""
-        off = np.linalg.norm(self.guess(case) - case.truth, axis=-1)
-        return float((off / self.spread(case)).max())
+    @property
+    def held(self) -> bool:
+        """Whether the whole body stayed inside in all windows."""
+        return max(self.missed) == 0.0
+
+
+Key = tuple[float, Promise, float]
+"""Horizon [s], promise, and its level or share."""
+
+Results = dict[Key, Promised]
 
 
 def evaluate_volume(
@@ -79,36 +98,168 @@ def evaluate_volume(
     progress: bool = False,
     figures: Figures | None = None,
 ) -> dict[str, Any]:
-    """Return coverage, volumes, reliability and fall-backs.
+    """Return coverage, missed shares, volumes, reliability and fall-backs.
+
+    Rivals are left out where there are no clips of split `cal`.
 
     Args:
-        figures: Gets what is known of every window.
+        figures: Takes what is known of every window.
 
     Raises:
         DataError: The recordings do not fit the models.
     """
-    judged = recordings.select(lambda clip: clip.split == split)
-    held_out = recordings.select(lambda clip: clip.split == 'val')
-    report: dict[str, Any] = {name: {} for name in _BY_HORIZON}
-    for until in sorted(calibration.horizons, key=lambda each: each.horizon_s):
-        cases = cases_of(models, judged, until.horizon_s, several=True, progress=progress)
-        used = fit_for_use(cases, round(until.horizon_s / models.period_s))
-        against = cases_of(
-            models, held_out, until.horizon_s, several=calibration.approximate, progress=progress
-        )
-        found_here = _judge(models, used, against, until, progress, figures)
-        for name, found in found_here.items():
-            report[name][f'{until.horizon_s}'] = found
-    # Of the longest horizon from here on.
-    report['coverage'] = {
-        f'{level:.2f}': report['coverage_by_horizon'][f'{until.horizon_s}'].get(f'{level:.2f}')
-        for level in REPORTED_LEVELS
+    selected = recordings.select(lambda clip: clip.split == split)
+    cases = cases_of(models, selected, several=True, progress=progress)
+    known = [case for case in cases if case.novelty <= 1.0]
+    bar = tqdm(known, leave=False, disable=None if progress else True)
+    results = [promised(models, case, calibration) for case in bar]
+    report: dict[str, Any] = defaultdict(dict)
+    for until in calibration.horizons:
+        _report_horizon(report, until, models, known, results, figures)
+    held_out = recordings.select(lambda clip: clip.split == 'cal')
+    for horizon_s in _VOLUME_HORIZONS_S if held_out.clips else ():
+        against = cases_of(models, held_out, (horizon_s,), several=False, progress=progress)
+        sizes = rival_volumes(models, known, against, horizon_s)
+        report['volume_m3'].setdefault(f'{horizon_s}', {}).update(sizes)
+    return {
+        **report,
+        **reliability(models, known, progress=progress),
+        **_counts(cases),
+        'calibration': calibration.name,
+        'futures': models.futures.config.futures,
     }
-    report |= reliability(models, used, progress=progress) | _counts(cases)
-    report['calibration'] = calibration.name
-    report['futures'] = models.futures.config.futures
-    report['certified'] = {f'{each.horizon_s}': list(each.levels) for each in calibration.horizons}
-    return report
+
+
+def promised(models: Models, case: Case, calibration: Calibration) -> Results:
+    """Return what came of each promise that can be made, of all horizons the case lasts for."""
+    thresholds: dict[Key, tuple[float, ...]] = {}
+    longest = calibration.horizons[0]
+    for until in calibration.horizons:
+        if not case.lasts(until.windows_s[-1][1]):
+            continue
+        longest = max(longest, until, key=lambda each: each.horizon_s)
+        for promise, value in _PROMISES:
+            try:
+                taus = until.thresholds(promise, value, case.forecast)
+            except ConfigError:
+                continue
+            thresholds[until.horizon_s, promise, value] = taus
+    results = {key: Promised() for key in thresholds}
+    for index, (window_s, size_m) in enumerate(
+        zip(longest.windows_s, longest.voxels_m, strict=True)
+    ):
+        taus_here = {key: taus[index] for key, taus in thresholds.items() if index < len(taus)}
+        if not taus_here:
+            break
+        ranking = longest.ranking
+        inside = rank_truth(models.shape, case, ranking, window_s, size_m)
+        for key, tau in taus_here.items():
+            missed = np.searchsorted(inside, np.float32(tau)) / len(inside)
+            results[key].missed.append(float(missed))
+        sized = {
+            (at_s, promise, value): tau
+            for (at_s, promise, value), tau in taus_here.items()
+            if at_s in _VOLUME_HORIZONS_S and (promise == 'risk' or value == VOLUME_LEVEL)
+        }
+        if not sized:
+            continue
+        lowest = min(sized.values())
+        field = window_field(models.shape, case.forecast, ranking, window_s, lowest, size_m)
+        ranked = np.sort(field.values[:, :, above_floor(field.grid)], axis=None)
+        for key, tau in sized.items():
+            kept = len(ranked) - np.searchsorted(ranked, np.float32(tau))
+            results[key].volume_m3.append(float(kept * field.grid.size_m**3))
+    return results
+
+
+def _report_horizon(
+    report: dict[str, Any],
+    until: HorizonCalibration,
+    models: Models,
+    cases: Sequence[Case],
+    results: Sequence[Results],
+    figures: Figures | None,
+) -> None:
+    """Add what is known of one horizon."""
+    horizon_s, horizon = until.horizon_s, f'{until.horizon_s}'
+    pairs = list(zip(cases, results, strict=True))
+    lasting = [pair for pair in pairs if any(key[0] == horizon_s for key in pair[1])]
+    if not lasting:
+        return
+    report['coverage_by_horizon'][horizon] = coverage([kept for _, kept in lasting], horizon_s)
+    edges = np.quantile([case.forecast.speeds.mean() for case in cases], [1 / 3, 2 / 3])
+    groupings: dict[str, Callable[[Case], str]] = {
+        'coverage_by_speed': lambda case: _tercile(case, edges),
+        'coverage_by_kind': lambda case: case.clip.kind or case.clip.action or 'unnamed',
+        'coverage_by_subject': _subject,
+    }
+    for name, group_of in groupings.items():
+        members: dict[str, list[Results]] = defaultdict(list)
+        for case, kept in lasting:
+            members[group_of(case)].append(kept)
+        report[name][horizon] = {
+            group: {'windows': len(some), **coverage(some, horizon_s)}
+            for group, some in sorted(members.items())
+        }
+    factors = [case.needed_factor(models.shape, horizon_s) for case, _ in lasting]
+    report['reachable_iso'][horizon] = float(np.mean(np.array(factors) <= 1.0))
+    key: Key = (horizon_s, 'coverage', VOLUME_LEVEL)
+    if key in lasting[0][1] and horizon_s in _VOLUME_HORIZONS_S:
+        sizes = np.array([kept[key].volume_m3[-1] for _, kept in lasting])
+        slow = np.array([case.forecast.speeds.mean() < SLOW_M_S for case, _ in lasting])
+        report['volume_m3'][horizon] = {'ours': float(sizes.mean())}
+        report['volume_m3_slow'][horizon] = float(sizes[slow].mean()) if slow.any() else None
+    for share in RISKS:
+        rows = [kept.get((horizon_s, 'risk', share)) for _, kept in lasting]
+        if all(rows):
+            _report_risk(report, until, share, [row for row in rows if row])
+    if figures is not None:
+        _keep(figures, horizon_s, lasting)
+
+
+def _report_risk(
+    report: dict[str, Any], until: HorizonCalibration, share: float, rows: Sequence[Promised]
+) -> None:
+    """Add the windows that no shorter horizon has reported."""
+    table = report['risk'].setdefault(f'{share:g}', {})
+    for index, (start_s, end_s) in enumerate(until.windows_s):
+        row = {'missed_share': float(np.mean([row.missed[index] for row in rows]))}
+        if index < len(rows[0].volume_m3):
+            row['volume_m3'] = float(np.mean([row.volume_m3[index] for row in rows]))
+        table.setdefault(f'{start_s:g}-{end_s:g}', row)
+
+
+def _keep(figures: Figures, horizon_s: float, lasting: Sequence[tuple[Case, Results]]) -> None:
+    """Hand on, of every window, whether it was covered and how large the volume was."""
+    names = name_cases(case.observed for case, _ in lasting)
+    for at_s, promise, value in lasting[0][1]:
+        if promise == 'coverage' and at_s == horizon_s:
+            rows = [kept[at_s, promise, value] for _, kept in lasting]
+            at = f'{100 * value:.0f} % until {horizon_s:g} s'
+            held = np.array([row.held for row in rows], np.float64)
+            figures.add('ours', f'covered, {at}', '', names, held)
+            if rows[0].volume_m3 and horizon_s in _VOLUME_HORIZONS_S:
+                sizes = np.array([row.volume_m3[-1] for row in rows])
+                figures.add('ours', f'volume, {at}', 'm^3', names, sizes)
+
+
+def coverage(results: Sequence[Results], horizon_s: float) -> dict[str, float]:
+    """Return the share of windows covered, by level; levels not certified are left out."""
+    return {
+        f'{value:.2f}': float(np.mean([kept[at_s, promise, value].held for kept in results]))
+        for at_s, promise, value in results[0]
+        if promise == 'coverage' and at_s == horizon_s
+    }
+
+
+def _tercile(case: Case, speeds: Float64[np.ndarray, ' edge']) -> str:
+    place = int(np.searchsorted(speeds, case.forecast.speeds.mean()))
+    bounds = ('0', *(f'{speed:.2f}' for speed in speeds), '')
+    return f'{bounds[place]}-{bounds[place + 1]} m/s'
+
+
+def _subject(case: Case) -> str:
+    return f'{case.clip.subject}{" (retargeted)" if case.clip.retargeted else ""}'
 
 
 def _counts(cases: Sequence[Case]) -> dict[str, Any]:
@@ -121,175 +272,97 @@ def _counts(cases: Sequence[Case]) -> dict[str, Any]:
     }
 
 
-def _judge(
-    models: Models,
-    cases: Sequence[Case],
-    held_out: Sequence[Case],
-    until: HorizonCalibration,
-    progress: bool,
-    figures: Figures | None,
-) -> dict[str, Any]:
-    """Return what is known of one horizon."""
-    if figures is not None:
-        _keep(figures, cases, until)
-    found: dict[str, Any] = {
-        'coverage_by_horizon': coverage(cases, until),
-        'coverage_by_action': by_group(cases, until, _action),
-        'coverage_by_subject': by_group(cases, until, _subject),
-        'reachable_iso': _iso(models, cases),
-    }
-    if until.horizon_s in VOLUME_HORIZONS_S and VOLUME_LEVEL in until.levels:
-        against = fit_for_use(held_out, round(until.horizon_s / models.period_s))
-        found['volume_m3'] = volumes(
-            models, cases, against, until, progress=progress, figures=figures
-        )
-    return found
-
-
-def _keep(figures: Figures, cases: Sequence[Case], until: HorizonCalibration) -> None:
-    """Hand on, of every window, whether it was covered and what it would have needed."""
-    names = name_cases(case.observed for case in cases)
-    for level in until.levels:
-        scores = np.array(scores_of(cases, until.spread, level, until.choice))
-        parts = scores / until.radius(level)
-        at = f'{100 * level:.0f} % until {until.horizon_s:g} s'
-        figures.add('ours', f'covered, {at}', '', names, (parts <= 1.0).astype(np.float64))
-        figures.add('ours', f'needed part of the radius, {at}', '', names, parts)
-
-
-def coverage(cases: Sequence[Case], until: HorizonCalibration) -> dict[str, float]:
-    """Return the share of windows covered, by level; levels not certified are left out."""
-    found = {}
-    for level in until.levels:
-        scores = scores_of(cases, until.spread, level, until.choice)
-        found[f'{level:.2f}'] = float(np.mean(np.array(scores) <= until.radius(level)))
-    return found
-
-
-def by_group(
-    cases: Sequence[Case], until: HorizonCalibration, name: Callable[[Case], str]
-) -> dict[str, dict[str, Any]]:
-    """Return the same for each group of windows, with how many it has."""
-    groups = defaultdict(list)
-    for case in cases:
-        groups[name(case)].append(case)
-    return {
-        group: {'windows': len(some), **coverage(some, until)}
-        for group, some in sorted(groups.items())
-    }
-
-
-def _action(case: Case) -> str:
-    return case.clip.action or 'unnamed'
-
-
-def _subject(case: Case) -> str:
-    return f'{case.clip.subject}{" (retargeted)" if case.clip.retargeted else ""}'
-
-
-def _iso(models: Models, cases: Sequence[Case]) -> dict[str, float]:
-    """Return how often the reachable set holds with the speeds of ISO 13855 as they are."""
-    config = VolumeConfig()
-    needed = [
-        needed_factor(models.shape, case.look.now, case.truth, case.look.times_s, config)
-        for case in cases
+def rival_volumes(
+    models: Models, cases: Sequence[Case], held_out: Sequence[Case], horizon_s: float
+) -> dict[str, float]:
+    """Return mean volumes of rivals that cover as often as promised on held-out people [m^3]."""
+    known = [case for case in held_out if case.novelty <= 1.0]
+    shown = [case for case in cases if case.lasts(horizon_s)]
+    shown = [
+        shown[at] for at in np.unique(np.linspace(0, len(shown) - 1, _RIVAL_CASES).astype(int))
     ]
-    inside = np.array(needed) <= 1.0
-    sizes = [volume_m3(_reach(models, case, 1.0)) for case in _some(cases, _MEASURED)]
-    return {'coverage': float(inside.mean()), 'volume_m3': float(np.mean(sizes))}
+    factors = np.array([case.needed_factor(models.shape, horizon_s) for case in known])
+    factor, joints = quantile(factors, VOLUME_LEVEL), len(models.shape.layout.joint_names)
+    end = np.array([horizon_s])
+    sizes = {
+        'reachable': [
+            reachable_bodies(
+                models.shape, case.forecast.now[:joints], end, VolumeConfig(), factor=factor
+            )
+            for case in shown
+        ]
+    }
+    for name, rival in rivals(models, known, horizon_s).items():
+        radius = quantile(np.array([rival.score(case) for case in known]), VOLUME_LEVEL)
+        sizes[name] = [rival.around(models, case, radius) for case in shown]
+    return {
+        name: float(np.mean([volume_m3(body) for body in all_])) for name, all_ in sizes.items()
+    }
 
 
-def rivals(models: Models, fitted: Sequence[Case]) -> dict[str, Rival]:
+@dataclass(frozen=True)
+class Rival:
+    """A prediction with isotropic errors.
+
+    Attributes:
+        guess: [m] of a case.
+        spread: [m] of a case, up to a factor.
+    """
+
+    times: int
+    guess: Callable[[Case], Float64[np.ndarray, 'time point xyz=3']]
+    spread: Callable[[Case], Float64[np.ndarray, 'time point']]
+
+    def score(self, case: Case) -> float:
+        """Return by how much the spread had to be multiplied to cover what came true."""
+        off = np.linalg.norm(self.guess(case) - case.truth[: self.times], axis=-1)
+        return float((off / self.spread(case)).max())
+
+    def around(self, models: Models, case: Case, radius: float) -> Bodies:
+        """Return the guess, thicker by the spread times a radius."""
+        points = np.concatenate([case.forecast.now[None], self.guess(case)])
+        spread = radius * self.spread(case)
+        inflation = np.concatenate([spread[:1], spread])
+        times_s = case.forecast.times_s[: len(points)]
+        scale = case.forecast.scale
+        return bodies(models.shape, points[None], np.ones(1), times_s, scale, inflation, EVERY)
+
+
+def rivals(models: Models, fitted: Sequence[Case], horizon_s: float) -> dict[str, Rival]:
     """Return the Gaussian baselines.
 
     Args:
         fitted: Windows on which constant velocity's errors are measured.
     """
     shape, residuals = models.shape, models.likeliest.residuals
+    times = round(horizon_s / models.period_s)
 
     def ahead(case: Case) -> Float64[np.ndarray, 'time point xyz=3']:
-        times = len(case.truth)
-        return shape.points(constant_velocity(case.observed, times), case.look.scale)
+        return shape.points(constant_velocity(case.observed, times), case.forecast.scale)
 
-    squares = np.mean([((ahead(case) - case.truth) ** 2).sum(-1) for case in fitted], axis=0)
-    deviation = np.sqrt(squares / 3.0) + 1e-3
+    squares = [((ahead(case) - case.truth[:times]) ** 2).sum(-1) for case in fitted]
+    deviation = np.sqrt(np.mean(squares, axis=0) / 3.0) + 1e-3
+    baselines = {'constant_velocity_gaussian': Rival(times, ahead, lambda case: deviation)}
+    if residuals is None:
+        return baselines
 
     def spread(case: Case) -> Float64[np.ndarray, 'time point']:
         past = case.observed[-models.likeliest.module.config.past :]
-        assert residuals is not None
-        variance = residuals.covariances(past, models.period_s)[: len(case.truth), :, 0, 0]
+        variance = residuals.covariances(past, models.period_s)[:times, :, 0, 0]
         return shape.of_points(np.sqrt(variance)) + 1e-3
 
-    found = {'constant_velocity_gaussian': Rival(ahead, lambda case: deviation)}
-    if residuals is not None:
-        found['motion_deq_gaussian'] = Rival(lambda case: case.look.mean, spread)
-    return found
+    likeliest = Rival(times, lambda case: case.forecast.likeliest[1 : times + 1], spread)
+    return {**baselines, 'motion_deq_gaussian': likeliest}
 
 
-def volumes(
-    models: Models,
-    cases: Sequence[Case],
-    held_out: Sequence[Case],
-    until: HorizonCalibration,
-    *,
-    progress: bool = False,
-    figures: Figures | None = None,
-) -> dict[str, float]:
-    """Return mean volumes until the horizon at `VOLUME_LEVEL` [m^3]."""
-    radius, factor = until.radius(VOLUME_LEVEL), until.factor(VOLUME_LEVEL)
-    contenders = rivals(models, held_out)
-    needed = {
-        name: quantile(np.array([rival.score(case) for case in held_out]), VOLUME_LEVEL)
-        for name, rival in contenders.items()
-    }
-    found: dict[str, list[float]] = defaultdict(list)
-    some = _some(cases, _MEASURED)
-    for case in tqdm(some, leave=False, disable=None if progress else True):
-        kept = kept_futures(case.look, VOLUME_LEVEL, until.choice, len(case.truth))
-        spread = until.spread.of(case.look)
-        window = (0.0, until.horizon_s)
-        ours = region(models.shape, case.look, kept, spread, radius, window, _EVERY)
-        found['ours'].append(volume_m3(ours))
-        found['reachable'].append(volume_m3(_reach(models, case, factor)))
-        for name, rival in contenders.items():
-            around = _around(models, case, rival, needed[name])
-            found[name].append(volume_m3(around))
-    measure, named = f'volume until {until.horizon_s:g} s', name_cases(c.observed for c in some)
-    told = Figures() if figures is None else figures
-    for name, sizes in found.items():
-        told.add(name, measure, 'm^3', named, sizes)
-    return {name: float(np.mean(sizes)) for name, sizes in found.items()}
-
-
-def _around(models: Models, case: Case, rival: Rival, radius: float) -> Bodies:
-    points, times_s = with_now(case.look, rival.guess(case)[None])
-    spread = rival.spread(case)
-    inflation = radius * np.concatenate([spread[:1], spread])
-    return bodies(models.shape, points, np.ones(1), times_s, case.look.scale, inflation, _EVERY)
-
-
-def _reach(models: Models, case: Case, factor: float) -> Bodies:
-    joints = len(models.shape.layout.joint_names)
-    end = case.look.times_s[-1:]
-    return reachable_bodies(
-        models.shape, case.look.now[:joints], end, VolumeConfig(), factor=factor
-    )
-
-
-def volume_m3(kept: Bodies) -> float:
+def volume_m3(body: Bodies) -> float:
     """Return the volume of the union of capsules [m^3]; large ones by coarser voxels."""
-    low, high = kept.bounds
+    low, high = body.bounds
     cell = _CELL_M
     while np.prod((high - low) / cell + 3) > 500_000:
         cell *= 1.25
     grid = VoxelGrid.around(low, high, cell)
-    return float(covered(kept, grid, padding_m=0.0).sum()) * cell**3
-
-
-def _some(cases: Sequence[Case], most: int) -> list[Case]:
-    """Return at most so many cases, evenly spread."""
-    index = np.unique(np.linspace(0, len(cases) - 1, min(most, len(cases))).astype(int))
-    return [cases[each] for each in index]
+    return float(covered(body, grid, padding_m=0.0).sum()) * cell**3
 
 
 def reliability(
@@ -299,8 +372,8 @@ def reliability(
 
     Of voxels where somebody may be or was; all others are trivially right.
     """
-    last = round(_WINDOW_S[1] / models.period_s)
-    some = _some([case for case in cases if len(case.truth) >= last], _RELIABILITY)
+    lasting = [case for case in cases if case.lasts(_PROBABILITY_WINDOW_S[1])]
+    some = lasting[:: max(1, len(lasting) // _RELIABILITY_CASES)]
     bar = tqdm(some, leave=False, disable=None if progress else True)
     found = [_voxels(models, case) for case in bar]
     predicted, came = zip(*found, strict=True)
@@ -326,22 +399,13 @@ def reliability(
 def _voxels(
     models: Models, case: Case
 ) -> tuple[Float32[np.ndarray, ' voxel'], Bool[np.ndarray, ' voxel']]:
-    """Return the probability of voxels where somebody may be or was, and whether one was."""
-    first = round(_WINDOW_S[0] / models.period_s) - 1
-    last = round(_WINDOW_S[1] / models.period_s)
-    look, shape = case.look, models.shape
-    times_s = look.times_s[first:last]
-    ahead = bodies(
-        shape, look.futures[:, first:last], look.weights, times_s, look.scale, every=_EVERY
-    )
-    true = bodies(
-        shape, case.truth[None, first:last], np.ones(1), times_s, look.scale, every=_EVERY
-    )
-    corners = [ahead.bounds, true.bounds]
+    """Return the probability of voxels where a body may be or was, and whether one was."""
+    futures = case.forecast.future_bodies(models.shape, _PROBABILITY_WINDOW_S, EVERY)
+    truth = case.true_body(models.shape, _PROBABILITY_WINDOW_S)
+    corners = [futures.bounds, truth.bounds]
     low, high = np.min(corners, axis=0)[0], np.max(corners, axis=0)[1]
-    grid = VoxelGrid.around(low, high, _CELL_M)
-    chance = voxel_probability(ahead, grid, padding_m=0.0)
-    inside = covered(true, grid, padding_m=0.0)
+    grid = VoxelGrid.around(low - _CELL_M, high + _CELL_M, _CELL_M)
+    chance, inside = voxel_probability(futures, grid), touched(truth, grid)
     asked = (chance > 0.0) | inside
     return chance[asked], inside[asked]
 
@@ -354,25 +418,38 @@ def _fallbacks(cases: Sequence[Case]) -> dict[str, float]:
 
 
 def print_volume(report: dict[str, Any], console: Console) -> None:
-    """Print coverage by horizon, and volumes."""
+    """Print coverage by horizon and by group, missed shares, and volumes."""
     title = f'{report["calibration"]}: {report["windows"]} windows of {report["clips"]} clips'
     table = Table(title=title, title_justify='left')
-    levels = sorted({key for row in report['coverage_by_horizon'].values() for key in row})
-    for head in ('covered until, s', *levels):
+    for head in ('covered until, s', 'people', 'windows', *(f'{level:.0%}' for level in LEVELS)):
         table.add_column(head, justify='right')
     for horizon, row in report['coverage_by_horizon'].items():
-        table.add_row(horizon, *(f'{row[key]:.3f}' if key in row else '' for key in levels))
+        table.add_row(horizon, 'all', '', *_cells(row), end_section=True)
+        for grouping in ('coverage_by_speed', 'coverage_by_kind', 'coverage_by_subject'):
+            for group, members in report[grouping][horizon].items():
+                table.add_row('', group, str(members['windows']), *_cells(members))
     console.print(table)
-    for horizon, row in report['volume_m3'].items():
-        sizes = ', '.join(f'{name} {size:.2f}' for name, size in row.items())
-        console.print(f'm^3 until {horizon} s at {VOLUME_LEVEL:.0%}: {sizes}')
-    for horizon, iso in report['reachable_iso'].items():
-        console.print(
-            f'ISO 13855 speeds as they are, until {horizon} s: {iso["volume_m3"]:.2f} m^3, '
-            f'hold for {iso["coverage"]:.1%} of the windows'
+    for share, windows in report.get('risk', {}).items():
+        text = ', '.join(
+            f'{window} s {row["missed_share"]:.2%} in {row["volume_m3"]:.2f} m^3'
+            for window, row in windows.items()
+            if 'volume_m3' in row
         )
+        console.print(f'missed at risk {float(share):.1%}: {text}')
+    for horizon, sizes in report.get('volume_m3', {}).items():
+        text = ', '.join(f'{name} {size:.2f}' for name, size in sizes.items())
+        slow = report['volume_m3_slow'].get(horizon)
+        slow_text = '' if slow is None else f'; ours of slow people {slow:.2f}'
+        console.print(f'm^3 until {horizon} s at {VOLUME_LEVEL:.0%}: {text}{slow_text}')
+    iso = ', '.join(f'{share:.1%} until {end} s' for end, share in report['reachable_iso'].items())
+    console.print(f'the speeds of ISO 13855 as they are hold for {iso}')
     console.print(
         f'Brier {report["brier"]:.4f} (constant rate {report["brier_of_constant_rate"]:.4f}), '
         f'effective sample size {report["ess_median"]:.0f}, fall-back {report["fallback_share"]}'
     )
-    console.print('coverage holds for people exchangeable with those of the calibration only')
+    console.print('promises hold for people exchangeable with those of the calibration only')
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    keys = [f'{level:.2f}' for level in LEVELS]
+    return [f'{row[key]:.3f}' if key in row else 'refused' for key in keys]

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
 from sensor_msgs.msg import PointCloud2
 
 from motion_predictor_ros.config import param
@@ -67,19 +66,17 @@ def encode_probability_cloud(
     share = max_points // max(len(scene.volumes), 1)
     parts = [np.zeros(0, dtype=VOXEL)]
     for volume in scene.volumes:
-        voxels = sparse(volume, share, min_probability)
-        colours = ramp(len(voxels.windows), volume.validity)
-        for window, colour in zip(voxels.windows, colours, strict=True):
+        windows = sparse(volume, share, min_probability)
+        colours = ramp(len(windows), volume.validity)
+        for window, colour in zip(windows, colours, strict=True):
             rgb = [round(255 * channel) for channel in (colour.r, colour.g, colour.b)]
-            parts.append(_points(window, window.centres(voxels.grid), rgb))
+            parts.append(_points(window, rgb))
     return encode_cloud(np.concatenate(parts), scene.stamp_ns, scene.frame_id)
 
 
-def _points(
-    window: SparseWindow, centres: Float64[np.ndarray, 'voxel xyz=3'], rgb: Sequence[int]
-) -> np.ndarray:
-    points = np.zeros(len(centres), dtype=VOXEL)
-    points['x'], points['y'], points['z'] = centres.T
+def _points(window: SparseWindow, rgb: Sequence[int]) -> np.ndarray:
+    points = np.zeros(len(window.voxels), dtype=VOXEL)
+    points['x'], points['y'], points['z'] = window.centres.T
     points['probability'] = np.minimum(window.probability, 1.0)
     points['time'] = window.start_s
     red, green, blue = rgb

@@ -68,23 +68,24 @@ def encode_volumes(
 def _encode_volume(
     volume: SafetyVolume, max_voxels: int, min_probability: float
 ) -> ProbabilityVolume:
-    voxels = sparse(volume, max_voxels, min_probability)
-    windows = voxels.windows
+    windows = sparse(volume, max_voxels, min_probability)
     return ProbabilityVolume(
         person_id=volume.person_id,
         validity=int(volume.validity),
         cause=volume.cause,
         reason=volume.reason,
+        promise=volume.promise,
         level=volume.level,
         horizon=volume.horizon_s,
         approximate=volume.approximate,
         calibration=volume.calibration,
         effective_sample_size=volume.effective_sample_size,
-        origin=np.array(voxels.grid.origin, dtype=np.float64),
-        voxel_size=voxels.grid.size_m,
-        shape=np.array(voxels.grid.shape, dtype=np.uint32),
         window_starts=array('f', [window.start_s for window in windows]),
         window_ends=array('f', [window.end_s for window in windows]),
+        thresholds=array('f', [window.threshold for window in windows]),
+        origins=array('d', [place for window in windows for place in window.grid.origin]),
+        voxel_sizes=array('f', [window.grid.size_m for window in windows]),
+        shapes=array('I', [count for window in windows for count in window.grid.shape]),
         window_voxels=array('I', [len(window.voxels) for window in windows]),
         voxels=_flat('I', [window.voxels.astype(np.uint32) for window in windows]),
         probabilities=_flat('f', [np.minimum(window.probability, 1.0) for window in windows]),

@@ -21,7 +21,7 @@ from motion_predictor_ros.ros.outputs.base import (
     register_output,
 )
 from motion_predictor_ros.ros.outputs.markers import fill, ramp
-from motion_predictor_ros.volume.sparse import SparseVolume, SparseWindow, sparse
+from motion_predictor_ros.volume.sparse import SparseWindow, sparse
 from motion_predictor_ros.volume.types import SafetyVolume
 
 _ALPHA = 0.1
@@ -87,27 +87,24 @@ class VolumeMarkers:
             markers += self._draw(volume, sparse(volume, share, shell=True), header)
         return MarkerArray(markers=markers)
 
-    def _draw(self, volume: SafetyVolume, voxels: SparseVolume, header: Header) -> list[Marker]:
-        namespaces = tuple(_namespace(window) for window in voxels.windows)
+    def _draw(
+        self, volume: SafetyVolume, windows: tuple[SparseWindow, ...], header: Header
+    ) -> list[Marker]:
+        namespaces = tuple(_namespace(window) for window in windows)
         person = self._people.get(volume.person_id)
         if person is None:
             used = {known.number for known in self._people.values()}
             person = _PersonMarkers(min(set(range(len(used) + 1)) - used), namespaces)
             self._people[volume.person_id] = person
         person.namespaces = namespaces
-        colours = ramp(len(voxels.windows), volume.validity)
+        colours = ramp(len(windows), volume.validity)
         return [
-            self._marker(voxels, window, person.number, colour, header)
-            for window, colour in zip(voxels.windows, colours, strict=True)
+            self._marker(window, person.number, colour, header)
+            for window, colour in zip(windows, colours, strict=True)
         ]
 
     def _marker(
-        self,
-        voxels: SparseVolume,
-        window: SparseWindow,
-        number: int,
-        colour: ColorRGBA,
-        header: Header,
+        self, window: SparseWindow, number: int, colour: ColorRGBA, header: Header
     ) -> Marker:
         if not len(window.voxels):  # RViz rejects lists without points
             return _deletion(header, _namespace(window), number)
@@ -116,10 +113,10 @@ class VolumeMarkers:
         )
         marker.color.a = _ALPHA
         marker.pose.orientation.w = 1.0
-        marker.scale.x = marker.scale.y = marker.scale.z = voxels.grid.size_m
+        marker.scale.x = marker.scale.y = marker.scale.z = window.grid.size_m
         sec, nanosec = divmod(self._lifetime_ns, NS_PER_S)
         marker.lifetime = Duration(sec=sec, nanosec=nanosec)
-        fill(marker, window.centres(voxels.grid))
+        fill(marker, window.centres)
         return marker
 
 

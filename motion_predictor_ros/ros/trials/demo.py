@@ -20,11 +20,7 @@ from rich.console import Console
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.errors import MotionPredictorError
 from motion_predictor_ros.evaluation.replay.live import LiveComparison, compare_live
-from motion_predictor_ros.evaluation.report.bag import (
-    BagEvaluation,
-    evaluate_bag,
-    with_volumes,
-)
+from motion_predictor_ros.evaluation.report.bag import BagEvaluation, evaluate_bag
 from motion_predictor_ros.ros.trials.children import (
     TIMEOUT_S,
     child,
@@ -50,10 +46,7 @@ def run_demo(bag: Path, out: Path, rate: float, config: PipelineConfig, console:
     recording.unlink(missing_ok=True)
     # First, because it detects an unusable bag or weights at once.
     console.print(f'replaying {bag} through the pipeline')
-    replayed, reason = with_volumes(config)
-    if reason:
-        console.print(reason, markup=False)
-    evaluation = evaluate_bag(bag, '', replayed, progress=console.is_terminal)
+    evaluation = evaluate_bag(bag, '', config, progress=console.is_terminal)
     console.print(f'playing {bag} into a live node at {rate:g} x recorded speed')
     run_live(bag, recording, rate, config)
     live = compare_live(recording, evaluation.run)

@@ -78,7 +78,7 @@ def run_latency(
     """
     crowd, environment = Crowd(bag, RATE_HZ), local_environment()
     density = replace(config.density, enabled='always', rate_hz=volume_hz)
-    config = replace(config, density=density, volume=replace(config.volume, enabled=True))
+    config = replace(config, density=density, volume=replace(config.volume, enabled='always'))
     with tempfile.TemporaryDirectory() as folder:
         parameters = write_parameters(config, Path(folder))
         words = ['predictor_node', '--ros-args', '--params-file', str(parameters)]

@@ -36,11 +36,12 @@ def report(way_m: Callable[[float], float], validity: Validity = Validity.OK) ->
 def test_a_volume_is_kept_as_it_was() -> None:
     whole = volume()
     kept = KeptVolume.of(whole)
-    assert (kept.person_id, kept.stamp_ns, kept.grid) == ('anna', STAMP_NS, whole.grid)
-    for index, (mine, window) in enumerate(zip(kept.windows, whole.windows, strict=True)):
+    assert (kept.person_id, kept.stamp_ns, kept.promise) == ('anna', STAMP_NS, 'coverage')
+    for mine, window in zip(kept.windows, whole.windows, strict=True):
+        assert mine.grid == window.grid
         np.testing.assert_array_equal(mine.covered, window.covered)
         np.testing.assert_allclose(mine.probability, window.probability, atol=0.51 / 255)
-        assert mine.volume_m3 == whole.volume_m3(index)
+        assert mine.volume_m3 == window.volume_m3
         assert len(mine.packed_covered + mine.packed_probability) < window.probability.nbytes / 10
 
 

@@ -62,10 +62,10 @@ def test_a_level_is_how_many_thresholds_a_probability_reaches() -> None:
     kept = KEPT[Validity.OK]
     for index, window in enumerate(kept.windows):
         size, corner, levels = read_grid(packed['people']['0/0']['voxels'][0][index])
-        assert size == kept.grid.size_m
+        assert size == window.grid.size_m
         reached = (window.probability[..., None] + 0.51 / 255 >= np.array(LEVELS_P)).sum(-1)
         assert levels.sum() == reached.sum()
-        first = np.round((corner - kept.grid.origin) / size).astype(int)
+        first = np.round((corner - window.grid.origin) / size).astype(int)
         part = tuple(slice(a, a + n) for a, n in zip(first, levels.shape, strict=True))
         np.testing.assert_array_equal(levels, reached[part])
 

@@ -22,26 +22,30 @@ from motion_predictor_ros.evaluation.compare import compare
 from motion_predictor_ros.evaluation.volumes import volume as judge
 from motion_predictor_ros.evaluation.volumes.plots import plot_volume
 from motion_predictor_ros.training.cache_build import build_cache
-from motion_predictor_ros.training.volume_calibration import (
-    CalibrationRecipe,
-    calibrate,
-    fit_spread,
+from motion_predictor_ros.training.volume_calibration import CalibrationRecipe, calibrate
+from motion_predictor_ros.training.volume_windows import (
+    Models,
+    above_floor,
+    cases_of,
+    rank_truth,
+    touched,
+    windows_of,
 )
-from motion_predictor_ros.training.volume_windows import Models, cases_of, fit_for_use, windows_of
 from motion_predictor_ros.volume.calibration import Calibration
+from motion_predictor_ros.volume.grid import VoxelGrid
 
 PERIOD_S = 0.04
 SHAPE = dataclasses.replace(TINY, past=25, future=25)
 RECIPE = CalibrationRecipe(horizons_s=(0.5, 1.0))
 
 
-def crowd(train: int = 6, val: int = 24, test: int = 24) -> Recordings:
+def crowd(train: int = 6, cal: int = 24, test: int = 24, val: int = 6) -> Recordings:
     """Return short clips of many people who walk and swing, each at their own pace."""
     random = np.random.default_rng(0)
     clips, kept, start = [], [], 0
     one = walkers()
     base = one.positions[:200]
-    for split, count in (('train', train), ('val', val), ('test', test)):
+    for split, count in (('train', train), ('cal', cal), ('test', test), ('val', val)):
         for number in range(count):
             pace = random.uniform(0.5, 1.5)
             moved = base[0] + pace * (base - base[0]) + random.normal(0, 0.02, base.shape)
@@ -105,62 +109,82 @@ def calibrated(models: Models) -> Calibration:
 
 
 def test_one_window_a_clip_or_several_that_lie_four_seconds_apart() -> None:
-    people = crowd(1, 1, 1)
+    people = crowd(1, 1, 1, 0)
     long = dataclasses.replace(people.clips[0], length=600)
     downsampled = dataclasses.replace(people, clips=(long,))
-    several = windows_of(downsampled, 50, PERIOD_S, several=True)
+    several = windows_of(downsampled, [50], PERIOD_S, several=True)
     assert len(several) == 3  # at 0, 4 and 8 of 12 seconds
     np.testing.assert_array_equal(several[1][1][0], people.positions[200])
-    assert len(windows_of(people, 50, PERIOD_S, several=False)) == 3
+    assert len(windows_of(people, [50], PERIOD_S, several=False)) == 3
+    whole = [len(window) for _, window in windows_of(people, [50, 100], PERIOD_S, several=False)]
+    assert whole == [100] * 3  # as long as clips allow
     with pytest.raises(DataError, match='no clip is as long'):
-        windows_of(people, 500, PERIOD_S, several=False)
+        windows_of(people, [500], PERIOD_S, several=False)
+
+
+def held(models: Models, calibration: Calibration) -> dict[float, dict[str, float]]:
+    """Coverage of new people by horizon and level."""
+    people = crowd().select(lambda clip: clip.split == 'test')
+    cases = cases_of(models, people, (0.5, 1.0), several=False)
+    assert len(cases) == 24
+    results = [judge.promised(models, case, calibration) for case in cases]
+    return {
+        until.horizon_s: judge.coverage(results, until.horizon_s) for until in calibration.horizons
+    }
 
 
 def test_calibrated_levels_hold_on_exchangeable_people(
     models: Models, calibrated: Calibration
 ) -> None:
     """24 people against 24: within three standard errors of both samples."""
-    judged = crowd().select(lambda clip: clip.split == 'test')
-    for until in calibrated.horizons:
-        cases = fit_for_use(
-            cases_of(models, judged, until.horizon_s, several=False),
-            round(until.horizon_s / PERIOD_S),
-        )
-        assert len(cases) == 24
-        for level in until.levels:
-            found = judge.coverage(cases, until)[f'{level:.2f}']
-            assert found >= level - 3 * np.sqrt(2 * level * (1 - level) / 24)
+    for row in held(models, calibrated).values():
+        assert set(row) == {'0.80', '0.90', '0.95'}  # 24 clips do not suffice for 99 %
+        for level, share in row.items():
+            sigma = np.sqrt(2 * float(level) * (1 - float(level)) / 24)
+            assert share >= float(level) - 3 * sigma
 
 
-def test_coverage_sees_a_radius_that_is_too_small(models: Models, calibrated: Calibration) -> None:
+def test_coverage_sees_thresholds_that_are_too_high(
+    models: Models, calibrated: Calibration
+) -> None:
     until = calibrated.until(1.0)
-    half = dataclasses.replace(until, scores=0.5 * until.scores)
-    judged = crowd().select(lambda clip: clip.split == 'test')
-    cases = fit_for_use(cases_of(models, judged, 1.0, several=False), 25)
-    assert judge.coverage(cases, half)['0.95'] < 0.5
+    high = dataclasses.replace(until, profiles=until.profiles + 0.4)
+    row = held(models, dataclasses.replace(calibrated, horizons=(high,)))[1.0]
+    assert row['0.95'] < 0.5
 
 
-def test_levels_beyond_the_clips_are_left_out(calibrated: Calibration) -> None:
-    for until in calibrated.horizons:
-        assert until.levels == (0.5, 0.8, 0.9, 0.95)
-        assert until.scores.shape == (4, 24)
+def test_a_voxel_that_the_true_body_touches_is_never_missed(models: Models) -> None:
+    people = crowd().select(lambda clip: clip.split == 'test')
+    case = cases_of(models, people, (0.5,), several=False)[0]
+    body = case.true_body(models.shape, (0.25, 0.5))
+    low, high = body.bounds
+    grid = VoxelGrid.around(low - 0.1, high + 0.1, 0.1)
+    random = np.random.default_rng(0)
+    at = (
+        random.integers(0, body.radii.shape[1], 4000),
+        random.integers(0, body.radii.shape[2], 4000),
+    )
+    part = random.random((4000, 1))
+    axis = (1.0 - part) * body.starts[0][at] + part * body.ends[0][at]
+    away = random.normal(size=(4000, 3))
+    away *= 0.999 * body.radii[0][at][:, None] / np.linalg.norm(away, axis=1, keepdims=True)
+    place = np.floor((axis + away - grid.origin) / grid.size_m).astype(int)
+    inside = touched(body, grid)
+    assert inside[tuple(place.T)].all()
+    values = rank_truth(models.shape, case, RECIPE.ranking, (0.25, 0.5), 0.1)
+    above = inside[:, :, above_floor(grid)]
+    assert len(values) == above.sum() and (np.diff(values) >= 0.0).all()
+    thinner = touched(body.inflated(-0.06), grid)  # the control
+    assert not thinner[tuple(place.T)].all()
 
 
 def test_a_subject_in_two_splits_is_refused(models: Models) -> None:
     people = crowd()
     both = tuple(dataclasses.replace(clip, subject='same') for clip in people.clips)
-    with pytest.raises(DataError, match='none may be in both'):
+    with pytest.raises(DataError, match='none may be'):
         calibrate(models, dataclasses.replace(people, clips=both), RECIPE)
     with pytest.raises(ConfigError, match='the futures end at'):
         calibrate(models, people, CalibrationRecipe(horizons_s=(3.0,)))
-
-
-def test_g_grows_with_time_as_errors_do(models: Models) -> None:
-    train = crowd().select(lambda clip: clip.split == 'train')
-    cases = fit_for_use(cases_of(models, train, 1.0, several=True), 25)
-    g = fit_spread(cases).of(cases[0].look)
-    assert g.shape == cases[0].truth.shape[:2]
-    assert (g[20] > 2.0 * g[2]).all()
 
 
 def test_commands_print_the_promised_keys(
@@ -170,32 +194,41 @@ def test_commands_print_the_promised_keys(
         '--data', files['data'], '--checkpoint', files['checkpoint'], '--cache', files['cache'],
         '--motion-deq', files['motion-deq'], '--samples', '6', '--device', 'cpu', '--json',
     ]  # fmt: skip
-    assert cli.main(['calibrate', *common, '--level', '0.99', '--horizon', '1.0']) == 2
-    assert 'needs 99 scores' in capsys.readouterr().err
+    assert cli(['calibrate', *common, '--level', '0.99', '--horizon', '1.0']) == 2
+    assert 'needs 99 clips' in capsys.readouterr().err
     longest = ['--horizon', '0.5', '--horizon', '1.0']
-    assert cli.main(['calibrate', *common, *longest]) == 0
+    assert cli(['calibrate', *common, *longest]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found['horizons']['0.5']['refused']['0.99'] == 'needs 99 scores, there are 24'
+    refused = found['horizons']['0.5']['coverage']['0.99']
+    assert refused.startswith(
+        'refused: coverage 0.99 needs 99 clips or more, this calibration has'
+    )
     assert Path(found['file']).name == 'tiny_calibration.safetensors'
     kept = Path(files['folder'], 'a.zip')
     more = ['--out', files['folder'], '--archive', str(kept)]
-    assert cli.main(['evaluate', 'volume', *common, *more]) == 0
+    assert cli(['evaluate', 'volume', *common, *more]) == 0
     report = json.loads(capsys.readouterr().out)
     found = compare({'a': Archive.load(kept)})['a']
     for horizon in ('0.5', '1'):
         covered = found['ours'][f'covered, 80 % until {horizon} s']['mean']
         longer = f'{float(horizon)}'
         assert covered == pytest.approx(report['coverage_by_horizon'][longer]['0.80'])
-        for name, size_m3 in report['volume_m3'][longer].items():
-            mean = found[name][f'volume until {horizon} s']['mean']
-            assert mean == pytest.approx(size_m3)
-    assert set(report['coverage']) == {'0.80', '0.90', '0.95', '0.99'}
-    assert report['coverage']['0.99'] is None and 0.5 < report['coverage']['0.80'] <= 1.0
-    for horizon in ('0.5', '1.0'):
-        assert set(report['volume_m3'][horizon]) == {
+        mean = found['ours'][f'volume, 95 % until {horizon} s']['mean']
+        assert mean == pytest.approx(report['volume_m3'][longer]['ours'])
+        assert report['volume_m3_slow'][longer] is None or report['volume_m3_slow'][longer] > 0.05
+        assert set(report['coverage_by_horizon'][longer]) == {'0.80', '0.90', '0.95'}
+        assert set(report['volume_m3'][longer]) == {
             'ours', 'reachable', 'constant_velocity_gaussian', 'motion_deq_gaussian',
         }  # fmt: skip
-        assert all(size > 0.05 for size in report['volume_m3'][horizon].values())
+        assert all(size > 0.05 for size in report['volume_m3'][longer].values())
+        for grouping in ('coverage_by_speed', 'coverage_by_kind', 'coverage_by_subject'):
+            groups = report[grouping][longer].values()
+            assert sum(group['windows'] for group in groups) >= 24
+    assert set(report['risk']) == {'0.05'} and set(report['risk']['0.05']) == {
+        '0-0.25', '0.25-0.5', '0.5-1',
+    }  # fmt: skip
+    for row in report['risk']['0.05'].values():
+        assert 0.0 <= row['missed_share'] < 0.3 and row['volume_m3'] > 0.05
     assert 0.0 <= report['brier'] <= 1.0 and report['ess_median'] >= 1.0
     assert set(report['fallback_share']) == {'stale', 'incomplete', 'out_of_distribution'}
     assert report['clips'] == 24
@@ -204,7 +237,7 @@ def test_commands_print_the_promised_keys(
 
 def test_bench_prints_the_promised_keys(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ['bench', 'volume', '--futures', '3', '--poses', '4', '--robots', '5', '--json']
-    assert cli.main(arguments) == 0
+    assert cli(arguments) == 0
     report = json.loads(capsys.readouterr().out)
     assert report['missed_voxels'] == 0 and report['extra_voxels_share'] <= 0.05
     assert report['rasterise_ms'] > 0 and report['yardstick_ms'] > 0

@@ -34,7 +34,7 @@ from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.volume.footprint import Band, Footprint, footprint
 from motion_predictor_ros.volume.sparse import sparse
 from motion_predictor_ros.volume.types import SafetyVolume
-from motion_predictor_ros.volume.wire import decode_volume
+from motion_predictor_ros.volume.wire import decode_windows
 
 NOW_NS = STAMP_NS + 50_000_000
 LATER_NS = STAMP_NS + 40_000_000
@@ -138,14 +138,15 @@ def test_volumes_come_back_as_they_were(both: list[SafetyVolume]) -> None:
     message = volumes(both)
     assert (message.header.frame_id, message.age_s) == ('map', pytest.approx(0.05))
     for person, one in zip(message.persons, both, strict=True):
-        found, few = decode_volume(person), sparse(one, 10**7)
-        assert found.grid.shape == few.grid.shape and found.grid.origin == few.grid.origin
-        for back, sent in zip(found.windows, few.windows, strict=True):
+        for back, sent in zip(decode_windows(person), sparse(one, 10**7), strict=True):
+            assert back.grid == sent.grid
+            assert back.threshold == pytest.approx(sent.threshold, nan_ok=True)
             np.testing.assert_array_equal(back.voxels, sent.voxels)
             np.testing.assert_array_equal(back.covered, sent.covered)
             np.testing.assert_allclose(back.probability, np.minimum(sent.probability, 1.0))
             assert (back.start_s, back.end_s) == (sent.start_s, sent.end_s)
     anna, ben = message.persons
+    assert (anna.promise, ben.promise) == ('coverage', '')
     assert (anna.validity, anna.level, anna.calibration) == (0, pytest.approx(0.95), 'made_up@0')
     assert (ben.validity, ben.level, ben.calibration) == (ben.INCOMPLETE, 0.0, '')
     assert (ben.cause, ben.reason) == ('incomplete', 'because')
@@ -153,11 +154,11 @@ def test_volumes_come_back_as_they_were(both: list[SafetyVolume]) -> None:
 
 def test_a_cloud_holds_each_voxel_once_per_window(both: list[SafetyVolume]) -> None:
     points, few = decode_cloud(voxels(both[:1])), sparse(both[0], 10**7)
-    assert len(points) == sum(len(each.voxels) for each in few.windows)
-    for window in few.windows:
+    assert len(points) == sum(len(each.voxels) for each in few)
+    for window in few:
         own = points[np.isclose(points['time'], window.start_s)]
         places = np.stack([own['x'], own['y'], own['z']], axis=-1)
-        np.testing.assert_allclose(places, window.centres(few.grid), atol=1e-6)
+        np.testing.assert_allclose(places, window.centres, atol=1e-6)
         np.testing.assert_allclose(own['probability'], np.minimum(window.probability, 1.0))
     opaque = points['rgba'] >> 24
     assert opaque[points['probability'].argmax()] > opaque[points['probability'].argmin()]

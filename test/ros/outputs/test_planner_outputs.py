@@ -26,7 +26,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from motion_predictor_ros.resources import share_file
 from motion_predictor_ros.ros.outputs.point_cloud import decode_cloud
 from motion_predictor_ros.volume.collision import robot_collision_probability
-from motion_predictor_ros.volume.wire import decode_volume
+from motion_predictor_ros.volume.wire import decode_windows
 
 Start = Callable[[Sequence[str]], Process]
 SCRIPT = str(Path(__file__).parents[1].joinpath('planner_node.py'))
@@ -121,8 +121,8 @@ def test_people_are_told_then_nobody(received: dict[str, list[Any]]) -> None:
     told = received['/probability_volumes']
     assert [person.person_id for person in told[0].persons] == ['anna', 'ben']
     assert told[0].persons[0].validity == 0 and told[0].persons[1].reason == 'because'
-    few = decode_volume(told[0].persons[0])
-    assert [len(each.voxels) > 50 for each in few.windows] == [True] * 3
+    windows = decode_windows(told[0].persons[0])
+    assert [len(each.voxels) > 50 for each in windows] == [True] * 3
     nobody = [each for each in told if not each.persons]
     assert len(nobody) > 10 and all(each.header.frame_id == 'map' for each in nobody)
 

@@ -89,7 +89,7 @@ def recorded(
     said = foreign_packages.build(pytestconfig.cache.mkdir('foreign_messages'))  # type: ignore
     stamps = excerpt(folder / 'part.mcap')
     given = {f'outputs.{name}.enabled': 'true' for name in OUTPUTS}
-    given |= {'volume.enabled': 'true', 'use_sim_time': 'true', 'density.enabled': 'always'}
+    given |= {'volume.enabled': 'always', 'use_sim_time': 'true', 'density.enabled': 'always'}
     options = [word for name, value in given.items() for word in ('-p', f'{name}:={value}')]
     module = [sys.executable, '-m']
     node = processes(
