@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A source and a predictor of one's own run in the node; configuring again costs nothing."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rclpy
+from geometry_msgs.msg import Point32, PolygonStamped
+from motion_predictor_ros.msg import PredictedMotionArray
+from prediction.test_predictor_contract import ConstantVelocity, ConstantVelocityConfig
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from ros.graph import tiny_model
+from scenes import START_NS, pose
+from skeleton.sources.test_source_contract import Outline, OutlineConfig
+
+from motion_predictor_ros.config import PREDICTORS, SOURCES
+from motion_predictor_ros.prediction.predictor import register_predictor
+from motion_predictor_ros.ros.encode import encode_header
+from motion_predictor_ros.ros.predictor_node import PredictorNode
+from motion_predictor_ros.runtime.process_memory import resident_mb
+from motion_predictor_ros.runtime.threads import WorkerPool
+from motion_predictor_ros.skeleton.sources.base import register_source
+
+WITHOUT_DENSITY = Parameter('density.enabled', value='never')
+
+
+@pytest.fixture
+def context() -> Iterator[rclpy.Context]:
+    made = rclpy.Context()
+    rclpy.init(context=made)
+    yield made
+    made.try_shutdown()
+
+
+@pytest.fixture
+def toys() -> Iterator[None]:
+    register_source('outline', 'geometry_msgs/msg/PolygonStamped', OutlineConfig)(Outline)
+    register_predictor('constant_velocity', ConstantVelocityConfig)(ConstantVelocity)
+    yield
+    SOURCES.unregister('outline')
+    PREDICTORS.unregister('constant_velocity')
+
+
+def polygon(time_s: float) -> PolygonStamped:
+    header = encode_header(START_NS + round(time_s * 1e9), 'world')
+    message = PolygonStamped(header=header)
+    message.polygon.points = [Point32(x=x, y=y, z=z) for x, y, z in pose(time_s).tolist()]
+    return message
+
+
+def test_a_source_and_a_predictor_of_ones_own_run_in_the_node(
+    toys: None, context: rclpy.Context
+) -> None:
+    given = {
+        'source': 'outline',
+        'sources.outline.person_id': 'eve',
+        'predictor': 'constant_velocity',
+        'predictors.constant_velocity.frames': 3,
+        'input_topic': 'outlines',
+    }
+    node = PredictorNode(
+        context=context,
+        parameter_overrides=[
+            WITHOUT_DENSITY, *(Parameter(name, value=value) for name, value in given.items())
+        ],
+    )  # fmt: skip
+    node.start()
+    other = rclpy.create_node('tracker', context=context)
+    received: list[PredictedMotionArray] = []
+    other.create_subscription(PredictedMotionArray, 'predicted_motion', received.append, 100)
+    publisher = other.create_publisher(PolygonStamped, 'outlines', 100)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    executor.add_node(other)
+    frame = 0
+    while not (received and received[-1].persons and len(received[-1].persons[0].positions)):
+        if publisher.get_subscription_count():
+            publisher.publish(polygon(frame / 30))
+            frame += 1
+        executor.spin_once(timeout_sec=0.05)
+        assert frame < 300
+    (person,) = received[-1].persons
+    assert received[-1].model == 'constant_velocity' and len(received[-1].horizons) == 3
+    assert person.person_id == 'eve' and person.solver_steps == 0 and np.isnan(person.residual)
+    future = np.array(person.positions).reshape(3, 18, 3)
+    np.testing.assert_allclose(future[2] - future[1], future[1] - future[0], atol=1e-5)
+    node.close()
+    other.destroy_node()
+
+
+def cycles(node: PredictorNode, count: int) -> tuple[int, float]:
+    """Configure and clean up so often; return threads and memory [MiB] afterwards."""
+    for _ in range(count):
+        node.trigger_configure()
+        assert node._pipeline is not None
+        node._pipeline._pool.run([lambda: None] * 2)  # starts its thread
+        node.trigger_cleanup()
+    resident = resident_mb()
+    assert resident is not None
+    return threading.active_count(), resident
+
+
+def test_twenty_configurations_add_no_threads_and_no_memory(
+    context: rclpy.Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = str(tiny_model(tmp_path / 'tiny.safetensors'))
+    given = [WITHOUT_DENSITY, Parameter('prediction.weights', value=weights)]
+    node = PredictorNode(context=context, parameter_overrides=given)
+    threads, memory_mb = cycles(node, 5)
+    more_threads, more_mb = cycles(node, 20)
+    assert more_threads == threads
+    assert more_mb - memory_mb < 10.0
+    with monkeypatch.context() as patch:
+        patch.setattr(WorkerPool, 'close', lambda pool: None)  # control
+        leaky = [WorkerPool(2) for _ in range(3)]
+        for pool in leaky:
+            pool.run([threading.Barrier(2, timeout=20.0).wait] * 2)
+            pool.close()
+        assert threading.active_count() == threads + 3
+    for pool in leaky:
+        pool.close()
+    node.close()
