@@ -34,12 +34,12 @@ class Page:
     """One open page.
 
     Attributes:
-        said: Everything on its console, exceptions included.
-        requests: Every address it asked for.
+        console: All messages on its console, exceptions included.
+        requests: Every requested address.
     """
 
     def __init__(self, to_browser: int, from_browser: int) -> None:
-        self.said: list[str] = []
+        self.console: list[str] = []
         self.requests: list[str] = []
         self._write, self._read, self._rest = to_browser, from_browser, b''
         self._number, self._session, self._loaded = 0, '', False
@@ -94,13 +94,13 @@ class Page:
             self._take(answer)
 
     def _take(self, event: dict[str, Any]) -> None:
-        kind, told = event.get('method'), event.get('params', {})
+        kind, params = event.get('method'), event.get('params', {})
         if kind == 'Page.loadEventFired':
             self._loaded = True
         elif kind == 'Network.requestWillBeSent':
-            self.requests.append(told['request']['url'])
+            self.requests.append(params['request']['url'])
         elif kind in ('Runtime.consoleAPICalled', 'Runtime.exceptionThrown', 'Log.entryAdded'):
-            self.said.append(json.dumps(told))
+            self.console.append(json.dumps(params))
 
     def _receive(self) -> dict[str, Any]:
         end_s = time.monotonic() + _PATIENCE_S

@@ -23,7 +23,7 @@ def write_benchmark(path: Path, clips: dict[str, np.ndarray], **changes: object)
 
 
 def obey(positions: np.ndarray) -> np.ndarray:
-    """Hold still what never moves in the benchmark, and put copies where their twins are."""
+    """Fix the joints that never move in the benchmark, and copy the coinciding ones."""
     positions = positions.copy()
     positions[:, IGNORED] = positions[:1, IGNORED]
     positions[:, COPY_TO] = positions[:, COPY_FROM]

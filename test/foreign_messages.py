@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages of other packages, by their documented fields, and people as each source tells them.
+"""Messages of other packages, by their documented fields, and people as each source sends them.
 
 The definitions are our own and hold what a decoder reads and what lies before it, or what is
 written; real packages have more fields. Types go through rosbags' typestore, so bags hold real
@@ -113,7 +113,7 @@ DEFINITIONS = {
 }
 
 Joints = dict[str, np.ndarray]
-"""A person: positions [m] by the source's joint names; a joint left out was not seen."""
+"""A person: positions [m] by the source's joint names; missing joints were not observed."""
 
 
 @cache
@@ -195,7 +195,7 @@ def zed(stamp_ns: int, frame: str, people: dict[str, Joints], names: Any) -> Any
         kp[: len(names)] = np.nan
         for joint, at in joints.items():
             kp[names.index(joint)] = at
-        keypoints = [make('zed_msgs/Keypoint3D', kp=each) for each in kp]
+        keypoints = [make('zed_msgs/Keypoint3D', kp=item) for item in kp]
         skeleton = make('zed_msgs/Skeleton3D', keypoints=keypoints)
         objects.append(
             make(

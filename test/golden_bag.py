@@ -29,7 +29,7 @@ TOLERANCES = {
     'solver': (0.01, 0.005),
     'futures': (1e-3, 0.005),
 }
-"""Numbers are equal within a share of them plus this much; test/golden/README.md says why."""
+"""Relative and absolute tolerance of numbers; reasons in test/golden/README.md."""
 
 _DEMO, _TOPIC = Path(__file__).parents[1] / 'demo' / 'demo.mcap', '/skeletons'
 _CUT = slice(1144, 1294)
@@ -40,14 +40,14 @@ _CHANGES_EVERY_TIME = 'latency_ms'
 def write_bag(path: Path) -> None:
     """Cut the demo; a message comes twice, and a wrist is out of sight for half a second."""
     with BagWriter(path, replace=True) as bag:
-        for index, each in enumerate(list(read_messages(_DEMO, [_TOPIC]))[_CUT]):
+        for index, message in enumerate(list(read_messages(_DEMO, [_TOPIC]))[_CUT]):
             if index in _HIDDEN:
-                person = each.message.persons[0]
+                person = message.message.persons[0]
                 positions = np.array(person.positions).reshape(-1, 3)
                 positions[_WRIST] = np.nan
                 person.positions = positions.ravel()
             for _ in range(2 if index == _REPEATED else 1):
-                bag.write(_TOPIC, SKELETON_ARRAY, each.stamp_ns, each.message)
+                bag.write(_TOPIC, SKELETON_ARRAY, message.stamp_ns, message.message)
 
 
 def fresh_report() -> dict[str, Any]:
@@ -67,7 +67,7 @@ def golden_report() -> dict[str, Any]:
 
 
 def differences(golden: Mapping[str, Any], fresh: Mapping[str, Any]) -> list[str]:
-    """Say what is not the same, a line each: numbers beyond tolerance, entries gone or new."""
+    """List the differences: numbers beyond tolerance, missing and new entries."""
     before, after = dict(_leaves(golden)), dict(_leaves(fresh))
     return [
         f'{".".join(path)}: was {before.get(path)}, is {after.get(path)}'
@@ -92,7 +92,7 @@ def _same(group: str, before: Any, after: Any) -> bool:
 
 
 def main() -> None:
-    """Write the report anew, unless it says the same to within the tolerances."""
+    """Rewrite the report, unless it is equal within the tolerances."""
     if not BAG.is_file():
         write_bag(BAG)
     fresh = fresh_report()

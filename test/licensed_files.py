@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small files of the forms in which Human3.6M, 3DPW and AMASS are distributed, all made up."""
+"""Small synthetic files in the formats of Human3.6M, 3DPW and AMASS."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +43,7 @@ def write_h36m(
     rows: Callable[[str, str, int], np.ndarray],
     subjects: tuple[str, ...] = tuple(h36m.SPLIT_OF),
 ) -> Path:
-    """Write every take of every action, with the lines that `rows` gives for it."""
+    """Write every take of every action, with the lines of `rows`."""
     for who in subjects:
         (folder / who).mkdir(parents=True)
         for action in h36m.ACTIONS:
@@ -58,7 +58,7 @@ def write_3dpw(folder: Path, people: dict[str, list[np.ndarray]]) -> Path:
     for name, positions in people.items():
         path = folder / 'sequenceFiles' / f'{name}.pkl'
         path.parent.mkdir(parents=True, exist_ok=True)
-        rows = [each.reshape(len(each), 72).astype(np.float64) for each in positions]
+        rows = [position.reshape(len(position), 72).astype(np.float64) for position in positions]
         path.write_bytes(python2_pickle({'sequence': path.stem, 'jointPositions': rows}))
     return folder
 
@@ -89,7 +89,7 @@ def python2_pickle(content: object) -> bytes:
 
 
 def body_of(frames: int, seed: int, shift: float = 0.3) -> np.ndarray:
-    """Draw a person of 3DPW who turns her joints while her pelvis wanders [time, 24, 3] [m]."""
+    """Draw a person of 3DPW with moving joints and pelvis [time, 24, 3] [m]."""
     offsets = REST.copy()
     offsets[1:] -= REST[list(smpl.PARENTS[1:])]
     path = np.random.default_rng(seed).normal(scale=shift, size=(frames, 1, 3)).cumsum(0)
@@ -118,7 +118,7 @@ def write_amass(path: Path, turns: np.ndarray, fps: float, **changes: object) ->
         'gender': np.array('male'),
         'mocap_framerate': np.array(fps),
     } | changes
-    np.savez(path, **{name: each for name, each in content.items() if each is not None})
+    np.savez(path, **{name: item for name, item in content.items() if item is not None})
     return path
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with a message, whoever decoded it: rclpy, or rosbags as ROS 2 or ROS 1."""
+"""Faults of a message, decoded by rclpy, or by rosbags as ROS 2 or ROS 1."""
 
 import dataclasses
 from collections import Counter
@@ -20,14 +20,14 @@ _FLOAT32 = 7
 
 
 def faults(message: Any, now_ns: int) -> list[str]:
-    """List what readers would reject, show wrongly, or take for something else."""
-    found = [f'{path}: not finite' for path in _not_finite(message, '')]
+    """List the fields that subscribers would reject, display wrongly or misread."""
+    faults = [f'{path}: not finite' for path in _not_finite(message, '')]
     for path, part in _parts(message, ''):
         check = _CHECKS.get(_kind(part))
-        found += [f'{path}: {fault}' for fault in check(part)] if check else []
+        faults += [f'{path}: {fault}' for fault in check(part)] if check else []
         if hasattr(part, 'header') and hasattr(part.header, 'stamp'):
-            found += [f'{path}: {fault}' for fault in _header(part.header, now_ns)]
-    return found
+            faults += [f'{path}: {fault}' for fault in _header(part.header, now_ns)]
+    return faults
 
 
 def _kind(part: Any) -> str:
@@ -38,7 +38,7 @@ def _names(part: Any) -> list[str]:
     if hasattr(part, 'get_fields_and_field_types'):
         return list(part.get_fields_and_field_types())
     if dataclasses.is_dataclass(part) and not isinstance(part, type):
-        return [each.name for each in dataclasses.fields(part)]
+        return [field.name for field in dataclasses.fields(part)]
     return []
 
 
@@ -50,8 +50,8 @@ def _parts(part: Any, path: str) -> Iterator[tuple[str, Any]]:
     for name in set(_names(part)) - _UNUSED:
         value = getattr(part, name)
         if isinstance(value, list):
-            for index, each in enumerate(value):
-                yield from _parts(each, f'{path}.{name}[{index}]')
+            for index, item in enumerate(value):
+                yield from _parts(item, f'{path}.{name}[{index}]')
         else:
             yield from _parts(value, f'{path}.{name}')
 
@@ -67,9 +67,9 @@ def _not_finite(message: Any, path: str) -> Iterator[str]:
 
 def _header(header: Any, now_ns: int) -> list[str]:
     stamp_ns = header.stamp.sec * 10**9 + header.stamp.nanosec
-    found = ['a stamp of the future'] if stamp_ns > now_ns else []
-    found += ['no stamp'] if stamp_ns <= 0 else []
-    return found + ([] if header.frame_id else ['no frame_id'])
+    faults = ['a stamp of the future'] if stamp_ns > now_ns else []
+    faults += ['no stamp'] if stamp_ns <= 0 else []
+    return faults + ([] if header.frame_id else ['no frame_id'])
 
 
 def _quaternion(turn: Any) -> list[str]:
@@ -78,61 +78,61 @@ def _quaternion(turn: Any) -> list[str]:
 
 
 def _markers(array: Any) -> list[str]:
-    keys = Counter((each.ns, each.id) for each in array.markers)
+    keys = Counter((marker.ns, marker.id) for marker in array.markers)
     return [f'{key} is used {count} times' for key, count in keys.items() if count > 1]
 
 
 def _marker(marker: Any) -> list[str]:
     if marker.action != _ADD:
         return []
-    kind, found = _LISTS.get(marker.type), []
+    kind, faults = _LISTS.get(marker.type), []
     if kind and not len(marker.points):
-        found.append('a list without points')
+        faults.append('a list without points')
     if kind == 'LINE_LIST' and len(marker.points) % 2:
-        found.append('a line without an end')
+        faults.append('a line without an end')
     if len(marker.colors) not in (0, len(marker.points)):
-        found.append('colours that are not one per point')
+        faults.append('colours that are not one per point')
     if not (marker.colors or marker.color.a > 0.0):
-        found.append('invisible')
+        faults.append('invisible')
     if not marker.scale.x > 0.0:
-        found.append('of no size')
+        faults.append('of no size')
     lifetime = marker.lifetime
     if lifetime.sec + getattr(lifetime, 'nanosec', 0) <= 0 and not getattr(lifetime, 'nsec', 0):
-        found.append('lives for ever')
-    return found
+        faults.append('lives for ever')
+    return faults
 
 
 def _cloud(cloud: Any) -> list[str]:
-    found = []
-    places = {each.name: each for each in cloud.fields}
+    faults = []
+    places = {field.name: field for field in cloud.fields}
     if any(name not in places or places[name].datatype != _FLOAT32 for name in 'xyz'):
-        found.append('x, y, z are not float32 fields')
-    ends = [each.offset + 4 * each.count for each in cloud.fields]
-    starts = [each.offset for each in cloud.fields]
+        faults.append('x, y, z are not float32 fields')
+    ends = [item.offset + 4 * item.count for item in cloud.fields]
+    starts = [one_field.offset for one_field in cloud.fields]
     if starts != sorted(starts) or any(a > b for a, b in zip(ends, starts[1:], strict=False)):
-        found.append('fields overlap')
+        faults.append('fields overlap')
     if not cloud.fields or ends[-1] > cloud.point_step:
-        found.append('fields longer than a point')
+        faults.append('fields longer than a point')
     if cloud.row_step != cloud.width * cloud.point_step:
-        found.append('rows of another length than their points')
+        faults.append('rows of another length than their points')
     if len(cloud.data) != cloud.height * cloud.row_step:
-        found.append(f'{len(cloud.data)} bytes instead of {cloud.height * cloud.row_step}')
-        return found
+        faults.append(f'{len(cloud.data)} bytes instead of {cloud.height * cloud.row_step}')
+        return faults
     numbers = np.frombuffer(bytes(cloud.data), dtype='<f4').reshape(-1, cloud.point_step // 4)
-    floats = [each.offset // 4 for each in cloud.fields if each.datatype == _FLOAT32]
+    floats = [field_.offset // 4 for field_ in cloud.fields if field_.datatype == _FLOAT32]
     if cloud.is_dense and not np.isfinite(numbers[:, floats]).all():
-        found.append('not finite though dense')
-    return found
+        faults.append('not finite though dense')
+    return faults
 
 
 def _occupancy(grid: Any) -> list[str]:
-    found = [] if grid.info.resolution > 0.0 else ['cells of no size']
+    faults = [] if grid.info.resolution > 0.0 else ['cells of no size']
     values = np.asarray(grid.data)
     if len(values) != grid.info.width * grid.info.height or not len(values):
-        found.append(f'{len(values)} cells in {grid.info.width} x {grid.info.height}')
+        faults.append(f'{len(values)} cells in {grid.info.width} x {grid.info.height}')
     if len(values) and not -1 <= values.min() <= values.max() <= 100:
-        found.append('values outside -1..100')
-    return found
+        faults.append('values outside -1..100')
+    return faults
 
 
 def _speed_limit(limit: Any) -> list[str]:
@@ -140,10 +140,10 @@ def _speed_limit(limit: Any) -> list[str]:
 
 
 def _object(each: Any) -> list[str]:
-    found = [] if each.id else ['no id']
+    faults = [] if each.id else ['no id']
     if len(each.primitives) != len(each.primitive_poses):
-        found.append('not one pose per primitive')
-    return found
+        faults.append('not one pose per primitive')
+    return faults
 
 
 def _solid(solid: Any) -> list[str]:
@@ -157,21 +157,21 @@ def _volume(volume: Any) -> list[str]:
         windows = decode_windows(volume)
     except DataError as error:
         return [str(error)]
-    found = []
+    faults = []
     if max(volume.covered, default=0) > 1:
-        found.append('covered is neither 0 nor 1')
+        faults.append('covered is neither 0 nor 1')
     for window in windows:
         if not window.start_s < window.end_s:
-            found.append('a window of no length')
+            faults.append('a window of no length')
         if len(window.voxels) and not 0.0 <= window.probability.min() <= 1.0:
-            found.append('a probability below 0')
+            faults.append('a probability below 0')
         if len(window.voxels) and window.probability.max() > 1.0:
-            found.append('a probability above 1')
+            faults.append('a probability above 1')
         if (np.diff(window.voxels) <= 0).any():
-            found.append('a voxel twice')
+            faults.append('a voxel twice')
     if (volume.validity == 0) == bool(volume.reason):
-        found.append('a reason without a fault, or a fault without')
-    return found
+        faults.append('a reason without a fault, or a fault without')
+    return faults
 
 
 _CHECKS = {

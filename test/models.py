@@ -17,7 +17,7 @@ TINY = MotionDEQConfig(joints=5, past=6, future=4, channels=8, patterns=8)
 
 
 def motion_deq(config: MotionDEQConfig = TINY, seed: int = 0) -> MotionDEQ:
-    """Build a model in the default dtype whose predictions really move."""
+    """Build a model in the default dtype whose predictions are not constant."""
     torch.manual_seed(seed)
     module = MotionDEQ(config)
     with torch.no_grad():
@@ -26,7 +26,7 @@ def motion_deq(config: MotionDEQConfig = TINY, seed: int = 0) -> MotionDEQ:
 
 
 def people(count: int = 3, config: MotionDEQConfig = TINY, seed: int = 1) -> Tensor:
-    """Draw people who wander [batch, past, joint, xyz]."""
+    """Draw people on random walks [batch, past, joint, xyz]."""
     random = np.random.default_rng(seed)
     pose = random.normal(scale=0.4, size=(count, 1, config.joints, 3))
     steps = random.normal(scale=0.03, size=(count, config.past, config.joints, 3))
@@ -39,7 +39,7 @@ def rotation(seed: int = 2) -> Tensor:
 
 
 def residuals(config: MotionDEQConfig) -> dict[str, Tensor]:
-    """What a weight file says of held-out errors: 0.1 m at rest, 0.2 m at 2 m/s."""
+    """Residuals of a weight file: 0.1 m at rest, 0.2 m at 2 m/s."""
     speeds = torch.tensor([[0.0], [2.0]]).expand(2, config.joints)
     variance = torch.tensor([0.01, 0.04])[:, None, None].expand(2, config.future, config.joints)
     return {'residual_speeds': speeds.float(), 'residual_variance': variance.float()}

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A GPU that is none: tensors that say they are on cuda:0, and hold their numbers on the CPU.
+"""A simulated GPU: tensors that report cuda:0, and hold their numbers on the CPU.
 
 On a machine without a GPU the branches for one would never run. Here they run, with real numbers,
-and what a real one would refuse is refused: tensors of two devices in one operation, `.numpy()` of
+and what a real one rejects is rejected: tensors of two devices in one operation, `.numpy()` of
 a tensor that is not on the CPU, and, while a graph is captured, whatever makes the CPU wait or
 brings it something. A graph is what it is there: a list of operations, and the memory that they
-read and write. Kernels, rounding and speed are the CPU's: only a GPU can tell of its own.
+read and write. Kernels, rounding and speed are the CPU's.
 """
 
 import contextlib
@@ -27,15 +27,15 @@ from torch.utils._python_dispatch import (
 CUDA, CPU = torch.device('cuda:0'), torch.device('cpu')
 
 _LOOKS_INTO = {'_local_scalar_dense', 'item', 'is_nonzero', 'nonzero', 'equal', 'masked_select'}
-"""Operations that cannot go on before the CPU has seen what a tensor holds."""
+"""Operations that synchronise the CPU with the GPU."""
 
 
 class WaitInCapture(RuntimeError):
-    """The CPU waited for the GPU, or brought it something, in what is captured."""
+    """The CPU synchronised with the GPU, or copied to it, during a capture."""
 
 
 class OnGPU(Tensor):
-    """A tensor that says it is on cuda:0."""
+    """A tensor that reports cuda:0."""
 
     inner: Tensor
 
@@ -54,12 +54,12 @@ class OnGPU(Tensor):
         made.inner = inner
         return made
 
-    # Python's own methods ask the build for a real GPU before they ask anybody else.
+    # Python's methods check the build for a real GPU first.
     def __getitem__(self, index: Any) -> 'OnGPU':
-        for each in index if isinstance(index, tuple) else (index,):
-            if isinstance(each, Tensor) and each.dtype == torch.bool:
+        for item in index if isinstance(index, tuple) else (index,):
+            if isinstance(item, Tensor) and item.dtype == torch.bool:
                 _gpu().wait('index by a mask')
-            elif isinstance(each, list | np.ndarray) or type(each) is Tensor:
+            elif isinstance(item, list | np.ndarray) or type(item) is Tensor:
                 _gpu().wait('index from the CPU')
         return OnGPU(_gpu().do(operator.getitem, (self.inner, _each(_inner, index)), {}))
 
@@ -117,26 +117,30 @@ class PretendGPU(TorchDispatchMode):
     ) -> Any:
         name = function.overloadpacket.__name__
         flat = list(_leaves((args, kwargs or {})))
-        tensors = [each for each in flat if isinstance(each, Tensor)]
-        wished = {each.type for each in flat if isinstance(each, torch.device)}
-        here = any(isinstance(each, OnGPU) for each in tensors)
+        tensors = [item for item in flat if isinstance(item, Tensor)]
+        wished = {one_item.type for one_item in flat if isinstance(one_item, torch.device)}
+        here = any(isinstance(tensor, OnGPU) for tensor in tensors)
         leaves, enters = here and 'cpu' in wished, bool(tensors) and not here and 'cuda' in wished
-        copies = name == 'copy_' and len({isinstance(each, OnGPU) for each in tensors}) == 2
+        copies = (
+            name == 'copy_' and len({isinstance(one_tensor, OnGPU) for one_tensor in tensors}) == 2
+        )
         if not copies:
             check_devices(name, tensors)
-        sent = name == 'where' and here and any(isinstance(each, int | float) for each in flat)
+        sent = name == 'where' and here and any(isinstance(item_, int | float) for item_ in flat)
         if leaves or enters or copies or sent or (here and name in _LOOKS_INTO):
             self.wait(name)
         stays = isinstance(tensors[0], OnGPU) if copies else here and not leaves
-        outer = {id(each.inner): each for each in flat if isinstance(each, OnGPU)}
+        outer = {id(item_.inner): item_ for item_ in flat if isinstance(item_, OnGPU)}
         given, named = _each(_inner, (args, kwargs or {}))
         if not (stays or 'cuda' in wished):
             return function(*given, **named)
         out = self.do(function, given, named)
-        return _each(lambda each: outer[id(each)] if id(each) in outer else _wrapped(each), out)
+        return _each(
+            lambda item_: outer[id(item_)] if id(item_) in outer else _wrapped(item_), out
+        )
 
     def do(self, function: Callable[..., Any], given: Any, named: Any) -> Any:
-        """Run an operation on what tensors hold, and keep it if a graph is captured."""
+        """Run an operation on the tensors' contents, and record it during a capture."""
         self.launches += 1
         out = function(*given, **named)
         if self.capturing is not None:
@@ -159,23 +163,23 @@ class PretendGraph:
         """Yield step, place and tensor of all that operations made, but for views."""
         for number, (_, given, named, out) in enumerate(self.steps):
             read = {_memory(e) for e in _leaves((given, named)) if isinstance(e, Tensor)}
-            for place, each in enumerate(_leaves(out)):
-                if isinstance(each, Tensor) and _memory(each) not in read:
-                    yield number, place, each
+            for place, leave in enumerate(_leaves(out)):
+                if isinstance(leave, Tensor) and _memory(leave) not in read:
+                    yield number, place, leave
 
     def forget(self) -> None:
-        """Take away what the capture has worked out: there nothing runs before the replay."""
-        for _, _, each in self.made():
-            each.fill_(torch.nan if each.is_floating_point() else 0)
+        """Clear the results of the capture: on a GPU nothing runs before the replay."""
+        for _, _, item in self.made():
+            item.fill_(torch.nan if item.is_floating_point() else 0)
 
     def replay(self) -> None:
         _gpu().launches += 1
-        kept = {(number, place): each for number, place, each in self.made()}
+        kept = {(number, place): item for number, place, item in self.made()}
         with _disable_current_modes():
             for number, (function, given, named, _) in enumerate(self.steps):
-                for place, each in enumerate(_leaves(function(*given, **named))):
+                for place, leave in enumerate(_leaves(function(*given, **named))):
                     if (number, place) in kept:
-                        kept[number, place].copy_(each)
+                        kept[number, place].copy_(leave)
 
 
 @contextlib.contextmanager
@@ -183,7 +187,7 @@ def pretended_gpu() -> Iterator[PretendGPU]:
     """Let there be one GPU."""
     if torch.cuda.is_available():
         torch.cuda.init()  # torch believes that this was done, once a pretended one was there
-    torch._C._ensureCUDADeviceGuardSet()  # a torch with CUDA must not ask for a device
+    torch._C._ensureCUDADeviceGuardSet()  # a torch with CUDA must not look for a device
     with pytest.MonkeyPatch.context() as patch, PretendGPU() as gpu:
         # Modules that move get new parameters, instead of new numbers in the old ones.
         patch.setattr(torch.__future__, '_overwrite_module_params_on_conversion', True)
@@ -217,21 +221,25 @@ def _captured(graph: PretendGraph, stream: Any, capture_error_mode: str) -> Iter
 
 def check_devices(name: str, tensors: list[Tensor]) -> None:
     """Refuse tensors of two devices, but for single numbers, in one operation."""
-    kinds = {isinstance(each, OnGPU) for each in tensors if each.dim() or isinstance(each, OnGPU)}
+    kinds = {
+        isinstance(tensor, OnGPU)
+        for tensor in tensors
+        if tensor.dim() or isinstance(tensor, OnGPU)
+    }
     if len(kinds) == 2:
         raise RuntimeError(f'{name}: expected all tensors to be on the same device')
 
 
 def _gpu() -> PretendGPU:
-    modes = [each for each in _get_current_dispatch_mode_stack() if isinstance(each, PretendGPU)]
+    modes = [item for item in _get_current_dispatch_mode_stack() if isinstance(item, PretendGPU)]
     return modes[-1]
 
 
 def _leaves(values: Any) -> Iterator[Any]:
-    """Yield what is in lists, tuples and dictionaries."""
+    """Yield the leaves of lists, tuples and dictionaries."""
     if isinstance(values, list | tuple):
-        for each in values:
-            yield from _leaves(each)
+        for value in values:
+            yield from _leaves(value)
     elif isinstance(values, dict):
         yield from _leaves(list(values.values()))
     else:
@@ -239,11 +247,11 @@ def _leaves(values: Any) -> Iterator[Any]:
 
 
 def _each(change: Callable[[Any], Any], values: Any) -> Any:
-    """Change what is in lists, tuples and dictionaries."""
+    """Map the leaves of lists, tuples and dictionaries."""
     if isinstance(values, dict):
-        return {key: _each(change, each) for key, each in values.items()}
+        return {key: _each(change, item) for key, item in values.items()}
     if isinstance(values, list | tuple):
-        changed = [_each(change, each) for each in values]
+        changed = [_each(change, value) for value in values]
         return changed if isinstance(values, list) else tuple(changed)
     return change(values)
 

@@ -1,4 +1,4 @@
-"""What one of several training processes does; spawned by tests, in float64."""
+"""One of several training processes; spawned by tests, in float64."""
 
 import csv
 import dataclasses
@@ -43,7 +43,7 @@ def accumulate_gradients(rank: int, world: int, out: Path, alone: str = '') -> N
     """Train as one of `world` processes.
 
     Args:
-        alone: Name of a function of `parallel` that does what it would do without the others.
+        alone: Name of a function of `parallel` that is replaced by its single-process form.
     """
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)

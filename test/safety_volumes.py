@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Volumes of a made-up person, for tests of what is made of them."""
+"""Volumes of a synthetic person, for tests of outputs."""
 
 import numpy as np
 from volume_scenes import PERIOD_S, SHAPE, STANDING, calibration
@@ -23,7 +23,7 @@ def volume(
     validity: Validity = Validity.OK,
     stamp_ns: int = STAMP_NS,
 ) -> SafetyVolume:
-    """Return where somebody may be who stood still; the reachable set unless validity is OK."""
+    """Return the volume of a standing person; the reachable set unless validity is OK."""
     pose = STANDING + np.array(shift_m)
     random = np.random.default_rng(0)
     times_s = PERIOD_S * np.arange(1, 51)

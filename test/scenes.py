@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Skeleton messages of made-up people who walk and swing their arms."""
+"""Skeleton messages of synthetic people who walk and swing their arms."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -60,9 +60,9 @@ def write_bag(path: Path, messages: list[SimpleNamespace]) -> Path:
     header, stamp = types['std_msgs/msg/Header'], types['builtin_interfaces/msg/Time']
     skeleton = types['motion_predictor_ros/msg/Skeleton']
     with BagWriter(path) as writer:
-        for each in messages:
-            people = [skeleton(**vars(person)) for person in each.persons]
-            at = stamp(each.header.stamp.sec, each.header.stamp.nanosec)
-            array = types[kind](header(at, 'world'), each.layout, each.joint_names, people)
+        for item in messages:
+            people = [skeleton(**vars(person)) for person in item.persons]
+            at = stamp(item.header.stamp.sec, item.header.stamp.nanosec)
+            array = types[kind](header(at, 'world'), item.layout, item.joint_names, people)
             writer.write('/skeletons', kind, at.sec * 10**9 + at.nanosec, array)
     return path

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the documents tell people to type exists: commands parse, targets and files are there.
+"""The documents' commands parse, and their targets and files exist.
 
-Every line of a fenced block in README.md and docs/ must be of a kind known here. What is checked:
-    motion-predictor ...   parsed by the real parser; `RUN` says which commands a test also runs
+Every line of a fenced block in README.md and docs/ must be of a kind known here. Checks:
+    motion-predictor ...   parsed by the real parser; `RUN` lists commands that a test also runs
     make TARGET [VAR=...]  target and variables are in the Makefile
     ros2 launch ...        the launch file exists and declares the arguments; running needs ROS 2
     parameter files        every name is the node's, every value within its range
@@ -98,7 +98,7 @@ def fenced_lines(path: Path) -> list[str]:
     for kind, block in _FENCE.findall(path.read_text(encoding='utf-8')):
         if kind == 'bash':
             lines += block.replace('\\\n', ' ').splitlines()
-    return [each.strip() for each in lines if each.strip() and not each.strip().startswith('#')]
+    return [line.strip() for line in lines if line.strip() and not line.strip().startswith('#')]
 
 
 def spans(path: Path) -> list[str]:
@@ -107,13 +107,13 @@ def spans(path: Path) -> list[str]:
 
 
 def parts(line: str) -> list[str]:
-    """Return what is joined by && or |, comments and environment left out."""
+    """Return the commands joined by && or |, without comments and environment."""
     bare = re.sub(r'\s#\s.*$', '', line)
-    return [re.sub(r'^(?:\w+=\S+ )+', '', each.strip()) for each in re.split(r'&&|\|', bare)]
+    return [re.sub(r'^(?:\w+=\S+ )+', '', part.strip()) for part in re.split(r'&&|\|', bare)]
 
 
 def words_of(command: str) -> list[str]:
-    """Return the arguments of a documented motion-predictor command; what is optional is given."""
+    """Return the arguments of a documented motion-predictor command, optional ones included."""
     after = command.split('motion-predictor ', 1)[1]
     after = re.sub(r'\[([^\]]*)\]', r'\1', after).replace('...', '')
     return shlex.split(after)
@@ -127,8 +127,8 @@ def leaves(
     if not inner:
         yield name, parser
     for action in inner:
-        for word, each in action.choices.items():
-            yield from leaves(each, f'{name} {word}'.strip())
+        for word, item in action.choices.items():
+            yield from leaves(item, f'{name} {word}'.strip())
 
 
 def misread(command: str, *, whole: bool) -> str:
@@ -141,7 +141,7 @@ def misread(command: str, *, whole: bool) -> str:
     known = dict(leaves(_parser()))
     name = next((n for n in (' '.join(words[:2]), words[0]) if n in known), '')
     if not name:
-        group = any(each.startswith(f'{words[0]} ') for each in known)
+        group = any(item.startswith(f'{words[0]} ') for item in known)
         return '' if group and len(words) == 1 and not whole else f'no command {command!r}'
     given = words[len(name.split()) :]
     options = {flag: action for action in known[name]._actions for flag in action.option_strings}
@@ -166,7 +166,7 @@ def _example(action: argparse.Action, placeholder: str) -> str:
 
 
 def makefile_misses(command: str) -> list[str]:
-    """Return targets and variables of a `make ...` that the Makefile does not know."""
+    """Return targets and variables of a `make ...` that are not in the Makefile."""
     makefile = (ROOT / 'Makefile').read_text(encoding='utf-8')
     targets = set(re.findall(r'^([a-z0-9-]+):', makefile, re.MULTILINE))
     variables = set(re.findall(r'\$[({](?:or \$[({])?(\w+)', makefile))
@@ -179,7 +179,7 @@ def makefile_misses(command: str) -> list[str]:
 
 
 def launch_misses(command: str) -> list[str]:
-    """Return what of a `ros2 launch` or `ros2 run` is not there."""
+    """Return missing files and arguments of a `ros2 launch` or `ros2 run`."""
     words = shlex.split(command)
     if words[1] == 'run':
         setup = (ROOT / 'setup.py').read_text(encoding='utf-8')
@@ -194,7 +194,7 @@ def launch_misses(command: str) -> list[str]:
 
 
 def check(part: str) -> str:
-    """Return what is wrong with one command of a fenced block; '' if nothing is."""
+    """Return the fault of one command in a fenced block; '' if there is none."""
     if 'motion-predictor ' in part:
         return misread(part, whole=True)
     if 'motion_predictor_ros.cli ' in part:
@@ -206,16 +206,16 @@ def check(part: str) -> str:
     if part.startswith(tuple(NOT_RUN)):
         file = re.search(r'-r \S*motion_predictor_ros/(\S+)', part)
         return f'no {file[1]}' if file and not (ROOT / file[1]).is_file() else ''
-    return f'no test knows what {part!r} is'
+    return f'unknown kind of command: {part!r}'
 
 
 def file_misses(path: Path) -> list[str]:
     """Return linked and named files of a document that do not exist."""
     text = path.read_text(encoding='utf-8')
-    linked = [each for each in _LINK.findall(text) if not each.startswith(('http', '#'))]
-    gone = [each for each in linked if not (path.parent / each.split('#')[0]).exists()]
-    named = [each for each in spans(path) if _FILE.match(each) and 'runs/' not in each]
-    return gone + [each for each in named if not _is_there(each)]
+    linked = [item for item in _LINK.findall(text) if not item.startswith(('http', '#'))]
+    gone = [one_item for one_item in linked if not (path.parent / one_item.split('#')[0]).exists()]
+    named = [span for span in spans(path) if _FILE.match(span) and 'runs/' not in span]
+    return gone + [item_ for item_ in named if not _is_there(item_)]
 
 
 def _is_there(name: str) -> bool:
@@ -227,10 +227,10 @@ def _is_there(name: str) -> bool:
 @pytest.mark.parametrize('path', FENCED, ids=lambda path: path.name)
 def test_every_command_in_a_block_is_one_that_exists(path: Path) -> None:
     wrong = [
-        f'{line}: {said}'
+        f'{line}: {fault}'
         for line in fenced_lines(path)
         for part in parts(line)
-        if (said := check(part))
+        if (fault := check(part))
     ]
     assert wrong == []
 
@@ -245,7 +245,7 @@ def test_every_command_named_in_the_text_exists(path: Path) -> None:
             wrong += makefile_misses(span)
         if span.startswith('ros2 launch '):
             wrong += launch_misses(span)
-    assert [each for each in wrong if each] == []
+    assert [item for item in wrong if item] == []
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def unknown_parameters(block: str) -> set[str]:
 
 
 @pytest.mark.parametrize('path', FENCED, ids=lambda path: path.name)
-def test_parameter_files_in_the_text_hold_what_the_node_takes(path: Path, tmp_path: Path) -> None:
+def test_parameter_files_in_the_text_load(path: Path, tmp_path: Path) -> None:
     for block in parameter_blocks(path):
         file = tmp_path / 'people.yaml'
         file.write_text(block)
@@ -287,13 +287,13 @@ def test_parameter_files_in_the_text_hold_what_the_node_takes(path: Path, tmp_pa
         read_parameter_file(file)
 
 
-def test_an_unknown_parameter_is_seen() -> None:
+def test_an_unknown_parameter_is_found() -> None:
     assert sum(len(parameter_blocks(path)) for path in FENCED) >= 1
     assert unknown_parameters('/**: {ros__parameters: {volume: {enable: true}}}')
     assert not unknown_parameters('/**: {ros__parameters: {volume.enabled: always}}')
 
 
-def test_what_does_not_exist_is_seen(tmp_path: Path) -> None:
+def test_commands_and_files_that_do_not_exist_are_found(tmp_path: Path) -> None:
     assert check('.venv/bin/motion-predictor evaluate bag BAG [--source NAME] [--json]') == ''
     assert "['--colour'] unknown" in check('motion-predictor evaluate bag BAG --colour')
     assert 'required' in check('motion-predictor evaluate mocap --json')
@@ -309,13 +309,13 @@ def test_what_does_not_exist_is_seen(tmp_path: Path) -> None:
     assert check(f'{launch} two_cameras.launch.py middle_input:=/a') == 'middle_input'
     assert check(f'{launch} three_cameras.launch.py') == 'three_cameras.launch.py'
     assert check('ros2 run motion_predictor_ros play_bags') == 'play_bags'
-    assert check('rm -rf /').startswith('no test knows')
+    assert check('rm -rf /').startswith('unknown kind of command')
     document = tmp_path / 'x.md'
     document.write_text('[a](gone.png) `docs/gone.md` `docs/data.md` [b](x.md)')
     assert file_misses(document) == ['gone.png', 'docs/gone.md']
 
 
-def test_commands_are_run_by_the_tests_that_are_said_to() -> None:
+def test_listed_commands_are_run_by_their_tests() -> None:
     assert {name for name, _ in leaves(_parser())} >= set(RUN)
     for name, file in RUN.items():
         text = (ROOT / 'test' / file).read_text(encoding='utf-8')
@@ -329,26 +329,34 @@ _REFUSES = {'SkeletonFormatError': 0, 'Rejection': 1, '_drop': 0}
 
 def drop_reasons(source: str) -> set[str]:
     """Return the reasons for which a module drops messages or people."""
-    calls = [each for each in ast.walk(ast.parse(source)) if isinstance(each, ast.Call)]
+    calls = [item for item in ast.walk(ast.parse(source)) if isinstance(item, ast.Call)]
     found: set[str] = set()
     for call in calls:
         place = _REFUSES.get(getattr(call.func, 'id', getattr(call.func, 'attr', '')))
         if place is not None and len(call.args) > place:
-            inner = [each for each in ast.walk(call.args[place]) if isinstance(each, ast.Constant)]
-            found |= {each.value for each in inner if re.fullmatch('[a-z_]+', str(each.value))}
+            inner = [
+                one_item
+                for one_item in ast.walk(call.args[place])
+                if isinstance(one_item, ast.Constant)
+            ]
+            found |= {part.value for part in inner if re.fullmatch('[a-z_]+', str(part.value))}
     return found
 
 
 def test_every_reason_to_drop_something_is_in_the_table_of_faults() -> None:
     table = (ROOT / 'docs' / 'faults.md').read_text(encoding='utf-8')
     line = ('skeleton', 'pipeline.py', 'ros/predictor_node.py')
-    package = [ROOT / 'motion_predictor_ros' / each for each in line]
-    files = [each for path in package for each in ([path] if path.suffix else path.rglob('*.py'))]
-    reasons = set().union(*(drop_reasons(each.read_text(encoding='utf-8')) for each in files))
+    package = [ROOT / 'motion_predictor_ros' / item for item in line]
+    files = [
+        one_path
+        for path in package
+        for one_path in ([path] if path.suffix else path.rglob('*.py'))
+    ]
+    reasons = set().union(*(drop_reasons(file.read_text(encoding='utf-8')) for file in files))
     assert len(reasons) > 15
-    assert [each for each in sorted(reasons) if f'`drops.{each}`' not in table] == []
+    assert [reason for reason in sorted(reasons) if f'`drops.{reason}`' not in table] == []
 
 
-def test_a_reason_is_found_where_it_is_given() -> None:
+def test_drop_reasons_are_found_in_source_code() -> None:
     assert drop_reasons("raise SkeletonFormatError('a' if x else 'b', 'said')") == {'a', 'b'}
     assert drop_reasons("self._drop(Rejection(who, 'c', said)); other('d')") == {'c'}

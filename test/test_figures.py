@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose the figures in the documents are: what they say was measured by the commands they name.
+"""The figures in the documents are those of the shipped weights.
 
-Weights that are named are the shipped ones, and what a model card and a document both show is the
-same. So new weights ask for new figures.
+Named weights are the shipped ones, and tables in both a model card and a document are equal. So
+new weights need new figures.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ CARDS = sorted(ROOT.glob('weights/*.md'))
 DOCUMENTS = [ROOT / 'README.md', *sorted(ROOT.glob('docs/**/*.md'))]
 
 _WEIGHTS = re.compile(r'`(\w+)@([0-9a-f]{12})`(, the weights before)?')
-"""A shipped name and the start of its hash; of weights that came before, figures may be kept."""
+"""A shipped name and the start of its hash; figures of former weights may be kept."""
 
 
 def replaced_weights(text: str) -> list[str]:
@@ -32,7 +32,7 @@ def tables(text: str) -> list[str]:
 
 
 def other_figures(card: str, documents: list[str]) -> list[str]:
-    """Return tables of a card that stand in a document too, and say something else there."""
+    """Return tables of a card that a document has too, with other figures."""
     elsewhere = [table for text in documents for table in tables(text)]
     heads = {table.splitlines()[0] for table in elsewhere}
     return [
@@ -54,7 +54,7 @@ def test_model_cards_and_documents_show_the_same_figures() -> None:
         assert other_figures(card.read_text(encoding='utf-8'), documents) == [], card.name
 
 
-def test_figures_of_other_weights_are_seen() -> None:
+def test_figures_of_other_weights_are_found() -> None:
     assert replaced_weights('`body_1s@0123456789ab`') == ['body_1s@0123456789ab']
     assert replaced_weights('`body_1s@0123456789ab`, the weights before') == []
     document = '| a |\n|---|\n| 1 |\n'

@@ -22,7 +22,7 @@ EXECUTABLES = re.findall(
 
 
 def undocumented(line: str) -> bool:
-    """Tell whether an interface line declares something and does not say what it is."""
+    """Check whether an interface line declares something without a comment."""
     declaration, _, comment = line.partition('#')
     return bool(declaration.strip()) and declaration.strip() != '---' and not comment.strip()
 
@@ -38,12 +38,12 @@ def members(enum: type[IntEnum]) -> dict[str, int]:
 
 
 @pytest.mark.parametrize('interface', INTERFACES, ids=lambda path: path.name)
-def test_every_interface_line_says_what_it_holds(interface: Path) -> None:
+def test_every_interface_line_has_a_comment(interface: Path) -> None:
     lines = interface.read_text(encoding='utf-8').splitlines()
     assert [line for line in lines if undocumented(line)] == []
 
 
-def test_an_undocumented_line_is_seen() -> None:
+def test_an_undocumented_line_is_found() -> None:
     assert undocumented('float32 age_s')
     assert undocumented('float32 age_s  #')
     assert not undocumented('float32 age_s  # [s]')
@@ -80,7 +80,7 @@ def test_shapes_are_checked_while_testing() -> None:
 
 
 def test_cmake_installs_every_folder_that_setup_py_ships() -> None:
-    """Interfaces are installed by rosidl; what the demo leaves beside its bag is not shipped."""
+    """Interfaces are installed by rosidl; the demo's outputs are not shipped."""
     setup, cmake = (ROOT / name for name in ('setup.py', 'CMakeLists.txt'))
     line = re.search(r'^SHIPPED = \((.+)\)$', setup.read_text(encoding='utf-8'), re.MULTILINE)
     assert line is not None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replays with volumes of made-up people, for tests of what is made of them."""
+"""Replays with volumes of synthetic people, for tests of scores and reports."""
 
 import dataclasses
 from collections import Counter
@@ -23,20 +23,20 @@ KEPT = {
     validity: KeptVolume.of(volume(validity=validity))
     for validity in (Validity.OK, Validity.INCOMPLETE)
 }
-"""Of somebody who stands at the origin of the frame."""
+"""Volume of a person standing at the origin of the frame."""
 
 
 def told(
     played: Replay, every: int = 6, validity: Validity = Validity.OK, wander_m: float = 0.0
 ) -> dict[tuple[int, int], tuple[KeptVolume, ...]]:
-    """Return a volume of everybody in every `every`-th scene, each a little further on."""
+    """Return volumes of all people in every `every`-th scene, moving on slowly."""
     found = {}
     for place, (epoch, scene) in list(enumerate(played.scenes))[::every]:
         further_m = 0.1 * round(10 * wander_m * place)
         windows = tuple(_moved(window, further_m) for window in KEPT[validity].windows)
         own = dataclasses.replace(KEPT[validity], stamp_ns=scene.stamp_ns, windows=windows)
         found[epoch, scene.stamp_ns] = tuple(
-            dataclasses.replace(own, person_id=each.person_id) for each in scene.people
+            dataclasses.replace(own, person_id=person.person_id) for person in scene.people
         )
     return found
 
@@ -48,11 +48,11 @@ def _moved(window: KeptWindow, further_m: float) -> KeptWindow:
 
 
 def weighed(played: Replay, every: int = 6) -> dict[tuple[int, int], Futures]:
-    """Return twelve futures of everybody in every `every`-th scene, likelier the later."""
+    """Return twelve futures of all people in every `every`-th scene, with increasing weights."""
     found = {}
     for epoch, scene in played.scenes[::every]:
-        people = tuple(each.person_id for each in scene.people)
-        poses = [played.tracks[epoch, each].frames[0].positions for each in people]
+        people = tuple(item.person_id for item in scene.people)
+        poses = [played.tracks[epoch, person].frames[0].positions for person in people]
         times_s = 0.2 * np.arange(1, 11)
         apart = 0.1 * np.arange(12)[:, None, None, None] * times_s[:, None, None]
         shape = (len(people), 12)
@@ -88,10 +88,10 @@ def goes(way_m: Callable[[float], float], seconds: float, people: int = 1) -> Re
 
 
 def stands(time_s: float) -> float:
-    """Somebody who stays."""
+    """Return the position of a person who stands still."""
     return 0.0 * time_s
 
 
 def walks(time_s: float) -> float:
-    """Somebody at 1 m/s."""
+    """Return the position of a person at 1 m/s."""
     return time_s

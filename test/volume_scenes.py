@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""People who wander, for tests of volumes."""
+"""People on random walks, for tests of volumes."""
 
 import numpy as np
 

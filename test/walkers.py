@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Made-up recordings that are quick to learn from, and a recipe that does it in seconds."""
+"""Synthetic recordings, and a recipe that trains on them in seconds."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ RECIPE = MotionDEQRecipe(
 
 
 def walkers() -> Recordings:
-    """Two people who swing their joints while they walk; one trains, one validates."""
+    """Return two people who swing their joints while they walk; one trains, one validates."""
     random = np.random.default_rng(0)
     times = np.arange(200)[:, None, None] / 50
     clips, kept = [], []

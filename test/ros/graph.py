@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of this folder share: processes, an observer in the graph, messages, a model."""
+"""Shared by the tests of this folder: processes, a node of the test, messages, a model."""
 
 import dataclasses
 import os
@@ -55,7 +55,7 @@ def tiny_model(path: Path) -> Path:
 def skeletons(
     stamp_ns: int, people: Sequence[str] = ('anna',), frame_id: str = 'world'
 ) -> SkeletonArray:
-    """Everybody drifts along x at 0.5 m/s, two metres apart."""
+    """Return people who drift along x at 0.5 m/s, two metres apart."""
     drift_m = 0.5 * (stamp_ns - START_NS) / 1e9
     persons = []
     for index, person_id in enumerate(people):
@@ -75,7 +75,7 @@ def stamp_ns(message: Any) -> int:
 
 
 class Process:
-    """One of our executables in a process of its own; what it says goes to a file."""
+    """An executable of the package in a child process; its output goes to a file."""
 
     def __init__(
         self, command: Sequence[str], log: Path, domain: int, changes: Mapping[str, str]
@@ -104,7 +104,7 @@ class Process:
         end_s = time.monotonic() + timeout_s
         while text not in self.output:
             assert self.alive, f'ended before saying {text!r}:\n{self.output}'
-            assert time.monotonic() < end_s, f'never said {text!r}:\n{self.output}'
+            assert time.monotonic() < end_s, f'missing from the output: {text!r}\n{self.output}'
             time.sleep(0.02)
 
     def wait(self, timeout_s: float = 120.0) -> int:
@@ -137,7 +137,7 @@ def _ended_processor_s() -> float:
 
 
 class Graph:
-    """The test's own place in the ROS graph."""
+    """The test's node in the ROS graph."""
 
     def __init__(self, domain: int) -> None:
         self.domain = domain
@@ -155,7 +155,7 @@ class Graph:
         self._context.try_shutdown()
 
     def collect(self, kind: Any, topic: str, qos: Any = 50) -> list[Any]:
-        """Subscribe; what comes is appended to the returned list while the graph spins."""
+        """Subscribe; messages are appended to the returned list while the graph spins."""
         received: list[Any] = []
         self.node.create_subscription(kind, topic, received.append, qos)
         return received
@@ -169,7 +169,7 @@ class Graph:
         """Spin until the condition holds, and return what it returned."""
         end_s = time.monotonic() + timeout_s
         while not (result := condition()):
-            assert time.monotonic() < end_s, f'in vain: {what or condition}'
+            assert time.monotonic() < end_s, f'timeout: {what or condition}'
             self._executor.spin_once(timeout_sec=0.02)
         return result
 
@@ -194,7 +194,7 @@ class Graph:
     def walk(self, begin_ns: int, count: int = WINDOW, **kwargs: Any) -> int:
         """Publish a walk on the model clock; return its last stamp."""
         stamps = [begin_ns + index * PERIOD_NS for index in range(count)]
-        self.say(*(skeletons(each, **kwargs) for each in stamps))
+        self.say(*(skeletons(stamp, **kwargs) for stamp in stamps))
         return stamps[-1]
 
     def transition(self, label: str) -> bool:
@@ -238,7 +238,7 @@ class Diagnostics:
         before = len(self._received)
         self._graph.until(lambda: len(self._received) > before, what='diagnostics')
         status = self._received[-1].status[0]
-        values = {each.key: each.value for each in status.values}
+        values = {value.key: value.value for value in status.values}
         return {**values, 'message': status.message, 'level': str(status.level[0])}
 
     def drops(self) -> dict[str, int]:

@@ -103,7 +103,7 @@ def test_nothing_is_complained_of_and_nothing_asked_for(page: Page, path: Path) 
     page.requests.clear()
     page.open(path.as_uri())
     scrub_to(page, 0.5)
-    assert page.said == []
+    assert page.console == []
     assert [each for each in page.requests if not each.startswith('data:')] == [path.as_uri()]
 
 
@@ -116,8 +116,8 @@ def test_a_fault_is_noticed_and_a_request_forbidden(
     broken = tmp_path / 'broken.html'
     broken.write_text(path.read_text().replace("'use strict';", f"'use strict'; {fault};", 1))
     started.open(broken.as_uri())
-    assert len(started.said) == 1
-    started.said.clear()
+    assert len(started.console) == 1
+    started.console.clear()
 
 
 def test_scrubbing_changes_the_picture_and_back_again(page: Page) -> None:
@@ -236,10 +236,10 @@ def test_futures_go_from_likely_to_unlikely_in_opaque_colours(page: Page) -> Non
 def test_without_volumes_there_is_nothing_to_set(
     started: Page, played: Replay, tmp_path: Path
 ) -> None:
-    started.said.clear()  # reading the canvas back often is warned of
+    started.console.clear()  # reading the canvas back often is warned of
     plain = dataclasses.replace(played, futures={})
     started.open(write(plain, tmp_path / 'plain.html').as_uri())
-    assert started.said == []
+    assert started.console == []
     assert box(started, 'volumes')[2:] == box(started, 'futures')[2:] == (0, 0)
     assert coloured(started) == 0
 
