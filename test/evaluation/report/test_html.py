@@ -132,7 +132,7 @@ def test_volumes_add_their_table_and_their_calibration_curve(
     page = page_of(volumes, tmp_path / 'report.html')
     tags.feed(page)
     assert tags.seen['svg'] == 6 and tags.seen['table'] == 5
-    assert '<th>stayed inside</th>' in page and 'probabilities of voxels right?' in page
+    assert '<th>stayed inside</th>' in page and 'Reliability of voxel probabilities' in page
     assert LOADS.findall(page) == []
 
 
