@@ -118,7 +118,7 @@ def after(report: dict[str, Any], when: str) -> float:
     return float(report[when]['mpjpe_mm']['motion_deq']['400'])
 
 
-def test_what_own_people_do_is_learnt_and_nothing_is_overwritten(
+def test_own_motion_is_learned_and_nothing_is_overwritten(
     recordings: Recordings, config: PipelineConfig, tmp_path: Path
 ) -> None:
     base = Path(config.prediction.weights)
@@ -168,7 +168,7 @@ def test_training_that_does_not_help_is_not_kept(
     assert after(report, 'after') == after(report, 'before')
 
 
-def test_people_in_a_bag_become_clips_of_what_they_did(sightings: RawSkeletons) -> None:
+def test_people_in_a_bag_become_clips(sightings: RawSkeletons) -> None:
     assert {each.person for each in sightings.seen} == {'0:glides/ann', '0:glides/bo'}
     for each in sightings.seen:
         times = each.begin_s + np.arange(len(each.positions)) / 50.0
@@ -189,7 +189,7 @@ def test_splits_follow_each_other_in_time_and_share_no_window(recordings: Record
             assert span == pytest.approx(expected[split], abs=0.1)
 
 
-def test_what_was_not_observed_is_left_out_and_counted(
+def test_unobserved_time_is_left_out_and_counted(
     config: PipelineConfig, tmp_path: Path
 ) -> None:
     def hides(time_s: float, person: str) -> np.ndarray:
@@ -207,7 +207,7 @@ def test_what_was_not_observed_is_left_out_and_counted(
     assert found.lost_s['joints out of sight'] == pytest.approx(1.0, abs=0.1)
 
 
-def test_people_who_cannot_be_are_not_learnt_from(config: PipelineConfig, tmp_path: Path) -> None:
+def test_implausible_people_are_left_out(config: PipelineConfig, tmp_path: Path) -> None:
     def mirrored(time_s: float, person: str) -> np.ndarray:
         return glides(time_s, person) * np.array([1.0, -1.0, 1.0])
 
@@ -218,7 +218,7 @@ def test_people_who_cannot_be_are_not_learnt_from(config: PipelineConfig, tmp_pa
         split_by_time(found, BODY.joint_names, ())
 
 
-def test_too_little_is_refused_with_what_is_missing(
+def test_too_little_data_is_rejected_with_the_missing_amount(
     bag: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     alone = record(tmp_path / 'alone.mcap', 11.0, 'ann')

@@ -65,7 +65,7 @@ def test_plain_torch_draws_the_same_futures() -> None:
     assert np.abs(others - positions).max() > 1e-2
 
 
-def test_an_untrained_model_answers_and_says_that_it_is_untrained(
+def test_an_untrained_model_is_reported_as_untrained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = tmp_path / 'tiny.yaml'
@@ -95,7 +95,7 @@ def test_a_trained_model_is_timed_with_its_cache(
     assert 'go together' in capsys.readouterr().err
 
 
-def test_what_the_yardstick_cannot_do_is_not_timed() -> None:
+def test_configurations_beyond_the_yardstick_are_rejected() -> None:
     predictor = small()
     predictor.config = DensityConfig(rule='weighted')
     with pytest.raises(ConfigError, match='yardstick'):

@@ -39,7 +39,7 @@ def test_a_chain_holds_one_tensor_per_link() -> None:
     assert count.alive == 0 and count.peak == 2 * SIZE
 
 
-def test_what_is_ignored_does_not_count() -> None:
+def test_ignored_tensors_do_not_count() -> None:
     start = leaf()
     with SavedBytes() as all_of_it:
         kept = start.sin().sin()
@@ -74,7 +74,7 @@ def test_two_graphs_at_once_hold_twice_as_much() -> None:
     assert count.peak == 2 * SIZE and count.alive == 0
 
 
-def test_a_retained_graph_is_held_until_it_goes() -> None:
+def test_a_retained_graph_counts_until_it_is_freed() -> None:
     start = leaf()
     with SavedBytes([start]) as count:
         end = start.sin().sin().sum()
@@ -103,7 +103,7 @@ def test_counting_does_not_change_the_gradient() -> None:
 
 
 @pytest.mark.usefixtures('float32_as_trained')
-def test_a_fixed_point_holds_less_than_what_is_unrolled() -> None:
+def test_a_fixed_point_keeps_less_memory_than_unrolled_layers() -> None:
     report = bench_memory(RECIPE, 6, CPU)
     assert report['ratio']['esl8'] > report['ratio']['eqmotion_style'] > 1.5
     assert report['saved_bytes']['esl8'] > 8 * report['parts']['cell']

@@ -135,7 +135,7 @@ def test_a_crowd_walks_as_one_person_did_and_never_jumps() -> None:
     assert max(jumps) > 0.1  # control: people do move
 
 
-def test_a_bag_without_anybody_is_refused(tmp_path: Path) -> None:
+def test_a_bag_without_people_is_rejected(tmp_path: Path) -> None:
     with BagWriter(tmp_path / 'none.mcap'):
         pass
     with pytest.raises(BagError):

@@ -89,7 +89,7 @@ def test_a_damaged_bag_is_scored_as_far_as_it_can_be_read(
     assert not_read[0] is None and 'cut off inside the record' in not_read[1][0]
 
 
-def test_out_holds_report_and_picture_and_the_page_lies_where_asked(
+def test_out_holds_report_and_picture_and_the_page_has_its_path(
     bag: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / 'pages' / 'report.html'
@@ -111,7 +111,7 @@ def test_out_holds_report_and_picture_and_the_page_lies_where_asked(
         (['train', 'motion-deq', '--recipe', 'no', '--data', 'x', '--out', 'y'], "'no'"),
     ],
 )
-def test_what_is_wrong_outside_ends_in_one_line_and_exit_code_2(
+def test_a_user_error_is_one_line_and_exit_code_2(
     arguments: list[str],
     said: str,
     bag: Path,
@@ -137,7 +137,7 @@ def test_a_cut_bag_is_an_error(
     assert 'cut.mcap' in capsys.readouterr().err
 
 
-def test_the_demo_without_ros_says_what_works(
+def test_the_demo_without_ros_names_the_alternative(
     bag: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -150,7 +150,7 @@ def test_the_demo_without_ros_says_what_works(
 
 
 @pytest.mark.parametrize('command', [[], ['evaluate', 'bag'], ['evaluate', 'compare']])
-def test_help_tells_exit_codes(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_exit_codes(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*command, '--help'])
     assert ended.value.code == 0

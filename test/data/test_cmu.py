@@ -154,7 +154,7 @@ def test_a_file_without_training_clips_cannot_train(tmp_path: Path) -> None:
         load_cmu_benchmark(path)
 
 
-def test_training_data_of_either_form_is_told_apart_by_its_keys(
+def test_training_data_formats_are_recognised_by_their_keys(
     tmp_path: Path, file: Path
 ) -> None:
     assert load_training_data(file).joint_names == FED_NAMES
@@ -170,7 +170,7 @@ def test_training_data_of_either_form_is_told_apart_by_its_keys(
 
 
 @pytest.mark.parametrize(('name', 'still'), [('cmu', 'layers.1.update'), ('cmu_second', '')])
-def test_shipped_recipes_follow_the_protocol_and_learn_from_such_a_file(
+def test_shipped_recipes_follow_the_protocol_and_train_on_such_a_file(
     recordings: Recordings, name: str, still: str
 ) -> None:
     """Without a Neumann term, what makes patterns last learns nothing: nobody reads them."""

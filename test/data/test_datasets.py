@@ -51,7 +51,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize('layout', ['h36m22', '3dpw23', 'amass22', 'h36m17', 'cmu25'])
-def test_every_form_is_recognised_and_comes_in_its_layout(
+def test_every_format_is_recognised_and_read_in_its_layout(
     layout: str, homes: dict[str, Path]
 ) -> None:
     recordings = load_training_data(homes[layout])
@@ -59,7 +59,7 @@ def test_every_form_is_recognised_and_comes_in_its_layout(
     assert recordings.attribution
 
 
-def test_a_folder_of_nothing_known_says_what_was_expected(tmp_path: Path) -> None:
+def test_an_unknown_folder_is_an_error_that_names_known_formats(tmp_path: Path) -> None:
     (tmp_path / 'notes.txt').write_text('hello')
     with pytest.raises(DataError, match=r'no known data set; expected S1/walking_1\.txt .*3DPW'):
         load_training_data(tmp_path)

@@ -105,7 +105,7 @@ def test_joints_are_those_of_body18_in_its_order() -> None:
     assert list(LAYOUT['joints']) == list(JOINT_NAMES)
 
 
-def test_without_rotations_the_person_stands_as_drawn(tmp_path: Path) -> None:
+def test_without_rotations_the_person_is_in_the_rest_pose(tmp_path: Path) -> None:
     clip = clip_of(tmp_path, [identity_row(0.1), identity_row()])
     pose = joint_positions(clip)
     sole = at(pose, 'l_foot')[0, 2]
@@ -164,7 +164,7 @@ def test_the_bone_check_sees_a_stretched_arm(walk: MotionClip) -> None:
     assert bone_spread(pose) > 1e-3
 
 
-def test_a_cycle_goes_on_where_the_last_one_ended(walk: MotionClip) -> None:
+def test_a_cycle_continues_where_the_last_one_ended(walk: MotionClip) -> None:
     once, five = joint_positions(walk), walk
     for _ in range(4):
         five = followed(five, walk)
@@ -256,7 +256,7 @@ def test_seams_are_no_rougher_than_the_motion_itself(name: str) -> None:
         json.dumps({'Frames': [[0.1] + [0.0] * 43, identity_row()]}),
     ],
 )
-def test_what_is_no_clip_is_a_data_error(tmp_path: Path, content: str) -> None:
+def test_a_malformed_clip_is_a_data_error(tmp_path: Path, content: str) -> None:
     path = tmp_path / 'clip.txt'
     path.write_text(content)
     with pytest.raises(DataError, match=r'clip\.txt'):
@@ -269,7 +269,7 @@ def test_a_missing_clip_is_a_data_error(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_without_pybullet_the_error_says_what_to_do(
+def test_without_pybullet_the_error_names_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deepmimic, 'find_spec', lambda name: None)
@@ -288,7 +288,7 @@ def test_converting_twice_gives_the_same_bag(tmp_path: Path) -> None:
     assert convert_deepmimic(tmp_path, tmp_path / 'a.mcap') == first  # it may be replaced
 
 
-def test_the_committed_demo_is_what_the_clips_give(tmp_path: Path) -> None:
+def test_the_committed_demo_equals_the_converted_clips(tmp_path: Path) -> None:
     pytest.importorskip('pybullet_data')
     convert_deepmimic(None, tmp_path / 'demo.mcap')
     for new, old in zip(
@@ -356,7 +356,7 @@ def test_the_demo_has_two_people_who_pass_each_other(demo: list[Any]) -> None:
     assert 1.5 < np.linalg.norm(first - second, axis=-1).min() < 2.5
 
 
-def test_nobody_in_the_demo_jumps_or_leaves(demo: list[Any]) -> None:
+def test_no_person_in_the_demo_teleports_or_leaves_the_scene(demo: list[Any]) -> None:
     tracks = defaultdict(list)
     for message in demo:
         for person in message.persons:

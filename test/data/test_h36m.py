@@ -174,7 +174,7 @@ def test_subjects_are_split_as_in_the_literature(folder: Path) -> None:
     assert splits == train | {('S11', 'val'), ('S5', 'test')}
 
 
-def test_sequences_keep_all_joints_in_millimetres_and_only_who_is_asked_for(folder: Path) -> None:
+def test_sequences_keep_all_joints_in_millimetres_of_requested_subjects(folder: Path) -> None:
     sequences = load_h36m_sequences(folder, ['S5'])
     assert [each.key for each in sequences[:3]] == ['S5/walking_1', 'S5/walking_2', 'S5/eating_1']
     assert len(sequences) == 30 and {each.subject for each in sequences} == {'S5'}

@@ -43,11 +43,11 @@ def test_a_quarter_turn_carries_all_that_hangs_below(
     np.testing.assert_allclose(placed(**turns), expected, atol=1e-12)
 
 
-def test_the_opposite_turn_goes_elsewhere() -> None:
+def test_the_opposite_rotation_gives_another_pose() -> None:
     assert np.abs(placed(b=(0, 0, -QUARTER)) - placed(b=(0, 0, QUARTER))).max() == pytest.approx(6)
 
 
-def test_bones_keep_their_lengths_and_a_turn_of_the_root_turns_everybody() -> None:
+def test_bones_keep_their_lengths_and_a_root_rotation_rotates_all_joints() -> None:
     turns = np.random.default_rng(0).normal(size=(50, 4, 3))
     places = place_joints(OFFSETS, PARENTS, turns)
     for joint, parent in list(enumerate(PARENTS))[1:]:

@@ -30,7 +30,7 @@ def write(path: Path, content: bytes) -> Path:
 
 
 @pytest.mark.parametrize('protocol', [2, 3, 4])
-def test_arrays_and_containers_come_out_as_they_went_in(protocol: int, tmp_path: Path) -> None:
+def test_arrays_and_containers_survive_a_round_trip(protocol: int, tmp_path: Path) -> None:
     found = read_numpy_pickle(write(tmp_path / 'a.pkl', pickle.dumps(CONTENT, protocol)))
     np.testing.assert_equal(found, CONTENT)
     assert found['small'].dtype == np.float32 and found['whole'].dtype == np.int64
@@ -43,7 +43,7 @@ def test_a_pickle_of_python_2_reads_as_python_3_reads_it(tmp_path: Path) -> None
     np.testing.assert_equal(read_numpy_pickle(write(tmp_path / 'a.pkl', raw)), content)
 
 
-def test_objects_in_an_npz_come_out_whole(tmp_path: Path) -> None:
+def test_objects_in_an_npz_are_read_completely(tmp_path: Path) -> None:
     arrays = np.empty(2, object)
     arrays[:] = [CONTENT['floats'], CONTENT['small']]
     np.savez_compressed(tmp_path / 'a.npz', one=np.array(CONTENT, object), many=arrays)
@@ -84,7 +84,7 @@ def test_forged_arrays_are_refused(name: str, tmp_path: Path) -> None:
         read_numpy_pickle(path)
 
 
-def test_byte_order_is_kept_and_changes_nobody_elses(tmp_path: Path) -> None:
+def test_byte_order_is_kept_per_array(tmp_path: Path) -> None:
     swapped = np.arange(3, dtype='>f8')
     found = read_numpy_pickle(write(tmp_path / 'a.pkl', pickle.dumps(swapped, 2)))
     np.testing.assert_array_equal(found, swapped)
@@ -125,7 +125,7 @@ def test_the_same_file_read_carelessly_does_run(
     assert (tmp_path / 'owned').exists()
 
 
-def test_what_was_asked_for_is_named(tmp_path: Path) -> None:
+def test_the_rejected_name_is_in_the_error(tmp_path: Path) -> None:
     path = write(tmp_path / 'evil.pkl', pickle.dumps(Evil(eval, '1')))
     with pytest.raises(DataError, match=r'it refers to builtins\.eval'):
         read_numpy_pickle(path)

@@ -62,7 +62,7 @@ PEOPLE = {
 }
 
 
-def test_everybody_in_3dpw_is_a_clip_relative_to_the_pelvis(tmp_path: Path) -> None:
+def test_all_people_in_3dpw_are_clips_relative_to_the_pelvis(tmp_path: Path) -> None:
     recordings = load_3dpw(write_3dpw(tmp_path, PEOPLE))
     assert recordings.joint_names == smpl.JOINT_NAMES[1:] and recordings.fps == 30.0
     found = {clip.key: (clip.subject, clip.split, clip.length) for clip in recordings.clips}
@@ -78,7 +78,7 @@ def test_everybody_in_3dpw_is_a_clip_relative_to_the_pelvis(tmp_path: Path) -> N
     assert np.abs(rows - person[:, 1:]).max() > 0.3  # the pelvis wandered
 
 
-def test_3dpw_is_found_from_either_folder_and_only_what_is_asked_for_is_read(
+def test_3dpw_is_found_from_either_folder_and_only_requested_splits_are_read(
     tmp_path: Path,
 ) -> None:
     home = write_3dpw(tmp_path, {'test/a_00': PEOPLE['test/flat_guitar_01']})
@@ -180,7 +180,7 @@ def test_amass_turns_a_body_about_its_pelvis_and_moves_it(tmp_path: Path) -> Non
     np.testing.assert_allclose(rows[1, wrist] - rows[1, elbow], expected, atol=1e-6)
 
 
-def test_amass_uses_the_body_of_each_ones_gender_and_shape(amass: Path) -> None:
+def test_amass_uses_the_body_of_the_subjects_gender_and_shape(amass: Path) -> None:
     rows = rows_of(load_amass(amass), 'SSM/s1/b_poses')
     thigh = [smpl.JOINT_NAMES.index(f'left_{name}') for name in ('hip', 'knee')]
     length = np.linalg.norm(rows[:, thigh[1]] - rows[:, thigh[0]], axis=-1)
@@ -221,7 +221,7 @@ def test_motions_of_another_form_are_refused(
         load_amass(amass)
 
 
-def test_a_missing_body_model_and_an_empty_folder_say_what_to_do(amass: Path) -> None:
+def test_a_missing_body_model_and_an_empty_folder_are_errors_with_a_remedy(amass: Path) -> None:
     (amass / 'smplh/female/model.npz').unlink()
     with pytest.raises(DataError, match=r'no body model at .*female/model\.npz: get "Extended'):
         load_amass(amass)

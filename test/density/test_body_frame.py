@@ -36,7 +36,7 @@ def test_leaving_undoes_entering() -> None:
     torch.testing.assert_close(back, POSITIONS, atol=1e-12, rtol=0)
 
 
-def test_the_person_stands_at_the_origin_and_looks_along_x() -> None:
+def test_the_person_is_at_the_origin_and_faces_x() -> None:
     frame = body_frame('heading', NAMES)
     last = entered(frame, POSITIONS)[:, 4]
     hips = last[:, NAMES.index('l_hip')] - last[:, NAMES.index('r_hip')]

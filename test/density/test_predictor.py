@@ -141,7 +141,7 @@ def test_an_arbitrary_future_has_a_density_that_the_room_does_not_change(
     assert float(np.abs(predictor.log_density(observed, running) - plain)[0]) > 1e-2
 
 
-def test_what_was_never_recorded_is_flagged(files: DensityConfig) -> None:
+def test_motion_unlike_the_cache_is_flagged(files: DensityConfig) -> None:
     predictor = CacheFlowPredictor.load(files)
     answer = predictor.predict([window('ann', seen())])
     assert answer is not None
@@ -154,7 +154,7 @@ def test_what_was_never_recorded_is_flagged(files: DensityConfig) -> None:
     assert lenient is not None and not bool(lenient.out_of_distribution[0])
 
 
-def test_the_same_windows_give_the_same_futures_whatever_was_asked_before(
+def test_the_same_windows_give_the_same_futures_after_any_calls(
     files: DensityConfig,
 ) -> None:
     predictor = CacheFlowPredictor.load(files)
@@ -184,7 +184,7 @@ def test_joints_out_of_sight_are_named(files: DensityConfig) -> None:
     assert answer.judge(0)[0] != Validity.INCOMPLETE
 
 
-def test_predictions_have_the_density_of_what_they_predict(files: DensityConfig) -> None:
+def test_predictions_have_the_density_of_their_motion(files: DensityConfig) -> None:
     predictor = CacheFlowPredictor.load(files)
     future = seen()[-1:].repeat(TINY.future, axis=0)
     people = [window('ann', seen()), window('bob', seen(1))]
@@ -201,7 +201,7 @@ def test_predictions_have_the_density_of_what_they_predict(files: DensityConfig)
     assert plain is not None and plain.predicted_log_density is None
 
 
-def test_a_short_prediction_is_carried_on_as_the_nearest_future_goes_on() -> None:
+def test_a_short_prediction_continues_as_the_nearest_future() -> None:
     futures = np.zeros((2, 6, 1, 3))
     futures[0, :, 0, 0], futures[1, :, 0, 1] = np.arange(6), np.arange(6)
     predicted = futures[1, :3] + np.array([0.0, 0.0, 0.5])
@@ -210,7 +210,7 @@ def test_a_short_prediction_is_carried_on_as_the_nearest_future_goes_on() -> Non
     np.testing.assert_array_equal(carried_on(futures[0], futures[:, :4]), futures[0, :4])
 
 
-def test_whether_the_model_runs_follows_the_files_unless_it_is_said(files: DensityConfig) -> None:
+def test_the_model_runs_if_its_files_exist_unless_configured(files: DensityConfig) -> None:
     assert CacheFlowPredictor.load_if_wanted(files) is not None
     assert CacheFlowPredictor.load_if_wanted(dataclasses.replace(files, enabled='never')) is None
     gone = dataclasses.replace(files, cache='no_such_cache')

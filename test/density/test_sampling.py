@@ -117,7 +117,7 @@ def test_effective_sample_size_counts_equal_futures() -> None:
     torch.testing.assert_close(effective_sample_size(weights), torch.tensor([4.0, 1.0]))
 
 
-def test_where_q_is_what_is_usual_all_futures_count() -> None:
+def test_where_q_equals_rho_all_futures_have_equal_weight() -> None:
     log_rho = torch.randn(100)
     weights = importance_weights(log_rho.expand(1, -1) + 5.0, log_rho)
     assert float(effective_sample_size(weights)) == pytest.approx(100.0)

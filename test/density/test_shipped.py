@@ -109,7 +109,7 @@ def test_cached_volumes_are_those_of_finer_integration(shipped: CacheFlowPredict
 
 
 @torch.inference_mode()
-def test_what_people_did_is_likelier_than_what_others_did(
+def test_true_futures_are_likelier_than_those_of_others(
     shipped: CacheFlowPredictor, windows: np.ndarray
 ) -> None:
     model = shipped.trained.module

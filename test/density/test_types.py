@@ -45,7 +45,7 @@ def test_no_more_is_kept_than_there_is() -> None:
     assert thin.horizons_s[0] == pytest.approx(0.12)
 
 
-def test_the_unknown_is_told_from_the_known() -> None:
+def test_out_of_distribution_is_a_novelty_above_one() -> None:
     assert futures().judge(0) == (Validity.OK, '')
     validity, reason = futures().judge(1)
     assert validity == Validity.OUT_OF_DISTRIBUTION and '1.5 times' in reason

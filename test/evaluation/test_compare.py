@@ -59,7 +59,7 @@ def test_statistics_are_those_of_the_errors() -> None:
     )
 
 
-def test_an_archive_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+def test_an_archive_survives_a_round_trip(tmp_path: Path) -> None:
     kept = archive(0.1)
     read = Archive.load(Path(save(tmp_path / 'deep' / 'a.zip', kept)))
     assert (read.kind, read.report, read.cases) == ('bag', kept.report, kept.cases)
@@ -67,7 +67,7 @@ def test_an_archive_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read.values['motion_deq'], kept.values['motion_deq'])
 
 
-def test_what_was_not_measured_of_a_case_does_not_count() -> None:
+def test_missing_values_of_a_case_do_not_count() -> None:
     figures = Figures()
     figures.add('ours', 'volume', 'm^3', ['a', 'c'], [2.0, 4.0])
     figures.add('ours', 'covered', '', ['a', 'b', 'c'], [1.0, 0.0, 1.0])
@@ -80,7 +80,7 @@ def test_what_was_not_measured_of_a_case_does_not_count() -> None:
     assert found['ours']['volume']['unit'] == 'm^3' and 'covered' not in found['reachable']
 
 
-def test_cases_are_named_by_what_was_observed() -> None:
+def test_cases_are_named_by_their_observation() -> None:
     windows = np.random.default_rng(0).normal(size=(3, 4, 2, 3))
     names = name_cases([*windows, windows[0]])
     assert len(set(names)) == 4 and names[3].startswith(names[0])
@@ -113,7 +113,7 @@ def test_the_table_shows_each_archive_at_each_horizon() -> None:
 
 
 @pytest.mark.parametrize('content', [b'', b'no zip', None])
-def test_what_is_no_archive_is_said(content: bytes | None, tmp_path: Path) -> None:
+def test_a_file_that_is_no_archive_is_an_error(content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / 'a.zip'
     if content is None:
         with zipfile.ZipFile(path, 'w') as wrong:

@@ -83,7 +83,7 @@ def test_covariances_travel_as_xx_xy_xz_yy_yz_zz() -> None:
     np.testing.assert_allclose(sent.reshape(25, 18, 6)[3, 7], expected, rtol=1e-6)
 
 
-def test_a_difference_is_seen() -> None:
+def test_a_difference_is_found() -> None:
     moved = seen('anna', shift_m=1e-3)
     assert difference(seen('anna'), moved) > 1e-4
     assert difference(seen('anna'), seen('ben')) == np.inf
@@ -105,7 +105,7 @@ def test_a_message_of_unknown_validity_is_refused() -> None:
         decode_prediction(message)
 
 
-def test_nobody_is_a_stamped_message_without_persons() -> None:
+def test_an_empty_scene_is_a_stamped_message_without_persons() -> None:
     nobody: ScenePrediction = scene()
     message = encode_prediction(nobody, 0.0)
     assert message.header.stamp.sec and not message.persons
@@ -154,7 +154,7 @@ def test_futures_survive_the_way_there_and_back(way: Any) -> None:
     assert futures_gap(sent, futures('anna', 'ben', 'cleo')) == 0.0
 
 
-def test_futures_of_nobody_and_of_the_wrong_length() -> None:
+def test_empty_futures_and_wrong_lengths() -> None:
     nobody = encode_futures(futures('anna'), SCENE, 0.0)
     nobody.persons = []
     assert decode_futures(nobody).person_ids == ()

@@ -127,13 +127,13 @@ def newest(graph: Graph, scores: list[LiveScore], teller: Teller) -> LiveScore:
     return scores[-1]
 
 
-def test_before_anything_can_be_judged_it_says_so(diagnostics: Diagnostics) -> None:
+def test_before_the_first_score_the_status_says_so(diagnostics: Diagnostics) -> None:
     found = diagnostics.next()
     assert found['message'] == 'nothing scored yet'
     assert int(found['level']) == DiagnosticStatus.WARN[0]
 
 
-def test_promises_that_are_kept_are_found_kept(
+def test_correct_coverage_raises_no_alarm(
     graph: Graph, scores: list[LiveScore], teller: Teller, diagnostics: Diagnostics
 ) -> None:
     teller.walk(STEPS, covered=True)
@@ -153,7 +153,7 @@ def test_promises_that_are_kept_are_found_kept(
     assert float(found['mpjpe_mm.320']) == pytest.approx(1000 * OFF_M, abs=0.1)
 
 
-def test_promises_that_are_broken_raise_the_alarm(
+def test_low_coverage_raises_the_alarm(
     graph: Graph, scores: list[LiveScore], teller: Teller, diagnostics: Diagnostics, node: Process
 ) -> None:
     teller.walk(STEPS, covered=False)
@@ -168,7 +168,7 @@ def test_promises_that_are_broken_raise_the_alarm(
     assert 'low_coverage: volumes until 0.4 s held for' in node.output
 
 
-def test_what_cannot_be_read_is_counted_and_nothing_that_is_said_has_a_fault(
+def test_malformed_messages_are_counted_and_outputs_have_no_fault(
     graph: Graph, scores: list[LiveScore], teller: Teller, diagnostics: Diagnostics, node: Process
 ) -> None:
     now_ns = START_NS + teller.step * PERIOD_NS

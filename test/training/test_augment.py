@@ -59,7 +59,7 @@ def test_a_slow_camera_sees_straight_lines_and_the_newest_frame() -> None:
     assert float(changed.median()) > 0.5  # control: fast motion does not survive
 
 
-def test_missing_joints_stand_where_their_nearest_seen_neighbour_is() -> None:
+def test_missing_joints_are_replaced_by_their_nearest_observed_neighbour() -> None:
     past = line() + torch.randn(400, 25, 18, 3, generator=generator())
     filled, seen = degrade(DegradeConfig(missing=0.6), past)
     assert seen is not None
@@ -91,7 +91,7 @@ def test_whole_limbs_go_missing_on_one_side_and_on_both() -> None:
     assert bool((left & right).any()) and bool((left & ~right).any())
 
 
-def test_stand_ins_are_nearest_along_the_tree_and_oneself_when_seen() -> None:
+def test_substitutes_are_nearest_along_the_tree() -> None:
     stand_ins = StandIns(LAYOUT)
     everybody = np.ones(18, dtype=bool)
     assert (stand_ins.choose(everybody) == np.arange(18)).all()

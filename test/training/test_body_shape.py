@@ -95,7 +95,7 @@ def test_a_posture_turns_each_bone_by_one_rotation_for_the_whole_window() -> Non
     assert not torch.allclose(between, torch.einsum('btjc,btkc->btjk', before, before), atol=0.1)
 
 
-def test_a_bone_is_turned_with_those_it_hangs_from_by_the_angle_asked_for() -> None:
+def test_a_bone_rotates_with_its_ancestors_by_the_requested_angle() -> None:
     straight = torch.zeros(4000, 1, 18, 3)
     for parent, child in LAYOUT.bones:
         straight[:, :, child] = straight[:, :, parent] + torch.tensor([0.0, 0.0, 1.0])

@@ -52,7 +52,7 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_every_part_learns(whole_run: Path) -> None:
+def test_every_part_is_trained(whole_run: Path) -> None:
     for part in ('behaviour', 'decoder'):
         first, second = column(whole_run / part, 'score')
         assert second < first, part
@@ -105,7 +105,7 @@ def test_the_second_part_trains_encoder_and_decoder(whole_run: Path) -> None:
     assert parts == {'encoder', 'posterior', 'start', 'decoder', 'offset'}
 
 
-def test_observations_and_latents_vary_as_the_recipe_says() -> None:
+def test_observations_and_latents_vary_by_the_recipe() -> None:
     varied = dataclasses.replace(RECIPE.variety, noise_m=0.02, latent=0.3)
     recipe = dataclasses.replace(RECIPE, variety=varied)
     x, past = torch.ones(2000, 4), torch.ones(500, 5, 18, 3)
@@ -155,7 +155,7 @@ def test_one_decoder_serves_flows_of_any_mode(whole_run: Path, tmp_path: Path) -
         FlowTask('tiny', RECIPE, data, behaviour)
 
 
-def test_a_cache_says_where_its_futures_come_from(whole_run: Path, tmp_path: Path) -> None:
+def test_a_cache_names_the_clips_of_its_futures(whole_run: Path, tmp_path: Path) -> None:
     trained = load_cache_flow(str(whole_run / 'best.safetensors'), CPU)
     cache = build_cache(trained, walkers(), 120)
     assert len(cache) == 120 and cache.figures['clips'] == ['0']  # the one who trains

@@ -54,7 +54,7 @@ def test_the_guess_gets_better_and_the_model_stays(
     assert load_motion_deq(str(best), CPU).module.correction is not None
 
 
-def test_resuming_goes_on_where_it_stopped(trained: TrainedMotionDEQ, tmp_path: Path) -> None:
+def test_resuming_continues_where_it_stopped(trained: TrainedMotionDEQ, tmp_path: Path) -> None:
     schedule = dataclasses.replace(SCHEDULE, steps=6, validate_every=3)
     train(CorrectionTask(trained, walkers(), CPU, schedule), schedule, tmp_path / 'whole')
     cut = tmp_path / 'cut'

@@ -108,7 +108,7 @@ def test_the_shipped_recipe_loads_and_unknown_entries_are_refused(tmp_path: Path
         load_recipe(str(path))
 
 
-def test_matrices_learn_by_muon_and_the_rest_by_adam_and_both_go_on_where_they_stopped() -> None:
+def test_matrices_use_muon_and_the_rest_adam_and_both_resume() -> None:
     def run(steps: int, half: int | None) -> tuple[MotionDEQ, Optimiser]:
         torch.manual_seed(3)
         module = MotionDEQ(MotionDEQConfig(joints=5, past=6, future=8, channels=8, patterns=8))

@@ -77,7 +77,7 @@ def test_one_or_three_unrolled_evaluations_are_something_else() -> None:
     assert largest_difference(ours, unrolled(model, 3)) > 1e-5
 
 
-def test_every_parameter_learns() -> None:
+def test_every_parameter_gets_a_gradient() -> None:
     model = motion_deq()
     learnt = {name for name, grad in one_graph(model).items() if float(grad.abs().max()) > 0}
     assert learnt == {name for name, _ in model.named_parameters()}
@@ -154,7 +154,7 @@ def test_hinge_costs_nothing_below_its_limit_and_something_above() -> None:
     assert float(contraction_hinge(model, state, condition, limit=0.0).detach()) > 1e-3
 
 
-def test_who_is_solved_pays_no_hinge() -> None:
+def test_converged_samples_have_no_hinge_loss() -> None:
     """Near the fixed point the ratio says nothing, and dividing by it would say it loudly."""
     model = motion_deq()
     condition, start = model.encode(people()), model.lift(people())

@@ -35,7 +35,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does(one: dict[str, torch.Tensor], tmp_path: Path) -> None:
+def test_two_processes_train_as_one(one: dict[str, torch.Tensor], tmp_path: Path) -> None:
     assert one['step'].tolist() == [3, 6]
     assert float(one['train_hinge'][-1]) > 0.0
     assert ranks.largest_difference(one, two_processes(tmp_path / 'two')) < 1e-9
@@ -43,7 +43,7 @@ def test_two_processes_learn_what_one_does(one: dict[str, torch.Tensor], tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize('alone', ['average_gradients', 'largest'])
-def test_processes_that_do_not_agree_learn_something_else(
+def test_processes_without_synchronisation_train_differently(
     alone: str, one: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     apart = two_processes(tmp_path / 'two', alone)

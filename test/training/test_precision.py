@@ -35,7 +35,7 @@ def test_gradients_in_bfloat16_point_the_same_way() -> None:
     assert float((exact - rough).norm() / exact.norm()) < 0.05
 
 
-def test_the_dtype_of_pairs_is_what_it_was_afterwards() -> None:
+def test_the_dtype_of_pairs_is_restored_afterwards() -> None:
     module = model()
     try:
         with pairs_in(module, torch.bfloat16):

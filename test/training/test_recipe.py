@@ -128,7 +128,7 @@ def test_an_unknown_decay_is_refused(tmp_path_factory: pytest.TempPathFactory) -
         load_recipe(str(path))
 
 
-def test_test_clips_are_never_learnt_from_and_held_out_ones_only_if_asked() -> None:
+def test_test_clips_never_train_and_held_out_ones_only_on_request() -> None:
     made = walkers()
     tested = dataclasses.replace(made.clips[0], split='test')
     recordings = dataclasses.replace(made, clips=(*made.clips, tested))

@@ -31,7 +31,7 @@ def test_the_variance_of_each_group_is_that_of_errors_drawn_at_its_speed() -> No
     assert found.variance[4].min() > 10 * found.variance[0].max()  # control: one for all is wrong
 
 
-def test_between_speeds_the_variance_is_interpolated_and_beyond_them_held() -> None:
+def test_the_variance_is_interpolated_between_speeds_and_constant_beyond() -> None:
     residuals = Residuals(np.array([[0.0, 0.0], [2.0, 4.0]]), np.ones((2, 3, 2)) * [[[1]], [[5]]])
     for speed, expected in [(0.0, (1, 1)), (1.0, (3, 2)), (2.0, (5, 3)), (9.0, (5, 5))]:
         past = np.zeros((6, 2, 3))

@@ -42,7 +42,7 @@ def test_without_averaging_the_weights_themselves_are_kept() -> None:
     assert average.tensors() == {}
 
 
-def test_a_restored_average_goes_on_where_it_stopped() -> None:
+def test_a_restored_average_continues_where_it_stopped() -> None:
     module, average, _ = trained(0.9, 10)
     fresh = WeightAverage(module, 0.9)
     fresh.restore(average.tensors())

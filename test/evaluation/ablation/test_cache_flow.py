@@ -84,7 +84,7 @@ def test_behaviours_are_shared_but_for_those_without_factorisation(whole: Path) 
 CPU = torch.device('cpu')
 
 
-def test_what_is_done_is_not_done_again_and_another_budget_is_refused(
+def test_finished_runs_are_not_repeated_and_another_budget_is_rejected(
     whole: Path,
     files: list[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -131,7 +131,7 @@ def test_a_smaller_cache_is_the_beginning_of_a_larger_one(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize('wrong', [['--steps', '0'], ['--size', '3', '--smaller', '4']])
-def test_what_is_wrong_ends_in_one_line(
+def test_a_user_error_is_one_line(
     wrong: list[str], files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert ablate(*files[:-2], *wrong, '--out', str(tmp_path / 'out')) == 2

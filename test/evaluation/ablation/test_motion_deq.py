@@ -113,7 +113,7 @@ def test_a_finished_variant_is_not_trained_again(
     assert trained == []
 
 
-def test_an_interrupted_variant_goes_on_where_it_stopped(
+def test_an_interrupted_variant_resumes(
     whole: Path, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = [*files, '--steps', '4', '--out', str(tmp_path), '--variants', 'without_egi']
@@ -152,7 +152,7 @@ def test_a_run_of_another_budget_or_recipe_is_refused(
         assert 'choose another --out' in capsys.readouterr().err
 
 
-def test_minutes_bound_the_training_and_seeds_are_told_apart(
+def test_minutes_bound_the_training_and_seeds_differ(
     files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ['--minutes', '0', '--seeds', '1', '2', '--variants', 'neumann_0', 'neumann_2']
@@ -175,7 +175,7 @@ def test_minutes_bound_the_training_and_seeds_are_told_apart(
         (['--data', 'gone.npz'], 'gone.npz'),
     ],
 )
-def test_what_is_wrong_ends_in_one_line_and_nothing_is_written(
+def test_a_user_error_is_one_line_and_writes_nothing(
     options: list[str],
     said: str,
     files: list[str],

@@ -81,7 +81,7 @@ def changed_by(model: MotionDEQ, entry: str) -> float:
         ('direct_injection', True, True),
     ],
 )
-def test_what_is_not_injected_does_not_matter(name: str, geometry: bool, pattern: bool) -> None:
+def test_inputs_that_are_not_injected_have_no_effect(name: str, geometry: bool, pattern: bool) -> None:
     model = learner(name).module
     assert (changed_by(model, 'geometry') > 1e-3) == geometry
     assert (changed_by(model, 'pattern') > 1e-3) == pattern
@@ -135,7 +135,7 @@ def test_rigid_error_sees_a_variant_that_looks_at_x(monkeypatch: pytest.MonkeyPa
 
 
 @OF_THE_METHOD
-def test_every_weight_of_a_variant_learns_and_otherwise_than_in_the_whole(name: str) -> None:
+def test_every_weight_of_a_variant_is_trained_differently_from_the_whole(name: str) -> None:
     own, whole = gradients(learner(name)), gradients(learner(WHOLE))
     names = {key for key, _ in learner(name).module.named_parameters()}
     if name == 'neumann_0':
@@ -147,7 +147,7 @@ def test_every_weight_of_a_variant_learns_and_otherwise_than_in_the_whole(name: 
 
 
 @EACH
-def test_recipes_differ_in_what_the_variant_is_about(name: str) -> None:
+def test_recipes_differ_in_the_variants_part_alone(name: str) -> None:
     recipe = variant_recipe(name, SMALL, seed=7)
     for section in ('equilibrium', 'sampling', 'shape', 'schedule'):
         own = dataclasses.asdict(getattr(SMALL, section))
@@ -170,7 +170,7 @@ def test_smoothing_replaces_frames_by_the_mean_so_far() -> None:
         assert smoothed(target, times)[0, :, 0, 0].tolist() == pytest.approx(expected)
 
 
-def test_earlier_states_learn_smoother_motions() -> None:
+def test_targets_of_earlier_states_are_smoother() -> None:
     built, asked = learner('smoothed_targets'), []
 
     def note(target: Tensor, left: int) -> Tensor:
@@ -183,7 +183,7 @@ def test_earlier_states_learn_smoother_motions() -> None:
     assert set(asked) == set(range(SMALL.equilibrium.solver_steps))
 
 
-def test_only_the_sampled_state_learns_a_smoothed_motion() -> None:
+def test_only_the_sampled_state_has_a_smoothed_target() -> None:
     losses = []
     for name in (WHOLE, 'smoothed_targets'):
         generator = torch.Generator().manual_seed(3)

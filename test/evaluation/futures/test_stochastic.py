@@ -56,7 +56,7 @@ def test_errors_are_those_of_the_best_guess_for_each_truth() -> None:
     torch.testing.assert_close(final, torch.tensor([0.0, 0.0]))  # another guess ends right
 
 
-def test_everybody_is_like_themselves_and_like_those_nearby() -> None:
+def test_windows_are_similar_to_themselves_and_to_close_poses() -> None:
     like = similar_starts(torch.tensor([[0.0], [0.3], [0.9]]), 0.5)
     assert like.tolist() == [[True, True, False], [True, True, False], [False, False, True]]
 
@@ -151,7 +151,7 @@ class Oracle:
         return Answer(np.stack([frozen, truth, frozen], axis=1))
 
 
-def test_who_knows_the_future_has_no_error(files: dict[str, Path]) -> None:
+def test_a_perfect_predictor_has_no_error(files: dict[str, Path]) -> None:
     torch.set_default_dtype(torch.float32)
     trained = load_cache_flow(str(files['weights']), CPU)
     case = make_case(trained, walkers(), similar_m=0.01)
@@ -172,7 +172,7 @@ def test_who_knows_the_future_has_no_error(files: dict[str, Path]) -> None:
     assert again['multimodal_windows'] == again['windows']
 
 
-def test_the_table_holds_everybody_and_json_is_alone_on_stdout(
+def test_the_table_has_all_contenders_and_json_is_alone_on_stdout(
     files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.set_default_dtype(torch.float32)

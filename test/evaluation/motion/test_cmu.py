@@ -110,7 +110,7 @@ def test_another_copy_rule_gives_another_error(monkeypatch: pytest.MonkeyPatch) 
     assert errors == pytest.approx(published(sequence, wrong), rel=1e-9)
 
 
-def test_every_window_of_test_clips_is_seen_once_and_in_order() -> None:
+def test_every_window_of_test_clips_is_used_once_and_in_order() -> None:
     seen: list[np.ndarray] = []
 
     def spy(observed: np.ndarray) -> np.ndarray:
@@ -222,7 +222,7 @@ def printed(capsys: pytest.CaptureFixture[str]) -> Mapping[str, Any]:
     return json.loads(captured.out)
 
 
-def test_json_alone_is_on_stdout_with_the_promised_keys(
+def test_json_alone_is_on_stdout_with_the_documented_keys(
     file: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
@@ -291,7 +291,7 @@ def test_a_checkpoint_of_another_kind_is_no_eqmotion_style(
     assert "expected 'eqmotion_style'" in capsys.readouterr().err
 
 
-def test_the_table_says_that_units_are_nominal(
+def test_the_table_states_nominal_units(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(['evaluate', 'cmu', '--data', str(file)]) == 0

@@ -137,7 +137,7 @@ def test_h36m_is_scored_on_every_second_line_of_both_takes_and_actions_weigh_ali
     assert report['mean'] == pytest.approx(mean)
 
 
-def test_3dpw_is_one_mean_over_the_windows_of_everybody(dpw_home: Path) -> None:
+def test_3dpw_is_one_mean_over_all_windows(dpw_home: Path) -> None:
     report = evaluate_licensed(BENCHMARKS['3dpw'], dpw_home, None)['repeat_last']
     errors = []
     for person in (body_of(45, 1), body_of(42, 2)):
@@ -206,7 +206,7 @@ def test_json_alone_is_on_stdout(
     assert set(printed(capsys)) == {'repeat_last', 'constant_velocity'}
 
 
-def test_tables_fit_and_say_what_the_labels_mean(
+def test_tables_fit_and_explain_the_labels(
     h36m_home: Path, dpw_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(['evaluate', 'h36m', '--data', str(h36m_home)]) == 0

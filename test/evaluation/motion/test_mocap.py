@@ -20,7 +20,7 @@ def trained(tmp_path: Path) -> TrainedMotionDEQ:
     return load_motion_deq(str(write_weights(tmp_path / 'tiny.safetensors')), torch.device('cpu'))
 
 
-def test_baselines_err_by_what_a_straight_walk_says(trained: TrainedMotionDEQ) -> None:
+def test_baselines_have_the_error_of_a_straight_walk(trained: TrainedMotionDEQ) -> None:
     still = walkers()
     times = np.arange(200, dtype=np.float32)[:, None, None] / 50
     straight = times * np.array([1.5, 0.0, 0.0], np.float32) + still.positions[:1]

@@ -39,7 +39,7 @@ def straight() -> Recordings:
     return dataclasses.replace(still, positions=np.concatenate([path, path]))
 
 
-def test_straight_motion_survives_any_rate_and_noise_is_what_was_asked(
+def test_straight_motion_survives_any_rate_and_noise_has_the_requested_size(
     trained: TrainedMotionDEQ,
 ) -> None:
     cameras = evaluate_robustness(straight(), trained, cameras=CAMERAS)['cameras']
@@ -63,7 +63,7 @@ def test_a_hidden_joint_costs_its_stand_in_and_nothing_else(trained: TrainedMoti
     assert found == pytest.approx(bone_mm / 18, abs=0.1)
 
 
-def test_models_not_trained_with_missing_joints_are_not_asked(tmp_path: Path) -> None:
+def test_models_without_missing_joints_skip_hidden_cameras(tmp_path: Path) -> None:
     plain = load_motion_deq(str(write_weights(tmp_path / 'plain.safetensors')), CPU)
     assert list(evaluate_robustness(straight(), plain, cameras=CAMERAS)['cameras']) == [
         'slow',

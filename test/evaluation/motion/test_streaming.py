@@ -47,7 +47,7 @@ def frozen() -> Recordings:
     return dataclasses.replace(moving, positions=positions)
 
 
-def test_report_has_the_promised_form(trained: TrainedMotionDEQ) -> None:
+def test_the_report_has_the_documented_keys(trained: TrainedMotionDEQ) -> None:
     report = evaluate_streaming(walkers(), trained)
     for key in ('iterations_to_residual', 'iterations_to_1mm'):
         assert set(report[key]) == {'cold', 'warm', 'warm_eca'}
@@ -57,7 +57,7 @@ def test_report_has_the_promised_form(trained: TrainedMotionDEQ) -> None:
     assert converged['cold']['400'] == pytest.approx(converged['warm']['400'], abs=0.1)
 
 
-def test_the_course_of_the_solver_is_told_by_iteration(trained: TrainedMotionDEQ) -> None:
+def test_errors_are_reported_by_iteration(trained: TrainedMotionDEQ) -> None:
     report = evaluate_streaming(walkers(), trained)
     for start, course in report['by_iteration'].items():
         errors, residuals = course['mpjpe_mm'], course['residual']
@@ -75,7 +75,7 @@ def test_an_untrained_adapter_counts_like_none(trained: TrainedMotionDEQ) -> Non
     assert report['mpjpe_mm']['warm_eca'] == report['mpjpe_mm']['warm']
 
 
-def test_who_stands_still_is_solved_by_the_last_solution(trained: TrainedMotionDEQ) -> None:
+def test_a_standing_person_converges_from_the_last_solution(trained: TrainedMotionDEQ) -> None:
     report = evaluate_streaming(frozen(), trained)
     assert report['iterations_to_residual']['warm'] == 1.0
     assert report['iterations_to_residual']['cold'] > 2.0
@@ -86,7 +86,7 @@ def test_who_stands_still_is_solved_by_the_last_solution(trained: TrainedMotionD
     ('errors_mm', 'first'),
     [([9, 5, 2, 1, 1], 2), ([1, 1, 1], 0), ([9, 1, 9, 1, 1], 3), ([9, 9, 0.5], 2)],
 )
-def test_first_close_is_where_the_error_comes_to_stay(errors_mm: list[float], first: int) -> None:
+def test_first_close_is_where_the_error_stays_small(errors_mm: list[float], first: int) -> None:
     assert _first_close(np.array(errors_mm) * 0.999e-3) == first
 
 

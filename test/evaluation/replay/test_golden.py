@@ -21,7 +21,7 @@ def test_the_golden_bag_gives_the_report_it_gave(float64_by_default: None) -> No
     )
 
 
-def test_the_golden_report_tells_of_predictions_futures_and_faults() -> None:
+def test_the_golden_report_covers_predictions_futures_and_faults() -> None:
     report = golden_report()
     assert report['scored'] > 100 and report['drops'] == {'stamp_repeated': 1}
     assert report['futures']['times'] > 10 and set(report['people']) == {'dancer', 'passer_by'}
@@ -51,7 +51,7 @@ def changed_by(path: str, amount: float) -> list[str]:
         ('drops/stamp_repeated', 0, 1),
     ],
 )
-def test_rounding_is_no_change_and_what_a_person_would_see_is(
+def test_rounding_is_no_change_and_a_visible_difference_is(
     path: str, noise: float, change: float
 ) -> None:
     assert changed_by(path, noise) == []
@@ -59,7 +59,7 @@ def test_rounding_is_no_change_and_what_a_person_would_see_is(
     assert changed_by(path, change)[0].startswith(path.replace('/', '.'))
 
 
-def test_entries_that_go_come_or_change_their_kind_are_changes() -> None:
+def test_missing_new_and_retyped_entries_are_changes() -> None:
     golden = golden_report()
     assert differences(golden, {**golden, 'model': 'another'}) == [
         f'model: was {golden["model"]}, is another'
@@ -69,7 +69,7 @@ def test_entries_that_go_come_or_change_their_kind_are_changes() -> None:
     assert len(differences(golden, {**golden, 'scored': float(golden['scored'])})) == 1
 
 
-def test_the_bag_is_what_its_maker_makes_of_the_demo(tmp_path: Path) -> None:
+def test_the_golden_bag_is_reproducible_from_the_demo(tmp_path: Path) -> None:
     write_bag(tmp_path / 'again.mcap')
     ours, again = (
         [

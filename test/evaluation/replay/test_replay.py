@@ -49,7 +49,7 @@ def load(weights: Path, density: DensityConfig = NO_DENSITY) -> Pipeline:
     return Pipeline.load(PipelineConfig(prediction=prediction, density=density))
 
 
-def test_baselines_do_what_their_names_say() -> None:
+def test_baselines_repeat_or_extrapolate() -> None:
     observed = np.arange(5.0)[:, None, None] * np.array([[[1.0, 2.0, 3.0]]])
     np.testing.assert_allclose(repeat_last(observed, 3), np.repeat(observed[-1:], 3, 0))
     ahead = np.arange(5.0, 8.0)[:, None, None] * np.array([[[1.0, 2.0, 3.0]]])
@@ -67,7 +67,7 @@ def test_errors_are_means_over_joints_in_millimetres_at_the_named_horizons() -> 
     assert list(report_frames(HORIZONS_S[:10])) == [80, 160, 320, 400]
 
 
-def test_truth_is_what_the_person_does_later(played: Replay) -> None:
+def test_the_truth_is_the_later_observation(played: Replay) -> None:
     cases = score(played)
     assert len(cases) > 50
     for case in cases[::10]:
@@ -79,7 +79,7 @@ def test_truth_is_what_the_person_does_later(played: Replay) -> None:
         np.testing.assert_allclose(case.errors['repeat_last'], still, atol=1e-3)
 
 
-def test_a_live_scorer_finds_what_a_replay_finds(played: Replay) -> None:
+def test_a_live_scorer_equals_a_replay(played: Replay) -> None:
     layout = SkeletonLayout.load('body18')
     intake, scorer = (
         Intake(InputConfig(), layout),
@@ -103,7 +103,7 @@ def test_a_live_scorer_finds_what_a_replay_finds(played: Replay) -> None:
     np.testing.assert_allclose(live.mpjpe_m, np.mean(errors, axis=0), rtol=1e-12)
 
 
-def test_only_predictions_whose_whole_future_was_seen_are_scored(weights: Path) -> None:
+def test_only_predictions_with_a_fully_observed_future_are_scored(weights: Path) -> None:
     hole = [*stream(0.0, 2.5, 'ann'), message(2.5), *stream(2.9, 4.0, 'ann')]
     cases = score(replay(hole, load(weights)))
     stamps_s = np.array([case.prediction.stamp_ns for case in cases]) / 1e9 - 1_700_000_000
@@ -118,7 +118,7 @@ def test_a_looped_bag_is_scored_within_each_loop(weights: Path) -> None:
     np.testing.assert_allclose(both[-1].truth, first[-1].truth)
 
 
-def test_report_has_the_promised_form(played: Replay) -> None:
+def test_the_report_has_the_documented_keys(played: Replay) -> None:
     report = bag_report(played, score(played))
     methods = {'motion_deq', 'repeat_last', 'constant_velocity'}
     assert set(report['mpjpe_mm']) == methods
@@ -139,7 +139,7 @@ def test_two_replays_differ_in_latency_only(weights: Path, played: Replay) -> No
     assert first == second
 
 
-def test_nothing_to_score_is_said(weights: Path) -> None:
+def test_a_bag_without_scorable_predictions_is_an_error(weights: Path) -> None:
     played = replay(stream(0.0, 1.5, 'ann'), load(weights))
     with pytest.raises(BagError, match='nothing to score in 45 messages'):
         bag_report(played, score(played))

@@ -149,7 +149,7 @@ def test_the_same_replay_gives_the_same_page(played: Replay, tmp_path: Path) -> 
     assert first == page_of(played, tmp_path / 'b.html')
 
 
-def test_packed_positions_are_those_seen_and_predicted_to_half_a_step(played: Replay) -> None:
+def test_packed_positions_are_exact_to_half_a_step(played: Replay) -> None:
     packed = pack_replay(played, LAYOUT, 'z')
     assert packed['step_m'] == 0.001 and packed['every'] == 1
     for person in packed['people']:
@@ -221,16 +221,16 @@ def cases_with(scale: float) -> list[Case]:
     return cases
 
 
-def test_coverage_is_nominal_for_errors_as_large_as_was_said() -> None:
+def test_coverage_is_nominal_for_errors_with_the_published_covariance() -> None:
     for shares in coverage(cases_with(1.0), HORIZONS_S).values():
         assert [*shares.values()] == pytest.approx([*map(float, shares)], abs=0.03)
 
 
-def test_coverage_tells_errors_that_were_understated() -> None:
+def test_coverage_is_low_for_understated_covariances() -> None:
     assert all(own['0.9'] < 0.6 for own in coverage(cases_with(2.0), HORIZONS_S).values())
 
 
-def test_errors_by_joint_average_to_the_errors_of_everybody(played: Replay) -> None:
+def test_errors_by_joint_average_to_the_overall_errors(played: Replay) -> None:
     cases = score(played)
     joints = joint_errors_mm(cases, HORIZONS_S, LAYOUT.joint_names)
     everybody = bag_report(played, cases)['mpjpe_mm']
@@ -240,7 +240,7 @@ def test_errors_by_joint_average_to_the_errors_of_everybody(played: Replay) -> N
     assert joints['pelvis'] != joints['l_wrist']
 
 
-def test_a_longer_replay_leaves_scenes_out_and_says_so(
+def test_a_long_replay_leaves_scenes_out_and_reports_it(
     played: Replay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = page_of(played, tmp_path / 'a.html')

@@ -99,7 +99,7 @@ def ghost_colours(page: Page) -> list[str]:
     return page.run("JSON.parse(document.getElementById('replay-data').textContent).ghost_colours")
 
 
-def test_nothing_is_complained_of_and_nothing_asked_for(page: Page, path: Path) -> None:
+def test_the_browser_logs_no_error_and_requests_nothing(page: Page, path: Path) -> None:
     page.requests.clear()
     page.open(path.as_uri())
     scrub_to(page, 0.5)
@@ -131,7 +131,7 @@ def test_scrubbing_changes_the_picture_and_back_again(page: Page) -> None:
     assert picture(page) == first
 
 
-def test_dragging_orbits_the_wheel_zooms_and_a_double_click_goes_back(page: Page) -> None:
+def test_dragging_orbits_the_wheel_zooms_and_a_double_click_resets(page: Page) -> None:
     left, top, width, height = box(page, 'replay')
     middle = (left + width / 2, top + height / 2)
     first = picture(page)
@@ -197,7 +197,7 @@ def test_a_higher_threshold_leaves_fewer_voxels(page: Page) -> None:
     assert coloured(page) == 0
 
 
-def test_windows_of_time_have_voxels_of_their_own(page: Page) -> None:
+def test_each_time_window_has_its_voxels(page: Page) -> None:
     show_only(page, 'voxels')
     options = page.run(f'Array.from({name_of("window")}.options, (each) => each.text)')
     assert options == ['0 to 0.25 s', '0.25 to 0.5 s', '0.5 to 1 s']
@@ -244,7 +244,7 @@ def test_without_volumes_there_is_nothing_to_set(
     assert coloured(started) == 0
 
 
-def test_the_truth_is_drawn_where_it_was_seen_later(page: Page) -> None:
+def test_the_truth_is_drawn_at_its_later_observation(page: Page) -> None:
     near, *_, far = ghost_colours(page)
     show_only(page, 'truth')
     assert pixels(page, far) > 5
@@ -252,7 +252,7 @@ def test_the_truth_is_drawn_where_it_was_seen_later(page: Page) -> None:
     assert pixels(page, far) == 0 and pixels(page, near) > 5
 
 
-def test_playing_goes_on_to_the_end_and_keys_step(page: Page) -> None:
+def test_playback_runs_to_the_end_and_keys_step(page: Page) -> None:
     page.run(f"{name_of('speed')}.value = '2', {name_of('play')}.click()")
     page.run('new Promise((done) => setTimeout(done, 300))')
     assert page.run(f'{name_of("play")}.textContent') == 'Pause'

@@ -51,7 +51,7 @@ def read_grid(grid: list[Any]) -> tuple[float, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize('lengths', [[1], [15, 16, 17, 1], [65_535, 65_536, 3], [200_000]])
-def test_runs_of_any_length_come_back(lengths: list[int]) -> None:
+def test_runs_of_any_length_survive_a_round_trip(lengths: list[int]) -> None:
     levels = np.repeat(np.arange(len(lengths)) % 16, lengths).astype(np.uint8)
     np.testing.assert_array_equal(read_runs(runs(levels)), levels)
 

@@ -44,7 +44,7 @@ def test_the_demo_can_be_run_again_and_live_equals_replay(tmp_path: Path) -> Non
     assert (tmp_path / 'out' / 'density.png').is_file()
 
 
-def test_what_cannot_be_used_is_said_before_anything_is_started(tmp_path: Path) -> None:
+def test_unusable_input_is_an_error_before_any_process_starts(tmp_path: Path) -> None:
     bag = write_bag(tmp_path / 'walk.mcap', stream(0.0, 3.0, 'ann'))
     weights = write_weights(tmp_path / 'tiny.safetensors')
     with pytest.raises(CheckpointError, match='gone'):

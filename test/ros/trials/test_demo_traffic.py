@@ -118,7 +118,7 @@ def recorded(
     return found, stamps
 
 
-def test_everything_was_said(recorded: tuple[dict[str, list[BagMessage]], set[int]]) -> None:
+def test_every_output_was_published(recorded: tuple[dict[str, list[BagMessage]], set[int]]) -> None:
     found, _ = recorded
     assert {topic for topic in TOPICS if not found[topic]} == set()
     told = [each.message for each in found['/probability_volumes']]
@@ -160,7 +160,7 @@ def test_stamps_are_those_of_observations(
             assert {stamp_of(each) for each in headers} <= stamps, topic
 
 
-def test_moveit_and_nav2_are_told_what_they_expect(
+def test_moveit_and_nav2_get_messages_they_accept(
     recorded: tuple[dict[str, list[BagMessage]], set[int]],
 ) -> None:
     found, _ = recorded
@@ -206,7 +206,7 @@ def test_nothing_has_a_fault_as_ros_1_either(
     assert wrong(few, stamps, read) == {}
 
 
-def test_a_fault_in_what_was_recorded_would_be_seen(
+def test_a_fault_in_the_recording_is_found(
     recorded: tuple[dict[str, list[BagMessage]], set[int]],
 ) -> None:
     found, stamps = recorded

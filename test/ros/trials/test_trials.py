@@ -51,18 +51,18 @@ def test_stale_that_an_answer_follows_is_not_how_the_node_went_blind() -> None:
     [Answer(0.5, 99, OK), Answer(0.5, 1, OK), Answer(0.5, 1, (), markers=True)],
     ids=['a stamp of no observation', 'a prediction after STALE', 'a drawing after STALE'],
 )
-def test_stale_data_that_goes_on_is_counted(bad: Answer) -> None:
+def test_predictions_on_stale_data_are_counted(bad: Answer) -> None:
     answers = [Answer(0.1, 1, OK), Answer(0.4, 1, STALE), bad, Answer(1.2, 2, OK)]
     assert judge(CUT, SENT_S, answers).fresh_stamps_on_stale == 1
 
 
-def test_a_drawing_from_before_stale_may_come_after_it() -> None:
+def test_markers_published_before_stale_may_arrive_after_it() -> None:
     late = Answer(0.5, 1, (), markers=True, published_ns=2)
     stale, again = Answer(0.4, 1, STALE, published_ns=3), Answer(1.2, 2, OK, published_ns=4)
     assert judge(CUT, SENT_S, [stale, late, again]).fresh_stamps_on_stale == 0
 
 
-def test_a_node_that_never_says_stale_or_never_comes_back_has_no_finite_time() -> None:
+def test_a_node_that_never_publishes_stale_or_never_recovers_has_no_finite_time() -> None:
     report = judge(CUT, SENT_S, [Answer(0.1, 1, OK)])
     assert report.stale_s_max == report.recovery_s_max == np.inf
 
@@ -75,7 +75,7 @@ def rows(leak_mb_per_s: float, slower_ms_per_s: float) -> list[soak.Row]:
     ]
 
 
-def test_a_soak_tells_leaks_and_growing_latency_from_none() -> None:
+def test_a_soak_detects_leaks_and_growing_latency() -> None:
     sound = soak.judge(20, rows(0.0, 0.0), 0, {})
     assert sound.rss_slope_mb_per_10min == pytest.approx(0.0, abs=1e-9)
     assert sound.p99_ms_first == sound.p99_ms_last == 20.0
@@ -106,7 +106,7 @@ def test_a_node_is_killed_and_the_next_one_predicts(
     assert 0 < said['answer_s_max'] < said['predicted_s_max']
 
 
-def test_live_is_held_against_replay(
+def test_live_and_replay_are_compared(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bag = write_bag(tmp_path / 'walk.mcap', stream(0.0, 2.0, 'ann'))

@@ -87,7 +87,7 @@ def test_rigid_error_sees_a_broken_model(kind: str, monkeypatch: pytest.MonkeyPa
 
 
 @KINDS
-def test_every_number_learns(kind: str) -> None:
+def test_every_parameter_gets_a_gradient(kind: str) -> None:
     """Not only every tensor: no row of a matrix may serve an output that nobody reads.
 
     One draw of weights is not enough: a key acts only where a query opposes it.
@@ -127,7 +127,7 @@ def test_training_lowers_the_error_of_a_person_it_never_saw(
     assert (float(rows[-1]['train_stages']) > 0) == (kind == 'esl8')
 
 
-def test_all_methods_are_trained_and_judged_on_the_same_windows() -> None:
+def test_all_methods_are_trained_and_scored_on_the_same_windows() -> None:
     torch.set_default_dtype(torch.float32)
     tasks = [UnrolledTask(kind, 'tiny', RECIPE, walkers(), CPU) for kind in UNROLLED]
     seen: list[list[Tensor]] = []
