@@ -189,9 +189,7 @@ def test_splits_follow_each_other_in_time_and_share_no_window(recordings: Record
             assert span == pytest.approx(expected[split], abs=0.1)
 
 
-def test_unobserved_time_is_left_out_and_counted(
-    config: PipelineConfig, tmp_path: Path
-) -> None:
+def test_unobserved_time_is_left_out_and_counted(config: PipelineConfig, tmp_path: Path) -> None:
     def hides(time_s: float, person: str) -> np.ndarray:
         positions = glides(time_s, person)
         if 4.0 < time_s < 5.0:
@@ -251,7 +249,7 @@ def test_the_command_writes_parameters_with_which_the_pipeline_runs(
     capsys: pytest.CaptureFixture[str],
     bag: Path,
 ) -> None:
-    monkeypatch.setattr('motion_predictor_ros.adapt.requirements.Needs.__init__', _few)
+    monkeypatch.setattr('motion_predictor_ros.adapt.requirements.Requirements.__init__', _few)
     params = tmp_path / 'mine.yaml'
     mine = {'skeleton': {'max_people': 3}, 'density.enabled': 'never', 'markers': False}
     params.write_text(json.dumps({'/**': {'ros__parameters': mine}}))

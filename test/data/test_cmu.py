@@ -154,9 +154,7 @@ def test_a_file_without_training_clips_cannot_train(tmp_path: Path) -> None:
         load_cmu_benchmark(path)
 
 
-def test_training_data_formats_are_recognised_by_their_keys(
-    tmp_path: Path, file: Path
-) -> None:
+def test_training_data_formats_are_recognised_by_their_keys(tmp_path: Path, file: Path) -> None:
     assert load_training_data(file).joint_names == FED_NAMES
     meta = {'joint_names': ['hip'], 'fps': 50, 'clips': {'a/1': {'subject': 'a', 'split': 'val'}}}
     clips = {'__meta__': np.array(json.dumps(meta)), 'a/1': np.zeros((9, 1, 3), np.float32)}

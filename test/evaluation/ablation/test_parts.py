@@ -81,7 +81,9 @@ def changed_by(model: MotionDEQ, entry: str) -> float:
         ('direct_injection', True, True),
     ],
 )
-def test_inputs_that_are_not_injected_have_no_effect(name: str, geometry: bool, pattern: bool) -> None:
+def test_inputs_that_are_not_injected_have_no_effect(
+    name: str, geometry: bool, pattern: bool
+) -> None:
     model = learner(name).module
     assert (changed_by(model, 'geometry') > 1e-3) == geometry
     assert (changed_by(model, 'pattern') > 1e-3) == pattern

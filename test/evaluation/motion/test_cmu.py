@@ -291,9 +291,7 @@ def test_a_checkpoint_of_another_kind_is_no_eqmotion_style(
     assert "expected 'eqmotion_style'" in capsys.readouterr().err
 
 
-def test_the_table_states_nominal_units(
-    file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_table_states_nominal_units(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(['evaluate', 'cmu', '--data', str(file)]) == 0
     out = capsys.readouterr().out
     for part in ('all 6 actions', 'five actions', 'mean5', 'washwindow', 'repeat last', 'nominal'):

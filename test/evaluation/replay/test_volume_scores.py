@@ -111,7 +111,7 @@ def test_the_table_tells_coverage_and_size() -> None:
     assert said.getvalue().count('100.0 %') == 3
     said = io.StringIO()
     print_volumes(report(stands, Validity.INCOMPLETE), Console(file=said, width=400))
-    assert 'Space' not in said.getvalue() and '1 incomplete (held in 100 %' in said.getvalue()
+    assert 'Keep-out' not in said.getvalue() and '1 incomplete (covered 100 %' in said.getvalue()
 
 
 def test_the_surface_of_one_voxel_is_a_cube() -> None:

@@ -244,7 +244,7 @@ def test_a_long_replay_leaves_scenes_out_and_reports_it(
     played: Replay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = page_of(played, tmp_path / 'a.html')
-    monkeypatch.setattr(replay_data, '_LEAST', 20_000)
+    monkeypatch.setattr(replay_data, '_MIN_SIZE', 20_000)
     monkeypatch.setattr(replay_data, '_PER_S', 8_000)
     thinned = page_of(played, tmp_path / 'b.html')
     assert 'One observation of' in thinned and 'One observation of' not in whole

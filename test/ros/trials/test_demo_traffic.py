@@ -118,7 +118,9 @@ def recorded(
     return found, stamps
 
 
-def test_every_output_was_published(recorded: tuple[dict[str, list[BagMessage]], set[int]]) -> None:
+def test_every_output_was_published(
+    recorded: tuple[dict[str, list[BagMessage]], set[int]],
+) -> None:
     found, _ = recorded
     assert {topic for topic in TOPICS if not found[topic]} == set()
     told = [each.message for each in found['/probability_volumes']]
