@@ -35,6 +35,7 @@ from motion_predictor_ros.cli.trial import add_trials
 from motion_predictor_ros.cli.volume import (
     add_bench_volume,
     add_calibrate,
+    add_evaluate_separation,
     add_evaluate_volume,
 )
 from motion_predictor_ros.config import SOURCES, PipelineConfig, read_parameter_file
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     add_evaluate_stochastic(kinds)
     add_source_evaluations(kinds)
     add_evaluate_volume(kinds)
+    add_evaluate_separation(kinds)
     train = commands.add_parser('train', help='train a model')
     models = train.add_subparsers(required=True, metavar='MODEL')
     _add_train(models, 'motion-deq', 'train MotionDEQ by a recipe')
@@ -131,6 +133,7 @@ def _add_evaluate_bag(commands: 'Commands[argparse.ArgumentParser]') -> None:
     )
     parser.add_argument('--out', type=Path, help='folder for report.json and pictures')
     parser.add_argument('--report-html', type=Path, help='file for a page with the replay')
+    parser.add_argument('--film', type=Path, help='file for an animated WebP or GIF')
     add_result_options(parser)
     parser.add_argument(
         '--no-volumes', action='store_true', help='do not compute keep-out volumes; faster'
@@ -158,11 +161,13 @@ def _evaluate_bag(options: argparse.Namespace) -> None:
     keep_results(options, evaluation.archive())
     if options.report_html:
         evaluation.save_html(options.report_html)
+    if options.film:
+        evaluation.save_film(options.film)
     if options.json:
         print(json.dumps(evaluation.report))
     else:
         evaluation.show(Console())
-        outputs = options.out, options.report_html, options.archive, options.csv
+        outputs = options.out, options.report_html, options.film, options.archive, options.csv
         if written := [str(path) for path in outputs if path]:
             Console().print('written:', *written, markup=False, highlight=False, soft_wrap=True)
 

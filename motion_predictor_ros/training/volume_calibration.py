@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import ConfigError, DataError
+from motion_predictor_ros.training.robot_lines import calibrate_collisions
 from motion_predictor_ros.training.volume_windows import (
     HORIZONS_S,
     Case,
@@ -108,7 +109,8 @@ def calibrate_on(
         'clips': {f'{each.horizon_s}': len(each.speeds) for each in horizons},
         'attribution': list(held_out.attribution),
     }
-    return Calibration('', models.digests, recipe.several, horizons, figures)
+    collision = calibrate_collisions(models.shape, cases, models.period_s, progress=progress)
+    return Calibration('', models.digests, recipe.several, horizons, figures, collision)
 
 
 def rank_all(

@@ -15,6 +15,9 @@ Both need n >= 1 / alpha - 1 and hold for people exchangeable with those of the 
 Thresholds are taken among clips of people who moved about as fast (Mondrian), so that fast and
 slow people each have their promise.
 
+The collision service has a calibration of its own (`CollisionCalibration`): a few dozen futures
+are fewer and vary less than people do, and none of them meets many a robot that people meet.
+
 References:
     Timans et al. (2024), Max-rank: efficient multiple testing for conformal prediction.
     Angelopoulos et al. (2024), Conformal risk control.
@@ -30,7 +33,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64
+from jaxtyping import Bool, Float32, Float64
+from scipy.optimize import isotonic_regression
 
 from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
 from motion_predictor_ros.errors import CheckpointError, ConfigError
@@ -51,6 +55,9 @@ Promise = Literal['coverage', 'risk']
 
 SHARES = (0.0, *np.geomspace(0.001, 1.0, 40).tolist())
 """Shares of a body's space at which the field is kept."""
+
+SOFTNESS_M = 0.05
+"""h: how near a future passes before it counts [m]; chosen on split `val`."""
 
 _GROUPS, _GROUP_CLIPS = 3, 5.0
 """Groups of speed are at most so many, of at least this number of clips over alpha each."""
@@ -146,6 +153,74 @@ class HorizonCalibration:
 
 
 @dataclass(frozen=True)
+class CollisionCalibration:
+    """Monotone map from a score of nearness to the probability of a collision.
+
+    score = sum over futures of W (1[c <= 0] + exp(-max(c, 0) / h)) / 2
+
+    with c the smallest clearance between robot and future until the horizon.
+
+    Attributes:
+        scores: Ascending.
+        probabilities: Never decreasing.
+    """
+
+    scores: Float64[np.ndarray, ' bin']
+    probabilities: Float64[np.ndarray, ' bin']
+
+    @classmethod
+    def fit(
+        cls,
+        scores: Float64[np.ndarray, ' line'],
+        contact: Bool[np.ndarray, ' line'],
+        bins: int = 24,
+    ) -> 'CollisionCalibration':
+        """Fit by isotonic regression of how often lines of about the same score were crossed.
+
+        Args:
+            scores: As above.
+            contact: Whether the person met the robot.
+        """
+        edges = np.sin(0.5 * np.pi * np.linspace(0.0, 1.0, bins + 1)) ** 2  # finer at the ends
+        index = np.searchsorted(edges, scores, side='left')  # zero has a bin of its own
+        counts = np.bincount(index, minlength=bins + 2)
+        used = np.flatnonzero(counts)
+        means, rates = (
+            np.bincount(index, values, bins + 2)[used] / counts[used]
+            for values in (scores, contact.astype(np.float64))
+        )
+        return cls(means, isotonic_regression(rates, weights=counts[used]).x)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any] | None) -> 'CollisionCalibration | None':
+        """Read what `to_mapping` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: It is something else, or not monotone.
+        """
+        if values is None:
+            return None
+        scores, probabilities = (
+            np.array(values[name], np.float64) for name in ('scores', 'probabilities')
+        )
+        if scores.shape != probabilities.shape or scores.ndim != 1 or not scores.size:
+            raise ValueError(f'collision: {scores.shape} scores, {probabilities.shape} values')
+        if not ((np.diff(scores) > 0.0).all() and (np.diff(probabilities) >= 0.0).all()):
+            raise ValueError('collision: scores and probabilities must ascend')
+        if not (probabilities[0] >= 0.0 and probabilities[-1] <= 1.0):
+            raise ValueError('collision: probabilities lie between 0 and 1')
+        return cls(scores, probabilities)
+
+    def to_mapping(self) -> dict[str, list[float]]:
+        """Return both as lists."""
+        return {'scores': self.scores.tolist(), 'probabilities': self.probabilities.tolist()}
+
+    def __call__(self, scores: Float64[np.ndarray, ' line']) -> Float64[np.ndarray, ' line']:
+        """Return calibrated probabilities."""
+        return np.interp(scores, self.scores, self.probabilities)
+
+
+@dataclass(frozen=True)
 class Calibration:
     """What `motion-predictor calibrate` writes.
 
@@ -155,6 +230,7 @@ class Calibration:
         approximate: Whether some windows are of the same clip, at least 4 s apart, or of people
             whom the models know: then the promises hold nearly, not exactly.
         figures: For the reader: clips, people, attribution.
+        collision: Of the collision service; None leaves its probabilities as they are counted.
     """
 
     name: str
@@ -162,6 +238,7 @@ class Calibration:
     approximate: bool
     horizons: tuple[HorizonCalibration, ...]
     figures: Mapping[str, Any]
+    collision: CollisionCalibration | None = None
 
     def until(self, horizon_s: float) -> HorizonCalibration:
         """Return the calibration for joint coverage until then.
@@ -285,6 +362,8 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
         'horizons': horizons,
         'figures': dict(calibration.figures),
     }
+    if calibration.collision is not None:
+        header['collision'] = calibration.collision.to_mapping()
     save_checkpoint(path, header, tensors)
 
 
@@ -312,6 +391,7 @@ def load_calibration(name: str, digests: ModelDigests | None = None) -> Calibrat
             for index, entry in enumerate(header['horizons'])
         )
         approximate, figures = bool(header['approximate']), header['figures']
+        collision = CollisionCalibration.from_mapping(header.get('collision'))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f'{path} does not describe a calibration: {error!r}') from error
     if digests is not None and bound != digests:
@@ -319,7 +399,8 @@ def load_calibration(name: str, digests: ModelDigests | None = None) -> Calibrat
             f'{path} was made with {asdict(bound)}, in use are {asdict(digests)}; '
             'make it anew: motion-predictor calibrate'
         )
-    return Calibration(f'{path.stem}@{checkpoint.digest}', bound, approximate, horizons, figures)
+    name = f'{path.stem}@{checkpoint.digest}'
+    return Calibration(name, bound, approximate, horizons, figures, collision)
 
 
 def has_calibration(name: str, digests: ModelDigests) -> bool:

@@ -5,6 +5,10 @@ Stage: volume. P = sum over futures of W 1[at any time the robot meets the futur
 a threshold on voxel probabilities nor a sum of them gives this: a robot that fills ten voxels of
 probability 0.1 may be hit with probability 0.1 or 1. Bodies already contain what they sweep until
 the next pose; so do robots that move (`robot_motion`).
+
+A few dozen futures are few, and vary less than people do: P is 0 of many a robot that people
+meet. So futures count as well that pass near by, the less the farther, and a calibration maps this
+score to how often people whom no model has seen met such robots (`CollisionCalibration`).
 """
 
 from dataclasses import dataclass
@@ -15,6 +19,7 @@ from jaxtyping import Float64, Int64
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.runtime.jit import compiled
 from motion_predictor_ros.skeleton.frame import Validity
+from motion_predictor_ros.volume.calibration import SOFTNESS_M
 from motion_predictor_ros.volume.capsules import Bodies
 from motion_predictor_ros.volume.types import SafetyVolume
 
@@ -30,6 +35,9 @@ def robot_collision_probability(
 ) -> Float64[np.ndarray, ' robot']:
     """Return how likely each of the robot's motions meets the person until the horizon.
 
+    Where the volume has a calibration of collisions, the probability is calibrated; in a reachable
+    set it is 1 where the robot meets it.
+
     Args:
         starts, ends: Of links [m], in the volume's frame.
         given_s: After the volume's stamp; before the first and after the last the robot waits.
@@ -42,7 +50,10 @@ def robot_collision_probability(
     if len(given_s) == 1:
         thick = np.broadcast_to(radii, starts.shape[:3]).copy()
         moving = RobotMotion(starts, ends, thick)
-    return np.minimum(collision_probability(bodies, moving).probability, 1.0)
+    if volume.validity != Validity.OK or volume.collision is None:
+        return np.minimum(collision_probability(bodies, moving).probability, 1.0)
+    away = clearances(bodies, moving)
+    return volume.collision(nearness(away, bodies.weights))
 
 
 def _held(bodies: Bodies) -> Bodies:
@@ -170,6 +181,31 @@ def collision_probability(bodies: Bodies, robots: RobotMotion) -> Collision:
     return Collision(until[:, -1], until)
 
 
+def nearness(
+    clearance_m: Float64[np.ndarray, 'robot future'], weights: Float64[np.ndarray, ' future']
+) -> Float64[np.ndarray, ' robot']:
+    """Return sum over futures of W (1[c <= 0] + exp(-max(c, 0) / h)) / 2, between 0 and 1."""
+    near = np.exp(-np.maximum(clearance_m, 0.0) / SOFTNESS_M)
+    score: np.ndarray = 0.5 * (near + (clearance_m <= 0.0)) @ weights
+    return np.minimum(score, 1.0)
+
+
+def clearances(
+    bodies: Bodies, robots: RobotMotion, reach_m: float = 8.0 * SOFTNESS_M
+) -> Float64[np.ndarray, 'robot future']:
+    """Return the smallest distance of surfaces at any time [m]; at most `reach_m`."""
+    nearest: np.ndarray = _clearances(
+        bodies.starts,
+        bodies.ends,
+        bodies.radii,
+        robots.starts,
+        robots.ends,
+        robots.radii,
+        reach_m,
+    )
+    return nearest
+
+
 @compiled
 def first_contacts(
     starts: Float64[np.ndarray, 'future pose capsule xyz=3'],
@@ -208,6 +244,45 @@ def first_contacts(
                     first[robot, future] = pose
                     break
     return first
+
+
+@compiled
+def _clearances(
+    starts: Float64[np.ndarray, 'future pose capsule xyz=3'],
+    ends: Float64[np.ndarray, 'future pose capsule xyz=3'],
+    radii: Float64[np.ndarray, 'future pose capsule'],
+    robot_starts: Float64[np.ndarray, 'robot robotpose link xyz=3'],
+    robot_ends: Float64[np.ndarray, 'robot robotpose link xyz=3'],
+    robot_radii: Float64[np.ndarray, 'robot robotpose link'],
+    reach: float,
+) -> Float64[np.ndarray, 'robot future']:
+    """Rule out by boxes what is farther apart than `reach`, or than what was found."""
+    futures, poses, capsules = radii.shape
+    body_boxes, future_boxes = _boxes(starts, ends, radii)
+    pose_boxes, robot_boxes = _boxes(robot_starts, robot_ends, robot_radii + reach)
+    nearest = np.full((len(robot_starts), futures), reach)
+    still = robot_starts.shape[1] == 1
+    for robot in range(len(robot_starts)):
+        for future in range(futures):
+            if not _overlap(robot_boxes[robot], future_boxes[future]):
+                continue
+            away = reach
+            for pose in range(poses):
+                own = 0 if still else pose
+                if not _overlap(pose_boxes[robot, own], body_boxes[future, pose]):
+                    continue
+                for part in range(capsules):
+                    for link in range(robot_radii.shape[2]):
+                        square = squared_distance(
+                            starts[future, pose, part],
+                            ends[future, pose, part],
+                            robot_starts[robot, own, link],
+                            robot_ends[robot, own, link],
+                        )
+                        thick = radii[future, pose, part] + robot_radii[robot, own, link]
+                        away = min(away, np.sqrt(square) - thick)
+            nearest[robot, future] = away
+    return nearest
 
 
 @compiled

@@ -18,6 +18,7 @@ from jaxtyping import Float64
 
 from motion_predictor_ros.config import VolumeConfig
 from motion_predictor_ros.density.types import Futures
+from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.prediction.types import Prediction
 from motion_predictor_ros.runtime.threads import WorkerPool
 from motion_predictor_ros.skeleton.frame import Validity
@@ -83,8 +84,10 @@ class VolumePredictor:
         self._shape, self._period_s, self._device = shape, period_s, device
         self._pool, self._counting = pool or WorkerPool(1), Lock()
         self._until = calibration.until(config.horizon_s)
-        self._promise: Promise = 'risk' if config.promise == 'risk' else 'coverage'
-        self._level = config.risk if self._promise == 'risk' else config.level
+        both: list[tuple[Promise, float]] = [('coverage', config.level), ('risk', config.risk)]
+        if config.promise == 'risk':
+            both.reverse()
+        (self._promise, self._level), self._other = both
         self._until.group_thresholds(self._promise, self._level)  # refuses what it cannot promise
         self._windows = self._until.windows_s
         self._factor = float(self._until.factors.max())
@@ -122,7 +125,7 @@ class VolumePredictor:
             1.0, np.array([0.0, 0.04]), points, np.ones(1), points[0], points[0, ..., 0],
             points[0, 0, :, 0],
         )  # fmt: skip
-        window = self._window(forecast, 0, -10.0, body, 1.0)
+        window = self._window(forecast, 0, (-10.0, -1.0), body, 1.0)
         downsampled(window.covered, window.grid)
         downsampled(window.probability, window.grid)
         collision_probability(body, RobotMotion(still, still, np.ones((1, 1, 1))))
@@ -228,18 +231,23 @@ class VolumePredictor:
             self.windows(forecast, coarseness),
             forecast.future_bodies(self._shape, horizon, self.config.every),
             float(futures.effective_sample_size[row]),
+            self.calibration.collision,
         )
 
     def windows(self, forecast: BodyForecast, coarseness: float = 1.0) -> tuple[WindowVolume, ...]:
         """Return the volumes of one person: level sets, cut by what can be reached."""
         thresholds = self._until.thresholds(self._promise, self._level, forecast)
+        try:
+            others = self._until.thresholds(*self._other, forecast)
+        except ConfigError:  # too few clips for that one
+            others = (np.inf,) * len(thresholds)
         ends = np.array([end_s for _, end_s in self._windows])
         joints = len(self._shape.layout.joint_names)
         now = forecast.now[:joints]
         limit = reachable_bodies(self._shape, now, ends, self.config, factor=self._factor)
         pieces = [
-            partial(self._window, forecast, index, tau, limit.at(index), coarseness)
-            for index, tau in enumerate(thresholds)
+            partial(self._window, forecast, index, taus, limit.at(index), coarseness)
+            for index, taus in enumerate(zip(thresholds, others, strict=True))
         ]
         # The last window takes longest, so it comes first.
         windows: list[WindowVolume] = self._pool.run(pieces[::-1])[::-1]
@@ -249,29 +257,39 @@ class VolumePredictor:
         self,
         forecast: BodyForecast,
         index: int,
-        threshold: float,
+        thresholds: tuple[float, float],
         limit: Bodies,
         coarseness: float,
     ) -> WindowVolume:
-        """Cut the level set of one window by what can be reached, and by the floor."""
+        """Cut the level sets of one window by what can be reached, and by the floor.
+
+        Args:
+            thresholds: Of the promise that is made, and of the other one.
+        """
         window_s, config, device = self._windows[index], self.config, self._device
         ranking, every, size_m = self._until.ranking, config.every, self._until.voxels_m[index]
+        lowest = min(thresholds)
         field = window_field(
-            self._shape, forecast, ranking, window_s, threshold, size_m, every=every, device=device
+            self._shape, forecast, ranking, window_s, lowest, size_m, every=every, device=device
         )
-        inside, grid = field.values >= threshold, field.grid
-        reach_m = -threshold * ranking.scale(forecast, window_s)
-        if self._can_exceed(forecast, index, reach_m):
-            inside &= covered(limit, grid, device=device)
+        grid, volumes = field.grid, [field.values >= threshold for threshold in thresholds]
+        reach_m = -lowest * ranking.scale(forecast, window_s)
         tops = grid.origin[2] + grid.size_m * np.arange(1, grid.shape[2] + 1)
-        inside[:, :, tops <= config.floor_m + 1e-6] = False
+        can_exceed = self._can_exceed(forecast, index, reach_m)
+        possible = covered(limit, grid, device=device) if can_exceed else None
+        for volume in volumes:
+            if possible is not None:
+                volume &= possible
+            volume[:, :, tops <= config.floor_m + 1e-6] = False
         futures = forecast.future_bodies(self._shape, window_s, every)
         occupancy = voxel_probability(futures, grid, device=device)
         while grid.size_m < coarseness * self._voxel_m(index) - 1e-6:
             occupancy, _ = downsampled(occupancy, grid)
-            inside, grid = downsampled(inside, grid)
+            joined = [downsampled(volume, grid) for volume in volumes]
+            volumes, grid = [volume for volume, _ in joined], joined[0][1]
         core = forecast.likeliest_body(self._shape, window_s, every)
-        return WindowVolume(*window_s, grid, inside, occupancy, core, threshold)
+        other = volumes[1] if np.isfinite(thresholds[1]) else None
+        return WindowVolume(*window_s, grid, volumes[0], occupancy, core, thresholds[0], other)
 
     def _can_exceed(self, forecast: BodyForecast, index: int, reach_m: float) -> bool:
         """Tell whether a volume may leave the reachable set; a bound that costs no voxels."""

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from motion_predictor_ros.skeleton.frame import Validity
+from motion_predictor_ros.volume.calibration import CollisionCalibration
 from motion_predictor_ros.volume.capsules import Bodies
 from motion_predictor_ros.volume.grid import VoxelGrid
 from motion_predictor_ros.volume.level_sets import body_distance
@@ -28,6 +29,7 @@ class WindowVolume:
             set it is 1 wherever a body part can be.
         core: The body that the volume lies around.
         threshold: Lowest value of the field in the volume; NaN in a reachable set.
+        other: Volume of the other promise on the same grid; None in a reachable set.
     """
 
     start_s: float
@@ -37,6 +39,7 @@ class WindowVolume:
     probability: Float32[np.ndarray, 'x y z']
     core: Bodies
     threshold: float = float('nan')
+    other: Bool[np.ndarray, 'x y z'] | None = None
 
     @cached_property
     def bodies(self) -> Bodies:
@@ -69,6 +72,7 @@ class SafetyVolume:
         bodies: What collision probabilities are computed with: all futures, or the reachable set
             as a single one.
         effective_sample_size: How many recorded futures count; 0 in a reachable set.
+        collision: Calibration of collision probabilities; None leaves them as they are counted.
     """
 
     person_id: str
@@ -85,3 +89,4 @@ class SafetyVolume:
     windows: tuple[WindowVolume, ...]
     bodies: Bodies
     effective_sample_size: float
+    collision: CollisionCalibration | None = None

@@ -37,22 +37,32 @@ class KeptWindow:
     grid: VoxelGrid
     packed_covered: bytes = field(repr=False)
     packed_probability: bytes = field(repr=False)
+    packed_other: bytes | None = field(repr=False)
 
     @classmethod
     def of(cls, window: WindowVolume) -> 'KeptWindow':
         """Compress one window of a volume."""
         parts = np.round(_PARTS * window.probability.clip(0.0, 1.0)).astype(np.uint8)
-        packed = np.packbits(window.covered).tobytes(), parts.tobytes()
-        covered, probability = (zlib.compress(each, 1) for each in packed)
-        size_m3 = window.volume_m3
-        return cls(window.start_s, window.end_s, size_m3, window.grid, covered, probability)
+        other = None if window.other is None else _packed(window.other)
+        return cls(
+            window.start_s,
+            window.end_s,
+            window.volume_m3,
+            window.grid,
+            _packed(window.covered),
+            zlib.compress(parts.tobytes(), 1),
+            other,
+        )
 
     @property
     def covered(self) -> Bool[np.ndarray, 'x y z']:
         """The keep-out volume."""
-        bits = np.frombuffer(zlib.decompress(self.packed_covered), np.uint8)
-        count = int(np.prod(self.grid.shape))
-        return np.unpackbits(bits, count=count).reshape(self.grid.shape).astype(bool)
+        return _unpacked(self.packed_covered, self.grid)
+
+    @property
+    def other(self) -> Bool[np.ndarray, 'x y z'] | None:
+        """The volume of the other promise; None in a reachable set."""
+        return None if self.packed_other is None else _unpacked(self.packed_other, self.grid)
 
     @property
     def parts_of_255(self) -> UInt8[np.ndarray, 'x y z']:
@@ -64,6 +74,15 @@ class KeptWindow:
     def probability(self) -> Float32[np.ndarray, 'x y z']:
         """The same as a probability."""
         return self.parts_of_255 / np.float32(_PARTS)
+
+
+def _packed(inside: Bool[np.ndarray, 'x y z']) -> bytes:
+    return zlib.compress(np.packbits(inside).tobytes(), 1)
+
+
+def _unpacked(packed: bytes, grid: VoxelGrid) -> Bool[np.ndarray, 'x y z']:
+    bits = np.frombuffer(zlib.decompress(packed), np.uint8)
+    return np.unpackbits(bits, count=int(np.prod(grid.shape))).reshape(grid.shape).astype(bool)
 
 
 @dataclass(frozen=True)
@@ -79,6 +98,11 @@ class KeptVolume:
     horizon_s: float
     calibration: str
     windows: tuple[KeptWindow, ...]
+
+    @property
+    def other(self) -> str:
+        """The promise that is not made, whose volumes are kept too."""
+        return 'coverage' if self.promise == 'risk' else 'risk'
 
     @classmethod
     def of(cls, volume: SafetyVolume) -> 'KeptVolume':

@@ -15,6 +15,7 @@ from motion_predictor_ros.prediction.wire import decode_prediction
 from motion_predictor_ros.skeleton.frame import Validity
 
 FUTURES_TYPE = 'motion_predictor_ros/msg/WeightedFuturesArray'
+VOLUMES_TYPE = 'motion_predictor_ros/msg/ProbabilityVolumeArray'
 PREDICTED_TYPE = 'motion_predictor_ros/msg/PredictedMotionArray'
 
 
@@ -29,6 +30,7 @@ class LiveComparison:
             without any.
         futures: Stamps at which both drew futures.
         futures_max_abs_difference_m: As above, over all futures at those stamps; None without any.
+        volumes: Messages with keep-out volumes that the live node published.
         age_ms: Median and 99th percentile age of the observation when its answer was published.
     """
 
@@ -37,6 +39,7 @@ class LiveComparison:
     max_abs_difference_m: float
     futures: int
     futures_max_abs_difference_m: float | None
+    volumes: int
     age_ms: dict[str, float]
 
 
@@ -54,6 +57,7 @@ def compare_live(recorded: Path, run: Replay) -> LiveComparison:
     common = sorted(live.keys() & offline.keys())
     gaps = [gap for stamp in common for gap in _differences(live[stamp], offline[stamp])]
     future_gaps = list(_futures_differences(recorded, run))
+    volumes = read_messages(recorded, msgtype=VOLUMES_TYPE)
     ages_ms = 1000.0 * np.array([message.age_s for message in messages] or [np.nan])
     return LiveComparison(
         frames=len(live),
@@ -61,6 +65,7 @@ def compare_live(recorded: Path, run: Replay) -> LiveComparison:
         max_abs_difference_m=max(gaps, default=float('nan')),
         futures=len(future_gaps),
         futures_max_abs_difference_m=max(future_gaps, default=None),
+        volumes=sum(bool(each.message.persons) for each in volumes),
         age_ms={
             'p50': float(np.percentile(ages_ms, 50)),
             'p99': float(np.percentile(ages_ms, 99)),

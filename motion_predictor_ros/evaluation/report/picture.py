@@ -2,8 +2,8 @@
 """Draw people, their predicted ghosts and the truth, with the error curves below.
 
 Each person is shown at the moment whose error at the last horizon is that person's median: neither
-the best nor the worst; of the moments with a calibrated volume where there are any. Then likely
-voxels stand around the ghosts, and the space to keep free is shown from above.
+the best nor the worst; of the moments with a calibrated volume where there are any. Then the
+volumes of both promises stand around the ghosts, and are shown from above.
 """
 
 from collections.abc import Mapping
@@ -23,21 +23,25 @@ from motion_predictor_ros.evaluation.report.tables import METHODS
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.volume.grid import VoxelGrid
 
-LEAST_P = 0.5
-"""Voxels less likely than this are not drawn."""
+_PROMISES = {'coverage': ('#3f8fc4', 0.025), 'risk': ('#1fa27d', 0.06)}
+"""Colour and opacity of a voxel's face."""
 
 _CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
 
 
-def draw_voxels(axes: Any, volume: KeptVolume) -> Float64[np.ndarray, 'face corner=4 xyz=3']:
-    """Draw the surface of the last window's voxels of at least `LEAST_P`; return its faces."""
-    last = volume.windows[-1]
-    quads = faces(last.probability >= LEAST_P, last.grid)
-    colour = colormaps['YlGn'](0.5)
-    axes.add_collection3d(
-        Poly3DCollection(quads, facecolors=[(*colour[:3], 0.06)], edgecolors='none', zorder=0)
-    )
-    return quads
+def draw_promises(axes: Any, volume: KeptVolume) -> Float64[np.ndarray, 'face corner=4 xyz=3']:
+    """Draw the surfaces of both volumes of the last window; return the larger one's faces."""
+    window, drawn = volume.windows[-1], []
+    for promise, inside in ((volume.promise, window.covered), (volume.other, window.other)):
+        if inside is not None:
+            colour, opacity = _PROMISES[promise]
+            drawn.append(faces(inside, window.grid))
+            axes.add_collection3d(
+                Poly3DCollection(
+                    drawn[-1], facecolors=colour, alpha=opacity, edgecolors='none', zorder=0
+                )
+            )
+    return max(drawn, key=len)
 
 
 def faces(
@@ -57,7 +61,7 @@ def faces(
 
 
 def draw_footprints(axes: Axes, volume: KeptVolume) -> None:
-    """Draw the space to keep free from above, windows one over the other, earliest darkest."""
+    """Draw volumes from above, windows one over the other, earliest darkest; the other's line."""
     for window in reversed(volume.windows):
         grid = window.grid
         shown = np.ma.masked_equal(np.where(window.covered.any(axis=2), 1.0, 0.0).T, 0.0)
@@ -66,6 +70,13 @@ def draw_footprints(axes: Axes, volume: KeptVolume) -> None:
             start + grid.size_m * count
             for start, count in zip(grid.origin[:2], grid.shape[:2], strict=True)
         )
+        if window.other is not None:
+            places = [
+                start + grid.size_m * (np.arange(count) + 0.5)
+                for start, count in zip(grid.origin[:2], grid.shape[:2], strict=True)
+            ]
+            inside = window.other.any(axis=2).T.astype(np.float64)
+            axes.contour(*places, inside, levels=[0.5], colors='#14724f', linewidths=0.8)
         axes.imshow(
             (1.0 - window.start_s) * shown,
             origin='lower',
@@ -82,9 +93,8 @@ _CAPTION = (
     'dashed: where the person really was after 1.0 s'
 )
 _VOLUMES = (
-    'green: a body part is there {from_s:g} to {to_s:g} s ahead with at least '
-    f'{100 * LEAST_P:.0f} %; '
-    'from above, dark to light: to be kept free within {ends} s ({level:.0f} %)'
+    'blue: keep-out volume of coverage, green: of risk, {from_s:g} to {to_s:g} s ahead; '
+    'from above, dark to light: {promise} ({level:g} %) within {ends} s, line: {other}'
 )
 _COLOURS = {'motion_deq': '#d1495b', 'constant_velocity': '#5b8e7d', 'repeat_last': '#8d8d8d'}
 
@@ -117,7 +127,7 @@ def draw_scene(
         axes = figure.add_subplot(grid[0, place], projection='3d')
         quads = np.zeros((0, 4, 3))
         if volume is not None:
-            quads = draw_voxels(axes, volume)
+            quads = draw_promises(axes, volume)
             _draw_from_above(figure.add_subplot(grid[1, place]), case, volume, layout)
         points = _draw_person(axes, case, horizons_s, layout)
         _frame_view(axes, np.concatenate([points, quads.reshape(-1, 3)]))
@@ -135,7 +145,12 @@ def _caption(around: list[KeptVolume | None]) -> str:
         return _CAPTION
     last, ends = volume.windows[-1], ', '.join(f'{each.end_s:g}' for each in volume.windows)
     told = _VOLUMES.format(
-        from_s=last.start_s, to_s=last.end_s, ends=ends, level=100 * volume.level
+        from_s=last.start_s,
+        to_s=last.end_s,
+        promise=volume.promise,
+        level=100 * volume.level,
+        ends=ends,
+        other=volume.other,
     )
     return f'{_CAPTION}\n{told}'
 

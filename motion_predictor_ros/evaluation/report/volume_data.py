@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int32, Int64, UInt8
+from jaxtyping import Bool, Float64, Int32, Int64, UInt8
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
@@ -71,6 +71,8 @@ def pack_volumes(
             leave *= 2
         people = {key: _pack(own[::leave], axis, size_m) for key, own in slots.items()}
     first = next(iter(slots.values()))[0].volume
+    all_volumes = [slot.volume for own in slots.values() for slot in own]
+    promised = next((one for one in all_volumes if one.validity is Validity.OK), first)
     shown_ms = times_ms[::every]
     gaps = [np.diff(shown_ms[[slot.scene for slot in own[::leave]]]) for own in slots.values()]
     usual_ms = float(np.median(np.concatenate(gaps))) if sum(map(len, gaps)) else 0.0
@@ -80,6 +82,7 @@ def pack_volumes(
         'colours': [to_hex(colour) for colour in ramp],
         'windows_s': [[window.start_s, window.end_s] for window in first.windows],
         'up_axis': axis,
+        'promises': [promised.promise, promised.other],
         'voxel_m': size_m,
         'hold_ms': max(300.0, 1.5 * usual_ms),
         'people': {f'{epoch}/{person}': own for (epoch, person), own in people.items()},
@@ -110,7 +113,8 @@ def _pack(slots: list[_Slot], axis: int, size_m: float) -> dict[str, Any]:
     return {
         'scenes': [slot.scene for slot in slots],
         'voxels': [[_voxels(own, each, size_m) for each in own.windows] for own in volumes],
-        'keep': [[_footprint(each, axis) for each in own.windows] for own in volumes],
+        'keep': [_footprints(own, axis) for own in volumes],
+        'other': [_footprints(own, axis, other=True) for own in volumes],
     }
 
 
@@ -123,12 +127,22 @@ def _voxels(volume: KeptVolume, window: KeptWindow, size_m: float) -> Grid | Non
     return _grid(level_of[window.parts_of_255], window.grid, size_m)
 
 
-def _footprint(window: KeptWindow, axis: int) -> Grid | None:
-    """Return where keep-out volumes is, seen along `up`."""
-    grid = window.grid
+def _footprints(volume: KeptVolume, axis: int, *, other: bool = False) -> list[Grid | None]:
+    return [
+        _footprint(window.other if other else window.covered, window.grid, axis)
+        for window in volume.windows
+    ]
+
+
+def _footprint(
+    inside: Bool[np.ndarray, 'x y z'] | None, grid: VoxelGrid, axis: int
+) -> Grid | None:
+    """Return where a volume is, seen along `up`; None if there is none."""
+    if inside is None:
+        return None
     low = [round(each / grid.size_m) * grid.size_m for each in grid.origin]
     low[axis] = 0.0
-    flat = np.expand_dims(window.covered.max(axis=axis), axis).astype(np.uint8)
+    flat = np.expand_dims(inside.max(axis=axis), axis).astype(np.uint8)
     shape = (flat.shape[0], flat.shape[1], flat.shape[2])
     plane = VoxelGrid((low[0], low[1], low[2]), grid.size_m, shape)
     return _grid(flat, plane, _VOXEL_M)

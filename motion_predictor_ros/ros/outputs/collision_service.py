@@ -23,6 +23,7 @@ from motion_predictor_ros.srv import CollisionProbability
 from motion_predictor_ros.volume.capsules import Bodies
 from motion_predictor_ros.volume.collision import (
     RobotMotion,
+    clearances,
     collision_probability,
     robot_collision_probability,
 )
@@ -120,7 +121,9 @@ def answer(
 def _warm_up() -> None:
     one = np.zeros((1, 1, 1, 3))
     bodies = Bodies(one, one, np.ones((1, 1, 1)), np.ones(1), np.zeros(1))
-    collision_probability(bodies, RobotMotion(one, one, np.ones((1, 1, 1))))
+    robot = RobotMotion(one, one, np.ones((1, 1, 1)))
+    collision_probability(bodies, robot)
+    clearances(bodies, robot)
 
 
 def decode_request(request: Any, stamp_ns: int) -> Request:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publish keep-out volumes as MarkerArray for RViz: the shell of the voxels of each window.
 
+Namespace `volume` is what is promised; the other promise has its own, `risk` or `coverage`.
 Colours go from orange (soon) to purple (late); a reachable set is grey.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from builtin_interfaces.msg import Duration
 from std_msgs.msg import ColorRGBA, Header
@@ -24,7 +25,7 @@ from motion_predictor_ros.ros.outputs.markers import fill, ramp
 from motion_predictor_ros.volume.sparse import SparseWindow, sparse
 from motion_predictor_ros.volume.types import SafetyVolume
 
-_ALPHA = 0.1
+_ALPHA = {'coverage': 0.06, 'risk': 0.16, '': 0.1}
 _LIFETIME_PERIODS = 3.0
 
 
@@ -84,34 +85,38 @@ class VolumeMarkers:
             markers += [_deletion(header, name, gone.number) for name in gone.namespaces]
         share = self._max_voxels // max(len(scene.volumes), 1)
         for volume in scene.volumes:
-            markers += self._draw(volume, sparse(volume, share, shell=True), header)
+            markers += self._draw(volume, share, header)
         return MarkerArray(markers=markers)
 
-    def _draw(
-        self, volume: SafetyVolume, windows: tuple[SparseWindow, ...], header: Header
-    ) -> list[Marker]:
-        namespaces = tuple(_namespace(window) for window in windows)
+    def _draw(self, volume: SafetyVolume, max_voxels: int, header: Header) -> list[Marker]:
+        shown = [('volume', volume.promise, volume)]
+        if any(window.other is not None for window in volume.windows):
+            other = 'coverage' if volume.promise == 'risk' else 'risk'
+            shown.append((other, other, _other(volume)))
         person = self._people.get(volume.person_id)
         if person is None:
             used = {known.number for known in self._people.values()}
-            person = _PersonMarkers(min(set(range(len(used) + 1)) - used), namespaces)
+            person = _PersonMarkers(min(set(range(len(used) + 1)) - used), ())
             self._people[volume.person_id] = person
-        person.namespaces = namespaces
-        colours = ramp(len(windows), volume.validity)
-        return [
-            self._marker(window, person.number, colour, header)
-            for window, colour in zip(windows, colours, strict=True)
-        ]
+        markers = []
+        for namespace, promise, part in shown:
+            windows = sparse(part, max_voxels // len(shown), shell=True)
+            colours = ramp(len(windows), volume.validity)
+            for window, colour in zip(windows, colours, strict=True):
+                colour.a = _ALPHA[promise]
+                name = f'{namespace}/{window.start_s:.2f}-{window.end_s:.2f}'
+                markers.append(self._marker(window, name, person.number, colour, header))
+        names = tuple(marker.ns for marker in markers)
+        gone = [name for name in person.namespaces if name not in names]
+        person.namespaces = names
+        return markers + [_deletion(header, name, person.number) for name in gone]
 
     def _marker(
-        self, window: SparseWindow, number: int, colour: ColorRGBA, header: Header
+        self, window: SparseWindow, name: str, number: int, colour: ColorRGBA, header: Header
     ) -> Marker:
         if not len(window.voxels):  # RViz rejects lists without points
-            return _deletion(header, _namespace(window), number)
-        marker = Marker(
-            header=header, ns=_namespace(window), id=number, type=Marker.CUBE_LIST, color=colour
-        )
-        marker.color.a = _ALPHA
+            return _deletion(header, name, number)
+        marker = Marker(header=header, ns=name, id=number, type=Marker.CUBE_LIST, color=colour)
         marker.pose.orientation.w = 1.0
         marker.scale.x = marker.scale.y = marker.scale.z = window.grid.size_m
         sec, nanosec = divmod(self._lifetime_ns, NS_PER_S)
@@ -120,8 +125,14 @@ class VolumeMarkers:
         return marker
 
 
-def _namespace(window: SparseWindow) -> str:
-    return f'volume/{window.start_s:.2f}-{window.end_s:.2f}'
+def _other(volume: SafetyVolume) -> SafetyVolume:
+    """Return the volumes of the promise that is not made."""
+    windows = tuple(
+        replace(window, covered=window.other)
+        for window in volume.windows
+        if window.other is not None
+    )
+    return replace(volume, windows=windows)
 
 
 def _deletion(header: Header, namespace: str, number: int) -> Marker:

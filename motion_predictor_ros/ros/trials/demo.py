@@ -3,8 +3,8 @@
 
 Three processes communicate over DDS on this machine: the predictor, a recorder of its outputs, and
 the player. The same bag is also replayed through the pipeline without ROS, scored against the
-recorded future, and compared with the live run. Only the replay computes volumes, so that the live
-node has the machine for its predictions.
+recorded future, and compared with the live run. Both compute keep-out volumes where there is a
+calibration of the models in use.
 """
 
 import dataclasses
@@ -30,13 +30,14 @@ from motion_predictor_ros.ros.trials.children import (
 )
 
 _RECORDED = ('/predicted_motion', '/weighted_futures', '/markers')
+_RECORDED_VOLUMES = ('/probability_volumes', '/volume_markers')
 _MATCHING_S = 0.5
 """Time for DDS endpoints to match after their discovery [s]."""
 
 
 def run_demo(bag: Path, out: Path, rate: float, config: PipelineConfig, console: Console) -> None:
-    """Play, predict, record, score; leave report.json, report.html, scene.png and
-    live.mcap in `out`.
+    """Play, predict, record, score; leave report.json, report.html, scene.png, scene.webp
+    and live.mcap in `out`.
 
     Raises:
         MotionPredictorError: The bag cannot be read, or one of the processes failed.
@@ -59,6 +60,7 @@ def _report(evaluation: BagEvaluation, live: LiveComparison, out: Path, console:
     evaluation.report['live'] = dataclasses.asdict(live)
     evaluation.save(out)
     evaluation.save_html(out / 'report.html')
+    evaluation.save_film(out / 'scene.webp')
     evaluation.show(console)
     console.print(
         f'live node: {live.frames} observations answered ({100 * live.processed_share:.1f} %), '
@@ -71,8 +73,10 @@ def _report(evaluation: BagEvaluation, live: LiveComparison, out: Path, console:
             f'futures: weighed {live.futures} times by both; largest difference '
             f'{1000 * live.futures_max_abs_difference_m:.3g} mm'
         )
+    console.print(f'keep-out volumes published live: {live.volumes}')
     console.print(
-        f'report: {out / "report.html"} and {out / "report.json"}   picture: {out / "scene.png"}'
+        f'report: {out / "report.html"} and {out / "report.json"}   '
+        f'pictures: {out / "scene.png"} and {out / "scene.webp"}'
     )
 
 
@@ -85,7 +89,7 @@ def run_live(bag: Path, recording: Path, rate: float, config: PipelineConfig) ->
     environment = local_environment()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
         ros_arguments = ['--ros-args', '-p', 'use_sim_time:=true']
-        recorder = ['record_bag', str(recording), *_RECORDED, *ros_arguments]
+        recorder = ['record_bag', str(recording), *_RECORDED, *_RECORDED_VOLUMES, *ros_arguments]
         parameters = write_parameters(config, Path(folder))
         in_full = ['-p', 'degradation.enabled:=false']  # as in the replay
         node = ['predictor_node', *ros_arguments, '--params-file', str(parameters), *in_full]

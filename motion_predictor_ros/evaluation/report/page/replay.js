@@ -192,7 +192,9 @@
     const at = Number(byId('window').value);
     const of = (name) => shown.map(([own, slot]) => own[name][slot][at]);
     const up_axis = data.volumes.up_axis;
-    if (byId('show-keep').checked) volumes.drawKeep(pen, view, of('keep'), floorLevel * up[up_axis]);
+    const floor = floorLevel * up[up_axis];
+    if (byId('show-keep').checked) volumes.drawKeep(pen, view, of('keep'), floor, '#00798c');
+    if (byId('show-other').checked) volumes.drawKeep(pen, view, of('other'), floor, '#2e9e5b');
     const least = Number(byId('threshold').value) + 1;
     if (byId('show-voxels').checked) volumes.drawVoxels(pen, view, of('voxels'), least);
     byId('least').textContent = `${Math.round(100 * data.volumes.levels[least - 1])} %`;
@@ -344,7 +346,7 @@
     show(Number(slider.value));
   });
   byId('play').addEventListener('click', () => setPlaying(!playing));
-  const SWITCHES = ['ghosts', 'truth', 'futures', 'voxels', 'keep'].map((name) => `show-${name}`);
+  const SWITCHES = ['ghosts', 'truth', 'futures', 'voxels', 'keep', 'other'].map((name) => `show-${name}`);
   for (const id of [...SWITCHES, 'follow', 'window']) byId(id).addEventListener('change', draw);
   byId('threshold').addEventListener('input', draw);
   canvas.addEventListener('pointerdown', (event) => canvas.setPointerCapture(event.pointerId));
@@ -370,6 +372,9 @@
   for (const [at, [from, to]] of (volumes ? data.volumes.windows_s : []).entries()) {
     byId('window').add(new Option(`${from} to ${to} s`, at, true, true));
   }
+  const promises = volumes ? data.volumes.promises : ['', ''];
+  byId('keep-text').textContent = `footprint of the keep-out volume: ${promises[0]}`;
+  byId('other-text').textContent = promises[1];
   if (volumes) byId('voxel-size').textContent = `(${data.volumes.voxel_m} m)`;
   byId('threshold').max = volumes ? data.volumes.levels.length - 1 : 0;
   byId('threshold').value = 5;

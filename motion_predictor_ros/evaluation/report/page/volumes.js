@@ -7,7 +7,6 @@
 'use strict';
 const makeVolumes = (packed, origin, unpack) => {
   const MOST_CACHED = 60;
-  const KEEP = '#00798c';
   const ALPHA_TOP = 0.55;
   const ALPHA_SIDE = 0.32;
   const cache = new Map();
@@ -139,17 +138,17 @@ const makeVolumes = (packed, origin, unpack) => {
   }
 
   // Footprints on the floor, `floor` metres along `up`.
-  function drawKeep(pen, view, grids, floor) {
+  function drawKeep(pen, view, grids, floor, colour) {
     const axis = packed.up_axis;
     for (const packedGrid of grids.filter(Boolean)) {
       const grid = read(packedGrid);
       const flat = { ...grid, corner: [...grid.corner] };
       flat.corner[axis] = floor;
-      outline(pen, flat, lattice(flat, view), [0, 1, 2].filter((each) => each !== axis));
+      outline(pen, colour, flat, lattice(flat, view), [0, 1, 2].filter((each) => each !== axis));
     }
   }
 
-  function outline(pen, grid, spot, [first, second]) {
+  function outline(pen, colour, grid, spot, [first, second]) {
     const at = (a, b) => {
       const place = [0, 0, 0];
       place[first] = a;
@@ -163,7 +162,7 @@ const makeVolumes = (packed, origin, unpack) => {
       pen.moveTo(from.x, from.y);
       pen.lineTo(to.x, to.y);
     };
-    pen.strokeStyle = KEEP;
+    pen.strokeStyle = colour;
     pen.setLineDash([]);
     pen.lineWidth = 2.5 * (window.devicePixelRatio || 1);
     pen.beginPath();

@@ -1,0 +1,477 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judge rules of speed and separation: stops against missed contacts, beside people in motion.
+
+Beside each window of motion capture a robot's tool is put on random lines (`decisions.py`). Each
+rule says from the observation alone whether the robot stops now or goes on for its stopping time:
+
+* iso_13855: stop if the tool is nearer than 1.6 m/s T + the way to a stop + 0.2 m
+* present_<m>, constant_velocity_<m>, motion_deq_<m>: stop if it comes within m of that prediction
+* coverage_<level>, risk_<share>: stop if it touches the calibrated volume of a window of time
+  while in that window; family 'level_sets', with any threshold on the field
+* service_<p>: stop if the collision service says a probability of p or more; family 'ours'
+
+A rule costs stops, and misses contacts. The families are compared where they miss equally many.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from motion_predictor_ros.config import VolumeConfig
+from motion_predictor_ros.data.recordings import Recordings
+from motion_predictor_ros.errors import ConfigError, DataError
+from motion_predictor_ros.scoring.baselines import constant_velocity
+from motion_predictor_ros.training.robot_lines import (
+    Lines,
+    Robot,
+    body_clearances,
+    clearances,
+    future_clearances,
+    highest_on_the_way,
+    random_lines,
+)
+from motion_predictor_ros.training.volume_windows import Case, Models, cases_of
+from motion_predictor_ros.volume.calibration import (
+    LEVELS,
+    RISKS,
+    Calibration,
+    CollisionCalibration,
+    HorizonCalibration,
+    Promise,
+)
+from motion_predictor_ros.volume.collision import nearness
+from motion_predictor_ros.volume.level_sets import window_field
+
+PREDICTIONS = ('present', 'constant_velocity', 'motion_deq')
+FAMILIES = (*PREDICTIONS, 'level_sets', 'ours')
+MARGINS_M = tuple(round(0.1 * tenths, 1) for tenths in range(1, 11))
+PROBABILITIES = (0.005, 0.01, 0.02, 0.05)
+MISSED = (0.02, 0.01, 0.005)
+"""Shares of contacts missed at which families are compared."""
+
+ISO_SPEED_M_S, ISO_INTRUSION_M = 1.6, 0.2
+"""Of ISO 13855 and ISO/TS 15066: approach speed, and what a sensor cannot see."""
+
+_LEAST_LINES = 40
+_BOOTSTRAPS = 400
+_EDGES = (0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8)
+_GROUPS = ('slow', 'medium', 'fast')
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What every rule said on all lines of one robot.
+
+    Attributes:
+        people: Index of the person of each line.
+        speeds: Mean speed of that person's points at the decision [m/s].
+        kinds: Of the motion, an index.
+        contact: Whether the true body would have met the tool.
+        scores: How urgent each family finds a line; a threshold on it is a rule.
+        counted: Share of futures that the tool meets.
+        stops: Of each rule.
+    """
+
+    people: Int64[np.ndarray, ' line']
+    speeds: Float64[np.ndarray, ' line']
+    kinds: Int64[np.ndarray, ' line']
+    contact: Bool[np.ndarray, ' line']
+    counted: Float64[np.ndarray, ' line']
+    scores: Mapping[str, Float64[np.ndarray, ' line']]
+    stops: Mapping[str, Bool[np.ndarray, ' line']]
+
+
+def evaluate_separation(
+    models: Models,
+    recordings: Recordings,
+    calibration: Calibration,
+    robots: Sequence[Robot],
+    *,
+    decisions: int = 100_000,
+    seed: int = 0,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Return what each rule costs and misses, by stopping time.
+
+    Args:
+        decisions: At least so many for each robot, shared out evenly to windows; of few decisions
+            not all windows are used.
+
+    Raises:
+        ConfigError: No calibrated horizon is as long as a stopping time.
+        DataError: The recordings do not fit the models.
+    """
+    horizons = [_horizon(calibration, robot) for robot in robots]
+    longest = max(robot.stopping_s for robot in robots)
+    cases = cases_of(models, recordings, (longest,), several=True, progress=progress)
+    usable = [case for case in cases if case.novelty <= 1.0 and case.lasts(longest)]
+    if not usable:
+        raise DataError(f'no window is known for {longest:.2f} s and like what was recorded')
+    usable = usable[:: max(1, len(usable) * _LEAST_LINES // decisions)]
+    count = -(-decisions // len(usable))
+    report: dict[str, Any] = {
+        'calibration': calibration.name,
+        'windows': len(usable),
+        'out_of_distribution': float(np.mean([not case.novelty <= 1.0 for case in cases])),
+        'stopping': {},
+    }
+    for robot, until in zip(robots, horizons, strict=True):
+        found = decide(models, usable, until, robot, count, seed, progress=progress)
+        reliable: dict[str, Any] = {}
+        if calibration.collision is not None:
+            found, reliable = with_service(found, calibration.collision)
+        report['stopping'][f'{round(robot.stopping_s, 2)}'] = {
+            'robot': asdict(robot),
+            'reliability': reliable,
+            **judge(found, _names(case.clip.kind for case in usable)[0], seed),
+        }
+    return report
+
+
+def _horizon(calibration: Calibration, robot: Robot) -> HorizonCalibration:
+    long_enough = [
+        until for until in calibration.horizons if until.horizon_s >= robot.stopping_s - 1e-9
+    ]
+    if not long_enough:
+        raise ConfigError(
+            f'the robot needs {robot.stopping_s:.2f} s to stop, volumes are calibrated until '
+            f'{max(until.horizon_s for until in calibration.horizons)} s: let it brake harder, or '
+            'calibrate a longer horizon'
+        )
+    return min(long_enough, key=lambda until: until.horizon_s)
+
+
+def decide(
+    models: Models,
+    cases: Sequence[Case],
+    until: HorizonCalibration,
+    robot: Robot,
+    count: int,
+    seed: int,
+    *,
+    progress: bool = False,
+) -> Decisions:
+    """Put `count` lines beside each window and ask every rule.
+
+    Lines on which the tool touches the body before it moves are left out: nothing is to decide.
+    """
+    rules = volume_rules(until)
+    found = []
+    for index, case in enumerate(tqdm(cases, leave=False, disable=None if progress else True)):
+        random = np.random.default_rng((seed, index))
+        lines = random_lines(robot, case.forecast.now, 2 * count, random)
+        found.append(_decide(models, case, until, robot, lines, rules, count))
+    lengths = [len(part['contact']) for part in found]
+    people = np.repeat(_names(case.clip.subject for case in cases)[1], lengths)
+    kinds = np.repeat(_names(case.clip.kind for case in cases)[1], lengths)
+    speeds = np.repeat([case.forecast.speeds.mean() for case in cases], lengths)
+    columns = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+    contact, counted = columns.pop('contact'), columns.pop('counted')
+    scores = {family: columns.pop(family) for family in FAMILIES}
+    return Decisions(people, speeds, kinds, contact, counted, scores, columns)
+
+
+def _names(values: Any) -> tuple[list[str], Int64[np.ndarray, ' case']]:
+    names, index = np.unique([value or 'unnamed' for value in values], return_inverse=True)
+    return names.tolist(), index
+
+
+def volume_rules(until: HorizonCalibration) -> dict[str, tuple[Promise, float]]:
+    """Return promise and level or share of each volume that clips suffice for."""
+    wanted: list[tuple[Promise, float]] = [('coverage', level) for level in LEVELS]
+    wanted += [('risk', share) for share in RISKS]
+    rules: dict[str, tuple[Promise, float]] = {}
+    for promise, value in wanted:
+        try:
+            until.group_thresholds(promise, value)
+        except ConfigError:
+            continue
+        rules[f'{promise}_{value:g}'] = promise, value
+    return rules
+
+
+def _decide(
+    models: Models,
+    case: Case,
+    until: HorizonCalibration,
+    robot: Robot,
+    lines: Lines,
+    rules: Mapping[str, tuple[Promise, float]],
+    count: int,
+) -> dict[str, np.ndarray]:
+    """Return contact, scores by family and stops by rule of the first `count` lines in use."""
+    away = _clearances(models, case, robot, lines)
+    free = np.flatnonzero(away['start'] > 0.0)[:count]
+    away = {name: clearance[free] for name, clearance in away.items()}
+    lines = Lines(lines.starts[free], lines.velocities[free])
+    iso_m = ISO_SPEED_M_S * robot.stopping_s + robot.stopping_m + ISO_INTRUSION_M
+    columns = {'contact': away['truth'] <= 0.0, 'iso_13855': away['start'] < iso_m}
+    for family in PREDICTIONS:
+        columns[family] = -away[family]
+        for margin in MARGINS_M:
+            columns[f'{family}_{margin:g}'] = away[family] < margin
+    futures = future_clearances(models.shape, case.forecast, models.period_s, robot, lines)
+    weights = case.forecast.weights
+    columns |= {'counted': (futures <= 0.0) @ weights, 'ours': nearness(futures, weights)}
+    return columns | _volumes(models, case, until, robot, lines, rules)
+
+
+def _clearances(
+    models: Models, case: Case, robot: Robot, lines: Lines
+) -> dict[str, Float64[np.ndarray, ' line']]:
+    """Return the smallest clearance from each predicted body, from the true one, and at once."""
+    shape, forecast, end_s = models.shape, case.forecast, robot.stopping_s
+    frames = int(np.ceil(end_s / models.period_s - 1e-9))
+    moving = shape.points(constant_velocity(case.observed, frames), forecast.scale)
+    bodies = {
+        'present': np.repeat(forecast.now[None], frames, axis=0),
+        'constant_velocity': moving,
+        'motion_deq': forecast.likeliest[1 : frames + 1],
+        'truth': case.truth[:frames],
+    }
+    now = np.broadcast_to(forecast.now, (len(bodies), 1, *forecast.now.shape))
+    paths = np.concatenate([now, np.stack(list(bodies.values()))], axis=1)
+    away = body_clearances(shape, forecast, paths, models.period_s, robot, lines)
+    radii = forecast.scale * shape.radii
+    still = forecast.now[None, None]
+    start = clearances(lines.starts, lines.velocities, np.zeros(1), still, shape.capsules, radii)
+    return {**dict(zip(bodies, away, strict=True)), 'start': start[0] - robot.radius_m}
+
+
+def _volumes(
+    models: Models,
+    case: Case,
+    until: HorizonCalibration,
+    robot: Robot,
+    lines: Lines,
+    rules: Mapping[str, tuple[Promise, float]],
+) -> dict[str, np.ndarray]:
+    """Return which volumes the tool touches, and the share of risk at which it begins to."""
+    forecast = case.forecast
+    thresholds = {name: until.thresholds(*rule, forecast) for name, rule in rules.items()}
+    lowest = np.min(list(thresholds.values()), axis=0)
+    urgency = np.full(len(lines.starts), -np.inf)
+    stops = {name: np.zeros(len(lines.starts), np.bool_) for name in rules}
+    for window, (start_s, end_s) in enumerate(until.windows_s):
+        if start_s >= robot.stopping_s:
+            break
+        field = window_field(
+            models.shape,
+            forecast,
+            until.ranking,
+            (start_s, end_s),
+            float(lowest[window]),
+            until.voxels_m[window],
+        )
+        window_s = start_s, min(end_s, robot.stopping_s)
+        highest = highest_on_the_way(field, window_s, lines, robot.radius_m)
+        for name, taus in thresholds.items():
+            stops[name] |= highest >= taus[window]
+        urgency = np.maximum(urgency, highest)
+    return {'level_sets': urgency, **stops}
+
+
+def with_service(
+    decisions: Decisions, calibration: CollisionCalibration
+) -> tuple[Decisions, dict[str, Any]]:
+    """Add the rules of the collision service, and tell how reliable its probabilities are."""
+    probability = calibration(decisions.scores['ours'])
+    rules = {f'service_{value:g}': probability >= value for value in PROBABILITIES}
+    report = {
+        name: {
+            'brier': float(((values - decisions.contact) ** 2).mean()),
+            'bins': reliability(values, decisions.contact),
+        }
+        for name, values in (('counted', decisions.counted), ('calibrated', probability))
+    }
+    return replace(decisions, stops={**decisions.stops, **rules}), report
+
+
+def reliability(
+    probability: Float64[np.ndarray, ' line'], contact: Bool[np.ndarray, ' line']
+) -> list[dict[str, float]]:
+    """Return how often lines of about the same probability were crossed."""
+    index = np.searchsorted(_EDGES, probability, side='right')
+    return [
+        {
+            'predicted': float(probability[index == place].mean()),
+            'observed': float(contact[index == place].mean()),
+            'lines': int((index == place).sum()),
+        }
+        for place in np.unique(index)
+    ]
+
+
+def judge(decisions: Decisions, kinds: Sequence[str], seed: int) -> dict[str, Any]:
+    """Return the report of one stopping time."""
+    everything = np.ones(len(decisions.contact), np.bool_)
+    edges = np.quantile(decisions.speeds, [0.0, 1 / 3, 2 / 3, 1.0])
+    third = np.clip(np.searchsorted(edges[1:-1], decisions.speeds), 0, 2)
+    return {
+        'decisions': len(decisions.contact),
+        'contacts': int(decisions.contact.sum()),
+        'people': len(np.unique(decisions.people)),
+        'default_rule': default_rule(VolumeConfig()),
+        'rules': rates(decisions, everything),
+        'stops_at_missed': stops_at_missed(decisions, seed),
+        'by_speed': {
+            name: {
+                'speed_m_s': edges[index : index + 2].tolist(),
+                **_part(decisions, third == index),
+            }
+            for index, name in enumerate(_GROUPS)
+        },
+        'by_kind': {
+            name: _part(decisions, decisions.kinds == index) for index, name in enumerate(kinds)
+        },
+        'curves': {family: curve(decisions, family) for family in FAMILIES},
+    }
+
+
+def default_rule(config: VolumeConfig) -> str:
+    """Return the rule of the volumes that planners get by default."""
+    value = config.risk if config.promise == 'risk' else config.level
+    return f'{config.promise}_{value:g}'
+
+
+def rates(
+    decisions: Decisions, chosen: Bool[np.ndarray, ' line']
+) -> dict[str, dict[str, float | None]]:
+    """Return shares of lines stopped, contacts missed and lines moved on, by rule."""
+    contact = decisions.contact[chosen]
+    found: dict[str, dict[str, float | None]] = {}
+    for name, stops in decisions.stops.items():
+        stopped = float(stops[chosen].mean())
+        missed = float((~stops[chosen])[contact].mean()) if contact.any() else None
+        found[name] = {'stops': stopped, 'missed': missed, 'moving': 1.0 - stopped}
+    return found
+
+
+def _part(decisions: Decisions, chosen: Bool[np.ndarray, ' line']) -> dict[str, Any]:
+    contacts = int(decisions.contact[chosen].sum())
+    return {
+        'decisions': int(chosen.sum()),
+        'contacts': contacts,
+        'rules': rates(decisions, chosen),
+    }
+
+
+def curve(decisions: Decisions, family: str, points: int = 60) -> list[tuple[float, float]]:
+    """Return shares of contacts missed and of lines stopped along a family's thresholds."""
+    scores = decisions.scores[family]
+    contacts = np.sort(scores[decisions.contact])
+    every = np.sort(scores)
+    if not len(contacts):
+        return []
+    places = np.unique(np.geomspace(1, max(len(contacts) // 10, 1), points).astype(int)) - 1
+    stopped = 1.0 - np.searchsorted(every, contacts[places]) / len(every)
+    return list(zip((places / len(contacts)).tolist(), stopped.tolist(), strict=True))
+
+
+def stops_at_missed(decisions: Decisions, seed: int) -> dict[str, dict[str, dict[str, float]]]:
+    """Compare families where they miss equally many contacts.
+
+    Returns:
+        By family and share missed: stops; relative to MotionDEQ with a margin, the median of a
+        bootstrap over people and its 5 and 95 % quantiles.
+    """
+    people = np.unique(decisions.people)
+    random = np.random.default_rng(seed)
+    draws = random.multinomial(len(people), np.full(len(people), 1 / len(people)), _BOOTSTRAPS)
+    weights = np.concatenate([np.ones((1, len(people))), draws])
+    families = {family: weighted_stops(decisions, family, weights) for family in decisions.scores}
+    report: dict[str, dict[str, dict[str, float]]] = {}
+    for family, stops in families.items():
+        relative = stops[1:] / families['motion_deq'][1:]
+        low, middle, high = np.nanquantile(relative, [0.05, 0.5, 0.95], axis=0)
+        report[family] = {
+            f'{missed:g}': {
+                'stops': float(stops[0, place]),
+                'relative': float(middle[place]),
+                'low': float(low[place]),
+                'high': float(high[place]),
+            }
+            for place, missed in enumerate(MISSED)
+        }
+    return report
+
+
+def weighted_stops(
+    decisions: Decisions, family: str, weights: Float64[np.ndarray, 'draw person']
+) -> Float64[np.ndarray, 'draw missed']:
+    """Return the share of lines stopped where `MISSED` of the contacts are missed.
+
+    Args:
+        weights: How often each person counts.
+    """
+    people, rows = np.unique(decisions.people, return_inverse=True)
+    scores = decisions.scores[family]
+    contacts = np.flatnonzero(decisions.contact)
+    contacts = contacts[np.argsort(scores[contacts], kind='stable')]
+    thresholds = scores[contacts]
+    counts = np.bincount(rows, minlength=len(people)).astype(np.float64)
+    below = np.stack(
+        [np.searchsorted(np.sort(scores[rows == row]), thresholds) for row in range(len(people))]
+    )
+    stops = np.full((len(weights), len(MISSED)), np.nan)
+    for draw, weight in enumerate(weights):
+        passed = np.cumsum(weight[rows[contacts]])
+        if not len(passed) or passed[-1] == 0.0:
+            continue
+        places = np.searchsorted(passed, passed[-1] * np.array(MISSED), side='right')
+        places = np.minimum(places, len(contacts) - 1)
+        stops[draw] = 1.0 - weight @ below[:, places] / (weight @ counts)
+    return stops
+
+
+def print_separation(report: Mapping[str, Any], console: Console) -> None:
+    """Print a table for each stopping time, and how families compare."""
+    for stopping_s, found in report['stopping'].items():
+        title = (
+            f'{stopping_s} s to stop: {found["decisions"]} decisions, {found["contacts"]} '
+            f'contacts, {found["people"]} people'
+        )
+        table = Table(title=title, title_justify='left')
+        for head in ('rule', 'stops', 'contacts missed', 'moving'):
+            table.add_column(head, justify='left' if head == 'rule' else 'right')
+        for name, row in found['rules'].items():
+            missed = '' if row['missed'] is None else f'{row["missed"]:.2%}'
+            mark = ' (default)' if name == found['default_rule'] else ''
+            table.add_row(name + mark, f'{row["stops"]:.1%}', missed, f'{row["moving"]:.1%}')
+        console.print(table)
+        console.print(_families(found))
+        if found['reliability']:
+            console.print(_reliability(found['reliability']))
+    console.print('a comparison of rules beside recorded people; it certifies no robot')
+
+
+def _families(found: Mapping[str, Any]) -> Table:
+    table = Table(title='stops where as many contacts are missed; relative to MotionDEQ + margin')
+    table.add_column('family')
+    for missed in MISSED:
+        table.add_column(f'{missed:.1%} missed', justify='right')
+    for family, rows in found['stops_at_missed'].items():
+        cells = [
+            f'{row["stops"]:.1%}, x {row["relative"]:.2f} [{row["low"]:.2f}, {row["high"]:.2f}]'
+            for row in rows.values()
+        ]
+        table.add_row(family, *cells)
+    return table
+
+
+def _reliability(found: Mapping[str, Any]) -> Table:
+    table = Table(title="reliability of the collision service's probabilities")
+    for head in ('', 'said', 'came true', 'lines', 'Brier'):
+        table.add_column(head, justify='right')
+    for name, row in found.items():
+        for place, part in enumerate(row['bins']):
+            begin, end = (name, f'{row["brier"]:.4f}') if place == 0 else ('', '')
+            said, came = (f'{part[key]:.2%}' for key in ('predicted', 'observed'))
+            table.add_row(begin, said, came, str(part['lines']), end)
+    return table
