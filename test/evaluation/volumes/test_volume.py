@@ -148,7 +148,7 @@ def test_coverage_sees_thresholds_that_are_too_high(
     models: Models, calibrated: Calibration
 ) -> None:
     until = calibrated.until(1.0)
-    high = dataclasses.replace(until, profiles=until.profiles + 0.4)
+    high = dataclasses.replace(until, profiles=until.profiles + 0.7)
     row = held(models, dataclasses.replace(calibrated, horizons=(high,)))[1.0]
     assert row['0.95'] < 0.5
 
