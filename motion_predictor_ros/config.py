@@ -196,7 +196,11 @@ class VolumeConfig:
         0.01, 'share of the space of the body that may be missed [-]', low=0.001, high=0.2
     )
     horizon_s: float = param(
-        2.0, 'coverage holds jointly until then; one that was calibrated [s]', low=0.0, high=10.0
+        1.0,
+        'coverage holds jointly until then; one that was calibrated (0.5, 1, 2). The likeliest '
+        'future ends after 1 s: until 2 s volumes are several times as large [s]',
+        low=0.0,
+        high=10.0,
     )
     voxel_m: float = param(
         0.05,

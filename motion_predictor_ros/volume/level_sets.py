@@ -132,6 +132,26 @@ def window_field(
     futures = forecast.future_bodies(shape, window_s, every)
     likeliest = forecast.likeliest_body(shape, window_s, every)
     scale = ranking.scale(forecast, window_s)
+    return rank_around(likeliest, futures, ranking, scale, lowest, size_m, device)
+
+
+def rank_around(
+    likeliest: Bodies,
+    futures: Bodies,
+    ranking: Ranking,
+    scale: float,
+    lowest: float,
+    size_m: float,
+    device: torch.device | None = None,
+) -> WindowField:
+    """Rank space as `window_field` does, around bodies that are swept through a window.
+
+    Args:
+        scale: s of the window [m].
+
+    Raises:
+        DataError: There would be more voxels than fit in memory.
+    """
     (low, high), (first, last) = likeliest.bounds, futures.bounds
     reach_m = max(-lowest * scale, 0.0)
     low, high = np.minimum(low - reach_m, first), np.maximum(high + reach_m, last)
@@ -214,6 +234,9 @@ def smoothed(
     values = torch.from_numpy(occupancy).to(device or 'cpu')
     total = torch.zeros_like(values)
     for width_m, share in zip(ranking.widths_m, ranking.shares, strict=True):
+        if width_m == 0.0:
+            total += share * values
+            continue
         x, y, z = (_gaussian(count, width_m / size_m).to(values.device) for count in values.shape)
         total += share * (x @ (y @ values @ z).flatten(1)).reshape(values.shape)
     return total.cpu().numpy()
@@ -223,8 +246,6 @@ def smoothed(
 def _gaussian(count: int, width: float) -> Float32[Tensor, 'count count']:
     """Return the matrix that smooths `count` values, `width` in voxels."""
     place = torch.arange(count, dtype=torch.float32)
-    if width == 0.0:
-        return torch.eye(count, dtype=torch.float32)
     around = torch.arange(-np.ceil(5.0 * width), np.ceil(5.0 * width) + 1.0, dtype=torch.float32)
     total = torch.exp(-0.5 * (around / width) ** 2).sum()
     return torch.exp(-0.5 * ((place[:, None] - place) / width) ** 2) / total

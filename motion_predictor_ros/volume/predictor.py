@@ -33,7 +33,7 @@ from motion_predictor_ros.volume.capsules import Bodies, bodies
 from motion_predictor_ros.volume.collision import RobotMotion, collision_probability
 from motion_predictor_ros.volume.forecast import BodyForecast, body_forecast, window_frames
 from motion_predictor_ros.volume.grid import VoxelGrid
-from motion_predictor_ros.volume.level_sets import window_field
+from motion_predictor_ros.volume.level_sets import rank_around
 from motion_predictor_ros.volume.reachable import point_speeds, reachable_bodies
 from motion_predictor_ros.volume.sparse import downsampled
 from motion_predictor_ros.volume.types import SafetyVolume, WindowVolume
@@ -268,26 +268,23 @@ class VolumePredictor:
         """
         window_s, config, device = self._windows[index], self.config, self._device
         ranking, every, size_m = self._until.ranking, config.every, self._until.voxels_m[index]
-        lowest = min(thresholds)
-        field = window_field(
-            self._shape, forecast, ranking, window_s, lowest, size_m, every=every, device=device
-        )
+        futures = forecast.future_bodies(self._shape, window_s, every)
+        core = forecast.likeliest_body(self._shape, window_s, every)
+        scale, lowest = ranking.scale(forecast, window_s), min(thresholds)
+        field = rank_around(core, futures, ranking, scale, lowest, size_m, device)
         grid, volumes = field.grid, [field.values >= threshold for threshold in thresholds]
-        reach_m = -lowest * ranking.scale(forecast, window_s)
         tops = grid.origin[2] + grid.size_m * np.arange(1, grid.shape[2] + 1)
-        can_exceed = self._can_exceed(forecast, index, reach_m)
+        can_exceed = self._can_exceed(forecast, index, -lowest * scale)
         possible = covered(limit, grid, device=device) if can_exceed else None
         for volume in volumes:
             if possible is not None:
                 volume &= possible
             volume[:, :, tops <= config.floor_m + 1e-6] = False
-        futures = forecast.future_bodies(self._shape, window_s, every)
         occupancy = voxel_probability(futures, grid, device=device)
         while grid.size_m < coarseness * self._voxel_m(index) - 1e-6:
             occupancy, _ = downsampled(occupancy, grid)
             joined = [downsampled(volume, grid) for volume in volumes]
             volumes, grid = [volume for volume, _ in joined], joined[0][1]
-        core = forecast.likeliest_body(self._shape, window_s, every)
         other = volumes[1] if np.isfinite(thresholds[1]) else None
         return WindowVolume(*window_s, grid, volumes[0], occupancy, core, thresholds[0], other)
 
