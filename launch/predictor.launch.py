@@ -26,8 +26,8 @@ PARAMETERS = {
     'source': (
         'source',
         str,
-        'what publishes the skeletons; docs/sources.md says what each is: azure_kinect, zed, '
-        'yolo, pose_array, hiros, mocap4r2, native, tf',
+        'what publishes the skeletons; docs/sources.md says what each is: native, '
+        'azure_kinect, zed, yolo, pose_array, hiros, mocap4r2, tf',
     ),
     'layout': (
         'skeleton.source_layout',

@@ -3,8 +3,10 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from motion_predictor_ros.msg import LiveScore, PredictedMotionArray
@@ -13,7 +15,7 @@ from ros.graph import PERIOD_NS, START_NS, Graph, Process, skeletons, stamp_ns
 from ros.launch_stand_in import failure, resolve
 
 from motion_predictor_ros.config import SOURCES
-from motion_predictor_ros.data.bags import BagWriter
+from motion_predictor_ros.data.bags import BagWriter, skeleton_messages
 from motion_predictor_ros.resources import share_file
 
 PREDICTOR = share_file('launch', 'predictor.launch.py')
@@ -83,6 +85,59 @@ def test_rviz_shows_our_view_of_our_topics() -> None:
     view = yaml.safe_load(Path(rviz.arguments[1]).read_text(encoding='utf-8'))
     assert topics_of_the_view() == ['/markers', '/volume_markers']
     assert view['Visualization Manager']['Global Options']['Fixed Frame'] == 'world'
+
+
+@dataclass(frozen=True)
+class Camera:
+    """An orbit of RViz: it looks at the focal point from `distance_m` away."""
+
+    distance_m: float
+    yaw: float
+    pitch: float
+    focus: tuple[float, float, float]
+
+    def sees(self, points: np.ndarray) -> np.ndarray:
+        """Return which points [point xyz] are in an image of 45 degrees by 53 (6 : 5)."""
+        lever = np.array(
+            [
+                np.cos(self.yaw) * np.cos(self.pitch),
+                np.sin(self.yaw) * np.cos(self.pitch),
+                np.sin(self.pitch),
+            ]
+        )
+        right = np.cross(-lever, [0.0, 0.0, 1.0])
+        right /= np.linalg.norm(right)
+        up = np.cross(right, -lever)
+        rays = points - (np.array(self.focus) + self.distance_m * lever)
+        half = np.tan(np.pi / 8) * (rays @ -lever)
+        return (abs(rays @ up) < half) & (abs(rays @ right) < 1.2 * half)
+
+
+def shipped_camera() -> Camera:
+    view = yaml.safe_load(share_file('config', 'view.rviz').read_text(encoding='utf-8'))
+    orbit = view['Visualization Manager']['Views']['Current']
+    assert orbit['Class'] == 'rviz_default_plugins/Orbit'
+    focus = orbit['Focal Point']
+    return Camera(
+        orbit['Distance'], orbit['Yaw'], orbit['Pitch'], (focus['X'], focus['Y'], focus['Z'])
+    )
+
+
+def share_in_view(camera: Camera) -> float:
+    """Return how often all joints of a person of the demo are in the image."""
+    seen = []
+    for message in skeleton_messages(BAG):
+        for person in message.message.persons:
+            joints = np.asarray(person.positions, dtype=float).reshape(-1, 3)
+            seen.append(camera.sees(joints[np.isfinite(joints).all(axis=1)]).all())
+    return float(np.mean(seen))
+
+
+def test_the_view_shows_the_people_of_the_demo_from_outside_their_volumes() -> None:
+    """Control: the view as it was, from 5 m, had a third of them outside the image."""
+    camera = shipped_camera()
+    assert share_in_view(camera) > 0.98 and 12.0 <= camera.distance_m <= 14.0
+    assert share_in_view(Camera(5.2, 5.2, 0.35, (0.3, -0.6, 0.85))) < 0.75
 
 
 def topics_of_the_view() -> list[str]:

@@ -5,6 +5,7 @@ Namespace `volume` is what is promised; the other promise has its own, `risk` or
 Colours go from orange (soon) to purple (late); a reachable set is grey.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 from builtin_interfaces.msg import Duration
@@ -38,6 +39,9 @@ class VolumeMarkersConfig(OutputConfig):
     max_voxels: int = param(
         4000, 'voxels of all people together; beyond, voxels are merged [-]', low=100, high=10**6
     )
+    min_height_m: float = param(
+        0.0, 'lowest height that is drawn: the floor [m]', low=-100.0, high=100.0
+    )
 
 
 @register_output('volume_markers', VolumeMarkersConfig)
@@ -47,7 +51,8 @@ class VolumeMarkersOutput(Output[VolumeMarkersConfig]):
     def __init__(self, config: VolumeMarkersConfig, context: OutputContext) -> None:
         super().__init__(config, context)
         self._publisher = self.create_publisher(MarkerArray, 'volume_markers')
-        self._markers = VolumeMarkers(config.max_voxels, _LIFETIME_PERIODS / config.rate_hz)
+        lifetime_s = _LIFETIME_PERIODS / config.rate_hz
+        self._markers = VolumeMarkers(config.max_voxels, lifetime_s, config.min_height_m)
 
     def publish(self, scene: VolumeScene) -> None:
         """Publish the markers, if anybody subscribes."""
@@ -66,13 +71,17 @@ class _PersonMarkers:
 class VolumeMarkers:
     """Markers of every person's volume; a person keeps the marker id."""
 
-    def __init__(self, max_voxels: int, lifetime_s: float) -> None:
+    def __init__(
+        self, max_voxels: int, lifetime_s: float, min_height_m: float = -math.inf
+    ) -> None:
         """Begin without anybody.
 
         Args:
             max_voxels: Voxels of all people together.
+            min_height_m: Voxels whose centres are below are not drawn.
         """
         self._max_voxels, self._lifetime_ns = max_voxels, round(lifetime_s * NS_PER_S)
+        self._min_height_m = min_height_m
         self._people: dict[str, _PersonMarkers] = {}
 
     def update(self, scene: VolumeScene) -> MarkerArray:
@@ -114,14 +123,16 @@ class VolumeMarkers:
     def _marker(
         self, window: SparseWindow, name: str, number: int, colour: ColorRGBA, header: Header
     ) -> Marker:
-        if not len(window.voxels):  # RViz rejects lists without points
+        centres = window.centres
+        centres = centres[centres[:, 2] >= self._min_height_m]
+        if not len(centres):  # RViz rejects lists without points
             return _deletion(header, name, number)
         marker = Marker(header=header, ns=name, id=number, type=Marker.CUBE_LIST, color=colour)
         marker.pose.orientation.w = 1.0
         marker.scale.x = marker.scale.y = marker.scale.z = window.grid.size_m
         sec, nanosec = divmod(self._lifetime_ns, NS_PER_S)
         marker.lifetime = Duration(sec=sec, nanosec=nanosec)
-        fill(marker, window.centres)
+        fill(marker, centres)
         return marker
 
 

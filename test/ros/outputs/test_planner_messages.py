@@ -219,6 +219,20 @@ def test_markers_keep_their_ids_and_are_deleted(both: list[SafetyVolume]) -> Non
     assert {each.id for each in third.markers} == {0}
 
 
+def test_volumes_are_not_drawn_under_the_floor(both: list[SafetyVolume]) -> None:
+    """Control: without a floor, voxels of the same volumes lie under it."""
+
+    def heights_m(drawing: VolumeMarkers) -> list[float]:
+        markers = drawing.update(scene_of(both, STAMP_NS)).markers
+        return [point.z for marker in markers for point in marker.points]
+
+    low, floor_m = heights_m(VolumeMarkers(2000, 0.5)), 0.5
+    assert min(low) < floor_m < max(low)
+    drawn = heights_m(VolumeMarkers(2000, 0.5, floor_m))
+    assert sorted(drawn) == sorted(height for height in low if height >= floor_m)
+    assert not heights_m(VolumeMarkers(2000, 0.5, 100.0))  # deletions, no empty lists
+
+
 def test_objects_are_added_until_a_time_and_removed(both: list[SafetyVolume]) -> None:
     objects = CollisionObjects(CollisionObject, until_s=0.5)
     added = objects.update(scene_of(both, STAMP_NS))
