@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from ament_index_python.packages import get_package_share_directory
 from motion_predictor_ros.msg import LiveScore, PredictedMotionArray
 from rclpy.serialization import serialize_message
 from ros.graph import PERIOD_NS, START_NS, Graph, Process, skeletons, stamp_ns
@@ -28,12 +29,17 @@ BAG, SHIPPED = share_file('demo', 'demo.mcap'), share_file('config', 'predictor.
 STAMPS_NS = [START_NS + index * PERIOD_NS for index in range(30)]
 
 
+def installed(*parts: str) -> Path:
+    """Return a file of the package as launch finds it, which a sourced workspace decides."""
+    return Path(get_package_share_directory('motion_predictor_ros'), *parts)
+
+
 def test_the_predictor_starts_with_the_shipped_parameters() -> None:
     (command,) = resolve(PREDICTOR).commands
     assert (command.package, command.executable) == ('motion_predictor_ros', 'predictor_node')
     assert (command.name, command.namespace) == ('motion_predictor', '')
     shipped, clock = command.parameters
-    assert Path(shipped).samefile(share_file('config', 'predictor.yaml'))
+    assert Path(shipped) == installed('config', 'predictor.yaml')
     assert clock == {'use_sim_time': False}
     assert command.remappings == [('skeletons', 'skeletons')]
 
@@ -189,7 +195,7 @@ def test_a_monitor_hears_what_the_predictor_hears() -> None:
     given = {'source': 'zed', 'fixed_frame': 'map', 'namespace': 'robot', 'input': '/zed/bodies'}
     predictor, monitor = resolve(PREDICTOR, **given, monitor='true').commands
     own, *common = monitor.parameters
-    assert Path(own).samefile(share_file('config', 'monitor.yaml'))
+    assert Path(own) == installed('config', 'monitor.yaml')
     assert common == predictor.parameters
     assert (monitor.name, monitor.namespace) == ('motion_monitor', 'robot')
     assert monitor.remappings == predictor.remappings
