@@ -19,7 +19,6 @@ from scipy.ndimage import gaussian_filter
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.evaluation.replay.kept_volumes import KeptVolume
 from motion_predictor_ros.evaluation.replay.replay import Replay
-from motion_predictor_ros.prediction.types import Prediction
 from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.plausibility import UPWARDS
@@ -78,6 +77,15 @@ class _Camera:
         return np.stack([x, y], axis=-1), per_metre
 
 
+@dataclass(frozen=True)
+class _Person:
+    """A person as seen, and as predicted [m]."""
+
+    person_id: str
+    pose: Float64[np.ndarray, 'joint xyz=3']
+    future: Float64[np.ndarray, 'horizon joint xyz=3']
+
+
 def animate(
     played: Replay, layout: SkeletonLayout, up: str, path: Path, seconds: float = 6.0
 ) -> Path:
@@ -92,9 +100,7 @@ def animate(
     count = round(seconds * RATE_HZ)
     stamps_ns = begin_ns + np.round(np.arange(count) / RATE_HZ * NS_PER_S).astype(np.int64)
     moments = [_moment(played, epoch, stamp_ns) for stamp_ns in stamps_ns.tolist()]
-    points = np.concatenate(
-        [person.window.positions[-1] for moment in moments for person in moment if person.window]
-    )
+    points = np.concatenate([person.pose for moment in moments for person in moment])
     low, high = points.min(axis=0), points.max(axis=0)
     target, floor = 0.5 * (low + high), float((points @ upwards).min())
     distance_m = 2.1 + 0.75 * float(np.linalg.norm(high - low))
@@ -132,13 +138,19 @@ def _busiest(played: Replay, seconds: float) -> tuple[int, int]:
     return epoch, begin_ns
 
 
-def _moment(played: Replay, epoch: int, stamp_ns: int) -> tuple[Prediction, ...]:
-    """Return the people of the scene next to a stamp who are predicted."""
+def _moment(played: Replay, epoch: int, stamp_ns: int) -> list[_Person]:
+    """Return the people of the scene next to a stamp who are seen whole and predicted."""
     scene = min(
         (scene for other, scene in played.scenes if other == epoch),
         key=lambda scene: abs(scene.stamp_ns - stamp_ns),
     )
-    return tuple(person for person in scene.people if person.positions is not None)
+    people = []
+    for person in scene.people:
+        frames = played.tracks[epoch, person.person_id].frames
+        pose = next((each.positions for each in frames if each.stamp_ns == scene.stamp_ns), None)
+        if pose is not None and person.positions is not None and np.isfinite(pose).all():
+            people.append(_Person(person.person_id, pose, person.positions))
+    return people
 
 
 def _held(
@@ -164,7 +176,7 @@ def _held(
 
 def _frame(
     camera: _Camera,
-    people: Sequence[Prediction],
+    people: Sequence[_Person],
     volumes: Sequence[list[tuple[KeptVolume, float]]],
     layout: SkeletonLayout,
     up: Float64[np.ndarray, '3'],
@@ -191,7 +203,7 @@ def _frame(
     return image
 
 
-def _promises(volume: KeptVolume) -> list[tuple[str, list[Bool[np.ndarray, 'x y z']]]]:
+def _promises(volume: KeptVolume) -> list[tuple[str, list[Bool[np.ndarray, '_ _ _']]]]:
     """Return the volumes of both promises, until `_UNTIL_S`."""
     windows = [window for window in volume.windows if window.end_s <= _UNTIL_S + 1e-6]
     inner = [window.other for window in windows if window.other is not None]
@@ -199,7 +211,7 @@ def _promises(volume: KeptVolume) -> list[tuple[str, list[Bool[np.ndarray, 'x y 
 
 
 def _length(
-    camera: _Camera, volume: KeptVolume, covered: list[Bool[np.ndarray, 'x y z']]
+    camera: _Camera, volume: KeptVolume, covered: list[Bool[np.ndarray, '_ _ _']]
 ) -> Float64[np.ndarray, 'row column']:
     """Return how far each pixel's ray passes through a volume [m], smoothed over a voxel."""
     shape = SIZE[1] // _COARSER, SIZE[0] // _COARSER
@@ -262,11 +274,10 @@ def _background(camera: _Camera, up: Float64[np.ndarray, '3'], floor: float) -> 
 
 
 def _draw_person(
-    pen: ImageDraw.ImageDraw, camera: _Camera, person: Prediction, layout: SkeletonLayout
+    pen: ImageDraw.ImageDraw, camera: _Camera, person: _Person, layout: SkeletonLayout
 ) -> None:
     """Draw ghosts, the latest first, and the person as seen."""
-    assert person.positions is not None and person.window is not None
-    frames = len(person.positions)
+    frames = len(person.future)
     for ahead_s in reversed(_GHOSTS_S):
         frame = min(round(ahead_s * frames / _GHOSTS_S[-1]), frames) - 1
         share = ahead_s / _GHOSTS_S[-1]
@@ -274,8 +285,8 @@ def _draw_person(
             round((1.0 - share) * near + share * far)
             for near, far in zip(_NEAR, _FAR, strict=True)
         )
-        _bones(pen, camera, person.positions[frame], layout, colour, 0.028)
-    _bones(pen, camera, person.window.positions[-1], layout, (244, 246, 255), 0.05)
+        _bones(pen, camera, person.future[frame], layout, colour, 0.028)
+    _bones(pen, camera, person.pose, layout, (244, 246, 255), 0.05)
 
 
 def _bones(

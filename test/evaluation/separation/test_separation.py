@@ -23,13 +23,7 @@ def decisions(people: int = 6, lines: int = 2000, seed: int = 0) -> Decisions:
     count = people * lines
     contact = random.uniform(size=count) < 0.1
     noise = {family: random.normal(size=count) for family in FAMILIES}
-    sharp = {
-        'present': 1.0,
-        'constant_velocity': 1.5,
-        'motion_deq': 2.0,
-        'ours': 4.0,
-        'service': 3.0,
-    }
+    sharp = dict(zip(FAMILIES, (1.0, 1.5, 2.0, 3.0, 4.0), strict=True))
     return Decisions(
         people=np.repeat(np.arange(people), lines),
         speeds=random.uniform(0.0, 2.0, count),
