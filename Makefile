@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test golden params fuzz cuts restarts replay-live latency soak lint format clean train-body-1s demo-bag bench cuda
+.PHONY: help env demo test golden params fuzz cuts restarts replay-live latency soak lint format clean train-body-1s demo-bag bench cuda arm64
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -74,6 +74,9 @@ cuda: ## on a machine with a GPU: its tests, then benches on DEVICE (default cud
 		$(CUDA_BENCH) $$bench --device $(or $(DEVICE),cuda:0) $$graph || exit 1; \
 	done; done
 	$(CUDA_BENCH) cache --device $(or $(DEVICE),cuda:0)
+
+arm64: env ## tests of models, kernels and volumes as on arm64, emulated (root, debootstrap, qemu-user-static); slow
+	@.ci/arm64.sh $(ARGS)
 
 lint: env ## check format, style, types and the direction of imports
 	@failed=0; for check in 'ruff check' 'ruff format --check --output-format concise' mypy \

@@ -27,20 +27,23 @@ if [ ! -e "$build/.root" ]; then
 fi
 if [ ! -e "$build/.wheels" ]; then
   # The versions that make env installs, but for what only x86-64 has.
-  names='^(torch|numpy|scipy|numba|llvmlite|safetensors|jaxtyping|beartype|rich|pytest|hypothesis|pyyaml|tqdm|transforms3d)=='
-  .venv/bin/pip freeze | grep -iE "$names" | sed 's/+cpu//' > "$build/requirements.txt"
-  .venv/bin/pip install --quiet --target "$root/opt/site" --only-binary=:all: --upgrade \
+  names='torch|numpy|scipy|numba|llvmlite|safetensors|jaxtyping|wadler_lindig|beartype|rich|markdown-it-py|mdurl|pygments'
+  names+='|pytest|iniconfig|packaging|pluggy|hypothesis|sortedcontainers|pyyaml|tqdm|transforms3d'
+  names+='|filelock|fsspec|jinja2|markupsafe|mpmath|networkx|sympy|typing_extensions'
+  .venv/bin/pip freeze | grep -iE "^($names)==" | sed 's/+cpu//' > "$build/requirements.txt"
+  .venv/bin/pip install --quiet --no-deps --target "$root/opt/site" --only-binary=:all: --upgrade \
     --platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 --platform manylinux_2_17_aarch64 \
     --platform manylinux2014_aarch64 --platform linux_aarch64 --implementation cp --python-version "$python" \
-    --extra-index-url https://download.pytorch.org/whl/cpu --requirement "$build/requirements.txt"
+    --requirement "$build/requirements.txt"
   touch "$build/.wheels"
 fi
 
 rm -rf "$root/opt/package"
 mkdir -p "$root/opt/package"
 git ls-files -z | xargs -0 cp --parents -t "$root/opt/package"
-exec chroot "$root" /usr/bin/env -i HOME=/tmp PATH=/usr/bin:/bin LANG=C.UTF-8 \
-  PYTHONPATH=/opt/package:/opt/site NUMBA_CACHE_DIR=/tmp/numba OMP_NUM_THREADS=1 \
-  "/usr/bin/qemu-aarch64-static" "/usr/bin/python$python" -c \
+# qemu is called by name: it needs no entry in the kernel's binfmt_misc.
+exec env -i HOME=/tmp PATH=/usr/sbin:/usr/bin:/bin LANG=C.UTF-8 \
+  PYTHONPATH=/opt/package:/opt/package/test:/opt/site NUMBA_CACHE_DIR=/tmp/numba OMP_NUM_THREADS=1 \
+  chroot "$root" /usr/bin/qemu-aarch64-static "/usr/bin/python$python" -c \
   'import os, sys; os.chdir("/opt/package"); import pytest; sys.exit(pytest.main(sys.argv[1:]))' \
   -q -p no:cacheprovider "${tests[@]}"

@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
     _add_demo(commands)
+    _add_warm_up(commands)
     evaluate = commands.add_parser('evaluate', help='measure how good predictions are')
     kinds = evaluate.add_subparsers(required=True, metavar='WHAT')
     _add_evaluate_bag(kinds)
@@ -101,6 +102,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 Commands = argparse._SubParsersAction  # the type argparse itself returns
+
+
+def _add_warm_up(commands: 'Commands[argparse.ArgumentParser]') -> None:
+    parser = commands.add_parser(
+        'warm-up', help='compile for this processor, at install time; needs no ROS'
+    )
+    parser.set_defaults(run=_warm_up)
+
+
+def _warm_up(options: argparse.Namespace) -> None:
+    from motion_predictor_ros.pipeline import Pipeline
+    from motion_predictor_ros.runtime.jit import log_compilation
+
+    config = PipelineConfig()
+    volume = dataclasses.replace(config.volume, enabled=True)
+    logged: list[str] = []
+    with log_compilation(logged.append):
+        Pipeline.load(dataclasses.replace(config, volume=volume)).close()
+    print(logged[-1] if logged else 'compiled already')
 
 
 def _add_demo(commands: 'Commands[argparse.ArgumentParser]') -> None:

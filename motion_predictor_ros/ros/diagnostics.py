@@ -152,7 +152,7 @@ def diagnose(
     """Write the node's status.
 
     Args:
-        state: Label of the lifecycle state.
+        state: Label of the lifecycle state, or 'compiling' while configure compiles kernels.
         failure: Why the last configure failed; empty if it did not.
         facts: What to report besides the statistics.
         faults: What is wrong besides what the statistics tell; who has nothing to say is empty.

@@ -84,6 +84,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         self._load_shedder: LoadShedder | None = None
         self._failure, self._told = '', (0.0, 0.0)
         self._statistics = Statistics()
+        self._compiling_reported_s = 0.0
         self._warnings = ThrottledLog(self.get_logger())
         self._qos = QosWatch(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
@@ -107,7 +108,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         """Load the model and warm it up, so that the first person does not wait."""
         started_s = time.monotonic()
         try:
-            with log_compilation(self.get_logger().info):
+            with log_compilation(self.get_logger().info, self._report_compiling):
                 self._load()
         except Exception as error:
             return self._fail('configure', error)
@@ -390,8 +391,14 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
             response.success = False
             return response
 
-    def _diagnose(self) -> None:
-        state = self._state_machine.current_state[1]
+    def _report_compiling(self) -> None:
+        """Publish diagnostics while configure compiles: the timer waits until it has returned."""
+        if time.monotonic() - self._compiling_reported_s >= 1.0:
+            self._compiling_reported_s = time.monotonic()
+            self._diagnose('compiling')
+
+    def _diagnose(self, state: str = '') -> None:
+        state = state or self._state_machine.current_state[1]
         name = f'{self.get_fully_qualified_name()}: prediction'
         facts = {} if self._pipeline is None else pipeline_facts(self._pipeline)
         if self._watchdog is not None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How kernels are compiled: once, kept on disk, without the interpreter's lock.
+"""Compilation of numba kernels: once per installation, cached on disk, without the GIL.
 
-Any stage may use it. Compilation is waited for once (`startup_s` of `bench pipeline --json` after
-an installation). A plain loop is soon compiled; what numba brings with it is not, above all
-assigning an array to a part of another (it can say what shapes did not fit) and sorting.
+Any stage may use it. `motion-predictor warm-up` compiles all kernels; else the first start does.
+Plain loops over elements compile fastest. Assigning a whole array to a part of another one brings
+numba's shape errors with it, and sorting its generic code: both take longer than the loop.
 """
 
 import inspect
@@ -19,13 +19,12 @@ from numba.core import event
 def compiled(function: Callable[..., Any], *, rounding: Iterable[str] = ()) -> Any:
     """Compile a function of arrays; divisions by zero give infinities, as in numpy.
 
-    Tests check shapes by wrapping every function, which a compiler cannot read: it is given what
-    was written. Where nothing can be kept on disk (a read-only file system), every process
-    compiles anew.
+    The shape checks that tests wrap around functions are removed first: numba cannot read them.
+    Where nothing can be cached on disk (a read-only file system), every process compiles anew.
 
     Args:
-        rounding: What the compiler may do that changes rounding: 'contract' a product and a sum
-            into one operation, 'reassoc'iate sums, so that they become vectors.
+        rounding: LLVM's fast-math flags that may change rounding: 'contract' fuses a product and
+            a sum, 'reassoc' reorders sums so that they become vector instructions.
     """
     written = inspect.unwrap(function)
     options: dict[str, Any] = {'nogil': True, 'error_model': 'numpy', 'fastmath': set(rounding)}
@@ -36,27 +35,38 @@ def compiled(function: Callable[..., Any], *, rounding: Iterable[str] = ()) -> A
 
 
 @contextmanager
-def log_compilation(say: Callable[[str], None]) -> Iterator[None]:
-    """Say when the body of the `with` has to wait for a compiler, and for how long it did."""
-    listener = _Compilations(say)
+def log_compilation(
+    log: Callable[[str], None], on_kernel: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Log the beginning of compilation in the body of the `with`, and how long it took.
+
+    Args:
+        on_kernel: Called before each kernel that is compiled, not for cached ones.
+    """
+    listener = _Compilations(log, on_kernel)
     with event.install_listener('numba:compile', listener):
         yield
     if listener.count:
-        say(f'compiled {listener.count} loops in {listener.spent_s:.0f} s')
+        log(f'compiled {listener.count} kernels in {listener.spent_s:.0f} s')
 
 
 class _Compilations(event.Listener):
-    """Counts what is compiled; what is found on disk is not."""
+    """Counts compiled kernels; cached ones raise no event."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, log: Callable[[str], None], on_kernel: Callable[[], None]) -> None:
         self.count, self.spent_s = 0, 0.0
-        self._say, self._depth, self._begin_s = say, 0, 0.0
+        self._log, self._on_kernel = log, on_kernel
+        self._depth, self._begin_s = 0, 0.0
 
     def on_start(self, event: Any) -> None:
-        """Compilation begins, perhaps of what another one needs."""
-        if not self.count and not self._depth:
-            self._say('compiling for this processor, once per installation: up to a minute')
+        """Compilation begins, perhaps of a function that another kernel calls."""
         if not self._depth:
+            if not self.count:
+                self._log(
+                    'compiling for this processor, once per installation (at install time: '
+                    'motion-predictor warm-up)'
+                )
+            self._on_kernel()
             self._begin_s = time.monotonic()
         self._depth += 1
 

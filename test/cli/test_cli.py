@@ -171,3 +171,15 @@ def test_a_wrong_option_is_exit_code_2_and_an_interrupt_1(
 
     monkeypatch.setattr('motion_predictor_ros.evaluation.report.bag.evaluate_bag', interrupted)
     assert main(['evaluate', 'bag', 'a.mcap', '--no-volumes']) == 1
+
+
+@pytest.mark.slow
+def test_warm_up_compiles_once_per_cache(tmp_path: Path) -> None:
+    environment = {**os.environ, 'NUMBA_CACHE_DIR': str(tmp_path)}
+    command = [sys.executable, '-m', 'motion_predictor_ros.cli', 'warm-up']
+    said = [
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    ]
+    assert said[0].startswith('compiled') and 'kernels in' in said[0]
+    assert said[1] == 'compiled already\n'

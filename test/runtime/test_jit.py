@@ -25,13 +25,13 @@ def test_numba_refuses_to_keep_it() -> None:
         njit(cache=True)(of_no_file())
 
 
-def test_who_waits_for_the_compiler_is_told_once() -> None:
-    half, said = compiled(of_no_file()), list[str]()
-    with log_compilation(said.append):
+def test_compilation_is_logged_once_and_each_kernel_reported() -> None:
+    half, logged, kernels = compiled(of_no_file()), list[str](), list[int]()
+    with log_compilation(logged.append, lambda: kernels.append(len(logged))):
         half(3.0)
         compiled(of_no_file())(3)
-    assert len(said) == 2
-    assert said[0].startswith('compiling') and said[1].startswith('compiled 2 loops')
-    with log_compilation(said.append):
+    assert len(logged) == 2 and kernels == [1, 1]
+    assert logged[0].startswith('compiling') and logged[1].startswith('compiled 2 kernels')
+    with log_compilation(logged.append, lambda: kernels.append(0)):
         half(4.0)
-    assert len(said) == 2  # control: it was compiled already
+    assert len(logged) == 2 and len(kernels) == 2  # control: it was compiled already
