@@ -116,7 +116,7 @@ def _warm_up(options: argparse.Namespace) -> None:
     from motion_predictor_ros.runtime.jit import log_compilation
 
     config = PipelineConfig()
-    volume = dataclasses.replace(config.volume, enabled=True)
+    volume = dataclasses.replace(config.volume, enabled='always')
     logged: list[str] = []
     with log_compilation(logged.append):
         Pipeline.load(dataclasses.replace(config, volume=volume)).close()
