@@ -141,9 +141,9 @@ class CacheFlowPredictor:
             return None
         self._generator.manual_seed(self.config.seed + windows[0].stamp_ns)
         observed = np.stack([window.positions[-self.past :] for window in windows])
-        seen = self._see(observed)
+        encoded = self._encode(observed)
         count = max(1, round(share * self.config.futures))
-        positions, draws, size = self._draw(seen, count)
+        positions, draws, size = self._draw(encoded, count)
         typical = float(self.cache.figures['typical_distance'])
         futures = Futures(
             person_ids=tuple(window.person_id for window in windows),
@@ -159,14 +159,14 @@ class CacheFlowPredictor:
             model=self.trained.name,
             out_of_sight=tuple(self._out_of_sight(window) for window in windows),
         )
-        return Sample(futures, partial(self._densities_of, seen))
+        return Sample(futures, partial(self._densities_of, encoded))
 
     def _out_of_sight(self, window: Window) -> str:
         return ', '.join(self.joint_names[joint] for joint in np.flatnonzero(~window.seen))
 
     def _densities_of(
         self,
-        seen: '_Seen',
+        encoded: '_Encoded',
         predictions: Sequence[Prediction],
         futures: Float[np.ndarray, 'batch future horizon joint xyz=3'],
     ) -> Float[np.ndarray, ' batch'] | None:
@@ -181,7 +181,7 @@ class CacheFlowPredictor:
         }
         if whole:
             rows = list(whole)
-            densities[rows] = self._log_density(seen.rows(rows), np.stack(list(whole.values())))
+            densities[rows] = self._log_density(encoded.rows(rows), np.stack(list(whole.values())))
         return densities
 
     @torch.inference_mode()
@@ -196,26 +196,28 @@ class CacheFlowPredictor:
             observed: [m], any frame with z up.
             count: Number per person; None: as configured.
         """
-        return self._draw(self._see(observed), count or self.config.futures)
+        return self._draw(self._encode(observed), count or self.config.futures)
 
     @torch.inference_mode()
     def _draw(
-        self, seen: '_Seen', count: int
+        self, encoded: '_Encoded', count: int
     ) -> tuple[
         Float[np.ndarray, 'batch future horizon joint xyz=3'], Draws, Float[Tensor, ' batch']
     ]:
-        config, people = self.config, len(seen.past)
-        noise = Noise.drawn((people, count, seen.q.means.shape[2]), seen.past, self._generator)
+        config, people = self.config, len(encoded.past)
+        noise = Noise.drawn(
+            (people, count, encoded.q.means.shape[2]), encoded.past, self._generator
+        )
         phase = torch.zeros(people)
         if config.rule == 'weighted':
             phase = torch.rand(people, generator=self._generator)
         positions, draws, size = self._drawing.draw(
             SamplingOptions(config.rule, config.importance_samples),
-            seen.past,
-            seen.placement,
-            seen.q,
+            encoded.past,
+            encoded.placement,
+            encoded.q,
             noise,
-            phase.to(seen.past.device),
+            phase.to(encoded.past.device),
         )
         return positions.reshape(*positions.shape[:3], -1, 3), draws, size
 
@@ -237,14 +239,14 @@ class CacheFlowPredictor:
         future: Float[np.ndarray, 'batch horizon joint xyz=3'],
     ) -> Float[np.ndarray, ' batch']:
         """Return log p(x | c) of arbitrary futures [m], by the inverse flow [nat]."""
-        return self._log_density(self._see(observed), future)
+        return self._log_density(self._encode(observed), future)
 
     @torch.inference_mode()
     def _log_density(
-        self, seen: '_Seen', future: Float[np.ndarray, 'batch horizon joint xyz=3']
+        self, encoded: '_Encoded', future: Float[np.ndarray, 'batch horizon joint xyz=3']
     ) -> Float[np.ndarray, ' batch']:
-        poses = self._tensor(self._frame.enter(future, seen.placement))
-        return self._drawing.log_density(seen.past, poses, seen.q).double().cpu().numpy()
+        poses = self._tensor(self._frame.enter(future, encoded.placement))
+        return self._drawing.log_density(encoded.past, poses, encoded.q).double().cpu().numpy()
 
     @torch.inference_mode()
     def cached_log_density(
@@ -267,13 +269,13 @@ class CacheFlowPredictor:
         Args:
             observed: [m], any frame with z up.
         """
-        seen = self._see(observed)
-        return seen.past, seen.q
+        encoded = self._encode(observed)
+        return encoded.past, encoded.q
 
     @torch.inference_mode()
-    def _see(self, observed: Float[np.ndarray, 'batch time joint xyz=3']) -> '_Seen':
+    def _encode(self, observed: Float[np.ndarray, 'batch time joint xyz=3']) -> '_Encoded':
         past, placement = self._enter(observed)
-        return _Seen(past, placement, self._drawing.observe(past))
+        return _Encoded(past, placement, self._drawing.observe(past))
 
     def _enter(
         self, observed: Float[np.ndarray, 'batch time joint xyz=3']
@@ -309,18 +311,18 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Encoded:
     """People in their body frames, and q(z | c)."""
 
     past: Float[Tensor, 'batch time posed xyz=3']
     placement: Placement[np.ndarray]
     q: Mixture
 
-    def rows(self, people: list[int]) -> '_Seen':
+    def rows(self, people: list[int]) -> '_Encoded':
         """Select people."""
         origin, rotation = self.placement.origin[people], self.placement.rotation[people]
         q = Mixture(self.q.log_weights[people], self.q.means[people], self.q.log_sigmas[people])
-        return _Seen(self.past[people], Placement(origin, rotation), q)
+        return _Encoded(self.past[people], Placement(origin, rotation), q)
 
 
 def carried_on(
