@@ -35,7 +35,7 @@ def recalibrate(
     People may be the same: it is marked approximate.
 
     Returns:
-        `file` and `summary`, or `reason`; `horizons_s` at which the level asked is certified.
+        `file` and `summary`, or `reason`; `horizons_s` at which the level is certified.
     """
     density, level = config.density, config.volume.level
     if density.enabled == 'never' or not (
@@ -66,7 +66,7 @@ def recalibrate(
 
 
 def _enough(models: Models, held_out: Recordings, level: float) -> tuple[list[float], str]:
-    """Return the horizons with windows enough for the level, and what the first other lacks."""
+    """Return the horizons with enough windows for the level, and what the first other lacks."""
     enough, short = [], ''
     longest_s = float(models.futures.horizons_s[-1]) + 1e-6
     for horizon_s in (each for each in HORIZONS_S if each <= longest_s):

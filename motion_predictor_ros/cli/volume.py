@@ -52,7 +52,9 @@ def add_calibrate(commands: 'Commands[argparse.ArgumentParser]') -> None:
     """Add `calibrate`."""
     parser = commands.add_parser('calibrate', help='calibrate keep-out volumes on split cal')
     _add_models(parser)
-    parser.add_argument('--split', default='cal', help='clips of people whom no model has seen')
+    parser.add_argument(
+        '--split', default='cal', help='clips of people that no model was trained on'
+    )
     parser.add_argument(
         '--out', type=Path, help='safetensors file; default: CHECKPOINT_calibration beside it'
     )
@@ -111,7 +113,7 @@ def _calibration(options: argparse.Namespace, models: 'Models') -> 'Calibration'
 
 def add_evaluate_volume(kinds: 'Commands[argparse.ArgumentParser]') -> None:
     """Add `evaluate volume`."""
-    parser = kinds.add_parser('volume', help='promises and sizes of keep-out volumes')
+    parser = kinds.add_parser('volume', help='coverage and size of keep-out volumes')
     _add_models(parser, results=True)
     parser.add_argument('--calibration', help='default: CHECKPOINT_calibration')
     parser.add_argument('--split', default='test', help='clips to evaluate on')

@@ -44,7 +44,7 @@ _KINDS = (
 
 
 def kind_of(description: str) -> str:
-    """Return the class of motion that the first matching word of a description stands for."""
+    """Return the class of motion of the first matching word of a description."""
     for kind, words in _KINDS:
         if re.search(words, description, re.IGNORECASE):
             return kind
@@ -56,7 +56,7 @@ class Clip:
     """The range of one clip in the flat array, and its metadata.
 
     Attributes:
-        action: What the person does, in the words of the source; may be empty.
+        action: Description of the motion by the source; may be empty.
         kind: Class of motion, such as 'walk'.
         pair: Key of the clip of the person beside, on the same clock and in the same frame; empty
             without one.

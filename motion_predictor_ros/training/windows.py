@@ -38,7 +38,8 @@ class SamplingConfig:
         0.3, 'weight of clips retargeted to a foreign figure [-]', low=0.0, high=1.0
     )
     rare_kinds: str = param(
-        '', 'words, separated by blanks: clips whose kind has one of them weigh `rare_weight` [-]'
+        '',
+        'words, separated by blanks: clips of a kind with one of them get `rare_weight` [-]',
     )
     rare_weight: float = param(
         1.0, 'weight of kinds of motion that robots hardly meet [-]', low=0.0, high=1.0
@@ -177,7 +178,7 @@ def _clip_weights(clips: list[Clip], span: float, config: SamplingConfig) -> Ten
 
 
 def limit_training(recordings: Recordings, config: SamplingConfig) -> Recordings:
-    """Keep as many subjects and minutes as asked, for error against the amount of data.
+    """Keep a limited number of subjects and minutes, for error against the amount of data.
 
     Subjects, and then clips, come in an order drawn with seed 0: a smaller set is part of a
     larger one.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a replay keeps of volumes: a few kilobytes of each instead of megabytes.
+"""Compressed volumes of a replay: a few kilobytes instead of megabytes.
 
-Probabilities are kept to 1/255. People of whom nothing is known yet are assessed at every
-observation; they are kept as rarely as everybody else.
+Probabilities are quantised to 1/255. People without a prediction have a volume at every
+observation; theirs are kept as rarely as those of the others.
 """
 
 import dataclasses
@@ -107,15 +107,15 @@ class KeptVolume:
     @classmethod
     def of(cls, volume: SafetyVolume) -> 'KeptVolume':
         """Compress a volume."""
-        own = {each.name: getattr(volume, each.name) for each in dataclasses.fields(cls)}
-        return cls(**own | {'windows': tuple(map(KeptWindow.of, volume.windows))})
+        fields = {field.name: getattr(volume, field.name) for field in dataclasses.fields(cls)}
+        return cls(**fields | {'windows': tuple(map(KeptWindow.of, volume.windows))})
 
 
 class VolumeKeeper:
-    """Chooses what is kept.
+    """Collects compressed volumes.
 
     Attributes:
-        kept: By how often time had jumped back before, and stamp.
+        kept: By the number of backward time jumps before, and stamp.
     """
 
     def __init__(self) -> None:
@@ -123,10 +123,10 @@ class VolumeKeeper:
         self._last_ns: dict[tuple[int, str], int] = {}
 
     def take(self, epoch: int, volumes: Iterable[SafetyVolume]) -> None:
-        """Keep the volumes of people of whom none was kept just before."""
-        for each in volumes:
-            last_ns = self._last_ns.get((epoch, each.person_id))
-            if last_ns is None or each.stamp_ns - last_ns >= _APART_NS:
-                self._last_ns[epoch, each.person_id] = each.stamp_ns
-                submit = self.kept.get((epoch, each.stamp_ns), ())
-                self.kept[epoch, each.stamp_ns] = (*submit, KeptVolume.of(each))
+        """Keep volumes, at a limited rate per person."""
+        for volume in volumes:
+            last_ns = self._last_ns.get((epoch, volume.person_id))
+            if last_ns is None or volume.stamp_ns - last_ns >= _APART_NS:
+                self._last_ns[epoch, volume.person_id] = volume.stamp_ns
+                others = self.kept.get((epoch, volume.stamp_ns), ())
+                self.kept[epoch, volume.stamp_ns] = (*others, KeptVolume.of(volume))

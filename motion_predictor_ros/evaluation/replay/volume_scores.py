@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Score the volumes of a replay by the motion that the same bag recorded later.
 
-A volume held if every voxel that the body then touched, from the observation until the end of a
-window, belongs to the keep-out volume. Voxel probabilities are held against whether
-the body touched the voxel, swept as futures are; of voxels where somebody may be or was, all
-others are trivially right. Only people who were seen at every time until the last window's end are
+A volume covers if every voxel that the body then touched, from the observation until the end of a
+window, belongs to the keep-out volume. Voxel probabilities are compared with whether
+the body touched the voxel, swept as futures are, over voxels with a probability or a body: all
+others are trivially correct. Only people observed at every time until the last window's end are
 scored.
 """
 
@@ -29,7 +29,7 @@ _BINS = 10
 
 
 def volume_report(played: Replay, shape: BodyShape, every: int) -> dict[str, Any]:
-    """Return how often volumes held, how large they are, and how right voxel probabilities were.
+    """Return coverage and size of volumes, and the reliability of voxel probabilities.
 
     By the end of each window [s]: `coverage.<end>` is joint over all times until then.
 
@@ -37,51 +37,55 @@ def volume_report(played: Replay, shape: BodyShape, every: int) -> dict[str, Any
         every: Predicted frames that share one set of capsules, as volumes were made with.
     """
     period_s = float(played.scenes[0][1].horizons_s[0])
-    volumes = [(key[0], each) for key, some in played.volumes.items() for each in some]
-    calibrated = [each for _, each in volumes if each.validity is Validity.OK]
-    fallbacks = Counter(each.cause for _, each in volumes if each.cause)
-    held: dict[bool, list[list[bool]]] = {True: [], False: []}
+    volumes = [(key[0], volume) for key, some in played.volumes.items() for volume in some]
+    calibrated = [volume for _, volume in volumes if volume.validity is Validity.OK]
+    fallbacks = Counter(volume.cause for _, volume in volumes if volume.cause)
+    covered_until: dict[bool, list[list[bool]]] = {True: [], False: []}
     ends = [f'{window.end_s:g}' for window in volumes[0][1].windows]
     tallies = {end: Reliability() for end in ends}
     for epoch, volume in volumes:
         truth = _truth(played, epoch, volume, shape, period_s)
         if truth is None:
             continue
-        told = volume.validity is Validity.OK
-        inside = [_holds(volume, at, truth.body(at)) for at in range(len(ends))]
-        held[told].append(np.logical_and.accumulate(inside).tolist())
-        for index, end in enumerate(ends if told else ()):
+        is_calibrated = volume.validity is Validity.OK
+        inside = [_covers(volume, at, truth.body(at)) for at in range(len(ends))]
+        covered_until[is_calibrated].append(np.logical_and.accumulate(inside).tolist())
+        for index, end in enumerate(ends if is_calibrated else ()):
             swept = covered(truth.body(index, every), volume.windows[index].grid)
             tallies[end].count(volume.windows[index].probability, swept)
     return {
-        'calibration': next((each.calibration for each in calibrated), ''),
-        'promise': next((each.promise for each in calibrated), ''),
-        'level': max((each.level for each in calibrated), default=0.0),
+        'calibration': next((volume.calibration for volume in calibrated), ''),
+        'promise': next((volume.promise for volume in calibrated), ''),
+        'level': max((volume.level for volume in calibrated), default=0.0),
         'horizon_s': volumes[0][1].horizon_s,
-        'voxel_m': max(window.grid.size_m for _, each in volumes for window in each.windows),
+        'voxel_m': max(window.grid.size_m for _, volume in volumes for window in volume.windows),
         'times': len(calibrated),
-        'scored': len(held[True]),
-        'coverage': _shares(held[True], ends),
+        'scored': len(covered_until[True]),
+        'coverage': _shares(covered_until[True], ends),
         'volume_m3': _mean_sizes(calibrated, ends),
         'voxels': {end: tally.figures() for end, tally in tallies.items() if tally.voxels},
         'fallbacks': dict(sorted(fallbacks.items())),
-        'reachable_scored': len(held[False]),
-        'reachable_held': _shares(held[False], ends),
+        'reachable_scored': len(covered_until[False]),
+        'reachable_held': _shares(covered_until[False], ends),
     }
 
 
-def _shares(held: list[list[bool]], ends: list[str]) -> dict[str, float]:
-    return dict(zip(ends, np.mean(held, axis=0).tolist(), strict=True)) if held else {}
+def _shares(covered_until: list[list[bool]], ends: list[str]) -> dict[str, float]:
+    return (
+        dict(zip(ends, np.mean(covered_until, axis=0).tolist(), strict=True))
+        if covered_until
+        else {}
+    )
 
 
 def _mean_sizes(volumes: list[KeptVolume], ends: list[str]) -> dict[str, float]:
-    sizes = [[window.volume_m3 for window in each.windows] for each in volumes]
+    sizes = [[window.volume_m3 for window in volume.windows] for volume in volumes]
     return dict(zip(ends, np.mean(sizes, axis=0).tolist(), strict=True)) if sizes else {}
 
 
 @dataclass(frozen=True)
 class _Truth:
-    """What one person did in the windows of a volume."""
+    """True motion of one person in the windows of a volume."""
 
     shape: BodyShape
     points: Float64[np.ndarray, 'time point xyz=3']
@@ -99,26 +103,26 @@ class _Truth:
 def _truth(
     played: Replay, epoch: int, volume: KeptVolume, shape: BodyShape, period_s: float
 ) -> _Truth | None:
-    """Return what came; None unless it was seen all the time."""
-    windows_s = tuple((each.start_s, each.end_s) for each in volume.windows)
+    """Return the true motion; None unless it was observed throughout."""
+    windows_s = tuple((window.start_s, window.end_s) for window in volume.windows)
     last = int(np.ceil(windows_s[-1][1] / period_s - 1e-9))
     times_s = period_s * np.arange(last + 1)
-    seen = played.tracks[epoch, volume.person_id].at(volume.stamp_ns, times_s)
-    if seen is None:
+    positions = played.tracks[epoch, volume.person_id].at(volume.stamp_ns, times_s)
+    if positions is None:
         return None
-    scale = shape.scale(seen[0])
-    return _Truth(shape, shape.points(seen, scale), times_s, windows_s, scale)
+    scale = shape.scale(positions[0])
+    return _Truth(shape, shape.points(positions, scale), times_s, windows_s, scale)
 
 
-def _holds(volume: KeptVolume, index: int, body: Bodies) -> bool:
-    """Return whether the body stayed in one window's space."""
+def _covers(volume: KeptVolume, index: int, body: Bodies) -> bool:
+    """Check whether the body stayed within one window's volume."""
     window = volume.windows[index]
     outside = covered(body, window.grid) & ~window.covered
     return _within(body, window.grid) and not bool(outside.any())
 
 
 def _within(body: Bodies, grid: VoxelGrid) -> bool:
-    """Return whether a body lies in the grid, so that no voxel it touches is missing there."""
+    """Check whether a body lies within the grid."""
     low, high = body.bounds
     lowest = np.array(grid.origin)
     highest = lowest + grid.size_m * np.array(grid.shape)
@@ -126,16 +130,16 @@ def _within(body: Bodies, grid: VoxelGrid) -> bool:
 
 
 class Reliability:
-    """Voxel probabilities against what came.
+    """Predicted voxel probabilities and observed frequencies.
 
     Attributes:
-        voxels: How many were counted.
+        voxels: Number of voxels.
     """
 
     def __init__(self) -> None:
         self.voxels = 0
-        self._said = np.zeros(_BINS)
-        self._came = np.zeros(_BINS)
+        self._predicted = np.zeros(_BINS)
+        self._observed = np.zeros(_BINS)
         self._count = np.zeros(_BINS)
         self._squares = 0.0
 
@@ -143,23 +147,23 @@ class Reliability:
         self, chance: Float32[np.ndarray, 'x y z'], touched: Bool[np.ndarray, 'x y z']
     ) -> None:
         """Add the voxels of one window."""
-        asked = (chance > 0.0) | touched
-        said: Float64[np.ndarray, ' voxel'] = chance[asked].astype(np.float64)
-        came = touched[asked].astype(np.float64)
-        bins = np.minimum((_BINS * said).astype(int), _BINS - 1)
-        self.voxels += said.size
+        counted = (chance > 0.0) | touched
+        predicted: Float64[np.ndarray, ' voxel'] = chance[counted].astype(np.float64)
+        observed = touched[counted].astype(np.float64)
+        bins = np.minimum((_BINS * predicted).astype(int), _BINS - 1)
+        self.voxels += predicted.size
         self._count += np.bincount(bins, minlength=_BINS)
-        self._said += np.bincount(bins, weights=said, minlength=_BINS)
-        self._came += np.bincount(bins, weights=came, minlength=_BINS)
-        self._squares += float(((said - came) ** 2).sum())
+        self._predicted += np.bincount(bins, weights=predicted, minlength=_BINS)
+        self._observed += np.bincount(bins, weights=observed, minlength=_BINS)
+        self._squares += float(((predicted - observed) ** 2).sum())
 
     def figures(self) -> dict[str, Any]:
-        """Return Brier score and, by tenth of probability, what was said and what came."""
-        rate = float(self._came.sum() / self.voxels)
-        rows = zip(self._said, self._came, self._count, strict=True)
+        """Return the Brier score, and predicted and observed probability by tenth."""
+        rate = float(self._observed.sum() / self.voxels)
+        rows = zip(self._predicted, self._observed, self._count, strict=True)
         curve = [
-            {'predicted': said / count, 'observed': came / count, 'voxels': int(count)}
-            for said, came, count in rows
+            {'predicted': predicted / count, 'observed': observed / count, 'voxels': int(count)}
+            for predicted, observed, count in rows
             if count
         ]
         return {
@@ -170,7 +174,7 @@ class Reliability:
 
 
 def volume_rows(report: Mapping[str, Any]) -> list[list[str]]:
-    """Return a line of text for each window: until when, how often it held, size, Brier score."""
+    """Return a row per window: end, coverage, mean size, Brier score."""
     return [
         [
             end,

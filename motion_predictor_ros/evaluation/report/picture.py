@@ -3,7 +3,7 @@
 
 Each person is shown at the moment whose error at the last horizon is that person's median: neither
 the best nor the worst; of the moments with a calibrated volume where there are any. Then the
-volumes of both promises stand around the ghosts, and are shown from above.
+volumes of both promises are drawn around the ghosts, and from above.
 """
 
 from collections.abc import Mapping
@@ -49,15 +49,15 @@ def faces(
 ) -> Float64[np.ndarray, 'face corner=4 xyz=3']:
     """Return the faces between voxels inside and outside [m]."""
     around = np.pad(inside, 1)
-    found = []
+    faces = []
     for axis in range(3):
         places = np.argwhere(np.diff(around, axis=axis))
         others = [each for each in range(3) if each != axis]
         places[:, others] -= 1  # of the padding; along `axis` the difference has taken it off
         quads = np.repeat(places[:, None, :].astype(np.float64), 4, axis=1)
         quads[:, :, others] += _CORNERS
-        found.append(quads)
-    return np.array(grid.origin) + grid.size_m * np.concatenate(found)
+        faces.append(quads)
+    return np.array(grid.origin) + grid.size_m * np.concatenate(faces)
 
 
 def draw_footprints(axes: Axes, volume: KeptVolume) -> None:
@@ -89,8 +89,8 @@ def draw_footprints(axes: Axes, volume: KeptVolume) -> None:
 
 _GHOSTS_S = (0.2, 0.4, 0.6, 0.8, 1.0)
 _CAPTION = (
-    'above, black: seen now; orange to purple: predicted 0.2 to 1.0 s ahead; '
-    'dashed: where the person really was after 1.0 s'
+    'above, black: observed; orange to purple: predicted 0.2 to 1.0 s ahead; '
+    'dashed: truth after 1.0 s'
 )
 _VOLUMES = (
     'blue: keep-out volume of coverage, green: of risk, {from_s:g} to {to_s:g} s ahead; '
@@ -115,15 +115,17 @@ def draw_scene(
     people: dict[str, list[Case]] = {}
     for case in cases:
         people.setdefault(case.prediction.person_id, []).append(case)
-    told = volumes or {}
-    shown = [_median_case(own, told) for own in list(people.values())[:columns]]
-    around = [told.get(_key(case)) for case in shown]
+    by_case = volumes or {}
+    median_cases = [
+        _median_case(person_cases, by_case) for person_cases in list(people.values())[:columns]
+    ]
+    around = [by_case.get(_key(case)) for case in median_cases]
     with_volumes = any(around)
-    inches = (3.4 * max(len(shown), 2), 9.6 if with_volumes else 6.0)
+    inches = (3.4 * max(len(median_cases), 2), 9.6 if with_volumes else 6.0)
     figure = Figure(figsize=inches, facecolor='white')
     ratios, gap = ([1.9, 1.5, 1.0], 0.3) if with_volumes else ([1.9, 1.0], 0.04)
-    grid = figure.add_gridspec(len(ratios), len(shown), height_ratios=ratios, hspace=gap)
-    for place, (case, volume) in enumerate(zip(shown, around, strict=True)):
+    grid = figure.add_gridspec(len(ratios), len(median_cases), height_ratios=ratios, hspace=gap)
+    for place, (case, volume) in enumerate(zip(median_cases, around, strict=True)):
         axes = figure.add_subplot(grid[0, place], projection='3d')
         quads = np.zeros((0, 4, 3))
         if volume is not None:
@@ -143,8 +145,8 @@ def _caption(around: list[KeptVolume | None]) -> str:
     volume = next(filter(None, around), None)
     if volume is None:
         return _CAPTION
-    last, ends = volume.windows[-1], ', '.join(f'{each.end_s:g}' for each in volume.windows)
-    told = _VOLUMES.format(
+    last, ends = volume.windows[-1], ', '.join(f'{window.end_s:g}' for window in volume.windows)
+    caption = _VOLUMES.format(
         from_s=last.start_s,
         to_s=last.end_s,
         promise=volume.promise,
@@ -152,7 +154,7 @@ def _caption(around: list[KeptVolume | None]) -> str:
         ends=ends,
         other=volume.other,
     )
-    return f'{_CAPTION}\n{told}'
+    return f'{_CAPTION}\n{caption}'
 
 
 def _draw_from_above(axes: Axes, case: Case, volume: KeptVolume, layout: SkeletonLayout) -> None:
@@ -181,7 +183,7 @@ def _median_case(cases: list[Case], volumes: Mapping[tuple[int, str], KeptVolume
 def _draw_person(
     axes: Any, case: Case, horizons_s: Float64[np.ndarray, ' horizon'], layout: SkeletonLayout
 ) -> Float64[np.ndarray, 'point xyz=3']:
-    """Draw what was seen, predicted and true; return the points that the view must hold."""
+    """Draw the observed, predicted and true pose; return the points that the view must contain."""
     window, future = case.prediction.window, case.prediction.positions
     assert window is not None and future is not None
     bones = np.array(layout.bones)

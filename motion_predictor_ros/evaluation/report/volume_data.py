@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pack a replay's volumes and futures small enough to travel inside a page.
 
-Voxels are told by level: how many of `LEVELS_P` their probability reaches. A grid is cut to what
+Voxels are packed by level: how many of `LEVELS_P` their probability reaches. A grid is cut to what
 is in it and written in runs along its last axis, one byte each: the level in the upper four bits,
 the length less one in the lower four; 15 there means that the next two bytes hold the length.
 Voxels of a reachable set are not sent: it has no probabilities. Of keep-out volumes its
@@ -51,7 +51,7 @@ class _Slot:
 def pack_volumes(
     played: Replay, times_ms: Int32[np.ndarray, ' scene'], every: int, up: Float64[np.ndarray, '3']
 ) -> dict[str, Any] | None:
-    """Return what the page shows of volumes, by 'epoch/person'; None if there are none.
+    """Return the page's data of volumes, by 'epoch/person'; None without any.
 
     Args:
         times_ms: Of all scenes.
@@ -63,18 +63,23 @@ def pack_volumes(
     axis = int(np.argmax(np.abs(up)))
     allowed = min(max(_LEAST, _PER_S * int(times_ms[-1]) / 1000.0), _MOST)
     size_m, leave = _VOXEL_M, 1
-    people = {key: _pack(own, axis, size_m) for key, own in slots.items()}
+    people = {key: _pack(person_slots, axis, size_m) for key, person_slots in slots.items()}
     while len(str(people)) > allowed and leave < 64:
         if size_m == _VOXEL_M:
             size_m *= 2.0
         else:
             leave *= 2
-        people = {key: _pack(own[::leave], axis, size_m) for key, own in slots.items()}
+        people = {
+            key: _pack(person_slots[::leave], axis, size_m) for key, person_slots in slots.items()
+        }
     first = next(iter(slots.values()))[0].volume
     all_volumes = [slot.volume for own in slots.values() for slot in own]
     promised = next((one for one in all_volumes if one.validity is Validity.OK), first)
     shown_ms = times_ms[::every]
-    gaps = [np.diff(shown_ms[[slot.scene for slot in own[::leave]]]) for own in slots.values()]
+    gaps = [
+        np.diff(shown_ms[[slot.scene for slot in person_slots[::leave]]])
+        for person_slots in slots.values()
+    ]
     usual_ms = float(np.median(np.concatenate(gaps))) if sum(map(len, gaps)) else 0.0
     ramp = colormaps['YlGn'](0.25 + 0.75 * np.arange(1, len(LEVELS_P) + 1) / len(LEVELS_P))
     return {
@@ -85,7 +90,7 @@ def pack_volumes(
         'promises': [promised.promise, promised.other],
         'voxel_m': size_m,
         'hold_ms': max(300.0, 1.5 * usual_ms),
-        'people': {f'{epoch}/{person}': own for (epoch, person), own in people.items()},
+        'people': {f'{epoch}/{person}': packed for (epoch, person), packed in people.items()},
     }
 
 
@@ -100,21 +105,23 @@ def _places(played: Replay, every: int) -> dict[tuple[int, int], int]:
 
 def _slots(played: Replay, every: int) -> dict[tuple[int, str], list[_Slot]]:
     places = _places(played, every)
-    found: dict[tuple[int, str], dict[int, _Slot]] = {}
+    slots_by_person: dict[tuple[int, str], dict[int, _Slot]] = {}
     for key, volumes in played.volumes.items():
         for volume in volumes:
             slot = _Slot(places[key], volume)
-            found.setdefault((key[0], volume.person_id), {})[slot.scene] = slot
-    return {key: list(own.values()) for key, own in found.items()}
+            slots_by_person.setdefault((key[0], volume.person_id), {})[slot.scene] = slot
+    return {key: list(slots.values()) for key, slots in slots_by_person.items()}
 
 
 def _pack(slots: list[_Slot], axis: int, size_m: float) -> dict[str, Any]:
     volumes = [slot.volume for slot in slots]
     return {
         'scenes': [slot.scene for slot in slots],
-        'voxels': [[_voxels(own, each, size_m) for each in own.windows] for own in volumes],
-        'keep': [_footprints(own, axis) for own in volumes],
-        'other': [_footprints(own, axis, other=True) for own in volumes],
+        'voxels': [
+            [_voxels(volume, window, size_m) for window in volume.windows] for volume in volumes
+        ],
+        'keep': [_footprints(volume, axis) for volume in volumes],
+        'other': [_footprints(volume, axis, other=True) for volume in volumes],
     }
 
 
@@ -137,7 +144,7 @@ def _footprints(volume: KeptVolume, axis: int, *, other: bool = False) -> list[G
 def _footprint(
     inside: Bool[np.ndarray, 'x y z'] | None, grid: VoxelGrid, axis: int
 ) -> Grid | None:
-    """Return where a volume is, seen along `up`; None if there is none."""
+    """Return the footprint of a volume, projected along `up`; None without one."""
     if inside is None:
         return None
     low = [round(each / grid.size_m) * grid.size_m for each in grid.origin]
@@ -149,7 +156,7 @@ def _footprint(
 
 
 def _grid(levels: UInt8[np.ndarray, 'x y z'], grid: VoxelGrid, size_m: float) -> Grid | None:
-    """Join voxels until they are as large as asked, cut to what is there, and write in runs."""
+    """Downsample voxels to the size, crop them, and encode them in runs."""
     while grid.size_m < size_m - 1e-9:
         levels, grid = downsampled(levels, grid)
     spans = []
@@ -199,12 +206,17 @@ class ShownFutures:
 def shown_futures(played: Replay, every: int) -> dict[tuple[int, str], ShownFutures]:
     """Return the likeliest futures of each person at the horizon next to `FUTURES_S`."""
     places = _places(played, every)
-    found: dict[tuple[int, str], dict[int, Float64[np.ndarray, 'future joint xyz=3']]] = {}
+    futures_by_person: dict[
+        tuple[int, str], dict[int, Float64[np.ndarray, 'future joint xyz=3']]
+    ] = {}
     for key, futures in played.futures.items():
         for row, person in enumerate(futures.person_ids):
-            found.setdefault((key[0], person), {})[places[key]] = _likeliest(futures, row)
+            futures_by_person.setdefault((key[0], person), {})[places[key]] = _likeliest(
+                futures, row
+            )
     return {
-        key: ShownFutures(list(own), np.array(list(own.values()))) for key, own in found.items()
+        key: ShownFutures(list(scenes), np.array(list(scenes.values())))
+        for key, scenes in futures_by_person.items()
     }
 
 
