@@ -44,7 +44,7 @@ def other_figures(card: str, documents: list[str]) -> list[str]:
 
 def test_figures_are_those_of_the_shipped_weights() -> None:
     texts = {path.name: path.read_text(encoding='utf-8') for path in [*DOCUMENTS, *CARDS]}
-    assert sum(len(_WEIGHTS.findall(text)) for text in texts.values()) >= 9
+    assert sum(len(_WEIGHTS.findall(text)) for text in texts.values()) >= 7
     assert {name: old for name, text in texts.items() if (old := replaced_weights(text))} == {}
 
 
