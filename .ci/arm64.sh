@@ -30,7 +30,8 @@ if [ ! -e "$build/.wheels" ]; then
   names='torch|numpy|scipy|numba|llvmlite|safetensors|jaxtyping|wadler_lindig|beartype|rich|markdown-it-py|mdurl|pygments'
   names+='|pytest|iniconfig|packaging|pluggy|hypothesis|sortedcontainers|pyyaml|tqdm|transforms3d'
   names+='|filelock|fsspec|jinja2|markupsafe|mpmath|networkx|sympy|typing_extensions'
-  .venv/bin/pip freeze | grep -iE "^($names)==" | sed 's/+cpu//' > "$build/requirements.txt"
+  # Newer torch wheels for arm64 on PyPI need CUDA's libraries.
+  .venv/bin/pip freeze | grep -iE "^($names)==" | sed 's/^torch==.*/torch==2.8.0/' > "$build/requirements.txt"
   .venv/bin/pip install --quiet --no-deps --target "$root/opt/site" --only-binary=:all: --upgrade \
     --platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 --platform manylinux_2_17_aarch64 \
     --platform manylinux2014_aarch64 --platform linux_aarch64 --implementation cp --python-version "$python" \
