@@ -161,7 +161,7 @@ class AndersonSolver:
         self._current = self.best_state = torch.from_numpy(start)
         self.best, self.steps, self._settled = math.inf, 0, False
         self._units = model.units(condition)
-        self._images = torch.empty(settings.window, len(start))
+        self._images = torch.empty(settings.window, len(start), dtype=torch.float32)
         self._residuals = torch.empty_like(self._images)
         self._gram = np.zeros((settings.window, settings.window))
         by_motion = settings.motion_tolerance_m > 0.0
