@@ -118,7 +118,9 @@ def _rows(run: Replay, every: int) -> dict[tuple[int, str], list[_Row]]:
     scenes: tuple[tuple[int, ScenePrediction], ...] = run.scenes[::every]
     for index, (epoch, scene) in enumerate(scenes):
         for person in scene.people:
-            positions = observed[epoch, person.person_id, person.stamp_ns]
+            positions = observed.get((epoch, person.person_id, person.stamp_ns))
+            if positions is None:  # predicted on without being seen
+                continue
             rows.setdefault((epoch, person.person_id), []).append((index, positions, person))
     return rows
 
