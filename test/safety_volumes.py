@@ -13,7 +13,7 @@ from motion_predictor_ros.volume.types import SafetyVolume
 
 STAMP_NS = 1_700_000_000_123_456_789
 CONFIG = VolumeConfig(level=0.95, horizon_s=1.0, voxel_m=0.1)
-_PREDICTOR = VolumePredictor(SHAPE, calibration(np.linspace(0.1, 1.0, 60)), CONFIG, PERIOD_S)
+_PREDICTOR = VolumePredictor(SHAPE, calibration(np.linspace(0.2, 2.0, 60)), CONFIG, PERIOD_S)
 
 
 def volume(

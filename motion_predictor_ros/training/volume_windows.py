@@ -22,7 +22,7 @@ from motion_predictor_ros.volume.forecast import BodyForecast, body_forecast, wi
 from motion_predictor_ros.volume.grid import VoxelGrid
 from motion_predictor_ros.volume.level_sets import Ranking, WindowField, rank_space, refined
 from motion_predictor_ros.volume.reachable import needed_factor
-from motion_predictor_ros.volume.voxels import covered
+from motion_predictor_ros.volume.voxels import touched
 
 APART_S = 4.0
 """Windows of the same clip begin at least so far apart."""
@@ -241,11 +241,3 @@ def above_floor(grid: VoxelGrid) -> Bool[np.ndarray, ' z']:
     """Return which layers of voxels reach above the floor."""
     tops = grid.origin[2] + grid.size_m * np.arange(1, grid.shape[2] + 1)
     return np.asarray(tops > FLOOR_M + 1e-6)
-
-
-def touched(body: Bodies, grid: VoxelGrid) -> Bool[np.ndarray, 'x y z']:
-    """Return the voxels that a body touches; tested on voxels of half the size, never too few."""
-    nx, ny, nz = grid.shape
-    half = VoxelGrid(grid.origin, 0.5 * grid.size_m, (2 * nx, 2 * ny, 2 * nz))
-    inside = covered(body, half).reshape(nx, 2, ny, 2, nz, 2)
-    return np.asarray(inside.any(axis=(1, 3, 5)))

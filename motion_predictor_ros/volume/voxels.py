@@ -399,6 +399,14 @@ def covered(
     return inside
 
 
+def touched(body: Bodies, grid: VoxelGrid) -> Bool[np.ndarray, 'x y z']:
+    """Return the voxels that a body touches; tested on voxels of half the size, never too few."""
+    nx, ny, nz = grid.shape
+    half = VoxelGrid(grid.origin, 0.5 * grid.size_m, (2 * nx, 2 * ny, 2 * nz))
+    inside = covered(body, half).reshape(nx, 2, ny, 2, nz, 2)
+    return np.asarray(inside.any(axis=(1, 3, 5)))
+
+
 def _masks(grid: VoxelGrid) -> UInt64[np.ndarray, 'word x y']:
     nx, ny, nz = grid.shape
     return np.zeros((-(-nz // 64), nx, ny + LANES), dtype=np.uint64)

@@ -23,9 +23,11 @@ from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.capsules import Bodies, bodies
 from motion_predictor_ros.volume.forecast import window_frames
 from motion_predictor_ros.volume.grid import VoxelGrid
-from motion_predictor_ros.volume.voxels import covered
+from motion_predictor_ros.volume.voxels import covered, touched
 
 _BINS = 10
+_SUBSTEPS = 4
+"""Times of the true motion per predicted frame, along straight lines; as in calibration."""
 
 
 def volume_report(played: Replay, shape: BodyShape, every: int) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def volume_report(played: Replay, shape: BodyShape, every: int) -> dict[str, Any
         inside = [_covers(volume, at, truth.body(at)) for at in range(len(ends))]
         covered_until[is_calibrated].append(np.logical_and.accumulate(inside).tolist())
         for index, end in enumerate(ends if is_calibrated else ()):
-            swept = covered(truth.body(index, every), volume.windows[index].grid)
+            swept = covered(truth.body(index, _SUBSTEPS * every), volume.windows[index].grid)
             tallies[end].count(volume.windows[index].probability, swept)
     return {
         'calibration': next((volume.calibration for volume in calibrated), ''),
@@ -106,7 +108,7 @@ def _truth(
     """Return the true motion; None unless it was observed throughout."""
     windows_s = tuple((window.start_s, window.end_s) for window in volume.windows)
     last = int(np.ceil(windows_s[-1][1] / period_s - 1e-9))
-    times_s = period_s * np.arange(last + 1)
+    times_s = period_s / _SUBSTEPS * np.arange(_SUBSTEPS * last + 1)
     positions = played.tracks[epoch, volume.person_id].at(volume.stamp_ns, times_s)
     if positions is None:
         return None
@@ -117,7 +119,7 @@ def _truth(
 def _covers(volume: KeptVolume, index: int, body: Bodies) -> bool:
     """Check whether the body stayed within one window's volume."""
     window = volume.windows[index]
-    outside = covered(body, window.grid) & ~window.covered
+    outside = touched(body, window.grid) & ~window.covered
     return _within(body, window.grid) and not bool(outside.any())
 
 

@@ -34,7 +34,6 @@ from motion_predictor_ros.training.volume_windows import (
     above_floor,
     cases_of,
     rank_truth,
-    touched,
 )
 from motion_predictor_ros.volume.calibration import (
     LEVELS,
@@ -48,7 +47,7 @@ from motion_predictor_ros.volume.capsules import Bodies, bodies
 from motion_predictor_ros.volume.grid import VoxelGrid
 from motion_predictor_ros.volume.level_sets import window_field
 from motion_predictor_ros.volume.reachable import reachable_bodies
-from motion_predictor_ros.volume.voxels import covered, voxel_probability
+from motion_predictor_ros.volume.voxels import covered, touched, voxel_probability
 
 VOLUME_LEVEL = 0.95
 SLOW_M_S = 0.3
@@ -276,7 +275,7 @@ def rival_volumes(
     models: Models, cases: Sequence[Case], held_out: Sequence[Case], horizon_s: float
 ) -> dict[str, float]:
     """Return mean volumes of rivals that cover as often as promised on held-out people [m^3]."""
-    known = [case for case in held_out if case.novelty <= 1.0]
+    known = [case for case in held_out if case.novelty <= 1.0 and case.lasts(horizon_s)]
     shown = [case for case in cases if case.lasts(horizon_s)]
     shown = [
         shown[at] for at in np.unique(np.linspace(0, len(shown) - 1, _RIVAL_CASES).astype(int))

@@ -28,11 +28,11 @@ from motion_predictor_ros.training.volume_windows import (
     above_floor,
     cases_of,
     rank_truth,
-    touched,
     windows_of,
 )
 from motion_predictor_ros.volume.calibration import Calibration
 from motion_predictor_ros.volume.grid import VoxelGrid
+from motion_predictor_ros.volume.voxels import touched
 
 PERIOD_S = 0.04
 SHAPE = dataclasses.replace(TINY, past=25, future=25)
