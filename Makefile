@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test golden params fuzz cuts restarts replay-live latency soak lint format clean train-body-1s demo-bag bench cuda arm64
+.PHONY: help env demo test golden params fuzz cuts vanish restarts replay-live latency soak lint format clean train-body-1s demo-bag bench cuda arm64
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -40,6 +40,9 @@ fuzz: env ## N hostile messages of every source (default 100000); last line is J
 
 cuts: env ## cut the input of a live node CUTS times (default 200); last line is JSON
 	@$(BIN)/motion-predictor trial cuts --cuts $(or $(CUTS),200)
+
+vanish: env ## lose a person LOSSES times (default 200) in many ways; last line is JSON
+	@$(BIN)/motion-predictor trial vanish --losses $(or $(LOSSES),200)
 
 restarts: env ## kill -9 a live node and start it again, RESTARTS times (default 10); JSON
 	@$(BIN)/motion-predictor trial restarts --restarts $(or $(RESTARTS),10)

@@ -78,6 +78,7 @@ class Pipeline:
         density: The density model; None if it is not enabled.
         volume: Computes keep-out volumes; None if it is not enabled.
         drops: How often something was refused, by reason.
+        limited: Predictions with a bone that was shortened to 1.5 times its own length.
         resets: How often time jumped back and everything began anew.
         restarts: How often a person's history and warm start were dropped, by reason: `gap`,
             `jump`, `flip`, `swap`.
@@ -112,7 +113,7 @@ class Pipeline:
         self.density, self.volume = density, volume
         self.drops: Counter[str] = Counter()
         self.restarts: Counter[str] = Counter()
-        self.resets = 0
+        self.resets, self.limited = 0, 0
         self.times = StageTimes()
         self.level, self.max_rate_hz = FULL, config.max_rate_hz
         self._on_drop, self._on_restart = on_drop, on_restart
@@ -241,7 +242,7 @@ class Pipeline:
         due = not withheld and self._are_futures_due(windows)
         with self._beside.submit(partial(self._sample, windows, due)) as sampled:
             with self.times.stage('prediction'):
-                predictions = self.predictor.predict(windows)
+                predictions = [self._limited(each) for each in self.predictor.predict(windows)]
             prediction = self._scene_of(predictions, views)
             tell(prediction)
             sample = self._awaited(sampled) if due else None
@@ -392,6 +393,16 @@ class Pipeline:
         self._drop(Rejection(view.person_id, reason, f'person {view.person_id!r}: {message}'))
         said = f'{reason}: {message}'
         return NotReady(view.person_id, view.stamp_ns, Validity.OUT_OF_DISTRIBUTION, said)
+
+    def _limited(self, prediction: Prediction) -> Prediction:
+        """Shorten predicted bones that no body has."""
+        if prediction.window is None or prediction.positions is None:
+            return prediction
+        positions = self._plausible.limit_bones(prediction.window, prediction.positions)
+        if positions is None:
+            return prediction
+        self.limited += 1
+        return dataclasses.replace(prediction, positions=positions)
 
     def _buffer(self, observation: Observation, restarts: Sequence[Restart]) -> None:
         """Hand everybody to their buffer, and forget those who left."""

@@ -10,7 +10,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from motion_predictor_ros.config import PipelineConfig, PredictionConfig
+from motion_predictor_ros.config import DensityConfig, PipelineConfig, PredictionConfig
 from motion_predictor_ros.errors import MotionPredictorError
 
 _WHOLE_SHARE = 0.1
@@ -23,11 +23,12 @@ Commands = argparse._SubParsersAction  # the type argparse itself returns
 
 
 def add_trials(commands: 'Commands[argparse.ArgumentParser]') -> None:
-    """Add `trial fuzz`, `cuts`, `restarts`, `replay-live`, `latency` and `soak`."""
+    """Add `trial fuzz`, `cuts`, `vanish`, `restarts`, `replay-live`, `latency` and `soak`."""
     trial = commands.add_parser('trial', help='stress tests of the pipeline and the live node')
     kinds = trial.add_subparsers(required=True, metavar='WHAT')
     _add_fuzz(kinds)
     _add_cuts(kinds)
+    _add_vanish(kinds)
     _add_restarts(kinds)
     _add_replay_live(kinds)
     _add_latency(kinds)
@@ -80,6 +81,24 @@ def _cuts(options: argparse.Namespace) -> None:
     slowest_s = max(report.stale_s_max, report.recovery_s_max)
     _require(slowest_s <= cuts.LIMIT_S, f'slower than {cuts.LIMIT_S} s')
     _require(not report.fresh_stamps_on_stale, 'stale data was published as fresh')
+
+
+def _add_vanish(kinds: 'Commands[argparse.ArgumentParser]') -> None:
+    parser = kinds.add_parser('vanish', help='lose a person in many ways (needs ROS)')
+    parser.add_argument('--losses', type=_positive, default=200, help='how many')
+    parser.add_argument('--seed', type=int, default=1, help='of kinds, times and sources')
+    _add_weights(parser)
+    parser.set_defaults(run=_vanish)
+
+
+def _vanish(options: argparse.Namespace) -> None:
+    vanish = _with_ros('vanish')
+    config = dataclasses.replace(_config(options), density=DensityConfig(enabled='never'))
+    report = vanish.run_vanish(options.losses, options.seed, config)
+    print(json.dumps(_rounded(dataclasses.asdict(report))))
+    _require(not report.false_nobody, 'an empty scene was published that no source had stated')
+    _require(not report.impossible_bones, 'a prediction has a bone that no body has')
+    _require(report.recovery_s_max <= vanish.LIMIT_S, f'slower than {vanish.LIMIT_S:g} s')
 
 
 def _add_restarts(kinds: 'Commands[argparse.ArgumentParser]') -> None:

@@ -128,6 +128,7 @@ def pipeline_facts(pipeline: Pipeline) -> dict[str, str]:
     restarts, fallbacks = dict(pipeline.restarts), dict(volume.fallbacks if volume else {})
     return {
         'resets': str(pipeline.resets),
+        'bones_limited': str(pipeline.limited),
         'refused_people': pipeline.config.refused_people,
         'people_held': str(len(presence.held)),
         'people_unplaced': str(len(presence.unplaced)),

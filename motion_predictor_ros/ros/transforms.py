@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -145,6 +145,17 @@ class LiveTransforms:
         self._transforms.close()
 
 
+@runtime_checkable
+class Transforms(Protocol):
+    """What a queue needs to know of transforms."""
+
+    def is_known(self, query: TransformQuery) -> bool:
+        """Whether this transform is known now."""
+
+    def clear(self) -> None:
+        """Forget moving frames: time jumped back."""
+
+
 class TransformQueue(Generic[T]):
     """Observations that wait for their transforms, released in the order in which they came.
 
@@ -154,7 +165,7 @@ class TransformQueue(Generic[T]):
 
     def __init__(
         self,
-        transforms: LiveTransforms,
+        transforms: Transforms,
         release: Callable[[T], None],
         wait_s: float,
         capacity: int,

@@ -112,6 +112,7 @@ class PersonBuffer:
         confidences = np.array([frame.confidences for frame in frames])
         there = np.flatnonzero(~missing)
         resampled = resample(stamps_s, positions[:, there], confidences[:, there], self._times_s)
+        self._carry_along(resampled[0], there, stamps_s, seen)
         restarted, self._restarted = self._restarted, False
         whole = self._whole(missing, *resampled)
         return Window(newest.person_id, end_ns, *whole, restarted, newest.inferred)
@@ -134,6 +135,31 @@ class PersonBuffer:
         taken = place[self._stand_ins.choose(~missing)]
         unsure = np.where(missing, np.float32(0), confidences[:, taken])
         return positions[:, taken], observed[:, taken] & ~missing, unsure
+
+    def _carry_along(
+        self,
+        positions: Float64[np.ndarray, 'time some xyz=3'],
+        there: Joints,
+        stamps_s: Float64[np.ndarray, ' sample'],
+        seen: Bool[np.ndarray, 'sample joint'],
+    ) -> None:
+        """Let joints that were not seen lately move on with the nearest joint that was, in place.
+
+        Otherwise they would stay behind, and their bones would grow:
+        x_j(t) = x_j(t_0) + x_k(t) - x_k(t_0), with t_0 the last time that j was seen.
+        """
+        newest = seen[-1]
+        if newest[there].all() or not newest.any():
+            return
+        place = {int(joint): index for index, joint in enumerate(there)}
+        carriers = self._stand_ins.choose(newest & np.isin(np.arange(len(newest)), there))
+        for joint in there[~newest[there]]:
+            last_s = stamps_s[seen[:, joint]].max()
+            after = self._times_s > last_s
+            anchor = max(int(np.flatnonzero(~after)[-1]), 0)
+            carrier = positions[:, place[int(carriers[joint])]]
+            own = positions[:, place[int(joint)]]
+            own[after] = own[anchor] + carrier[after] - carrier[anchor]
 
     def _append(self, frame: SkeletonFrame) -> None:
         """Append, letting a frame too close to the one before it give way to the newer one."""

@@ -59,6 +59,11 @@ class Plausibility:
         self._index = {name: joint for joint, name in enumerate(layout.joint_names)}
         self._able = set(_NEEDED) | {'l_foot', 'r_foot'} <= set(self._index)
         self._name = up
+        self._bones, self._parents = BoneLimits(layout), layout.parents
+        depth = self._bones.depths
+        self._outwards = [
+            joint for joint in np.argsort(depth, kind='stable').tolist() if depth[joint]
+        ]
         self._up = UPWARDS.get(up)
 
     def fault(self, window: Window) -> tuple[str, str] | None:
@@ -81,6 +86,38 @@ class Plausibility:
                 '"skeleton.source_layout" match the tracker?'
             )
         return None
+
+    def limit_bones(
+        self, window: Window, positions: Float64[np.ndarray, 'horizon joint xyz=3']
+    ) -> Float64[np.ndarray, 'horizon joint xyz=3'] | None:
+        """Shorten predicted bones to 1.5 times their own length; None if none is longer.
+
+            x_c <- x_p + min(1, 1.5 l / |x_c - x_p|) (x_c - x_p),  from the root outwards,
+
+        for each bone from p to c; what hangs on c moves along. A bone's own length l is its median
+        over the window, where both ends were observed; else it comes from the reference, in the
+        scale of the others.
+        """
+        parents, children = self._bones.bones.T
+        ends = window.positions[:, children] - window.positions[:, parents]
+        observed = window.observed[:, children] & window.observed[:, parents]
+        own = _own_lengths(np.where(observed, np.linalg.norm(ends, axis=-1), np.nan))
+        ratios = own / self._bones.reference
+        if not np.isnan(ratios).all():
+            own = np.where(np.isnan(own), np.nanmedian(ratios) * self._bones.reference, own)
+        limits = (1.0 + _STRETCH) * (1.0 - 1e-3) * own  # float32 on the wire
+        bones = positions[:, children] - positions[:, parents]
+        lengths = np.linalg.norm(bones, axis=-1)
+        if not (lengths > limits).any():
+            return None
+        factors = np.where(lengths > limits, limits / np.maximum(lengths, 1e-9), 1.0)
+        offsets = dict(
+            zip(children.tolist(), (bones * factors[..., None]).swapaxes(0, 1), strict=True)
+        )
+        limited = positions.copy()
+        for joint in self._outwards:
+            limited[:, joint] = limited[:, self._parents[joint]] + offsets[joint]
+        return limited
 
     def upright(
         self, positions: Float64[np.ndarray, 'time joint xyz=3']
@@ -178,6 +215,7 @@ class BoneLimits:
         lengths = layout.lengths or (np.nan,) * len(self.bones)
         self.reference: Float64[np.ndarray, ' bone'] = np.array(lengths, dtype=np.float64)
         self._on_path = _bones_between(layout)
+        self.depths: Int64[np.ndarray, ' joint'] = self._on_path[layout.root].sum(axis=-1)
 
     def limits(self, lengths: Float64[np.ndarray, ' bone']) -> Float64[np.ndarray, 'joint joint']:
         """Return the greatest distances for bones of these lengths [m]; inf where one is NaN."""

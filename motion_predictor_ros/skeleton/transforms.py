@@ -218,6 +218,14 @@ class TransformTree:
         down = self._climb(downs[: downs.index(common)], stamp_ns)
         return down.inverse() @ up
 
+    def knows(self, target: str, source: str, stamp_ns: int) -> bool:
+        """Whether `lookup` finds this transform."""
+        try:
+            self.lookup(target, source, stamp_ns)
+        except SkeletonFormatError:
+            return False
+        return True
+
     def _climb(self, frames: list[str], stamp_ns: int) -> Rigid:
         motion = Rigid(np.eye(3), np.zeros(3))
         for frame in frames:

@@ -25,8 +25,22 @@ class TransformException(Exception):
 
 
 class Buffer:
+    """Stricter than the real one: what is older than the newest of its frame is ignored."""
+
     def __init__(self, cache_time: Duration | None = None, node: Node | None = None) -> None:
         self.tree = TransformTree()
+        self._newest_ns: dict[str, int] = {}
+
+    def add(self, data: Any) -> None:
+        for each in data.transforms:
+            stamp_ns = each.header.stamp.sec * 10**9 + each.header.stamp.nanosec
+            if stamp_ns > self._newest_ns.get(each.child_frame_id, 0):
+                self._newest_ns[each.child_frame_id] = stamp_ns
+                self.tree.add(TFMessage(transforms=[each]))
+
+    def clear(self) -> None:
+        self.tree.clear()
+        self._newest_ns.clear()
 
     def lookup_transform(
         self, target_frame: str, source_frame: str, time: Time, timeout: Duration | None = None
@@ -58,7 +72,7 @@ class TransformListener:
         self.node.destroy_subscription(self.tf_static_sub)
 
     def callback(self, data: Any) -> None:
-        self.buffer.tree.add(data)
+        self.buffer.add(data)
 
     def static_callback(self, data: Any) -> None:
         self.buffer.tree.add(data, static=True)
