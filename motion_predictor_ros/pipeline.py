@@ -387,7 +387,7 @@ class Pipeline:
         view = self._buffers[person_id].window(stamp_ns)
         fault = None if isinstance(view, NotReady) else self._plausible.fault(view)
         if fault is None:
-            return view
+            return view if isinstance(view, NotReady) else self._plausible.limit_filled(view)
         reason, message = fault
         self.predictor.forget([view.person_id])
         self._drop(Rejection(view.person_id, reason, f'person {view.person_id!r}: {message}'))

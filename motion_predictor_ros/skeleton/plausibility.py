@@ -60,10 +60,9 @@ class Plausibility:
         self._able = set(_NEEDED) | {'l_foot', 'r_foot'} <= set(self._index)
         self._name = up
         self._bones, self._parents = BoneLimits(layout), layout.parents
-        depth = self._bones.depths
-        self._outwards = [
-            joint for joint in np.argsort(depth, kind='stable').tolist() if depth[joint]
-        ]
+        depths = self._bones.depths
+        by_depth = np.argsort(depths, kind='stable').tolist()
+        self._outwards = [joint for joint in by_depth if depths[joint]]
         self._up = UPWARDS.get(up)
 
     def fault(self, window: Window) -> tuple[str, str] | None:
@@ -94,9 +93,44 @@ class Plausibility:
 
             x_c <- x_p + min(1, 1.5 l / |x_c - x_p|) (x_c - x_p),  from the root outwards,
 
-        for each bone from p to c; what hangs on c moves along. A bone's own length l is its median
-        over the window, where both ends were observed; else it comes from the reference, in the
-        scale of the others.
+        for each bone from p to c, l long; what hangs on c moves along.
+        """
+        limits = self._bone_limits(window)
+        parents, children = self._bones.bones.T
+        bones = positions[:, children] - positions[:, parents]
+        lengths = np.linalg.norm(bones, axis=-1)
+        if not (lengths > limits).any():
+            return None
+        factors = np.where(lengths > limits, limits / np.maximum(lengths, 1e-9), 1.0)
+        shortened = (bones * factors[..., None]).swapaxes(0, 1)
+        offsets = dict(zip(children.tolist(), shortened, strict=True))
+        limited = positions.copy()
+        for joint in self._outwards:
+            limited[:, joint] = limited[:, self._parents[joint]] + offsets[joint]
+        return limited
+
+    def limit_filled(self, window: Window) -> Window:
+        """Move joints that were filled, not observed, to within 1.5 bones of their parents."""
+        if window.observed.all():
+            return window
+        limits = dict(
+            zip(self._bones.bones[:, 1].tolist(), self._bone_limits(window), strict=True)
+        )
+        positions = window.positions.copy()
+        for joint in self._outwards:
+            parent = positions[:, self._parents[joint]]
+            bone = positions[:, joint] - parent
+            length = np.linalg.norm(bone, axis=-1)
+            long = ~window.observed[:, joint] & (length > limits[joint])
+            factor = limits[joint] / np.maximum(length[long], 1e-9)
+            positions[long, joint] = parent[long] + bone[long] * factor[:, None]
+        return dataclasses.replace(window, positions=positions)
+
+    def _bone_limits(self, window: Window) -> Float64[np.ndarray, ' bone']:
+        """Return 1.5 times the own length of each bone; inf where it is unknown [m].
+
+        It is the median over the window, where both ends were observed; else it comes from the
+        reference, in the scale of the others.
         """
         parents, children = self._bones.bones.T
         ends = window.positions[:, children] - window.positions[:, parents]
@@ -106,18 +140,7 @@ class Plausibility:
         if not np.isnan(ratios).all():
             own = np.where(np.isnan(own), np.nanmedian(ratios) * self._bones.reference, own)
         limits = (1.0 + _STRETCH) * (1.0 - 1e-3) * own  # float32 on the wire
-        bones = positions[:, children] - positions[:, parents]
-        lengths = np.linalg.norm(bones, axis=-1)
-        if not (lengths > limits).any():
-            return None
-        factors = np.where(lengths > limits, limits / np.maximum(lengths, 1e-9), 1.0)
-        offsets = dict(
-            zip(children.tolist(), (bones * factors[..., None]).swapaxes(0, 1), strict=True)
-        )
-        limited = positions.copy()
-        for joint in self._outwards:
-            limited[:, joint] = limited[:, self._parents[joint]] + offsets[joint]
-        return limited
+        return np.where(np.isnan(limits), np.inf, limits)
 
     def upright(
         self, positions: Float64[np.ndarray, 'time joint xyz=3']
