@@ -26,8 +26,8 @@ PARAMETERS = {
     'source': (
         'source',
         str,
-        'what publishes the skeletons; docs/sources.md says what each is: native, '
-        'azure_kinect, zed, yolo, pose_array, hiros, mocap4r2, tf',
+        'what publishes the skeletons; docs/sources.md says what each is: azure_kinect, '
+        'hiros, mocap4r2, native, pose_array, tf, yolo, zed',
     ),
     'layout': (
         'skeleton.source_layout',

@@ -30,7 +30,7 @@ class ParameterGroups:
 
 
 class Registry(Mapping[str, type[T]], Generic[T]):
-    """Classes by name, with the dataclass of each one's own parameters."""
+    """Classes by name, in alphabetical order, with the dataclass of each one's own parameters."""
 
     def __init__(self, folder: str, kind: str) -> None:
         """Set up; nothing is imported yet.
@@ -63,8 +63,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
 
     def default_config(self) -> ParameterGroups:
         """Return the default parameters of every registered class."""
-        self._load()
-        return _groups(tuple(self._configs.items()))()
+        return _groups(tuple((name, self._configs[name]) for name in self))()
 
     def __getitem__(self, name: str) -> type[T]:
         """Return a class.
@@ -79,7 +78,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
 
     def __iter__(self) -> Iterator[str]:
         self._load()
-        return iter(self._classes)
+        return iter(sorted(self._classes))
 
     def __len__(self) -> int:
         return len(list(iter(self)))

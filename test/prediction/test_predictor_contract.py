@@ -127,7 +127,7 @@ def test_a_predictor_of_other_joints_is_refused(
 
 
 def test_a_calibration_of_one_predictor_does_not_hold_for_another(toy: None) -> None:
-    volume = {'volume': {'enabled': True}, 'predictor': 'constant_velocity'}
+    volume = {'volume': {'enabled': 'always'}, 'predictor': 'constant_velocity'}
     with pytest.raises(CheckpointError, match=r"in use are .*'prediction': 'constant_velocity'"):
         Pipeline.load(from_mapping(PipelineConfig, volume))
 
