@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""runtime"""
+"""Execution, independent of what is computed: threads, compilation, memory, graphs, load shedding."""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""cache_flow"""
+"""CacheFlow: the density of futures by lookup in a precomputed flow."""

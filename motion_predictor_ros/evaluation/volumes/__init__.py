@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""volumes"""
+"""Protocol for keep-out volumes: coverage, missed shares, size and reliability."""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""motion_deq"""
+"""MotionDEQ: predicted motion from the fixed point of an equivariant layer."""

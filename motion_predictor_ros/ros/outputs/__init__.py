@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""outputs"""
+"""Messages for planners and RViz: one class an output, found by registry."""

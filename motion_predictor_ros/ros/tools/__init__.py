@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tools"""
+"""Executables that play and record bags."""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sources"""
+"""Decoders of skeleton messages: one class a source, found by registry."""
