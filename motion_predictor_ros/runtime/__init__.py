@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Execution, independent of what is computed: threads, compilation, memory, graphs, load shedding."""
+"""How stages are executed: threads, compilation, memory, CUDA graphs, load shedding."""
