@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from motion_predictor_ros.checkpoint import load_checkpoint
 from motion_predictor_ros.config import from_mapping
 from motion_predictor_ros.density.cache_flow.behaviour import ConstantGRU, Posterior
+from motion_predictor_ros.density.cache_flow.checkpoint import without_velocity
 from motion_predictor_ros.density.cache_flow.model import CacheFlowConfig, pose_features
 from motion_predictor_ros.errors import CheckpointError, ConfigError
 from motion_predictor_ros.training.cache_flow import chunks, header_of, squared_error
@@ -131,7 +132,9 @@ def load_conditional_vae(path: Path, device: torch.device) -> ConditionalVAE:
     """
     checkpoint = load_checkpoint(path, KIND)
     try:
-        module = ConditionalVAE(from_mapping(CacheFlowConfig, checkpoint.header['config']))
+        module = ConditionalVAE(
+            from_mapping(CacheFlowConfig, without_velocity(checkpoint.header['config']))
+        )
         module.load_state_dict({key: checkpoint.tensors[key] for key in module.state_dict()})
     except (KeyError, ConfigError, RuntimeError) as error:
         raise CheckpointError(f'{path} does not describe a conditional VAE: {error}') from error
