@@ -77,7 +77,7 @@ def latents(shipped: CacheFlowPredictor, windows: np.ndarray) -> tuple[Tensor, T
 def test_weights_and_cache_are_shipped_small_and_for_the_common_skeleton(
     shipped: CacheFlowPredictor,
 ) -> None:
-    assert len(shipped.cache) == 100_000
+    assert len(shipped.cache) == 200_000
     assert shipped.joint_names == SkeletonLayout.load('body18').joint_names
     sizes = [(ROOT / f'weights/{name}.safetensors').stat().st_size for name in vars_of(CONFIG)]
     assert sum(sizes) < 40e6
@@ -117,7 +117,8 @@ def test_true_futures_are_likelier_than_those_of_others(
     q = model.observe(past)
     own = model.log_prob(q, x)
     others = model.log_prob(q, x.roll(len(x) // 2, dims=0))
-    assert float((own > others).float().mean()) > 0.7
+    # Chance is 0.5, with a standard error of 0.05 for these 108 windows.
+    assert float((own > others).float().mean()) > 0.6
     assert float((own - others).mean()) > 3.0  # [nat]
 
 

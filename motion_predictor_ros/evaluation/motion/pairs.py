@@ -5,6 +5,7 @@ Clips with a partner lie on one clock and in one frame. Both people are predicte
 that each gets the answer they would get alone is measured, not assumed.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
@@ -47,13 +48,14 @@ def evaluate_pairs(recordings: Recordings, weights: str, device: str) -> dict[st
         max_rate_hz=RATE_HZ,
     )
     pipeline = Pipeline.load(config)
-    cases, validity, gaps_mm = [], Counter[str](), [0.0]
+    cases, validity = [], Counter[str]()
+    gaps_mm: list[float] = []
     for pair in pairs:
         together = _replay(recordings, pair, pipeline)
         alone = [_replay(recordings, (clip,), pipeline) for clip in pair]
         cases += score(together)
         validity.update(p.validity.name for _, scene in together.scenes for p in scene.people)
-        gaps_mm += [_gap_mm(together, single) for single in alone]
+        gaps_mm += [gap for single in alone for gap in _gaps_mm(together, single)]
     horizons_s = pipeline.predictor.horizons_s
     return {
         'pairs': len(pairs),
@@ -62,7 +64,8 @@ def evaluate_pairs(recordings: Recordings, weights: str, device: str) -> dict[st
         'mpjpe_mm': {
             name: mpjpe_mm([case.errors[name] for case in cases], horizons_s) for name in METHODS
         },
-        'company_changes_mm': max(gaps_mm),
+        'compared_with_alone': len(gaps_mm),
+        'company_changes_mm': max(gaps_mm, default=math.nan),
         'model': pipeline.predictor.model,
     }
 
@@ -108,20 +111,20 @@ def _person(clip: Clip, frame: Float[np.ndarray, 'joint xyz=3']) -> SimpleNamesp
     )
 
 
-def _gap_mm(together: Replay, alone: Replay) -> float:
-    """Return how far predictions of a person in company are from those of the person alone."""
+def _gaps_mm(together: Replay, alone: Replay) -> list[float]:
+    """Return how far each prediction of a person in company is from that of the person alone."""
     together_m = {
         (person.person_id, person.stamp_ns): person.positions
         for _, scene in together.scenes
         for person in scene.people
     }
-    gaps = [0.0]
+    gaps = []
     for _, scene in alone.scenes:
         for person in scene.people:
             other = together_m.get((person.person_id, person.stamp_ns))
             if person.positions is not None and other is not None:
                 gaps.append(1000.0 * float(np.abs(person.positions - other).max()))
-    return max(gaps)
+    return gaps
 
 
 def print_pairs(report: Mapping[str, Any], console: Console) -> None:
