@@ -56,6 +56,8 @@ def evaluate_pairs(recordings: Recordings, weights: str, device: str) -> dict[st
         cases += score(together)
         validity.update(p.validity.name for _, scene in together.scenes for p in scene.people)
         gaps_mm += [gap for single in alone for gap in _gaps_mm(together, single)]
+    if not cases:
+        raise DataError(f'no prediction of {len(pairs)} pairs could be scored: {dict(validity)}')
     horizons_s = pipeline.predictor.horizons_s
     return {
         'pairs': len(pairs),
