@@ -84,7 +84,7 @@ def decode_windows(message: Any) -> tuple[SparseWindow, ...]:
                 inside,
                 probability[end - count : end],
                 covered[end - count : end],
-                float(message.thresholds[index]),
+                float('nan') if message.cause else float(message.thresholds[index]),
             )
         )
     return tuple(windows)

@@ -82,7 +82,7 @@ def _encode_volume(
         effective_sample_size=volume.effective_sample_size,
         window_starts=array('f', [window.start_s for window in windows]),
         window_ends=array('f', [window.end_s for window in windows]),
-        thresholds=array('f', [window.threshold for window in windows]),
+        thresholds=array('f', np.nan_to_num([window.threshold for window in windows])),
         origins=array('d', [place for window in windows for place in window.grid.origin]),
         voxel_sizes=array('f', [window.grid.size_m for window in windows]),
         shapes=array('I', [count for window in windows for count in window.grid.shape]),
