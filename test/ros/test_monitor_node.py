@@ -165,7 +165,7 @@ def test_low_coverage_raises_the_alarm(
     assert (
         found['message'] == score.warning_text and int(found['level']) == DiagnosticStatus.WARN[0]
     )
-    assert 'low_coverage: volumes until 0.4 s held for' in node.output
+    assert 'low_coverage: volumes until 0.4 s covered' in node.output
 
 
 def test_malformed_messages_are_counted_and_outputs_have_no_fault(
@@ -174,7 +174,7 @@ def test_malformed_messages_are_counted_and_outputs_have_no_fault(
     now_ns = START_NS + teller.step * PERIOD_NS
     teller.motion.publish(encode_prediction(predicted(now_ns, 'camera'), 0.01))
     graph.until(lambda: 'drops.malformed' in diagnostics.next(), what='a drop')
-    assert 'give both nodes the same "fixed_frame"' in node.output
+    assert 'set the same "fixed_frame" for both nodes' in node.output
     for each in scores:
         assert faults(each, now_ns) == []
     assert node.stop()[0] == 0
