@@ -109,11 +109,15 @@ def bad_messages(at_ns: int) -> dict[str, Any]:
     bad = {
         reason: skeletons(at_ns + place)
         for place, reason in enumerate(
-            ['wrong_length', 'non_finite', 'layout_mismatch', 'no_joints', 'implausible_size']
+            [
+                *('wrong_length', 'non_finite', 'layout_mismatch', 'no_joints'),
+                *('implausible_size', 'joint_non_finite'),
+            ]
         )
     }
     bad['wrong_length'].persons[0].positions = [1.0, 2.0]
-    bad['non_finite'].persons[0].positions[5] = np.inf
+    bad['non_finite'].persons[0].positions = [np.inf] * 54
+    bad['joint_non_finite'].persons[0].positions[5] = np.inf  # the person stays without it
     bad['layout_mismatch'].joint_names[3] = 'tail'
     bad['no_joints'].persons[0].positions = [np.nan] * 54
     positions = bad['implausible_size'].persons[0].positions
