@@ -42,6 +42,18 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model(tmp_path_factory.mktemp('model') / 'tiny.safetensors')
 
 
+@pytest.fixture(scope='session')
+def foreign(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """The environment with the message packages that no wheel holds; kept if pytest caches."""
+    from ros import foreign_packages
+
+    cache = getattr(pytestconfig, 'cache', None)  # there is none with -p no:cacheprovider
+    make = cache.mkdir if cache else tmp_path_factory.mktemp
+    return foreign_packages.build(make('foreign_messages'))
+
+
 @pytest.fixture(scope='module')
 def graph() -> 'Iterator[Graph]':
     """A domain for one module, and a node of the test's in it."""

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from motion_predictor_ros.msg import PredictedMotion, PredictedMotionArray
-from ros import foreign_packages
 from ros.foreign_cases import CASES, FIXED, FRAME, LISTENERS, MOUNTED, base_at
 from ros.graph import LAYOUT, Graph, Process, stamp_ns
 from skeleton.sources.test_sources import INDEX, POSE
@@ -23,16 +22,15 @@ NEAR_M = 2e-3  # where a transform was lost, TF goes straight between its neighb
 
 @pytest.fixture(scope='module')
 def heard(
-    pytestconfig: pytest.Config, graph: Graph, processes: Callable[..., Process], model: Path
+    foreign: dict[str, str], graph: Graph, processes: Callable[..., Process], model: Path
 ) -> dict[str, Any]:
     """A prediction of each node, of somebody who stands still for a while."""
-    said = foreign_packages.build(pytestconfig.cache.mkdir('foreign_messages'))  # type: ignore
     found = {
         source: graph.collect(PredictedMotionArray, f'/{source}/predicted_motion')
         for source in NAMESPACES
     }
-    nodes = processes([sys.executable, '-m', 'ros.foreign_nodes', str(model)], said)
-    processes([sys.executable, '-m', 'ros.foreign_publisher'], said)
+    nodes = processes([sys.executable, '-m', 'ros.foreign_nodes', str(model)], foreign)
+    processes([sys.executable, '-m', 'ros.foreign_publisher'], foreign)
 
     def predicted() -> dict[str, Any]:
         assert nodes.alive, nodes.output

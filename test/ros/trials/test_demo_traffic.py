@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from foreign_messages import DEFINITIONS, make, types
 from message_faults import faults
-from ros import foreign_packages
 from ros.graph import Graph, Process
 from ros.traffic_recorder import register
 from rosbags.convert.converter import migrate_bytes
@@ -79,32 +78,31 @@ def stamp_of(header: Any) -> int:
 
 @pytest.fixture(scope='module')
 def recorded(
-    pytestconfig: pytest.Config,
+    foreign: dict[str, str],
     processes: Callable[..., Process],
     graph: Graph,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[dict[str, list[BagMessage]], set[int]]:
     """What was said on each topic, and the stamps of what was played."""
     folder = tmp_path_factory.mktemp('traffic')
-    said = foreign_packages.build(pytestconfig.cache.mkdir('foreign_messages'))  # type: ignore
     stamps = excerpt(folder / 'part.mcap')
     given = {f'outputs.{name}.enabled': 'true' for name in OUTPUTS}
     given |= {'volume.enabled': 'always', 'use_sim_time': 'true', 'density.enabled': 'always'}
     options = [word for name, value in given.items() for word in ('-p', f'{name}:={value}')]
     module = [sys.executable, '-m']
     node = processes(
-        [*module, 'motion_predictor_ros.ros.predictor_node', '--ros-args', *options], said
+        [*module, 'motion_predictor_ros.ros.predictor_node', '--ros-args', *options], foreign
     )
     node.wait_for('predicting from /skeletons', timeout_s=240.0)
     bag = folder / 'said.mcap'
     recorder = processes([*module, 'ros.traffic_recorder', str(bag), *TOPICS, '--ros-args',
-                          '-p', 'use_sim_time:=true'], said)  # fmt: skip
+                          '-p', 'use_sim_time:=true'], foreign)  # fmt: skip
     for topic in TOPICS:
         recorder.wait_for(f'recording {topic} ')
     graph.spin(0.5)
     play = [*module, 'motion_predictor_ros.ros.tools.play_bag', str(folder / 'part.mcap')]
     slowly = ['--rate', '0.5', '--wait-for-subscribers', '2']
-    assert processes([*play, *slowly], said).wait(120.0) == 0
+    assert processes([*play, *slowly], foreign).wait(120.0) == 0
     graph.spin(1.0)
     assert graph.transition('deactivate')
     graph.spin(1.0)
