@@ -211,14 +211,14 @@ def hidden_between(first_s: float, last_s: float) -> Window | NotReady:
 @pytest.mark.parametrize(
     'first_s, last_s, filled, held',
     [
-        (1.30, 1.62, slice(8, 16), False),  # in the middle, longer than max_gap_s
-        (1.30, 1.34, slice(0), False),  # one missing frame: its neighbours still tell
-        (1.78, 2.00, slice(20, 25), True),  # the newest ones
-        (0.00, 1.15, slice(0, 4), True),  # the oldest ones
+        (1.30, 1.62, slice(8, 16), ''),  # in the middle, longer than max_gap_s
+        (1.30, 1.34, slice(0), ''),  # one missing frame: its neighbours still tell
+        (1.78, 2.00, slice(20, 25), 'moves with the elbow'),  # the newest ones
+        (0.00, 1.15, slice(0, 4), 'stays'),  # the oldest ones
     ],
 )
 def test_a_joint_hidden_for_a_while_is_filled_and_marked(
-    first_s: float, last_s: float, filled: slice, held: bool
+    first_s: float, last_s: float, filled: slice, held: str
 ) -> None:
     window = hidden_between(first_s, last_s)
     assert isinstance(window, Window)
@@ -227,8 +227,12 @@ def test_a_joint_hidden_for_a_while_is_filled_and_marked(
     assert np.array_equal(~window.observed, marked)
     assert np.all(window.confidences[~window.observed] == 0)
     assert np.allclose(window.confidences[window.observed], 0.5)
-    if held:
-        assert np.ptp(window.positions[filled, WRIST], axis=0).max() == 0
+    wrist, elbow = (window.positions[filled, joint] for joint in (WRIST, WRIST - 1))
+    if held == 'stays':
+        assert np.ptp(wrist, axis=0).max() == 0
+    if held == 'moves with the elbow':
+        assert np.ptp(wrist - elbow, axis=0).max() < 1e-9
+        assert np.ptp(wrist, axis=0).max() > 1e-3  # control: the elbow moves
     visible = np.arange(18) != WRIST
     assert np.abs(window.positions - expected(drifting, window))[:, visible].max() < 1e-9
 

@@ -49,8 +49,8 @@ class Answer:
 
     @property
     def stale(self) -> bool:
-        """Whether a person in it is STALE."""
-        return PredictedMotion.STALE in self.validities
+        """Whether all persons in it are STALE; a single one may be held while others are seen."""
+        return bool(self.validities) and set(self.validities) == {PredictedMotion.STALE}
 
 
 class Feeder:
