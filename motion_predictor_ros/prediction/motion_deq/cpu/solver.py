@@ -93,7 +93,8 @@ class FusedMotionDEQ:
     def units(self, condition: FusedCondition) -> Float[Tensor, ' size']:
         """Return the factors by which `MotionDEQ.pack` makes both parts of a state count alike."""
         geometry = 1.0 / (condition.scale * math.sqrt(self.split))
-        units = torch.full((self.size,), 1.0 / math.sqrt(self.size - self.split))
+        patterns = 1.0 / math.sqrt(self.size - self.split)
+        units = torch.full((self.size,), patterns, dtype=torch.float32)
         units[: self.split] = geometry
         return units
 
