@@ -119,7 +119,7 @@ class _Trial:
 
     def _on_volumes(self, message: Any, info: Any) -> None:
         made_ns = stamp_ns(message)
-        if any(person.validity == ProbabilityVolume.STALE for person in message.persons):
+        if {person.validity for person in message.persons} == {ProbabilityVolume.STALE}:
             return  # after the trial, the last observation is published again
         waited_ms = (info['source_timestamp'] - made_ns) / 1e6
         has_reachable = any(person.level == 0.0 for person in message.persons)

@@ -46,6 +46,11 @@ def test_stale_that_an_answer_follows_is_not_how_the_node_went_blind() -> None:
     assert judge(CUT, SENT_S, [*answers[:2], *answers[3:]]).stale_s_max == np.inf
 
 
+def test_an_answer_that_lists_who_has_left_is_not_a_node_gone_blind() -> None:
+    assert not Answer(0.1, 1, OK + STALE).stale and Answer(0.1, 1, STALE + STALE).stale
+    assert not Answer(0.1, 1, (), markers=True).stale
+
+
 @pytest.mark.parametrize(
     'bad',
     [Answer(0.5, 99, OK), Answer(0.5, 1, OK), Answer(0.5, 1, (), markers=True)],
