@@ -58,6 +58,7 @@ soak: env ## ten people in front of a live node for MINUTES (default 60): runs/s
 	@$(BIN)/motion-predictor trial soak --minutes $(or $(MINUTES),60)
 
 bench: env ## time the whole line, crowds, caches, densities and voxels; DEVICE=cpu or cuda:0
+	$(BIN)/motion-predictor bench capacity --device $(or $(DEVICE),auto)
 	$(BIN)/motion-predictor bench pipeline --device $(or $(DEVICE),auto)
 	$(BIN)/motion-predictor bench persons --device $(or $(DEVICE),auto)
 	$(BIN)/motion-predictor bench motion-deq --device $(or $(DEVICE),auto)

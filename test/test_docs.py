@@ -52,6 +52,7 @@ RUN = {
     'adapt': 'adapt/test_adapt.py',
     'calibrate': 'evaluation/volumes/test_volume.py',
     'build-cache': 'evaluation/futures/test_stochastic.py',
+    'bench capacity': 'bench/test_capacity.py',
     'bench pipeline': 'bench/test_pipeline.py',
     'bench persons': 'bench/test_pipeline.py',
     'bench motion-deq': 'bench/test_pipeline.py',

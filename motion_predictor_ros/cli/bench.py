@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands that time predictions: bench pipeline, persons, motion-deq, cache."""
+"""The commands that time predictions: bench capacity, pipeline, persons, motion-deq, cache."""
 
 import argparse
 import json
@@ -17,7 +17,12 @@ Commands = argparse._SubParsersAction  # the type argparse itself returns
 
 
 def add_bench_speed(kinds: 'Commands[argparse.ArgumentParser]') -> None:
-    """Add `bench pipeline`, `persons`, `motion-deq` and `cache`."""
+    """Add `bench capacity`, `pipeline`, `persons`, `motion-deq` and `cache`."""
+    parser = kinds.add_parser('capacity', help='for how many people a rate is kept')
+    _add_models(parser)
+    parser.add_argument('--threads', type=int, help='CPU threads; default: the parameter')
+    parser.add_argument('--seconds', type=float, default=8.0, help='length of a trial [s]')
+    parser.set_defaults(run=_bench_capacity)
     parser = kinds.add_parser('pipeline', help='time from message to volume, by stage')
     _add_stream(parser, frames=300)
     parser.add_argument(
@@ -43,14 +48,18 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--json', action='store_true', help='print the report as JSON')
 
 
-def _add_stream(parser: argparse.ArgumentParser, frames: int) -> None:
+def _add_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--bag', type=Path, help="recording of a person; default: the demo's")
     parser.add_argument('--params', type=Path, help='ROS parameter file; default: the defaults')
     parser.add_argument('--weights', help='MotionDEQ, shipped model name or path')
     parser.add_argument('--calibration', help='calibration of volumes, made with these weights')
-    parser.add_argument('--frames', type=int, default=frames, help='number of timed messages')
     parser.add_argument('--cuda-graph', action='store_true', help='replay models as CUDA graphs')
     _add_device(parser)
+
+
+def _add_stream(parser: argparse.ArgumentParser, frames: int) -> None:
+    _add_models(parser)
+    parser.add_argument('--frames', type=int, default=frames, help='number of timed messages')
 
 
 def _add_crowd(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +96,7 @@ def _config(options: argparse.Namespace) -> 'PipelineConfig':
 
 def _threaded_config(options: argparse.Namespace) -> 'PipelineConfig':
     config = _config(options)
-    return replace(config, threads=options.threads)
+    return replace(config, threads=options.threads or config.threads)
 
 
 def _show(
@@ -97,6 +106,13 @@ def _show(
         print(json.dumps(report))
     else:
         show(report, Console())
+
+
+def _bench_capacity(options: argparse.Namespace) -> None:
+    from motion_predictor_ros.bench.capacity import bench_capacity, print_capacity
+
+    report = bench_capacity(_bag(options), _threaded_config(options), options.seconds)
+    _show(report, options.json, print_capacity)
 
 
 def _bench_pipeline(options: argparse.Namespace) -> None:
