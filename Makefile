@@ -36,13 +36,13 @@ golden: env ## accept what the golden bag's report says now; prints what changed
 	@$(BIN)/python test/golden_bag.py
 
 fuzz: env ## N hostile messages of every source (default 100000); last line is JSON
-	@$(BIN)/motion-predictor trial fuzz --messages $(or $(N),100000)
+	@PYTHONPATH=test $(BIN)/python -m fuzz fuzz $(or $(N),100000)
 
 cuts: env ## cut the input of a live node CUTS times (default 200); last line is JSON
 	@$(BIN)/motion-predictor trial cuts --cuts $(or $(CUTS),200)
 
 vanish: env ## lose a person LOSSES times (default 200) in many ways; last line is JSON
-	@$(BIN)/motion-predictor trial vanish --losses $(or $(LOSSES),200)
+	@PYTHONPATH=test $(BIN)/python -m fuzz vanish $(or $(LOSSES),200)
 
 restarts: env ## kill -9 a live node and start it again, RESTARTS times (default 10); JSON
 	@$(BIN)/motion-predictor trial restarts --restarts $(or $(RESTARTS),10)

@@ -6,61 +6,24 @@ import dataclasses
 import importlib
 import json
 import math
-import random
 from pathlib import Path
 from typing import Any
 
-from motion_predictor_ros.config import DensityConfig, PipelineConfig, PredictionConfig
+from motion_predictor_ros.config import PipelineConfig, PredictionConfig
 from motion_predictor_ros.errors import MotionPredictorError
-
-_WHOLE_SHARE = 0.1
-"""Share of the fuzzer's messages that go through all shipped models."""
-
-_MIN_PER_SOURCE = 150
-"""Messages until a source has had futures; with few messages, only some sources are tried."""
 
 Commands = argparse._SubParsersAction  # the type argparse itself returns
 
 
 def add_trials(commands: 'Commands[argparse.ArgumentParser]') -> None:
-    """Add `trial fuzz`, `cuts`, `vanish`, `restarts`, `replay-live`, `latency` and `soak`."""
-    trial = commands.add_parser('trial', help='stress tests of the pipeline and the live node')
+    """Add `trial cuts`, `restarts`, `replay-live`, `latency` and `soak`."""
+    trial = commands.add_parser('trial', help='stress tests of the live node')
     kinds = trial.add_subparsers(required=True, metavar='WHAT')
-    _add_fuzz(kinds)
     _add_cuts(kinds)
-    _add_vanish(kinds)
     _add_restarts(kinds)
     _add_replay_live(kinds)
     _add_latency(kinds)
     _add_soak(kinds)
-
-
-def _add_fuzz(kinds: 'Commands[argparse.ArgumentParser]') -> None:
-    parser = kinds.add_parser('fuzz', help='hostile messages of every source (no ROS needed)')
-    parser.add_argument('--messages', type=_positive, default=100_000, help='number of messages')
-    parser.add_argument('--seed', type=int, default=1, help='random seed')
-    parser.set_defaults(run=_fuzz)
-
-
-def _fuzz(options: argparse.Namespace) -> None:
-    import torch
-
-    from motion_predictor_ros.evaluation.fuzz.fuzz import WholePipelines, fuzz
-    from motion_predictor_ros.evaluation.fuzz.messages import LAYOUTS
-
-    torch.set_num_threads(1)
-    whole = round(_WHOLE_SHARE * options.messages)
-    report = fuzz(options.messages - whole, options.seed)
-    count = min(max(whole // _MIN_PER_SOURCE, 1), len(LAYOUTS))
-    sources = random.Random(options.seed).sample(list(LAYOUTS), count)
-    fuzz(whole, options.seed + 1, WholePipelines(), report, sources)
-    for line in report.cases:
-        print(line)
-    print(f'answered {report.answered}, dropped {report.drops} for {report.reasons} reasons')
-    print(f'{whole} with futures and volumes: {report.futures} futures, {report.volumes} volumes')
-    counts = ('messages', 'crashes', 'uncounted_drops', 'non_finite_outputs', 'false_nobody')
-    print(json.dumps({key: getattr(report, key) for key in counts}))
-    _require(not report.cases, 'the pipeline violated a requirement; each line above is one case')
 
 
 def _add_cuts(kinds: 'Commands[argparse.ArgumentParser]') -> None:
@@ -81,24 +44,6 @@ def _cuts(options: argparse.Namespace) -> None:
     slowest_s = max(report.stale_s_max, report.recovery_s_max)
     _require(slowest_s <= cuts.LIMIT_S, f'slower than {cuts.LIMIT_S} s')
     _require(not report.fresh_stamps_on_stale, 'stale data was published as fresh')
-
-
-def _add_vanish(kinds: 'Commands[argparse.ArgumentParser]') -> None:
-    parser = kinds.add_parser('vanish', help='lose a person in many ways (needs ROS)')
-    parser.add_argument('--losses', type=_positive, default=200, help='how many')
-    parser.add_argument('--seed', type=int, default=1, help='of kinds, times and sources')
-    _add_weights(parser)
-    parser.set_defaults(run=_vanish)
-
-
-def _vanish(options: argparse.Namespace) -> None:
-    vanish = _with_ros('vanish')
-    config = dataclasses.replace(_config(options), density=DensityConfig(enabled='never'))
-    report = vanish.run_vanish(options.losses, options.seed, config)
-    print(json.dumps(_rounded(dataclasses.asdict(report))))
-    _require(not report.false_nobody, 'an empty scene was published that no source had stated')
-    _require(not report.impossible_bones, 'a prediction has a bone that no body has')
-    _require(report.recovery_s_max <= vanish.LIMIT_S, f'slower than {vanish.LIMIT_S:g} s')
 
 
 def _add_restarts(kinds: 'Commands[argparse.ArgumentParser]') -> None:

@@ -18,6 +18,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from fuzz.checks import non_finite, without_volume
+from fuzz.messages import (
+    LAYOUTS,
+    MAKERS,
+    Joints,
+    corrupt,
+    delay_person,
+    doubt,
+    hide,
+    rename_classes,
+)
 from jaxtyping import Float64
 
 from motion_predictor_ros.config import (
@@ -29,17 +40,6 @@ from motion_predictor_ros.config import (
 )
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.data.synthetic import JOINT_NAMES, Walker
-from motion_predictor_ros.evaluation.fuzz.checks import non_finite, without_volume
-from motion_predictor_ros.evaluation.fuzz.messages import (
-    LAYOUTS,
-    MAKERS,
-    Joints,
-    corrupt,
-    delay_person,
-    doubt,
-    hide,
-    rename_classes,
-)
 from motion_predictor_ros.pipeline import Pipeline, Scene
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig

@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from motion_predictor_ros.evaluation.fuzz.fuzz import (
+from fuzz.fuzzer import (
     FuzzReport,
     Stream,
     WholePipelines,
     fuzz,
     untrained_pipeline,
 )
-from motion_predictor_ros.evaluation.fuzz.messages import LAYOUTS, corrupt
+from fuzz.messages import LAYOUTS, corrupt
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from motion_predictor_ros.pipeline import Pipeline
 
 MESSAGES = 8 * 90

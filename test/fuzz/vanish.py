@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
-from jaxtyping import Float64
-
-from motion_predictor_ros.config import PipelineConfig, SkeletonConfig
-from motion_predictor_ros.conventions import NS_PER_S
-from motion_predictor_ros.data.synthetic import Walker
-from motion_predictor_ros.evaluation.fuzz.messages import (
+from fuzz.messages import (
     LAYOUTS,
     MAKERS,
     Joints,
     hide,
     rename_classes,
 )
+from jaxtyping import Float64
+
+from motion_predictor_ros.config import PipelineConfig, SkeletonConfig
+from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.data.synthetic import Walker
 from motion_predictor_ros.pipeline import Pipeline, Scene
 from motion_predictor_ros.ros.transforms import CHECK_S, TransformQueue
 from motion_predictor_ros.skeleton.frame import Observation, Rejection, Validity
