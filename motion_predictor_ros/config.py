@@ -211,7 +211,8 @@ class VolumeConfig:
     )
     floor_m: float = param(
         -1000.0,
-        'height of the floor in the frame, z up: nothing below it is covered; -1000: unknown [m]',
+        'height of the floor in the frame, z up: nothing more than 0.15 m below it is covered '
+        '(the capsules of feet reach below it); -1000: unknown [m]',
         low=-1000.0,
         high=1000.0,
     )

@@ -39,6 +39,10 @@ from motion_predictor_ros.volume.sparse import downsampled
 from motion_predictor_ros.volume.types import SafetyVolume, WindowVolume
 from motion_predictor_ros.volume.voxels import covered, voxel_probability
 
+BELOW_FLOOR_M = 0.15
+"""How far a volume may go below the floor [m]: capsules of feet reach 0.09 m below their joints,
+and observed feet sink in a little."""
+
 _MAX_VOXELS = 1_000_000
 """Of one window; where there would be more, voxels are larger."""
 _MAX_STALE_VOXELS = 400_000
@@ -279,7 +283,7 @@ class VolumePredictor:
         for volume in volumes:
             if possible is not None:
                 volume &= possible
-            volume[:, :, tops <= config.floor_m + 1e-6] = False
+            volume[:, :, tops <= config.floor_m - BELOW_FLOOR_M + 1e-6] = False
         occupancy = voxel_probability(futures, grid, device=device)
         while grid.size_m < coarseness * self._voxel_m(index) - 1e-6:
             occupancy, _ = downsampled(occupancy, grid)

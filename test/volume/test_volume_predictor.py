@@ -15,8 +15,9 @@ from motion_predictor_ros.prediction.types import Prediction
 from motion_predictor_ros.runtime.threads import WorkerPool
 from motion_predictor_ros.skeleton.frame import Validity, Window
 from motion_predictor_ros.volume.calibration import ModelDigests, save_calibration
-from motion_predictor_ros.volume.predictor import VolumePredictor
-from motion_predictor_ros.volume.voxels import covered
+from motion_predictor_ros.volume.capsules import Bodies, bodies
+from motion_predictor_ros.volume.predictor import BELOW_FLOOR_M, VolumePredictor
+from motion_predictor_ros.volume.voxels import covered, touched
 
 CONFIG = VolumeConfig(level=0.95, horizon_s=1.0, voxel_m=0.1)
 
@@ -133,13 +134,25 @@ def test_capsules_of_a_volume_hold_it() -> None:
         assert not covered(thinner, window.grid, padding_m=0.0)[window.covered].all()
 
 
+def standing(sunk_m: float) -> Bodies:
+    """The body of somebody who stands, sunk into the floor."""
+    points = np.repeat(SHAPE.points(STANDING - [0.0, 0.0, sunk_m])[None, None], 2, axis=1)
+    return bodies(SHAPE, points, np.ones(1), np.array([0.0, 0.04]))
+
+
 def test_nothing_is_covered_below_the_floor_or_beyond_what_can_be_reached() -> None:
     whole = predictor(reach_m=3.0).assess(prediction(), futures(), STANDING)
     floored = predictor(3.0, dataclasses.replace(CONFIG, floor_m=0.0))
     cut = floored.assess(prediction(), futures(), STANDING)
     for window, all_of_it in zip(cut.windows, whole.windows, strict=True):
         lowest = window.grid.origin[2] + window.grid.size_m * np.argwhere(window.covered)[:, 2]
-        assert lowest.min() == pytest.approx(0.0) and window.volume_m3 < all_of_it.volume_m3
+        below = BELOW_FLOOR_M + window.grid.size_m
+        assert -below < lowest.min() < -BELOW_FLOOR_M + 1e-6
+        assert window.volume_m3 < all_of_it.volume_m3
+        feet = standing(0.0)
+        assert window.covered[touched(feet, window.grid)].all()
+        sunk = standing(0.3)
+        assert not window.covered[touched(sunk, window.grid)].all()
     slow = dataclasses.replace(CONFIG, upper_speed_m_s=0.2, body_speed_m_s=0.2)
     near = predictor(3.0, slow).assess(prediction(), futures(), STANDING)
     assert near.windows[0].volume_m3 < 0.75 * whole.windows[0].volume_m3

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Film a replay: people, where they are predicted to be, and the keep-out volumes around them.
+"""Film a replay: people, their predicted motion, possible futures and keep-out volumes.
 
 A volume is drawn as a glow that one can see through. Where a ray of the camera passes a length L
 of volume, it covers 1 - exp(-k L) of what lies behind; a line marks its silhouette. The film shows
@@ -34,6 +34,7 @@ _GHOSTS_S = (0.2, 0.4, 0.6, 0.8, 1.0)
 _UNTIL_S = 1.0
 _NEAR, _FAR = (255, 170, 64), (148, 92, 255)
 _COVERAGE, _RISK = (64, 190, 255), (70, 255, 196)
+_FUTURE = (255, 110, 180)
 _DENSITY = {'coverage': 0.2, 'risk': 0.6}  # k [1/m]
 _ABOVE, _BELOW = (10, 14, 26), (24, 30, 48)
 _FILM, _OUTLINE = 0.06, 0.4
@@ -79,11 +80,12 @@ class _Camera:
 
 @dataclass(frozen=True)
 class _Person:
-    """A person as seen, and as predicted [m]."""
+    """A person as observed, and as predicted [m]; `paths` are those of the root in all futures."""
 
     person_id: str
     pose: Float64[np.ndarray, 'joint xyz=3']
     future: Float64[np.ndarray, 'horizon joint xyz=3']
+    paths: Float64[np.ndarray, 'future horizon xyz=3']
 
 
 def animate(
@@ -149,8 +151,20 @@ def _moment(played: Replay, epoch: int, stamp_ns: int) -> list[_Person]:
         frames = played.tracks[epoch, person.person_id].frames
         pose = next((each.positions for each in frames if each.stamp_ns == scene.stamp_ns), None)
         if pose is not None and person.positions is not None and np.isfinite(pose).all():
-            people.append(_Person(person.person_id, pose, person.positions))
+            paths = _paths(played, epoch, stamp_ns, person.person_id)
+            people.append(_Person(person.person_id, pose, person.positions, paths))
     return people
+
+
+def _paths(
+    played: Replay, epoch: int, stamp_ns: int, person_id: str
+) -> Float64[np.ndarray, 'future horizon xyz=3']:
+    """Return the paths of the root in the newest futures of a person; none where they are old."""
+    for (other, drawn_ns), futures in reversed(played.futures.items()):
+        age_s = (stamp_ns - drawn_ns) / NS_PER_S
+        if other == epoch and -0.05 <= age_s <= _HOLD_S and person_id in futures.person_ids:
+            return futures.positions[futures.person_ids.index(person_id), :, :, 0]
+    return np.zeros((0, 0, 3))
 
 
 def _held(
@@ -276,7 +290,10 @@ def _background(camera: _Camera, up: Float64[np.ndarray, '3'], floor: float) -> 
 def _draw_person(
     pen: ImageDraw.ImageDraw, camera: _Camera, person: _Person, layout: SkeletonLayout
 ) -> None:
-    """Draw ghosts, the latest first, and the person as seen."""
+    """Draw possible futures, predicted poses, the latest first, and the observed pose."""
+    for path in person.paths:
+        places, _ = camera.project(np.concatenate([person.pose[:1], path]), _SHARPER)
+        pen.line([*places.ravel().tolist()], fill=_FUTURE, width=2)
     frames = len(person.future)
     for ahead_s in reversed(_GHOSTS_S):
         frame = min(round(ahead_s * frames / _GHOSTS_S[-1]), frames) - 1
@@ -316,6 +333,7 @@ def _caption(image: Image.Image, volume: KeptVolume | None) -> None:
     font = ImageFont.truetype(str(folder / 'DejaVuSans.ttf'), 13)
     pen = ImageDraw.Draw(image)
     entries = [('now', (244, 246, 255)), ('+0.2 s', _NEAR), ('+1 s', _FAR)]
+    entries += [('futures, 2 s', _FUTURE)]
     if volume is not None:
         entries += [('keep-out volume: coverage', _COVERAGE), ('risk', _RISK)]
     x, y = 16.0, SIZE[1] - 26
