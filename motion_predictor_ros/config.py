@@ -211,7 +211,7 @@ class VolumeConfig:
     )
     floor_m: float = param(
         -1000.0,
-        'height of the floor in the frame, z up: nothing more than 0.15 m below it is covered '
+        'height of the floor in the frame, z up: nothing more than 0.25 m below it is covered '
         '(the capsules of feet reach below it); -1000: unknown [m]',
         low=-1000.0,
         high=1000.0,

@@ -39,9 +39,9 @@ from motion_predictor_ros.volume.sparse import downsampled
 from motion_predictor_ros.volume.types import SafetyVolume, WindowVolume
 from motion_predictor_ros.volume.voxels import covered, voxel_probability
 
-BELOW_FLOOR_M = 0.15
+BELOW_FLOOR_M = 0.25
 """How far a volume may go below the floor [m]: capsules of feet reach 0.09 m below their joints,
-and observed feet sink in a little."""
+observed feet sink in by some centimetres, and voxels are as large as 0.1 m."""
 
 _MAX_VOXELS = 1_000_000
 """Of one window; where there would be more, voxels are larger."""

@@ -151,7 +151,7 @@ def test_nothing_is_covered_below_the_floor_or_beyond_what_can_be_reached() -> N
         assert window.volume_m3 < all_of_it.volume_m3
         feet = standing(0.0)
         assert window.covered[touched(feet, window.grid)].all()
-        sunk = standing(0.3)
+        sunk = standing(0.5)
         assert not window.covered[touched(sunk, window.grid)].all()
     slow = dataclasses.replace(CONFIG, upper_speed_m_s=0.2, body_speed_m_s=0.2)
     near = predictor(3.0, slow).assess(prediction(), futures(), STANDING)
