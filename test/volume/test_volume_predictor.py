@@ -142,12 +142,13 @@ def standing(sunk_m: float) -> Bodies:
 
 def test_nothing_is_covered_below_the_floor_or_beyond_what_can_be_reached() -> None:
     whole = predictor(reach_m=3.0).assess(prediction(), futures(), STANDING)
-    floored = predictor(3.0, dataclasses.replace(CONFIG, floor_m=0.0))
+    lowest_m = -0.1  # what feet on the floor reach
+    known = dataclasses.replace(CONFIG, floor_m=lowest_m + BELOW_FLOOR_M)
+    floored = predictor(3.0, known)
     cut = floored.assess(prediction(), futures(), STANDING)
     for window, all_of_it in zip(cut.windows, whole.windows, strict=True):
         lowest = window.grid.origin[2] + window.grid.size_m * np.argwhere(window.covered)[:, 2]
-        below = BELOW_FLOOR_M + window.grid.size_m
-        assert -below < lowest.min() < -BELOW_FLOOR_M + 1e-6
+        assert lowest_m - window.grid.size_m < lowest.min() < lowest_m + 1e-6
         assert window.volume_m3 < all_of_it.volume_m3
         feet = standing(0.0)
         assert window.covered[touched(feet, window.grid)].all()
