@@ -121,7 +121,7 @@ def test_bad_input_is_counted_told_and_survived(
     for each in stream(0.0, 1.2, 'ann'):
         pipeline.step(each)
     pipeline.step(spoilt)
-    assert dict(pipeline.drops) == {reason: 1}
+    assert dict(pipeline.skeleton.drops) == {reason: 1}
     assert [each.reason for each in told] == [reason] and told[0].message
     for each in stream(2.1, 3.3, 'ann'):
         scene = pipeline.step(each)
@@ -131,7 +131,7 @@ def test_bad_input_is_counted_told_and_survived(
 def test_time_that_jumps_back_begins_anew_once(pipeline: Pipeline) -> None:
     for each in [*stream(10.0, 11.2, 'ann'), *stream(0.0, 1.2, 'ann')]:
         scene = pipeline.step(each)
-    assert pipeline.resets == 1 and not pipeline.drops
+    assert pipeline.skeleton.resets == 1 and not pipeline.skeleton.drops
     assert scene.prediction.people[0].validity == Validity.OK
 
 
@@ -149,7 +149,7 @@ def test_a_gap_restarts_the_person_and_the_solver(pipeline: Pipeline) -> None:
 def test_those_who_left_are_forgotten(pipeline: Pipeline) -> None:
     for each in [*stream(0.0, 1.2, 'ann', 'bob'), *stream(1.2, 2.4, 'ann')]:
         pipeline.step(each)
-    assert set(pipeline._buffers) == {'ann'}
+    assert set(pipeline.skeleton._buffers) == {'ann'}
 
 
 def test_nobody_is_a_scene_too(pipeline: Pipeline) -> None:
@@ -209,13 +209,13 @@ def body(time_s: float, pose: np.ndarray, who: str = 'ann') -> SimpleNamespace:
 def test_mirrored_people_are_said_and_never_predicted(weights: Path) -> None:
     told: list[Rejection] = []
     pipeline = load(weights)
-    pipeline._on_drop = told.append
+    pipeline.skeleton._on_drop = told.append
     mirrored = POSE[list(BODY.mirror)]
     scenes = [pipeline.step(body(step / 30, mirrored)) for step in range(36)]
     last = scenes[-1].prediction.people[0]
     assert (last.validity, last.positions) == (Validity.OUT_OF_DISTRIBUTION, None)
     assert 'left and right are swapped' in last.reason
-    assert pipeline.drops['mirrored'] == sum(
+    assert pipeline.skeleton.drops['mirrored'] == sum(
         scene.prediction.people[0].validity == Validity.OUT_OF_DISTRIBUTION
         for scene in scenes
         if scene
@@ -225,13 +225,13 @@ def test_mirrored_people_are_said_and_never_predicted(weights: Path) -> None:
     for step in range(36):
         scene = sound.step(body(step / 30, POSE))
     assert scene.prediction.people[0].validity == Validity.OK
-    assert not sound.drops
+    assert not sound.skeleton.drops
 
 
 def test_a_flip_and_a_jump_drop_history_and_warm_start_and_are_said(weights: Path) -> None:
     pipeline = load(weights)
     said: list[Restart] = []
-    pipeline._on_restart = said.append
+    pipeline.skeleton._on_restart = said.append
     for step in range(36):
         scene = pipeline.step(body(step / 30, POSE))
     assert scene.prediction.people[0].validity == Validity.OK
@@ -239,7 +239,7 @@ def test_a_flip_and_a_jump_drop_history_and_warm_start_and_are_said(weights: Pat
     assert flipped.prediction.people[0].validity == Validity.WARMING_UP
     pipeline.step(body(37 / 30, POSE[list(BODY.mirror)] + np.array([3.0, 0.0, 0.0])))
     assert [each.reason for each in said] == ['flip', 'jump']
-    assert pipeline.restarts == {'flip': 1, 'jump': 1}
+    assert pipeline.skeleton.restarts == {'flip': 1, 'jump': 1}
     assert "'ann'" in said[0].message and 'warm start dropped' in said[1].message
 
 

@@ -30,11 +30,12 @@ def density(tmp_path_factory: pytest.TempPathFactory) -> DensityConfig:
 def test_no_more_is_answered_than_was_asked_for(weights: Path) -> None:
     pipeline = load(weights)
     told: list[Rejection] = []
-    pipeline._on_drop = told.append
+    pipeline.skeleton._on_drop = told.append
     answers = [pipeline.step(each) for each in stream(0.0, 1.5, 'ann', rate_hz=100.0)]
     scenes = [each.prediction for each in answers if each is not None]
     assert 74 <= len(scenes) <= 76  # 50 a second
-    assert pipeline.drops == {'rate_limited': 150 - len(scenes)} and len(told) == 150 - len(scenes)
+    assert pipeline.skeleton.drops == {'rate_limited': 150 - len(scenes)}
+    assert len(told) == 150 - len(scenes)
     assert scenes[-1].people[0].validity == Validity.OK  # what was not answered was heard
     pipeline.max_rate_hz = 10.0
     later = [pipeline.step(each) for each in stream(1.5, 2.5, 'ann', rate_hz=100.0)]

@@ -76,12 +76,12 @@ def test_arrays_are_answered_as_the_message_with_the_same_numbers(tmp_path: Path
     ours, theirs = here.prediction.people[0], there.prediction.people[0]
     assert ours.positions is not None and theirs.positions is not None
     np.testing.assert_allclose(ours.positions, theirs.positions, atol=1e-3)
-    assert not from_arrays.drops
+    assert not from_arrays.skeleton.drops
 
 
 def test_arrays_that_cannot_be_used_are_counted_as_messages_are(tmp_path: Path) -> None:
     pipeline = load(tmp_path)
     assert pipeline.step(Observation.from_arrays(1.0, NAMES[:-1], {'ann': pose(0.0)[:-1]})) is None
-    assert pipeline.drops['layout_mismatch'] == 1
+    assert pipeline.skeleton.drops['layout_mismatch'] == 1
     assert pipeline.step(Observation.from_arrays(0.0, NAMES, {'ann': pose(0.0)})) is None
-    assert pipeline.drops['bad_stamp'] == 1
+    assert pipeline.skeleton.drops['bad_stamp'] == 1

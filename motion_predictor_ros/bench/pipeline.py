@@ -79,7 +79,7 @@ class TimedStream:
             scene = self.pipeline.step(message)
             step_ms = 1e3 * (time.perf_counter() - begin)
             processor_ms = 1e3 * (time.process_time() - processor)
-            assert scene is not None, self.pipeline.drops
+            assert scene is not None, self.pipeline.skeleton.drops
             if number >= _WARM_UP_MESSAGES:
                 times = self.pipeline.times
                 _append(spent, {**times.last_ms, 'step': step_ms})

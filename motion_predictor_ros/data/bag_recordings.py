@@ -113,14 +113,14 @@ def _stays(
     newest_ns, shift_ns = None, round(begin_s * NS_PER_S)
     for each in recorded.messages:
         void.clear()
-        if not pipeline.observe(each.message, each.stamp_ns) or pipeline.latest is None:
+        if not pipeline.observe(each.message, each.stamp_ns) or pipeline.skeleton.latest is None:
             continue
-        stamp_ns = pipeline.latest.stamp_ns
+        stamp_ns = pipeline.skeleton.latest.stamp_ns
         if newest_ns is None or stamp_ns < newest_ns:
             shift_ns += (newest_ns or 0) - stamp_ns
         newest_ns = stamp_ns
-        for person in pipeline.latest.people:
-            key = pipeline.resets, person.person_id
+        for person in pipeline.skeleton.latest.people:
+            key = pipeline.skeleton.resets, person.person_id
             if key not in current or person.person_id in void:
                 current[key] = _Stay(f'{name}/{person.person_id}')
                 done.append(current[key])

@@ -85,7 +85,7 @@ def open_source(
     if source_class.static_topic:
         static_topics = [f'{topic.rpartition("/")[0]}{_STATIC}']
         for recorded in _readable(read_messages(bag, static_topics, source_class.msgtype)):
-            pipeline.update_static_transforms(recorded.message)
+            pipeline.skeleton.update_static_transforms(recorded.message)
     messages = _readable(skeleton_messages(bag, topic, source_class.msgtype), damage)
     return RecordedSource(pipeline, messages, reasons, damage)
 

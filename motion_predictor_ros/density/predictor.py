@@ -71,7 +71,7 @@ class CacheFlowPredictor:
         return predictor
 
     @classmethod
-    def load_if_wanted(
+    def load_if_enabled(
         cls, config: DensityConfig, pool: WorkerPool | None = None
     ) -> 'CacheFlowPredictor | None':
         """Load if `config.enabled` is 'always', or 'auto' and the files exist.
@@ -82,8 +82,8 @@ class CacheFlowPredictor:
         """
         files = (config.weights, config.cache)
         there = all(is_shipped(name, 'weights', '.safetensors') for name in files)
-        wanted = config.enabled == 'always' or (config.enabled == 'auto' and there)
-        return cls.load(config, pool) if wanted else None
+        enabled = config.enabled == 'always' or (config.enabled == 'auto' and there)
+        return cls.load(config, pool) if enabled else None
 
     @property
     def model(self) -> str:
@@ -132,8 +132,7 @@ class CacheFlowPredictor:
             predictions: Those of the same people in the same order, to evaluate their density.
             share: Share of the configured number of futures; at least one is drawn.
         """
-        sample = self.sample(windows, share)
-        return None if sample is None else sample.with_densities_of(predictions)
+        return weighted(self.sample(windows, share), predictions)
 
     def sample(self, windows: Sequence[Window], share: float = 1.0) -> 'Sample | None':
         """Run the part of `predict` that needs no predictions; thread-safe."""
@@ -304,10 +303,13 @@ class Sample:
     futures: Futures
     densities: Callable[..., Float[np.ndarray, ' batch'] | None]
 
-    def with_densities_of(self, predictions: Sequence[Prediction]) -> Futures:
-        """Return the futures with the density of predictions of the same people, in order."""
-        densities = self.densities(predictions, self.futures.positions)
-        return replace(self.futures, predicted_log_density=densities)
+
+def weighted(sample: Sample | None, predictions: Sequence[Prediction]) -> Futures | None:
+    """Return futures with the density of predictions of the same people, in the same order."""
+    if sample is None:
+        return None
+    densities = sample.densities(predictions, sample.futures.positions)
+    return replace(sample.futures, predicted_log_density=densities)
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ Stage: prediction. Read by density, volume, ros/encode and evaluation.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
 
-from motion_predictor_ros.skeleton.frame import Validity, Window
+from motion_predictor_ros.skeleton.frame import NotReady, Validity, Window
+from motion_predictor_ros.skeleton.people import Presence
 
 
 @dataclass(frozen=True)
@@ -68,3 +69,23 @@ class ScenePrediction:
 def solver_steps(people: Iterable[Prediction]) -> list[int]:
     """Return the solver's steps for each person for whom it was run."""
     return [person.solver.steps for person in people if person.solver is not None]
+
+
+def all_people(
+    stamp_ns: int,
+    presence: Presence,
+    predictions: Sequence[Prediction],
+    not_ready: Sequence[NotReady],
+) -> tuple[Prediction, ...]:
+    """Add people without a prediction: observed people come in their order, then STALE ones.
+
+    STALE are those who are held since they were last observed, and those at an unknown place.
+    """
+    empty = [Prediction(p.person_id, p.stamp_ns, p.validity, p.reason) for p in not_ready]
+    by_id = {person.person_id: person for person in (*predictions, *empty)}
+    people = [by_id[frame.person_id] for frame in presence.observed]
+    stale = {person.frame.person_id: person.reason for person in presence.held}
+    present = {*by_id, *stale, ''}
+    stale |= {p.person_id: p.message for p in presence.unplaced if p.person_id not in present}
+    people += [Prediction(key, stamp_ns, Validity.STALE, reason) for key, reason in stale.items()]
+    return tuple(people)

@@ -123,11 +123,12 @@ class Statistics:
 def pipeline_facts(pipeline: Pipeline) -> dict[str, str]:
     """Report models, device, who is held or unplaced, restarts and fall-backs by reason."""
     predictor, density, volume = pipeline.predictor, pipeline.density, pipeline.volume
-    presence = pipeline.presence
+    presence = pipeline.skeleton.presence
     # Copies: the worker counts on while this reads.
-    restarts, fallbacks = dict(pipeline.restarts), dict(volume.fallbacks if volume else {})
+    restarts = dict(pipeline.skeleton.restarts)
+    fallbacks = dict(volume.fallbacks if volume else {})
     return {
-        'resets': str(pipeline.resets),
+        'resets': str(pipeline.skeleton.resets),
         'bones_limited': str(pipeline.limited),
         'refused_people': pipeline.config.refused_people,
         'people_held': str(len(presence.held)),

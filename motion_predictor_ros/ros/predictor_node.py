@@ -239,7 +239,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         pipeline = self._pipeline
         assert pipeline is not None
         try:
-            decoded = pipeline.decode(message, received_ns)
+            decoded = pipeline.skeleton.decode(message, received_ns)
         except Exception as error:
             self._drop('internal_error', f'{type(error).__name__}: {error}')
             return
@@ -248,11 +248,12 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         if self._transform_queue is None:
             self._put((decoded, arrival_s))
         else:
-            self._transform_queue.put((decoded, arrival_s), pipeline.transform_query(decoded))
+            query = pipeline.skeleton.transform_query(decoded)
+            self._transform_queue.put((decoded, arrival_s), query)
 
     def _on_static(self, message: Any) -> None:
         assert self._pipeline is not None
-        self._pipeline.update_static_transforms(message)
+        self._pipeline.skeleton.update_static_transforms(message)
 
     def _put(self, arrival: Arrival) -> None:
         assert self._worker is not None
@@ -306,9 +307,9 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         started_s = time.monotonic()
         assert self._pipeline is not None and self._outputs is not None
         assert self._watchdog is not None and self._load_shedder is not None
-        resets = self._pipeline.resets
+        resets = self._pipeline.skeleton.resets
         accepted = sum(self._pipeline.accept(decoded) for decoded, _ in waiting)
-        if self._pipeline.resets > resets:
+        if self._pipeline.skeleton.resets > resets:
             self._warnings.warn('time_jump', 'time went back: everybody is forgotten')
         if accepted > 1:
             self._drop(

@@ -26,9 +26,16 @@ class StageTimes:
         self._running_processor_ms: dict[str, float] = {}
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count what the body of the `with` takes towards the answer in hand."""
+    def stage(self, name: str, *, counts: bool = True) -> Iterator[None]:
+        """Add the time of the body of the `with` to the current answer.
+
+        Args:
+            counts: False where the stage was not due: nothing is added.
+        """
         assert name in STAGES, name
+        if not counts:
+            yield
+            return
         begin_s, begin_processor_s = time.perf_counter(), time.process_time()
         try:
             yield

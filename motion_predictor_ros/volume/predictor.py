@@ -5,6 +5,7 @@ Stage: volume. A level set is only as good as the prediction it rests on: where 
 incomplete or unlike anything recorded, the reachable set is published instead, with the reason.
 """
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,17 +17,22 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
-from motion_predictor_ros.config import VolumeConfig
+from motion_predictor_ros.config import PipelineConfig, VolumeConfig
+from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.density.types import Futures
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.prediction.types import Prediction
+from motion_predictor_ros.prediction.predictor import MotionPredictor
+from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
+from motion_predictor_ros.runtime.load_shedding import FULL, Level
 from motion_predictor_ros.runtime.threads import WorkerPool
 from motion_predictor_ros.skeleton.frame import Validity
+from motion_predictor_ros.skeleton.people import Presence
 from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.calibration import (
     Calibration,
     ModelDigests,
     Promise,
+    has_calibration,
     load_calibration,
 )
 from motion_predictor_ros.volume.capsules import Bodies, bodies
@@ -120,6 +126,34 @@ class VolumePredictor:
         predictor.warm_up()
         return predictor
 
+    @classmethod
+    def load_if_enabled(
+        cls,
+        config: PipelineConfig,
+        predictor: MotionPredictor,
+        has_density: bool,
+        pool: WorkerPool | None = None,
+    ) -> 'VolumePredictor | None':
+        """Load if `volume.enabled` is 'always', or 'auto' and models and calibration fit.
+
+        Raises:
+            CheckpointError: As `load`.
+            ConfigError: As `load`, or 'always' without a density model.
+        """
+        volume, is_auto = config.volume, config.volume.enabled == 'auto'
+        if volume.enabled == 'never' or (is_auto and not has_density):
+            return None
+        if not has_density:
+            raise ConfigError(
+                'parameter "volume.enabled" needs a density model, and there is none; see '
+                'parameters "density.enabled" and "density.weights"'
+            )
+        models = config.density.weights, config.density.cache, config.prediction.weights
+        digests = dataclasses.replace(ModelDigests.of(*models), prediction=predictor.digest)
+        if is_auto and not has_calibration(volume.calibration, digests):
+            return None
+        return cls.load(volume, digests, config.skeleton.layout, predictor.period_s, pool)
+
     def warm_up(self) -> None:
         """Compile, so that the first person does not have to wait."""
         still = np.zeros((1, 1, 1, 3))
@@ -133,6 +167,35 @@ class VolumePredictor:
         downsampled(window.covered, window.grid)
         downsampled(window.probability, window.grid)
         collision_probability(body, RobotMotion(still, still, np.ones((1, 1, 1))))
+
+    def assess_scene(
+        self,
+        scene: ScenePrediction,
+        presence: Presence,
+        futures: Futures | None,
+        level: Level = FULL,
+        age_s: float = 0.0,
+    ) -> tuple[SafetyVolume, ...]:
+        """Return the keep-out volumes of everyone whose place is known.
+
+        Args:
+            level: What is left out under load.
+            age_s: How long ago the scene was observed [s].
+        """
+        frames = {frame.person_id: frame for frame in presence.observed}
+        frames |= {person.frame.person_id: person.frame for person in presence.held}
+        people = []
+        for person in scene.people:
+            frame = frames.get(person.person_id)
+            if frame is not None:
+                lag_s = (scene.stamp_ns - frame.stamp_ns) / NS_PER_S
+                people.append((person, frame.positions, age_s + lag_s))
+        volumes = self.assess_all(
+            people, futures, frame_id=scene.frame_id, coarseness=level.coarseness
+        )
+        if level.futures < 1.0:  # calibrated with all futures
+            return tuple(dataclasses.replace(volume, approximate=True) for volume in volumes)
+        return volumes
 
     def assess_all(
         self,

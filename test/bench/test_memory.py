@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes held for backward: exact on graphs made by hand, and less for a fixed point."""
+"""Peak memory: exact on graphs made by hand, and less for a fixed point."""
 
 import dataclasses
 import json
@@ -7,8 +7,9 @@ import json
 import pytest
 import torch
 from models import TINY
+from torch.utils.checkpoint import checkpoint
 
-from motion_predictor_ros.bench.memory import SavedBytes, bench_memory
+from motion_predictor_ros.bench.memory import LiveBytes, bench_memory
 from motion_predictor_ros.cli.main import main
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.training.recipe import EquilibriumConfig, MotionDEQRecipe
@@ -29,75 +30,64 @@ def float32_as_trained(float64_by_default: None) -> None:
     torch.set_default_dtype(torch.float32)
 
 
-def test_a_chain_holds_one_tensor_per_link() -> None:
+def test_a_chain_keeps_what_its_backward_needs_alive() -> None:
     start = leaf()
-    with SavedBytes() as count:
-        end = start.exp().sin().cos()  # saves exp(x), its result, and what sin and cos were given
-    # What sin was given is what exp returned: one storage, two holders.
-    assert count.alive == count.peak == count.total == 2 * SIZE
+    with LiveBytes() as count:
+        end = start.exp().sin().cos()  # kept: exp(x) and sin(exp(x)), and the result itself
+    assert count.alive == count.peak == 3 * SIZE
     del end
-    assert count.alive == 0 and count.peak == 2 * SIZE
+    assert count.alive == 0 and count.peak == 3 * SIZE
 
 
-def test_ignored_tensors_do_not_count() -> None:
+def test_without_a_graph_an_intermediate_is_released_at_once() -> None:
+    """The control of the test above."""
     start = leaf()
-    with SavedBytes() as all_of_it:
-        kept = start.sin().sin()
-    with SavedBytes([start]) as rest:
-        also = start.sin().sin()
-    assert all_of_it.alive - rest.alive == SIZE == rest.alive
-    del kept, also
+    with torch.no_grad(), LiveBytes() as count:
+        end = start.exp().sin().cos()
+    assert count.alive == SIZE and count.peak == 2 * SIZE
+    del end
 
 
 def test_a_view_counts_as_the_whole_storage_it_keeps_alive() -> None:
     start = leaf()
-    with SavedBytes([start]) as count:
-        half = start.sin()[:10].sin()
+    with LiveBytes() as count:
+        half = start.sin()[:10]
     assert count.alive == SIZE
     del half
+    assert count.alive == 0
 
 
-def test_backward_lets_go_and_the_peak_stays() -> None:
+def test_one_graph_after_the_other_needs_less_than_both_at_once() -> None:
     start = leaf()
-    with SavedBytes([start]) as count:
+    with LiveBytes() as in_turn:
         for _ in range(3):
             start.sin().sin().sum().backward()
-            assert count.alive == 0
-    assert count.peak == SIZE and count.total == 3 * SIZE
-
-
-def test_two_graphs_at_once_hold_twice_as_much() -> None:
-    """The control of the test above: the same work, but both graphs alive."""
-    start = leaf()
-    with SavedBytes([start]) as count:
+            start.grad = None
+    with LiveBytes() as at_once:
         (start.sin().sin().sum() + start.sin().sin().sum()).backward()
-    assert count.peak == 2 * SIZE and count.alive == 0
+    assert in_turn.alive == 0 and in_turn.peak < at_once.peak - SIZE // 2
 
 
-def test_a_retained_graph_counts_until_it_is_freed() -> None:
+def test_what_a_checkpoint_builds_again_counts() -> None:
+    def deep(x: torch.Tensor) -> torch.Tensor:
+        for _ in range(20):
+            x = x.sin()
+        return x
+
     start = leaf()
-    with SavedBytes([start]) as count:
-        end = start.sin().sin().sum()
-        end.backward(retain_graph=True)
-        assert count.alive == SIZE
+    with LiveBytes() as forward:
+        end = checkpoint(deep, start, use_reentrant=False).sum()
+    assert forward.alive < 2 * SIZE
+    with LiveBytes() as backward:
         end.backward()
-        assert count.alive == 0
-
-
-def test_a_result_that_autograd_saves_does_not_leak() -> None:
-    start = leaf()
-    with SavedBytes() as count:
-        end = start.exp()
-    assert count.alive == SIZE
-    del end
-    assert count.alive == 0
+    assert backward.peak > 15 * SIZE
 
 
 def test_counting_does_not_change_the_gradient() -> None:
     start = leaf()
     start.exp().sin().sum().backward()
     plain, start.grad = start.grad, None
-    with SavedBytes():
+    with LiveBytes():
         start.exp().sin().sum().backward()
     assert start.grad is not None and plain is not None and torch.equal(start.grad, plain)
 
@@ -106,8 +96,8 @@ def test_counting_does_not_change_the_gradient() -> None:
 def test_a_fixed_point_keeps_less_memory_than_unrolled_layers() -> None:
     report = bench_memory(RECIPE, 6, CPU)
     assert report['ratio']['esl8'] > report['ratio']['eqmotion_style'] > 1.5
-    assert report['saved_bytes']['esl8'] > 8 * report['parts']['cell']
-    own, parts = report['saved_bytes'], report['parts']
+    own, parts = report['peak_bytes'], report['parts']
+    assert own['esl8'] > 8 * parts['cell']
     assert parts['cell'] <= own['motion_deq_kept'] < 2 * parts['cell']  # one graph at a time
     assert own['motion_deq'] < own['motion_deq_kept']
     assert report['parameters']['esl8'] == report['parameters']['motion_deq']
@@ -118,9 +108,9 @@ def test_the_peak_does_not_depend_on_how_long_the_solver_ran_but_on_the_batch() 
     longer = dataclasses.replace(
         RECIPE, equilibrium=dataclasses.replace(RECIPE.equilibrium, solver_steps=9)
     )
-    peak = bench_memory(RECIPE, 4, CPU)['saved_bytes']['motion_deq']
-    assert bench_memory(longer, 4, CPU)['saved_bytes']['motion_deq'] == peak
-    assert bench_memory(RECIPE, 8, CPU)['saved_bytes']['motion_deq'] > 1.9 * peak
+    peak = bench_memory(RECIPE, 4, CPU)['peak_bytes']['motion_deq']
+    assert bench_memory(longer, 4, CPU)['peak_bytes']['motion_deq'] == peak
+    assert bench_memory(RECIPE, 8, CPU)['peak_bytes']['motion_deq'] > 1.9 * peak
 
 
 @pytest.mark.usefixtures('float32_as_trained')

@@ -122,7 +122,7 @@ def test_a_camera_that_rides_sees_people_where_they_are(
     for index, each in enumerate(recorded.messages):
         scene = recorded.pipeline.step(each.message, each.stamp_ns)
         assert scene is not None and scene.prediction.frame_id == 'map'
-        latest = recorded.pipeline.latest
+        latest = recorded.pipeline.skeleton.latest
         assert latest is not None
         given = _given(layout)
         gap = latest.people[0].positions[given] - pose(index / 30)[given]
@@ -134,7 +134,7 @@ def test_a_camera_that_rides_sees_people_where_they_are(
     )
     for each in standing.messages:
         standing.pipeline.observe(each.message, each.stamp_ns)
-    latest = standing.pipeline.latest
+    latest = standing.pipeline.skeleton.latest
     assert latest is not None  # the control: without the motion it would be far off
     assert np.abs(latest.people[0].positions[given] - pose((STEPS - 1) / 30)[given]).max() > 0.5
 
@@ -143,7 +143,7 @@ def test_without_a_transform_nothing_is_predicted(weights: Path, tmp_path: Path)
     bag = record(tmp_path / 'bag', walk('yolo', 'coco17'))
     evaluated = open_source(bag, '', config(weights, 'yolo', 'coco17', fixed_frame='map'))
     assert not any(evaluated.pipeline.observe(each.message) for each in evaluated.messages)
-    assert evaluated.pipeline.drops == {'no_transform': STEPS}
+    assert evaluated.pipeline.skeleton.drops == {'no_transform': STEPS}
 
 
 def test_which_source_is_meant_is_found_by_type_or_asked_for(tmp_path: Path) -> None:

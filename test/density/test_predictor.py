@@ -211,9 +211,9 @@ def test_a_short_prediction_continues_as_the_nearest_future() -> None:
 
 
 def test_the_model_runs_if_its_files_exist_unless_configured(files: DensityConfig) -> None:
-    assert CacheFlowPredictor.load_if_wanted(files) is not None
-    assert CacheFlowPredictor.load_if_wanted(dataclasses.replace(files, enabled='never')) is None
+    assert CacheFlowPredictor.load_if_enabled(files) is not None
+    assert CacheFlowPredictor.load_if_enabled(dataclasses.replace(files, enabled='never')) is None
     gone = dataclasses.replace(files, cache='no_such_cache')
-    assert CacheFlowPredictor.load_if_wanted(gone) is None
+    assert CacheFlowPredictor.load_if_enabled(gone) is None
     with pytest.raises(CheckpointError, match='no_such_cache'):
-        CacheFlowPredictor.load_if_wanted(dataclasses.replace(gone, enabled='always'))
+        CacheFlowPredictor.load_if_enabled(dataclasses.replace(gone, enabled='always'))

@@ -167,7 +167,7 @@ def fuzz(
         stream = Stream(source, seed)
         for message, valid in stream.messages(count):
             trial.step(message, stream.now_ns, valid)
-        reasons.update(trial.pipeline.drops)
+        reasons.update(trial.pipeline.skeleton.drops)
     report.drops += reasons.total()
     report.reasons = max(report.reasons, len(reasons))
     return report
@@ -312,7 +312,7 @@ class _Trial:
         """Step the pipeline, and check the answer."""
         self._report.messages += 1
         self._rejected.clear()
-        before = self.pipeline.drops.total()
+        before = self.pipeline.skeleton.drops.total()
         try:
             answer = self.pipeline.step(message, received_ns)
         except Exception as error:
@@ -321,7 +321,7 @@ class _Trial:
             return
         scene = None if answer is None else answer.prediction
         missing = self._missing(message, scene, valid)
-        if missing or self.pipeline.drops.total() - before != len(self._rejected):
+        if missing or self.pipeline.skeleton.drops.total() - before != len(self._rejected):
             dropped = [f'{drop.person_id}: {drop.reason}' for drop in self._rejected]
             self._report.add_case(
                 'uncounted_drops', f'{self._source}: {missing}; reported {dropped}'
@@ -332,9 +332,9 @@ class _Trial:
 
     def _check_nobody(self, answer: Scene) -> None:
         """Count an empty answer that the source has not earned."""
-        assert self.pipeline.latest is not None
+        assert self.pipeline.skeleton.latest is not None
         stamp_ns = answer.prediction.stamp_ns
-        if self.pipeline.latest.people:
+        if self.pipeline.skeleton.latest.people:
             self._observed_ns = stamp_ns
         refused = {drop.reason for drop in self._rejected} - _COSTS_NOBODY
         recent = 0 <= stamp_ns - self._observed_ns <= self._hold_ns

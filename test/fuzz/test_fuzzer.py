@@ -56,11 +56,11 @@ def raises(pipeline: Pipeline) -> None:
 
 
 def forgets_to_count(pipeline: Pipeline) -> None:
-    pipeline._drop = pipeline._on_drop  # type: ignore[method-assign]
+    pipeline.skeleton.drop = pipeline.skeleton._on_drop  # type: ignore[method-assign]
 
 
 def drops_in_silence(pipeline: Pipeline) -> None:
-    pipeline._drop = lambda rejection: None  # type: ignore[method-assign]
+    pipeline.skeleton.drop = lambda rejection: None  # type: ignore[method-assign]
 
 
 def predicts_nan(pipeline: Pipeline) -> None:

@@ -195,9 +195,9 @@ class _Trial:
                 self._publish_transforms(kind)
                 self._queue.flush()
             received_ns = self._ns(self._now_s)
-            decoded = self.pipeline.decode(message, received_ns)
+            decoded = self.pipeline.skeleton.decode(message, received_ns)
             if decoded is not None:
-                self._queue.put(decoded, self.pipeline.transform_query(decoded))
+                self._queue.put(decoded, self.pipeline.skeleton.transform_query(decoded))
             self._now_s = stamp_s + _PERIOD_S
 
     def _ticks(self, until_s: float) -> Iterator[float]:

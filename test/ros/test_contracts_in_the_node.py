@@ -1,25 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A source and a predictor of one's own run in the node; configuring again costs nothing."""
+"""A source, a predictor and an output of one's own run in the node."""
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rclpy
-from geometry_msgs.msg import Point32, PolygonStamped
+from geometry_msgs.msg import Point32, PointStamped, PolygonStamped
 from motion_predictor_ros.msg import PredictedMotionArray
 from prediction.test_predictor_contract import ConstantVelocity, ConstantVelocityConfig
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from ros.graph import tiny_model
+from ros.outputs.test_output_contract import PeopleCount, PeopleCountConfig
 from scenes import START_NS, pose
 from skeleton.sources.test_source_contract import Outline, OutlineConfig
 
 from motion_predictor_ros.config import PREDICTORS, SOURCES
 from motion_predictor_ros.prediction.predictor import register_predictor
 from motion_predictor_ros.ros.encode import encode_header
+from motion_predictor_ros.ros.outputs.base import OUTPUTS, register_output
 from motion_predictor_ros.ros.predictor_node import PredictorNode
 from motion_predictor_ros.runtime.process_memory import resident_mb
 from motion_predictor_ros.runtime.threads import WorkerPool
@@ -40,13 +43,15 @@ def context() -> Iterator[rclpy.Context]:
 def toys() -> Iterator[None]:
     register_source('outline', 'geometry_msgs/msg/PolygonStamped', OutlineConfig)(Outline)
     register_predictor('constant_velocity', ConstantVelocityConfig)(ConstantVelocity)
+    register_output('people_count', PeopleCountConfig)(PeopleCount)
     yield
+    OUTPUTS.unregister('people_count')
     SOURCES.unregister('outline')
     PREDICTORS.unregister('constant_velocity')
 
 
-def polygon(time_s: float) -> PolygonStamped:
-    header = encode_header(START_NS + round(time_s * 1e9), 'world')
+def polygon(time_s: float, start_ns: int = START_NS) -> PolygonStamped:
+    header = encode_header(start_ns + round(time_s * 1e9), 'world')
     message = PolygonStamped(header=header)
     message.polygon.points = [Point32(x=x, y=y, z=z) for x, y, z in pose(time_s).tolist()]
     return message
@@ -88,6 +93,46 @@ def test_a_source_and_a_predictor_of_ones_own_run_in_the_node(
     assert person.person_id == 'eve' and person.solver_steps == 0 and np.isnan(person.residual)
     future = np.array(person.positions).reshape(3, 18, 3)
     np.testing.assert_allclose(future[2] - future[1], future[1] - future[0], atol=1e-5)
+    node.close()
+    other.destroy_node()
+
+
+def test_an_output_of_ones_own_publishes_what_the_pipeline_computes_in_the_node(
+    toys: None, context: rclpy.Context
+) -> None:
+    given = {
+        'source': 'outline',
+        'input_topic': 'outlines',
+        'outputs.people_count.scale': 2.0,
+        'volume.enabled': 'always',
+        'volume.voxel_m': 0.1,
+        'volume.stale_after_s': 10.0,
+        'degradation.enabled': False,
+    }
+    overrides = [Parameter(name, value=value) for name, value in given.items()]
+    node = PredictorNode(context=context, parameter_overrides=overrides)
+    node.start()
+    other = rclpy.create_node('planner', context=context)
+    received: list[PointStamped] = []
+    other.create_subscription(PointStamped, 'people_count', received.append, 100)
+    publisher = other.create_publisher(PolygonStamped, 'outlines', 100)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    executor.add_node(other)
+    start_ns, messages = time.time_ns(), []
+    while len(received) < 3:
+        if publisher.get_subscription_count():
+            messages.append(polygon(len(messages) / 30, start_ns))
+            publisher.publish(messages[-1])
+        executor.spin_once(timeout_sec=0.05)
+        assert len(messages) < 600
+    assert node._pipeline is not None
+    node._pipeline.reset()
+    scenes = [scene for message in messages if (scene := node._pipeline.step(message))]
+    people = {len(scene.volumes) for scene in scenes if scene.volumes is not None}
+    assert {message.point.x for message in received} == {2.0 * count for count in people} == {2.0}
+    stamps = [message.header.stamp for message in received]
+    assert all(stamp in [message.header.stamp for message in messages] for stamp in stamps)
     node.close()
     other.destroy_node()
 

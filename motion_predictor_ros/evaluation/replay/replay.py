@@ -63,22 +63,24 @@ def replay(messages: Iterable[Any], pipeline: Pipeline) -> Replay:
         accepted = pipeline.observe(message, received_ns)
         scene = pipeline.predict() if accepted else None
         step_ms.append(1000.0 * (time.perf_counter() - begin))
-        for person in pipeline.latest.people if accepted and pipeline.latest else ():
-            tracks.setdefault((pipeline.resets, person.person_id), Track()).frames.append(person)
+        skeleton = pipeline.skeleton
+        for person in skeleton.latest.people if accepted and skeleton.latest else ():
+            track = tracks.setdefault((skeleton.resets, person.person_id), Track())
+            track.frames.append(person)
         if scene is None:
             continue
-        scenes.append((pipeline.resets, scene.prediction))
+        scenes.append((skeleton.resets, scene.prediction))
         for stage, spent_ms in pipeline.times.last_ms.items():
             stages_ms.setdefault(stage, []).append(spent_ms)
-        keeper.take(pipeline.resets, scene.volumes or ())
+        keeper.take(skeleton.resets, scene.volumes or ())
         if scene.futures is not None:
-            futures[pipeline.resets, scene.prediction.stamp_ns] = scene.futures.thinned()
+            futures[skeleton.resets, scene.prediction.stamp_ns] = scene.futures.thinned()
     return Replay(
         tuple(scenes),
         tracks,
         np.array(step_ms, dtype=np.float64),
         len(step_ms),
-        Counter(pipeline.drops),
+        Counter(pipeline.skeleton.drops),
         futures,
         keeper.kept,
         {stage: np.array(stages_ms[stage]) for stage in STAGES if stage in stages_ms},

@@ -13,12 +13,13 @@ Deviations, and why:
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from motion_predictor_ros.prediction.motion_deq.layers import (
     PairLinear,
@@ -30,7 +31,6 @@ from motion_predictor_ros.prediction.motion_deq.layers import (
     mix_onto,
     mlp,
 )
-from motion_predictor_ros.prediction.motion_deq.recompute import recomputed
 
 ACTING = 2
 """Edge categories that act; the others mean "no interaction"."""
@@ -215,16 +215,9 @@ class FixedPointCell(nn.Module):
     def _run(self, layer: EquivariantLayer, state: State, condition: Condition) -> State:
         if not (self.recompute and torch.is_grad_enabled()):
             return layer(state, condition)
-
-        def run(geometry: Tensor, pattern: Tensor, velocity: Tensor, category: Tensor) -> Any:
-            given = replace(condition, velocity=velocity, category=category)
-            out = layer(State(geometry, pattern), given)
-            return out.geometry, out.pattern
-
-        read = state.geometry, state.pattern, condition.velocity, condition.category
-        # W_vel acts in `condition`: the layer itself does not read it.
-        own = [p for p in layer.parameters() if p is not layer.velocity.weight]
-        return State(*recomputed(run, read, own))
+        image: State
+        image = checkpoint(layer, state, condition, use_reentrant=False, preserve_rng_state=False)
+        return image
 
     def _layers(self) -> list[EquivariantLayer]:
         return cast(list[EquivariantLayer], list(self.layers))

@@ -64,7 +64,7 @@ class ScenePublisher:
 
     def publish_prediction(self, prediction: ScenePrediction, age_s: float) -> None:
         """Publish the predictions; no empty array while somebody is there without a place."""
-        if prediction.people or not self._pipeline.presence.withheld:
+        if prediction.people or not self._pipeline.skeleton.presence.withheld:
             self._motion.publish(encode_prediction(prediction, age_s))
 
     def publish(self, scene: Scene, age_s: float) -> None:

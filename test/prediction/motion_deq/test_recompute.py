@@ -7,8 +7,7 @@ import torch
 from models import TINY, people
 from torch import Tensor
 
-from motion_predictor_ros.bench.memory import SavedBytes
-from motion_predictor_ros.prediction.motion_deq.recompute import recomputed
+from motion_predictor_ros.bench.memory import LiveBytes
 from motion_predictor_ros.training.motion_deq import MotionDEQLearner
 from motion_predictor_ros.training.recipe import EquilibriumConfig, MotionDEQRecipe
 
@@ -20,7 +19,7 @@ TARGET = 0.3 * torch.randn(
 
 
 def learnt(*, recompute: bool, neumann_terms: int = 1) -> tuple[dict[str, Tensor], int]:
-    """Return the gradients of one step, and the most bytes that were held for them."""
+    """Return the gradients of one step, and the peak memory meanwhile [bytes]."""
     equilibrium = EquilibriumConfig(
         solver_steps=3, hinge_weight=0.3, hinge_share=1.0, hinge_limit=0.0, recompute=recompute
     )
@@ -30,7 +29,7 @@ def learnt(*, recompute: bool, neumann_terms: int = 1) -> tuple[dict[str, Tensor
     )
     with torch.no_grad():
         learner.module.out.weight.mul_(30.0)
-    with SavedBytes([*learner.module.parameters(), *learner.module.buffers(), PAST]) as count:
+    with LiveBytes() as count:
         learner.accumulate_gradients(PAST, TARGET, None, torch.Generator().manual_seed(0), 0)
     named = learner.module.named_parameters()
     return {name: p.grad for name, p in named if p.grad is not None}, count.peak
@@ -49,22 +48,3 @@ def test_the_comparison_sees_another_gradient() -> None:
     """The control: another number of Neumann terms is another gradient."""
     one, other = learnt(recompute=True)[0], learnt(recompute=True, neumann_terms=0)[0]
     assert any(not torch.allclose(one[name], other[name], rtol=1e-6) for name in other)
-
-
-def test_a_function_is_run_again_for_each_gradient_and_keeps_its_inputs_alone() -> None:
-    runs = 0
-    weight, point = torch.tensor(2.0, requires_grad=True), torch.rand(1000).requires_grad_()
-
-    def run(inputs: Tensor) -> tuple[Tensor, ...]:
-        nonlocal runs
-        runs += 1
-        return (weight * inputs.sin().sin().sin(),)
-
-    with SavedBytes([weight]) as count:
-        (image,) = recomputed(run, [point], [weight])
-    assert runs == 1 and count.alive == 1000 * 8
-    first = torch.autograd.grad(image.sum(), [point, weight], retain_graph=True)
-    second = torch.autograd.grad(image.sum(), [point, weight])
-    assert runs == 3 and all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    plain = torch.autograd.grad(run(point)[0].sum(), [point, weight])
-    assert all(torch.allclose(a, b) for a, b in zip(first, plain, strict=True))

@@ -100,7 +100,7 @@ def test_a_source_that_is_registered_is_chosen_configured_and_predicted(
     assert (person.person_id, person.validity) == ('eve', Validity.OK)
     assert person.window is not None
     np.testing.assert_allclose(person.window.positions[-1], pose(35 / 30), atol=0.02)
-    assert not pipeline.drops
+    assert not pipeline.skeleton.drops
 
 
 def test_without_its_parameter_the_same_message_is_refused(toy: None) -> None:

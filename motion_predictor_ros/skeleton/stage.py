@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The skeleton stage: messages of a source go in, windows for the models come out.
+
+    message -> Intake -> PersonBuffer of each person -> Plausibility -> Window
+
+Stage: skeleton. Next stage: prediction. All that is rejected is counted here.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from motion_predictor_ros.config import InputConfig
+from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.errors import SkeletonFormatError
+from motion_predictor_ros.skeleton.buffer import PersonBuffer
+from motion_predictor_ros.skeleton.frame import NotReady, Observation, Rejection, Validity, Window
+from motion_predictor_ros.skeleton.intake import Intake, IntakeResult
+from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.skeleton.people import Presence
+from motion_predictor_ros.skeleton.plausibility import Plausibility
+from motion_predictor_ros.skeleton.tracking import Restart
+from motion_predictor_ros.skeleton.transforms import Lookup, TransformQuery
+
+T = TypeVar('T')
+
+_RESTART_CAUSES = {
+    'gap': 'was not seen for longer than "skeleton.max_gap_s"',
+    'jump': 'moved faster than "skeleton.max_speed_m_s": another person with this id?',
+}
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What an accepted message changes for the stages after this one.
+
+    Attributes:
+        anew: Time jumped back: all people are forgotten.
+        left: Ids of people who have not been seen for `skeleton.forget_after_s`.
+    """
+
+    anew: bool
+    left: list[str]
+
+
+class SkeletonStage:
+    """Decodes messages and keeps the recent history of every person.
+
+    Attributes:
+        drops: Number of rejected messages, people and joints, by reason.
+        restarts: Number of histories dropped, by reason: `gap`, `jump`, `flip`, `swap`.
+        resets: Number of jumps back in time.
+        plausibility: Checks whole windows.
+    """
+
+    def __init__(
+        self,
+        config: InputConfig,
+        layout: SkeletonLayout,
+        length: int,
+        period_s: float,
+        infers_missing_joints: bool,
+        lookup: Lookup | None = None,
+        on_drop: Callable[[Rejection], None] = lambda rejection: None,
+        on_restart: Callable[[Restart], None] = lambda restart: None,
+    ) -> None:
+        """Start without people.
+
+        Args:
+            length: Frames of a window.
+            period_s: Time between them [s].
+            infers_missing_joints: Whether the predictor accepts windows with joints out of sight.
+            lookup: Looks up transforms; default: there are none.
+
+        Raises:
+            ConfigError: Source or frames do not fit.
+        """
+        skeleton = config.skeleton
+        self.drops, self.restarts, self.resets = Counter[str](), Counter[str](), 0
+        self.plausibility = Plausibility(layout, skeleton.up)
+        self._on_drop, self._on_restart = on_drop, on_restart
+        self._intake = Intake(config, layout, lookup)
+        missing = skeleton.max_missing_joints if infers_missing_joints else 0
+        self._new_buffer = partial(PersonBuffer, layout, length, period_s, skeleton, missing)
+        self._buffers: dict[str, PersonBuffer] = {}
+        self._keep_ns = round(skeleton.forget_after_s * NS_PER_S)
+
+    @property
+    def latest(self) -> Observation | None:
+        """The last accepted observation."""
+        return self._intake.latest
+
+    @property
+    def presence(self) -> Presence:
+        """Who is observed, held or unplaced by that observation."""
+        return self._intake.presence
+
+    def decode(self, message: Any, received_ns: int = 0) -> Observation | Rejection | None:
+        """Decode a message in the source's frame; None if it holds nothing about people yet.
+
+        Args:
+            received_ns: Time of reception, for empty messages without a stamp.
+        """
+        return _or_rejection(self._intake.decode, message, received_ns)
+
+    def transform_query(self, decoded: Observation | Rejection) -> TransformQuery | None:
+        """Return which transform `accept` will look up; None if it needs none."""
+        if isinstance(decoded, Rejection):
+            return None
+        return self._intake.transform_query(decoded)
+
+    def update_static_transforms(self, message: Any) -> None:
+        """Update the source by a message beside its observations, such as /tf_static."""
+        self._intake.update_static_transforms(message)
+
+    def accept(self, decoded: Observation | Rejection) -> Accepted | None:
+        """Append a decoded message to the histories; None if it was rejected."""
+        result: IntakeResult | Rejection
+        if isinstance(decoded, Rejection):
+            result = decoded
+        else:
+            result = _or_rejection(self._intake.accept, decoded)
+        if isinstance(result, Rejection):
+            self.drop(result)
+            return None
+        if result.anew:
+            self.resets += 1
+            self._buffers.clear()
+        observation = result.observation
+        for rejection in (*observation.rejected, *observation.filtered):
+            self.drop(rejection)
+        self._append(result)
+        return Accepted(result.anew, self._remove_absent(observation.stamp_ns))
+
+    def windows(self) -> tuple[list[Window], list[NotReady]]:
+        """Return the windows of all observed people, and why others have none.
+
+        Windows end at the stamp of the latest observation. Implausible ones are refused.
+        """
+        windows: list[Window] = []
+        not_ready: list[NotReady] = []
+        for frame in self.presence.observed:
+            assert self.latest is not None
+            window = self._buffers[frame.person_id].window(self.latest.stamp_ns)
+            if isinstance(window, Window):
+                window = self._checked(window)
+            if isinstance(window, Window):
+                windows.append(window)
+            else:
+                not_ready.append(window)
+        return windows, not_ready
+
+    def reset(self) -> None:
+        """Forget all people; counters stay."""
+        self._intake.reset()
+        self._buffers.clear()
+
+    def drop(self, rejection: Rejection) -> None:
+        """Count and report a rejection."""
+        self.drops[rejection.reason] += 1
+        self._on_drop(rejection)
+
+    def _append(self, result: IntakeResult) -> None:
+        """Append each person's frame to their buffer; report histories that start anew."""
+        void = {restart.person_id: restart for restart in reversed(result.restarts)}
+        for frame in result.observation.people:
+            if frame.person_id not in self._buffers:
+                self._buffers[frame.person_id] = self._new_buffer()
+            buffer, restart = self._buffers[frame.person_id], void.get(frame.person_id)
+            if restart is not None:
+                buffer.begin_anew(restart.reason)
+            buffer.add(frame)  # refuses a stamp that a lagging tracker repeats
+            if restart is None and buffer.restart:
+                cause = f'person {frame.person_id!r} {_RESTART_CAUSES[buffer.restart]}'
+                message = f'{cause}; history and warm start dropped'
+                restart = Restart(frame.person_id, buffer.restart, message)
+            if restart is not None:
+                self.restarts[restart.reason] += 1
+                self._on_restart(restart)
+
+    def _remove_absent(self, now_ns: int) -> list[str]:
+        oldest_ns = now_ns - self._keep_ns
+        stamps = {key: buffer.newest_stamp_ns or 0 for key, buffer in self._buffers.items()}
+        absent = [person_id for person_id, stamp_ns in stamps.items() if stamp_ns < oldest_ns]
+        for person_id in absent:
+            del self._buffers[person_id]
+        return absent
+
+    def _checked(self, window: Window) -> Window | NotReady:
+        """Return a plausible window; refuse another."""
+        fault = self.plausibility.fault(window)
+        if fault is None:
+            return self.plausibility.limit_filled(window)
+        reason, text = fault
+        self.drop(Rejection(window.person_id, reason, f'person {window.person_id!r}: {text}'))
+        validity, text = Validity.OUT_OF_DISTRIBUTION, f'{reason}: {text}'
+        return NotReady(window.person_id, window.stamp_ns, validity, text)
+
+
+def _or_rejection(function: Callable[..., T], *arguments: Any) -> T | Rejection:
+    """Call a function; return a `SkeletonFormatError` as a rejection."""
+    try:
+        return function(*arguments)
+    except SkeletonFormatError as error:
+        return Rejection('', error.reason, str(error))
