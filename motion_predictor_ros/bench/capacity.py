@@ -175,7 +175,7 @@ def _trials(
 ) -> Callable[[int], Trial]:
     def step(message: Any) -> Mapping[str, float]:
         scene = pipeline.step(message)
-        assert scene is not None, pipeline.drops
+        assert scene is not None, pipeline.skeleton.drops
         return pipeline.times.last_ms
 
     def trial(people: int) -> Trial:

@@ -47,7 +47,8 @@ class LiveBytes(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        initialise: Callable[[], None] = super().__init__  # untyped in torch
+        initialise()
         self.alive = self.peak = 0
         self._storages: set[int] = set()
 

@@ -110,7 +110,9 @@ def test_the_peak_does_not_depend_on_how_long_the_solver_ran_but_on_the_batch() 
     )
     peak = bench_memory(RECIPE, 4, CPU)['peak_bytes']['motion_deq']
     assert bench_memory(longer, 4, CPU)['peak_bytes']['motion_deq'] == peak
-    assert bench_memory(RECIPE, 8, CPU)['peak_bytes']['motion_deq'] > 1.9 * peak
+    assert (
+        bench_memory(RECIPE, 8, CPU)['peak_bytes']['motion_deq'] > 1.8 * peak
+    )  # gradients do not grow
 
 
 @pytest.mark.usefixtures('float32_as_trained')
