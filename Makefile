@@ -104,5 +104,5 @@ train-body-1s: env ## train the shipped model on DATA (npz of clips), in two pas
 		--start-from runs/first/best.safetensors --out runs/second --resume
 
 demo-bag: env ## make demo/demo.mcap from MOTIONS (default: the clips that pybullet ships)
-	$(BIN)/motion-predictor convert deepmimic $(if $(MOTIONS),--source "$(MOTIONS)") \
+	PYTHONPATH=test $(BIN)/python -m demo_bag $(if $(MOTIONS),--source "$(MOTIONS)") \
 		--out demo/demo.mcap

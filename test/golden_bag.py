@@ -16,7 +16,7 @@ import numpy as np
 from motion_predictor_ros.config import DensityConfig, PipelineConfig, PredictionConfig
 from motion_predictor_ros.data.bags import SKELETON_ARRAY, BagWriter, read_messages
 from motion_predictor_ros.evaluation.report.bag import evaluate_bag
-from motion_predictor_ros.evaluation.report.tables import write_json
+from motion_predictor_ros.evaluation.tables import write_json
 
 BAG = Path(__file__).with_name('golden') / 'golden.mcap'
 REPORT = BAG.with_name('report.json')

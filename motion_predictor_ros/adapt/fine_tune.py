@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 from scipy.stats import chi2
 
 from motion_predictor_ros.adapt.recalibrate import recalibrate
@@ -26,7 +27,7 @@ from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.evaluation.motion.mocap import WINDOW_EVERY_S, evaluate_mocap
-from motion_predictor_ros.evaluation.report.tables import write_json
+from motion_predictor_ros.evaluation.tables import print_table, write_json
 from motion_predictor_ros.prediction.motion_deq.checkpoint import (
     KIND,
     TrainedMotionDEQ,
@@ -245,3 +246,39 @@ def covered(trained: TrainedMotionDEQ, recordings: Recordings) -> dict[str, floa
             inside.append(square <= chi2.ppf(COVERED, 3) * variance)
     share = np.mean(inside, axis=(0, 2))
     return {str(ms): float(share[frame]) for ms, frame in frames.items()}
+
+
+def print_adaptation(report: dict[str, Any], console: Console) -> None:
+    """Print errors and coverage before and after, and how to launch with the new files."""
+    seconds, windows = report['seconds'], report['windows']
+    console.print(
+        f'seconds of people: {seconds["train"]:.0f} train, {seconds["val"]:.0f} validate, '
+        f'{seconds["test"]:.0f} test ({windows["test"]} windows 4 s apart); '
+        f'weights {report["training"]["weights"]}'
+    )
+    _print_scores(report, 'Own people, test part', console)
+    if report['worse']:
+        console.print('[red]worse than before on held-out people: use --steps 0 instead[/]')
+    if 'elsewhere' in report:
+        _print_scores({**report, **report['elsewhere']}, 'Other people: forgetting', console)
+    volume = report['volume']
+    if volume.get('file'):
+        console.print(f'volume calibrated until {volume["horizons_s"]} s: {volume["file"]}')
+    if volume['reason']:
+        console.print(f'volume: {volume["reason"]}')
+    launch = 'ros2 launch motion_predictor_ros predictor.launch.py'
+    console.print(f'{launch} params_file:={report["parameters"]}', soft_wrap=True)
+
+
+def _print_scores(report: dict[str, Any], title: str, console: Console) -> None:
+    before, after = report['before'], report['after']
+    rows = {
+        report['base']: before['mpjpe_mm']['motion_deq'],
+        report['adapted']: after['mpjpe_mm']['motion_deq'],
+        'constant velocity': after['mpjpe_mm']['constant_velocity'],
+        'repeat last frame': after['mpjpe_mm']['repeat_last'],
+    }
+    for name, scores in (('before', before), ('after', after)):
+        percent = {ms: 100 * share for ms, share in scores['covered'].items()}
+        rows[f'% of joints within their 90 %, {name}'] = percent
+    print_table(rows, title, 'MPJPE [mm] after [ms]', console)

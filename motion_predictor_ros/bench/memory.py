@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.evaluation.report.tables import METHODS
+from motion_predictor_ros.evaluation.tables import METHODS
 from motion_predictor_ros.training.baselines.unrolled import UNROLLED, UnrolledLearner
 from motion_predictor_ros.training.motion_deq import Learner, MotionDEQLearner
 from motion_predictor_ros.training.recipe import MotionDEQRecipe

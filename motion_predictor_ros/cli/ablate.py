@@ -3,141 +3,105 @@
 
 import argparse
 import dataclasses
-import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+from motion_predictor_ros.cli.options import (
+    DEVICE,
+    JSON,
+    Group,
+    Report,
+    data,
+    load_training_data,
+    option,
+    out,
+    recipe,
+    threads,
+)
+from motion_predictor_ros.errors import ConfigError
 
-Commands = argparse._SubParsersAction  # the type argparse itself returns
+if TYPE_CHECKING:
+    from motion_predictor_ros.training.recipe import ScheduleConfig
 
+ABLATE = Group('ablate', 'train a model without its parts, one at a time')
 
-def add_ablate(commands: 'Commands[argparse.ArgumentParser]') -> None:
-    """Add `ablate` with its models."""
-    ablate = commands.add_parser('ablate', help='train a model without its parts, one at a time')
-    models = ablate.add_subparsers(required=True, metavar='MODEL')
-    parser = models.add_parser('motion-deq', help='the effect of each part of MotionDEQ')
-    parser.add_argument(
-        '--data', type=Path, required=True, help='npz of clips, or folder of a data set'
-    )
-    parser.add_argument('--recipe', default='cmu', help='shipped recipe name or YAML file')
-    budget = parser.add_mutually_exclusive_group()
-    budget.add_argument('--minutes', type=float, help='training time of a variant')
-    budget.add_argument('--steps', type=int, help='training steps of a variant')
-    parser.add_argument('--seeds', type=int, nargs='+', help="default: the recipe's")
-    parser.add_argument('--variants', nargs='+', help='default: all')
-    parser.add_argument(
-        '--skip-cmu',
-        action='store_true',
-        help='do not score by the CMU protocol; a later call without this adds it',
-    )
-    parser.add_argument('--json', action='store_true', help='print the report as JSON')
-    parser.add_argument('--out', type=Path, required=True, help='folder for runs; resumes')
-    parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
-    parser.add_argument('--threads', type=int, default=1, help='CPU threads; 0: all')
-    parser.set_defaults(run=_ablate)
-    _add_cache_flow(models)
+_COMMON = (
+    data(),
+    out('folder for runs; resumes'),
+    option('--steps', type=int, help="training steps of a variant; default: the recipe's"),
+    DEVICE,
+    threads(),
+    JSON,
+)
 
 
-def _ablate(options: argparse.Namespace) -> None:
-    import torch
+def _shortened(schedule: 'ScheduleConfig', steps: int | None) -> 'ScheduleConfig':
+    """Return the schedule with this number of steps, if one is given."""
+    if steps is None:
+        return schedule
+    if steps < 1:
+        raise ConfigError(f'--steps must be at least 1, got {steps}')
+    return dataclasses.replace(schedule, steps=steps, epochs=0)
 
+
+@ABLATE.command(
+    'motion-deq',
+    'the effect of each part of MotionDEQ',
+    *_COMMON,
+    recipe('cmu'),
+    option('--seeds', type=int, nargs='+', help="default: the recipe's"),
+    option('--variants', nargs='+', help='default: all'),
+)
+def _motion_deq(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.checkpoint import choose_device
-    from motion_predictor_ros.errors import ConfigError
-    from motion_predictor_ros.evaluation.ablation import motion_deq as ablation
+    from motion_predictor_ros.evaluation.ablation import motion_deq
     from motion_predictor_ros.evaluation.ablation.parts import VARIANTS
-    from motion_predictor_ros.runtime.process_memory import disable_malloc_trim
-    from motion_predictor_ros.training.recipe import load_recipe
+    from motion_predictor_ros.training.recipe import in_steps, load_recipe
 
-    disable_malloc_trim()
-    if options.threads:
-        torch.set_num_threads(options.threads)
     variants = options.variants or list(VARIANTS)
-    unknown = sorted(set(variants) - set(VARIANTS))
-    if unknown:
+    if unknown := sorted(set(variants) - set(VARIANTS)):
         raise ConfigError(f'unknown variants {unknown}; known: {list(VARIANTS)}')
-    name, recipe = load_recipe(options.recipe)
-    if options.steps is not None:
-        if options.steps < 1:
-            raise ConfigError(f'--steps must be at least 1, got {options.steps}')
-        schedule = dataclasses.replace(recipe.schedule, steps=options.steps, epochs=0)
-        recipe = dataclasses.replace(recipe, schedule=schedule)
-    trial = ablation.make_trial(
-        name,
-        recipe,
-        options.data,
-        options.out,
-        choose_device(options.device),
-        minutes=options.minutes,
-        protocol=not options.skip_cmu,
-    )
-    report = ablation.ablate(trial, variants, options.seeds or [recipe.schedule.seed])
-    if options.json:
-        print(json.dumps(report))
-    else:
-        ablation.print_ablation(report, Console())
+    name, settings = load_recipe(options.recipe)
+    schedule = _shortened(settings.schedule, options.steps)
+    recordings = load_training_data(options)
+    settings = in_steps(dataclasses.replace(settings, schedule=schedule), recordings)
+    device = choose_device(options.device)
+    trial = motion_deq.Trial(name, settings, recordings, options.out, device)
+    report = motion_deq.ablate(trial, variants, options.seeds or [schedule.seed])
+    return report, motion_deq.print_ablation
 
 
-def _add_cache_flow(models: 'Commands[argparse.ArgumentParser]') -> None:
-    parser = models.add_parser('cache-flow', help='the effect of each part of CacheFlow')
-    parser.add_argument('--data', type=Path, required=True, help='npz of clips, or a data set')
-    parser.add_argument('--recipe', default='body_2s', help='shipped recipe name or YAML file')
-    budget = parser.add_mutually_exclusive_group()
-    budget.add_argument('--minutes', type=float, help='training time of each part of a variant')
-    budget.add_argument('--steps', type=int, help='training steps of each part of a variant')
-    parser.add_argument('--size', type=int, default=100_000, help='number of cached futures')
-    parser.add_argument(
-        '--smaller',
-        type=int,
-        nargs='*',
-        default=[1_000, 10_000],
-        help='smaller caches to evaluate the whole model with',
-    )
-    parser.add_argument('--json', action='store_true', help='print the report as JSON')
-    parser.add_argument('--out', type=Path, required=True, help='folder for runs; resumes')
-    parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
-    parser.add_argument('--threads', type=int, default=1, help='CPU threads; 0: all')
-    parser.set_defaults(run=_ablate_cache_flow)
-
-
-def _ablate_cache_flow(options: argparse.Namespace) -> None:
-    import torch
-
+@ABLATE.command(
+    'cache-flow',
+    'the effect of each part of CacheFlow',
+    *_COMMON,
+    recipe('body_2s'),
+    option('--size', type=int, default=100_000, help='number of cached futures'),
+    option('--smaller', type=int, nargs='*', default=[1_000, 10_000], help='of other caches'),
+)
+def _cache_flow(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.checkpoint import choose_device
-    from motion_predictor_ros.data.datasets import load_training_data
-    from motion_predictor_ros.errors import ConfigError
-    from motion_predictor_ros.evaluation.ablation import cache_flow as ablation_cache_flow
-    from motion_predictor_ros.runtime.process_memory import disable_malloc_trim
+    from motion_predictor_ros.evaluation.ablation import cache_flow
     from motion_predictor_ros.training.cache_flow_recipe import load_cache_flow_recipe
 
-    disable_malloc_trim()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    name, recipe = load_cache_flow_recipe(options.recipe)
+    name, settings = load_cache_flow_recipe(options.recipe)
     sizes = [*options.smaller, options.size]
     if not all(1 <= size <= options.size <= 1_000_000 for size in sizes):
         raise ConfigError(
             'caches hold 1 to 1000000 futures, those of --smaller no more than --size'
         )
-    if options.steps is not None:
-        if options.steps < 1:
-            raise ConfigError(f'--steps must be at least 1, got {options.steps}')
-        parts = {
-            part: dataclasses.replace(getattr(recipe, part), steps=options.steps)
-            for part in ('behaviour', 'decoder', 'flow')
-        }
-        recipe = dataclasses.replace(recipe, **parts)
-    trial = ablation_cache_flow.CacheFlowTrial(
+    settings = dataclasses.replace(
+        settings,
+        behaviour=_shortened(settings.behaviour, options.steps),
+        decoder=_shortened(settings.decoder, options.steps),
+        flow=_shortened(settings.flow, options.steps),
+    )
+    trial = cache_flow.CacheFlowTrial(
         name,
-        recipe,
-        load_training_data(options.data),
+        settings,
+        load_training_data(options),
         options.out,
         choose_device(options.device),
-        options.minutes,
         options.size,
         tuple(options.smaller),
     )
-    report = ablation_cache_flow.ablate_cache_flow(trial)
-    if options.json:
-        print(json.dumps(report))
-    else:
-        ablation_cache_flow.print_cache_flow_ablation(report, Console())
+    return cache_flow.ablate_cache_flow(trial), cache_flow.print_cache_flow_ablation

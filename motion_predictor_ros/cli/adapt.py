@@ -3,63 +3,56 @@
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from rich.console import Console
-from rich.table import Table
 
-from motion_predictor_ros.config import (
-    SOURCES,
-    PipelineConfig,
-    read_parameter_file,
+from motion_predictor_ros.cli.options import (
+    JSON,
+    MODEL,
+    SOURCE,
+    TOPIC,
+    Group,
+    Report,
+    option,
+    out,
+    pipeline_config,
+    threads,
 )
+from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.errors import ConfigError
 
 if TYPE_CHECKING:
     from motion_predictor_ros.data.recordings import Recordings
 
-Commands = argparse._SubParsersAction  # the type argparse itself returns
+ADAPT = Group()
 
 
-def add_adapt(commands: 'Commands[argparse.ArgumentParser]') -> None:
-    """Add the command."""
-    parser = commands.add_parser('adapt', help='fine-tune and recalibrate on your own bags')
-    parser.add_argument('--bag', type=Path, nargs='+', required=True, help='in order of time')
-    parser.add_argument('--out', type=Path, required=True, help='new folder for the results')
-    parser.add_argument('--topic', default='', help='skeleton topic; default: the only one')
-    parser.add_argument(
-        '--source', default='', choices=tuple(SOURCES), help="default: by the topic's type"
-    )
-    parser.add_argument('--params', type=Path, help='ROS parameter file; default: the defaults')
-    parser.add_argument('--weights', help='weights to adapt: shipped model name or path')
-    parser.add_argument(
-        '--name', help="name of the new weights; default: the old name + '_adapted'"
-    )
-    parser.add_argument('--recipe', default='adapt', help='shipped recipe name or YAML file')
-    parser.add_argument('--steps', type=int, help="0 keeps the weights; default: the recipe's")
-    parser.add_argument('--minutes', type=float, default=10.0, help='longest training time')
-    parser.add_argument('--also', type=Path, help='another bag to test on, for forgetting')
-    parser.add_argument('--one-person', action='store_true', help='accept a single person')
-    parser.add_argument('--device', help="'auto', 'cpu' or 'cuda:N'")
-    parser.add_argument('--threads', type=int, default=0, help='CPU threads; 0: all')
-    parser.add_argument('--json', action='store_true', help='print the report as JSON')
-    parser.set_defaults(run=_adapt)
-
-
-def _adapt(options: argparse.Namespace) -> None:
-    import torch
-
-    from motion_predictor_ros.adapt.fine_tune import Plan, adapt, check_new
+@ADAPT.command(
+    'adapt',
+    'fine-tune and recalibrate on your own bags',
+    option('--bag', type=Path, nargs='+', required=True, help='in order of time'),
+    out('new folder for the results'),
+    TOPIC,
+    SOURCE,
+    *MODEL,
+    option('--name', help="name of the new weights; default: the old name + '_adapted'"),
+    option('--recipe', default='adapt', help='shipped recipe name or YAML file'),
+    option('--steps', type=int, help="0 keeps the weights; default: the recipe's"),
+    option('--minutes', type=float, default=10.0, help='longest training time'),
+    option('--also', type=Path, help='another bag to test on, for forgetting'),
+    option('--one-person', action='store_true', help='accept a single person'),
+    threads(0),
+    JSON,
+)
+def _adapt(options: argparse.Namespace) -> Report:
+    from motion_predictor_ros.adapt.fine_tune import Plan, adapt, check_new, print_adaptation
     from motion_predictor_ros.adapt.requirements import Requirements
     from motion_predictor_ros.training.recipe import load_recipe
 
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    config = _config(options)
+    config = pipeline_config(options)
     name = options.name or f'{Path(config.prediction.weights).stem}_adapted'
     check_new(name, options.out)
     recipe = load_recipe(options.recipe)[1]
@@ -71,22 +64,7 @@ def _adapt(options: argparse.Namespace) -> None:
     recordings, also, lost_s = _recordings(options, config)
     report = adapt(recordings, config, plan, also, lost_s=lost_s, progress=not options.json)
     report['parameters'] = str(_write_parameters(options, config, report))
-    if options.json:
-        print(json.dumps(report))
-    else:
-        _show(report, Console())
-
-
-def _config(options: argparse.Namespace) -> PipelineConfig:
-    config = read_parameter_file(options.params) if options.params else PipelineConfig()
-    chosen = {key: getattr(options, key) for key in ('weights', 'device') if getattr(options, key)}
-    config = dataclasses.replace(
-        config, prediction=dataclasses.replace(config.prediction, **chosen)
-    )
-    if options.device:
-        density = dataclasses.replace(config.density, device=options.device)
-        config = dataclasses.replace(config, density=density)
-    return config
+    return report, print_adaptation
 
 
 def _recordings(
@@ -152,45 +130,3 @@ def _flat(values: dict[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]
             yield from _flat(value, f'{prefix}{name}.')
         else:
             yield f'{prefix}{name}', value
-
-
-def _show(report: dict[str, Any], console: Console) -> None:
-    seconds, windows = report['seconds'], report['windows']
-    console.print(
-        f'seconds of people: {seconds["train"]:.0f} train, {seconds["val"]:.0f} validate, '
-        f'{seconds["test"]:.0f} test ({windows["test"]} windows 4 s apart); '
-        f'weights {report["training"]["weights"]}'
-    )
-    console.print(_table(report, 'Own people, test part'))
-    if report['worse']:
-        console.print('[red]worse than before on held-out people: use --steps 0 instead[/]')
-    if 'elsewhere' in report:
-        console.print(_table({**report, **report['elsewhere']}, 'Other people: forgetting'))
-    volume = report['volume']
-    if volume.get('file'):
-        console.print(f'volume calibrated until {volume["horizons_s"]} s: {volume["file"]}')
-    if volume['reason']:
-        console.print(f'volume: {volume["reason"]}')
-    launch = 'ros2 launch motion_predictor_ros predictor.launch.py'
-    console.print(f'{launch} params_file:={report["parameters"]}', soft_wrap=True)
-
-
-def _table(report: dict[str, Any], title: str) -> Table:
-    before, after = report['before'], report['after']
-    table = Table(title=title, title_justify='left')
-    table.add_column(r'MPJPE \[mm] after \[ms]')
-    for horizon in before['mpjpe_mm']['motion_deq']:
-        table.add_column(horizon, justify='right')
-    rows = {
-        report['base']: before['mpjpe_mm']['motion_deq'],
-        report['adapted']: after['mpjpe_mm']['motion_deq'],
-        'constant velocity': after['mpjpe_mm']['constant_velocity'],
-        'repeat last frame': after['mpjpe_mm']['repeat_last'],
-    }
-    for name, row in rows.items():
-        table.add_row(name, *(f'{value:.1f}' for value in row.values()))
-    table.add_section()
-    for name, scores in (('before', before), ('after', after)):
-        shares = [f'{100 * share:.1f}' for share in scores['covered'].values()]
-        table.add_row(f'% of joints within their 90 %, {name}', *shares)
-    return table

@@ -1,71 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands that time predictions: bench capacity, pipeline, persons, motion-deq, cache."""
+"""The commands `motion-predictor bench ...`."""
 
 import argparse
-import json
-from collections.abc import Callable
-from dataclasses import replace
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+from motion_predictor_ros.cli.options import (
+    DEVICE,
+    JSON,
+    PARAMS,
+    WEIGHTS,
+    Group,
+    Report,
+    option,
+    pipeline_config,
+    recipe,
+    threads,
+)
+from motion_predictor_ros.cli.train import cache_size
+from motion_predictor_ros.errors import ConfigError
 
 if TYPE_CHECKING:
     from motion_predictor_ros.config import PipelineConfig
 
-Commands = argparse._SubParsersAction  # the type argparse itself returns
+_GRAPH = option('--cuda-graph', action='store_true', help='replay models as CUDA graphs')
+_MODELS = (
+    PARAMS,
+    WEIGHTS,
+    DEVICE,
+    _GRAPH,
+    JSON,
+    option('--bag', type=Path, help="recording of a person; default: the demo's"),
+    option('--calibration', help='calibration of volumes, made with these weights'),
+)
+_CROWD = (
+    *_MODELS,
+    option('--frames', type=int, default=60, help='number of timed messages'),
+    option('--people', type=int, nargs='+', default=[1, 2, 4, 8, 16], help='numbers of people'),
+    option('--threads', type=int, default=1, help='CPU threads of the models'),
+)
 
 
-def add_bench_speed(kinds: 'Commands[argparse.ArgumentParser]') -> None:
-    """Add `bench capacity`, `pipeline`, `persons`, `motion-deq` and `cache`."""
-    parser = kinds.add_parser('capacity', help='for how many people a rate is kept')
-    _add_models(parser)
-    parser.add_argument('--threads', type=int, help='CPU threads; default: the parameter')
-    parser.add_argument('--seconds', type=float, default=8.0, help='length of a trial [s]')
-    parser.set_defaults(run=_bench_capacity)
-    parser = kinds.add_parser('pipeline', help='time from message to volume, by stage')
-    _add_stream(parser, frames=300)
-    parser.add_argument(
-        '--threads', type=int, nargs='+', default=[1, 2], help='CPU threads of the models'
-    )
-    parser.set_defaults(run=_bench_pipeline)
-    parser = kinds.add_parser('persons', help='time by number of people')
-    _add_crowd(parser)
-    parser.set_defaults(run=_bench_persons)
-    parser = kinds.add_parser('motion-deq', help='time of MotionDEQ alone, warm and cold')
-    _add_crowd(parser)
-    parser.set_defaults(run=_bench_motion_deq)
-    parser = kinds.add_parser('cache', help='time by number of cached and of drawn futures')
-    parser.add_argument('--recipe', default='body_2s', help='recipe with the shape of the model')
-    parser.add_argument('--sizes', type=int, nargs='+', help='default: 1000 to 1000000')
-    parser.add_argument('--threads', type=int, default=1, help='CPU threads')
-    _add_device(parser)
-    parser.set_defaults(run=_bench_cache)
-
-
-def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
-    parser.add_argument('--json', action='store_true', help='print the report as JSON')
-
-
-def _add_models(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--bag', type=Path, help="recording of a person; default: the demo's")
-    parser.add_argument('--params', type=Path, help='ROS parameter file; default: the defaults')
-    parser.add_argument('--weights', help='MotionDEQ, shipped model name or path')
-    parser.add_argument('--calibration', help='calibration of volumes, made with these weights')
-    parser.add_argument('--cuda-graph', action='store_true', help='replay models as CUDA graphs')
-    _add_device(parser)
-
-
-def _add_stream(parser: argparse.ArgumentParser, frames: int) -> None:
-    _add_models(parser)
-    parser.add_argument('--frames', type=int, default=frames, help='number of timed messages')
-
-
-def _add_crowd(parser: argparse.ArgumentParser) -> None:
-    _add_stream(parser, frames=60)
-    parser.add_argument('--people', type=int, nargs='+', default=[1, 2, 4, 8, 16])
-    parser.add_argument('--threads', type=int, default=1, help='CPU threads of the models')
+BENCH = Group('bench', 'measure time and memory')
 
 
 def _bag(options: argparse.Namespace) -> Path:
@@ -75,78 +52,155 @@ def _bag(options: argparse.Namespace) -> Path:
 
 
 def _config(options: argparse.Namespace) -> 'PipelineConfig':
+    """Return a configuration in which every message gets futures and volumes."""
     from motion_predictor_ros.bench.pipeline import in_full
-    from motion_predictor_ros.config import PipelineConfig, read_parameter_file
 
-    config = read_parameter_file(options.params) if options.params else PipelineConfig()
-    device, graph = options.device, options.cuda_graph
-    weights = options.weights or config.prediction.weights
-    calibration = options.calibration or config.volume.calibration
-    return in_full(
-        replace(
-            config,
-            prediction=replace(
-                config.prediction, weights=weights, device=device, cuda_graph=graph
-            ),
-            density=replace(config.density, device=device, cuda_graph=graph),
-            volume=replace(config.volume, calibration=calibration),
-        )
+    config = pipeline_config(options)
+    graph, calibration = options.cuda_graph, options.calibration or config.volume.calibration
+    config = dataclasses.replace(
+        config,
+        prediction=dataclasses.replace(config.prediction, cuda_graph=graph),
+        density=dataclasses.replace(config.density, cuda_graph=graph),
+        volume=dataclasses.replace(config.volume, calibration=calibration),
     )
+    if isinstance(options.threads, int):
+        config = dataclasses.replace(config, threads=options.threads or config.threads)
+    return in_full(config)
 
 
-def _threaded_config(options: argparse.Namespace) -> 'PipelineConfig':
+@BENCH.command(
+    'capacity',
+    'for how many people a rate is kept',
+    *_MODELS,
+    option('--threads', type=int, help='CPU threads; default: the parameter'),
+    option('--seconds', type=float, default=8.0, help='length of a trial [s]'),
+)
+def _capacity(options: argparse.Namespace) -> Report:
+    from motion_predictor_ros.bench import capacity
+
+    report = capacity.bench_capacity(_bag(options), _config(options), options.seconds)
+    return report, capacity.print_capacity
+
+
+@BENCH.command(
+    'pipeline',
+    'time from message to volume, by stage',
+    *_MODELS,
+    option('--frames', type=int, default=300, help='number of timed messages'),
+    option('--threads', type=int, nargs='+', default=[1, 2], help='CPU threads of the models'),
+)
+def _pipeline(options: argparse.Namespace) -> Report:
+    from motion_predictor_ros.bench import pipeline
+
     config = _config(options)
-    return replace(config, threads=options.threads or config.threads)
+    report = pipeline.bench_pipeline(_bag(options), config, options.frames, options.threads)
+    return report, pipeline.print_pipeline
 
 
-def _show(
-    report: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any], Console], None]
-) -> None:
-    if as_json:
-        print(json.dumps(report))
-    else:
-        show(report, Console())
+@BENCH.command('persons', 'time by number of people', *_CROWD)
+def _persons(options: argparse.Namespace) -> Report:
+    from motion_predictor_ros.bench import persons
+
+    config = _config(options)
+    report = persons.bench_persons(_bag(options), config, options.frames, options.people)
+    return report, persons.print_persons
 
 
-def _bench_capacity(options: argparse.Namespace) -> None:
-    from motion_predictor_ros.bench.capacity import bench_capacity, print_capacity
+@BENCH.command('motion-deq', 'time of MotionDEQ alone, warm and cold', *_CROWD)
+def _motion_deq(options: argparse.Namespace) -> Report:
+    from motion_predictor_ros.bench import motion_deq
 
-    report = bench_capacity(_bag(options), _threaded_config(options), options.seconds)
-    _show(report, options.json, print_capacity)
-
-
-def _bench_pipeline(options: argparse.Namespace) -> None:
-    from motion_predictor_ros.bench.pipeline import bench_pipeline, print_pipeline
-
-    report = bench_pipeline(_bag(options), _config(options), options.frames, options.threads)
-    _show(report, options.json, print_pipeline)
+    config = _config(options)
+    report = motion_deq.bench_motion_deq(_bag(options), config, options.frames, options.people)
+    return report, motion_deq.print_motion_deq
 
 
-def _bench_persons(options: argparse.Namespace) -> None:
-    from motion_predictor_ros.bench.persons import bench_persons, print_persons
-
-    report = bench_persons(
-        _bag(options), _threaded_config(options), options.frames, options.people
-    )
-    _show(report, options.json, print_persons)
-
-
-def _bench_motion_deq(options: argparse.Namespace) -> None:
-    from motion_predictor_ros.bench.motion_deq import bench_motion_deq, print_motion_deq
-
-    config = _threaded_config(options)
-    report = bench_motion_deq(_bag(options), config, options.frames, options.people)
-    _show(report, options.json, print_motion_deq)
-
-
-def _bench_cache(options: argparse.Namespace) -> None:
-    import torch
-
-    from motion_predictor_ros.bench.cache import SIZES, bench_cache, print_cache
+@BENCH.command(
+    'cache',
+    'time by number of cached and of drawn futures',
+    recipe('body_2s'),
+    option('--sizes', type=int, nargs='+', help='default: 1000 to 1000000'),
+    DEVICE,
+    threads(),
+    JSON,
+)
+def _cache(options: argparse.Namespace) -> Report:
+    from motion_predictor_ros.bench import cache
     from motion_predictor_ros.checkpoint import choose_device
     from motion_predictor_ros.training.cache_flow_recipe import load_cache_flow_recipe
 
-    torch.set_num_threads(options.threads)
-    _, recipe = load_cache_flow_recipe(options.recipe)
-    report = bench_cache(recipe, choose_device(options.device), options.sizes or SIZES)
-    _show(report, options.json, print_cache)
+    _, settings = load_cache_flow_recipe(options.recipe)
+    device, sizes = choose_device(options.device), options.sizes or cache.SIZES
+    return cache.bench_cache(settings, device, sizes), cache.print_cache
+
+
+@BENCH.command(
+    'density',
+    'time of densities and samples of many futures',
+    option('--checkpoint', help='CacheFlow, name or path; default: an untrained one'),
+    option('--cache', help='its cache, name or path'),
+    recipe('body_2s'),
+    option('--size', type=cache_size, default=100_000, help='futures in a synthetic cache'),
+    _GRAPH,
+    DEVICE,
+    threads(),
+    JSON,
+)
+def _density(options: argparse.Namespace) -> Report:
+    from motion_predictor_ros.bench import density
+    from motion_predictor_ros.checkpoint import choose_device
+    from motion_predictor_ros.config import DensityConfig
+    from motion_predictor_ros.density.predictor import CacheFlowPredictor
+    from motion_predictor_ros.training.cache_flow_recipe import load_cache_flow_recipe
+
+    if (options.checkpoint is None) != (options.cache is None):
+        raise ConfigError(
+            '--checkpoint and --cache go together: a cache belongs to its checkpoint'
+        )
+    config = DensityConfig(
+        device=options.device, cuda_graph=options.cuda_graph, futures=50, rule='nearest'
+    )
+    if options.checkpoint is None:
+        _, settings = load_cache_flow_recipe(options.recipe)
+        predictor = density.untrained_predictor(
+            settings.model, settings.layout, options.size, config, choose_device(options.device)
+        )
+    else:
+        config = dataclasses.replace(config, weights=options.checkpoint, cache=options.cache)
+        predictor = CacheFlowPredictor.load(config)
+    return density.bench_density(predictor), density.print_density
+
+
+@BENCH.command(
+    'volume',
+    'time of voxels and collision probabilities',
+    option('--futures', type=int, default=50, help='futures of the person'),
+    option('--poses', type=int, default=15, help='poses of each future'),
+    option('--robots', type=int, default=1000, help='configurations in one call'),
+    JSON,
+)
+def _volume(options: argparse.Namespace) -> Report:
+    from motion_predictor_ros.bench import volume
+
+    if min(options.futures, options.poses, options.robots) < 1:
+        raise ConfigError('--futures, --poses and --robots must be at least 1')
+    report = volume.bench_volume(options.futures, options.poses, options.robots)
+    return report, volume.print_bench
+
+
+@BENCH.command(
+    'memory',
+    'bytes a training step keeps for backward',
+    recipe('cmu'),
+    option('--batch', type=int, default=100, help='people per step'),
+    DEVICE,
+    JSON,
+)
+def _memory(options: argparse.Namespace) -> Report:
+    from motion_predictor_ros.bench import memory
+    from motion_predictor_ros.checkpoint import choose_device
+    from motion_predictor_ros.training.recipe import load_recipe
+
+    _, settings = load_recipe(options.recipe)
+    report = memory.bench_memory(settings, options.batch, choose_device(options.device))
+    return report, memory.print_memory

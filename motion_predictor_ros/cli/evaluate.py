@@ -1,347 +1,381 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands `motion-predictor evaluate ...` on motion capture."""
+"""The commands `motion-predictor evaluate ...`."""
 
 import argparse
-import json
+import dataclasses
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from motion_predictor_ros.cli.options import EXIT_CODES, add_result_options, keep_results
-
-Commands = argparse._SubParsersAction  # the type argparse itself returns
-
-
-def add_evaluate_compare(commands: 'Commands[argparse.ArgumentParser]') -> None:
-    """Add `evaluate compare`."""
-    parser = commands.add_parser('compare', help='results side by side, from their archives')
-    parser.add_argument(
-        'archives', type=Path, nargs='+', help='written by `evaluate ... --archive FILE`'
-    )
-    parser.add_argument(
-        '--method',
-        default='',
-        help='method shown in the table; default: the first; CSV and JSON hold all',
-    )
-    parser.add_argument('--csv', type=Path, help='write every figure here')
-    parser.add_argument('--json', action='store_true', help='print the figures as JSON')
-    parser.epilog = EXIT_CODES
-    parser.set_defaults(run=_evaluate_compare)
-
-
-def _evaluate_compare(options: argparse.Namespace) -> None:
-    from motion_predictor_ros.evaluation.archive import Archive
-    from motion_predictor_ros.evaluation.compare import (
-        choose_method,
-        compare,
-        print_comparison,
-        same_cases,
-        write_csv,
-    )
-
-    archives = {str(path): Archive.load(path) for path in options.archives}
-    comparison = compare(archives)
-    method = choose_method(comparison, options.method)
-    if options.csv:
-        write_csv(comparison, options.csv)
-    if options.json:
-        print(json.dumps({'archives': comparison, 'same_cases': same_cases(archives)}))
-        return
-    print_comparison(comparison, method, Console())
-    if not same_cases(archives):
-        Console().print('the archives have different cases: differences may come from these')
-
-
-def add_source_evaluations(commands: 'Commands[argparse.ArgumentParser]') -> None:
-    """Add `evaluate sources` and `evaluate identity`."""
-    sources = commands.add_parser(
-        'sources', help="missing joints of each source's layout, and their cost"
-    )
-    _add_source_options(sources)
-    sources.add_argument('--checkpoint', default='body_1s', help='shipped model name or path')
-    sources.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
-    sources.set_defaults(run=_evaluate_sources)
-    identity = commands.add_parser('identity', help='how often crossing people change their ids')
-    _add_source_options(identity)
-    identity.set_defaults(run=_evaluate_identity)
-
-
-def add_train_proportions(commands: 'Commands[argparse.ArgumentParser]') -> None:
-    """Add `train proportions`."""
-    parser = commands.add_parser('proportions', help='measure how bodies are built')
-    parser.add_argument(
-        '--data', type=Path, required=True, help='npz of clips; split train is used'
-    )
-    parser.add_argument(
-        '--out', type=Path, required=True, help='YAML file, such as the shipped one'
-    )
-    parser.set_defaults(run=_train_proportions)
-
-
-def _add_source_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--data', type=Path, required=True, help='npz of clips')
-    parser.add_argument('--split', default='test', help="only clips of this split; '' takes all")
-    parser.add_argument('--json', action='store_true', help='print the report as JSON')
-
-
-def _evaluate_sources(options: argparse.Namespace) -> None:
-    import torch
-
-    from motion_predictor_ros.checkpoint import choose_device
-    from motion_predictor_ros.data.recordings import load_recordings
-    from motion_predictor_ros.evaluation.motion.layouts import evaluate_sources, print_sources
-    from motion_predictor_ros.prediction.motion_deq.checkpoint import (
-        load_motion_deq,
-    )
-
-    torch.set_num_threads(1)
-    trained = load_motion_deq(options.checkpoint, choose_device(options.device))
-    recordings = load_recordings(options.data)
-    if options.split:
-        recordings = recordings.select(lambda clip: clip.split == options.split)
-    report = evaluate_sources(recordings, trained, progress=not options.json)
-    if options.json:
-        print(json.dumps(report))
-    else:
-        print_sources(report, Console())
-
-
-def _evaluate_identity(options: argparse.Namespace) -> None:
-    from motion_predictor_ros.data.recordings import load_recordings
-    from motion_predictor_ros.evaluation.motion.identity import evaluate_identity, print_identity
-
-    recordings = load_recordings(options.data)
-    if options.split:
-        recordings = recordings.select(lambda clip: clip.split == options.split)
-    report = evaluate_identity(recordings)
-    if options.json:
-        print(json.dumps(report))
-    else:
-        print_identity(report, Console())
-
-
-def _train_proportions(options: argparse.Namespace) -> None:
-    from motion_predictor_ros.data.recordings import load_recordings
-    from motion_predictor_ros.training.proportions import fit_proportions
-
-    recordings = load_recordings(options.data)
-    fit_proportions(recordings.select(lambda clip: clip.split == 'train')).save(options.out)
-    print(options.out)
-
+from motion_predictor_ros.cli.options import (
+    DEVICE,
+    JSON,
+    MODEL,
+    RESULTS,
+    SOURCE,
+    TOPIC,
+    Group,
+    Report,
+    checkpoint,
+    data,
+    keep_results,
+    load_clips,
+    load_model,
+    load_training_data,
+    option,
+    pipeline_config,
+    split,
+    split_of,
+    threads,
+)
+from motion_predictor_ros.errors import ConfigError
 
 if TYPE_CHECKING:
-    from motion_predictor_ros.data.recordings import Recordings
-    from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
+    from motion_predictor_ros.config import DensityConfig
+    from motion_predictor_ros.training.volume_windows import Models
+    from motion_predictor_ros.volume.calibration import Calibration
+
+FUTURES_MODELS = (
+    checkpoint('body_2s', 'CacheFlow, name or path'),
+    option('--cache', default='body_2s_cache', help='its cache, name or path'),
+    option('--motion-deq', default='body_1s', help="MotionDEQ, name or path; '': without"),
+    option('--samples', type=int, default=50, help='futures per person'),
+    DEVICE,
+    threads(),
+)
+
+_CLIPS = (data('npz of clips'), split(''), checkpoint('body_1s'), DEVICE, threads())
+_CALIBRATION = option('--calibration', help='default: CHECKPOINT_calibration')
+_LICENSED = (
+    data('folder of your copy of the data'),
+    JSON,
+    DEVICE,
+    threads(),
+    option('--checkpoint', help='model name or path; default: the baselines alone'),
+)
+EVALUATE = Group('evaluate', 'measure how good predictions are')
 
 
-def add_mocap_evaluations(commands: 'Commands[argparse.ArgumentParser]') -> None:
-    """Add the commands."""
-    _add_evaluate_mocap(commands)
-    _add_evaluate_cmu(commands)
-    _add_evaluate_licensed(
-        commands, 'h36m', "score a model by the literature's Human3.6M protocol"
+@EVALUATE.command(
+    'bag',
+    'replay a bag and score the predictions',
+    option('bag', type=Path, help='rosbag2 folder, .mcap or .db3 (no ROS needed)'),
+    TOPIC,
+    SOURCE,
+    *MODEL,
+    *RESULTS,
+    option('--out', type=Path, help='folder for report.json and pictures'),
+    option('--report-html', type=Path, help='file for a page with the replay'),
+    option('--film', type=Path, help='file for an animated WebP or GIF'),
+    option('--no-volumes', action='store_true', help='no keep-out volumes; faster'),
+)
+def _bag(options: argparse.Namespace) -> Report:
+    from motion_predictor_ros.evaluation.report.bag import evaluate_bag
+
+    config = pipeline_config(options)
+    if options.no_volumes:
+        volume = dataclasses.replace(config.volume, enabled='never')
+        config = dataclasses.replace(config, volume=volume)
+    progress = not options.json
+    evaluation = evaluate_bag(
+        options.bag, options.topic, config, options.source, progress=progress
     )
-    _add_evaluate_licensed(commands, '3dpw', "score a model by the literature's 3DPW protocol")
-    _add_evaluate_streaming(commands)
-    _add_evaluate_robustness(commands)
-    _add_evaluate_pairs(commands)
+    if options.out:
+        evaluation.save(options.out)
+    keep_results(options, evaluation.archive())
+    if options.report_html:
+        evaluation.save_html(options.report_html)
+    if options.film:
+        evaluation.save_film(options.film)
+    outputs = options.out, options.report_html, options.film, options.archive, options.csv
+
+    def show(report: dict[str, Any], console: Console) -> None:
+        evaluation.show(console)
+        if written := [str(path) for path in outputs if path]:
+            console.print('written:', *written, markup=False, highlight=False, soft_wrap=True)
+
+    return evaluation.report, show
 
 
-def _add_evaluate_mocap(commands: 'Commands[argparse.ArgumentParser]') -> None:
-    parser = commands.add_parser('mocap', help='score a model on motion capture clips')
-    _add_clip_options(parser, results=True)
-    parser.set_defaults(run=_evaluate_mocap)
+@EVALUATE.command(
+    'compare',
+    'results side by side, from their archives',
+    option('archives', type=Path, nargs='+', help='of `evaluate ... --archive FILE`'),
+    option('--method', default='', help='in the table; default: the first; CSV has all'),
+    option('--csv', type=Path, help='write every figure here'),
+    JSON,
+)
+def _compare(options: argparse.Namespace) -> Report:
+    from motion_predictor_ros.evaluation import compare
+    from motion_predictor_ros.evaluation.archive import Archive
+
+    archives = {str(path): Archive.load(path) for path in options.archives}
+    comparison = compare.compare(archives)
+    method = compare.choose_method(comparison, options.method)
+    if options.csv:
+        compare.write_csv(comparison, options.csv)
+    report = {'archives': comparison, 'same_cases': compare.same_cases(archives)}
+
+    def show(report: dict[str, Any], console: Console) -> None:
+        compare.print_comparison(comparison, method, console)
+        if not report['same_cases']:
+            console.print('the archives have different cases: differences may come from these')
+
+    return report, show
 
 
-def _evaluate_mocap(options: argparse.Namespace) -> None:
+@EVALUATE.command('mocap', 'score a model on motion capture clips', *_CLIPS, *RESULTS)
+def _mocap(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.evaluation.archive import Figures
-    from motion_predictor_ros.evaluation.motion.mocap import (
-        evaluate_mocap,
-        print_groups_of_mocap,
-    )
-    from motion_predictor_ros.evaluation.report.tables import METHODS, print_errors
+    from motion_predictor_ros.evaluation.motion import mocap
 
-    recordings, trained = _clips_and_model(options)
-    figures = Figures()
-    report = evaluate_mocap(recordings, trained, progress=not options.json, figures=figures)
+    trained, figures = load_model(options), Figures()
+    progress = not options.json
+    report = mocap.evaluate_mocap(load_clips(options), trained, progress=progress, figures=figures)
     keep_results(options, figures.archive('mocap', report))
-    if options.json:
-        print(json.dumps(report))
-        return
-    title = f'{trained.name}, {report["clips"]} clips, {report["windows"]} windows'
-    print_errors({name: report[name]['mpjpe_mm'] for name in METHODS}, title, Console())
-    print_groups_of_mocap(report, Console())
+    return report, partial(mocap.print_mocap, trained.name)
 
 
-def _add_evaluate_robustness(commands: 'Commands[argparse.ArgumentParser]') -> None:
-    parser = commands.add_parser(
-        'robustness', help='score a model with synthetic cameras: rates, noise, hidden joints'
-    )
-    _add_clip_options(parser)
-    parser.set_defaults(run=_evaluate_robustness)
+@EVALUATE.command(
+    'sources',
+    "missing joints of each source's layout, and their cost",
+    data('npz of clips'),
+    split('test'),
+    checkpoint('body_1s'),
+    DEVICE,
+    JSON,
+    module='layouts',
+    torch_threads=1,
+)
+@EVALUATE.command(
+    'robustness',
+    'synthetic cameras: rates, noise, hidden joints',
+    *_CLIPS,
+    JSON,
+    module='robustness',
+)
+@EVALUATE.command(
+    'streaming',
+    'solver iterations on streams, warm and cold',
+    *_CLIPS,
+    JSON,
+    module='streaming',
+)
+def _on_clips(options: argparse.Namespace) -> Report:
+    """Evaluate MotionDEQ on clips, without an archive."""
+    from motion_predictor_ros.evaluation.motion import layouts, robustness, streaming
+
+    evaluate, show = {
+        'layouts': (layouts.evaluate_sources, layouts.print_sources),
+        'robustness': (robustness.evaluate_robustness, robustness.print_robustness),
+        'streaming': (streaming.evaluate_streaming, streaming.print_streaming),
+    }[options.module]
+    trained = load_model(options)
+    return evaluate(load_clips(options), trained, progress=not options.json), show
 
 
-def _evaluate_robustness(options: argparse.Namespace) -> None:
-    from motion_predictor_ros.evaluation.motion.robustness import (
-        evaluate_robustness,
-        print_robustness,
-    )
+@EVALUATE.command('pairs', 'two recorded people in one message', *_CLIPS, JSON)
+def _pairs(options: argparse.Namespace) -> Report:
+    from motion_predictor_ros.evaluation.motion import pairs
 
-    recordings, trained = _clips_and_model(options)
-    report = evaluate_robustness(recordings, trained, progress=not options.json)
-    if options.json:
-        print(json.dumps(report))
-    else:
-        print_robustness(report, Console())
+    report = pairs.evaluate_pairs(load_clips(options), options.checkpoint, options.device)
+    return report, pairs.print_pairs
 
 
-def _add_evaluate_pairs(commands: 'Commands[argparse.ArgumentParser]') -> None:
-    parser = commands.add_parser('pairs', help='two recorded people in one message')
-    _add_clip_options(parser)
-    parser.set_defaults(run=_evaluate_pairs)
+@EVALUATE.command(
+    'identity',
+    'how often crossing people change their ids',
+    data('npz of clips'),
+    split('test'),
+    JSON,
+)
+def _identity(options: argparse.Namespace) -> Report:
+    from motion_predictor_ros.evaluation.motion import identity
+
+    return identity.evaluate_identity(load_clips(options)), identity.print_identity
 
 
-def _evaluate_pairs(options: argparse.Namespace) -> None:
-    import torch
-
-    from motion_predictor_ros.data.recordings import load_recordings
-    from motion_predictor_ros.evaluation.motion.pairs import evaluate_pairs, print_pairs
-
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    recordings = load_recordings(options.data)
-    if options.split:
-        recordings = recordings.select(lambda clip: clip.split == options.split)
-    report = evaluate_pairs(recordings, options.checkpoint, options.device)
-    if options.json:
-        print(json.dumps(report))
-    else:
-        print_pairs(report, Console())
-
-
-def _add_clip_options(parser: argparse.ArgumentParser, *, results: bool = False) -> None:
-    parser.add_argument('--data', type=Path, required=True, help='npz of clips')
-    parser.add_argument('--split', default='', help='only clips of this split; default: all')
-    if results:
-        add_result_options(parser)
-    else:
-        parser.add_argument('--json', action='store_true', help='print the report as JSON')
-    parser.add_argument('--checkpoint', default='body_1s', help='shipped model name or path')
-    parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
-    parser.add_argument('--threads', type=int, default=1, help='CPU threads; 0: all')
-
-
-def _clips_and_model(options: argparse.Namespace) -> 'tuple[Recordings, TrainedMotionDEQ]':
-    import torch
-
-    from motion_predictor_ros.checkpoint import choose_device
-    from motion_predictor_ros.data.recordings import load_recordings
-    from motion_predictor_ros.prediction.motion_deq.checkpoint import (
-        load_motion_deq,
-    )
-
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    trained = load_motion_deq(options.checkpoint, choose_device(options.device))
-    recordings = load_recordings(options.data)
-    if options.split:
-        recordings = recordings.select(lambda clip: clip.split == options.split)
-    return recordings, trained
-
-
-def _add_evaluate_cmu(commands: 'Commands[argparse.ArgumentParser]') -> None:
-    parser = commands.add_parser('cmu', help="score a model by the literature's CMU protocol")
-    parser.add_argument('--data', type=Path, required=True, help='npz of the CMU benchmark')
-    add_result_options(parser)
-    parser.add_argument(
+@EVALUATE.command(
+    'cmu',
+    "score a model by the literature's CMU protocol",
+    data('npz of the CMU benchmark'),
+    option(
         '--checkpoint',
         '--weights',
-        dest='weights',
         help='model name or path, made by recipe "cmu"; default: the baselines alone',
-    )
-    parser.add_argument('--eqmotion-style', help='from `train eqmotion-style`, to compare with')
-    parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
-    parser.add_argument('--threads', type=int, default=1, help='CPU threads; 0: all')
-    parser.set_defaults(run=_evaluate_cmu)
-
-
-def _evaluate_cmu(options: argparse.Namespace) -> None:
-    import torch
-
+    ),
+    option('--eqmotion-style', help='from `train eqmotion-style`, to compare with'),
+    DEVICE,
+    threads(),
+    *RESULTS,
+)
+def _cmu(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.checkpoint import choose_device
     from motion_predictor_ros.data.cmu import load_cmu_sequences
     from motion_predictor_ros.evaluation.archive import Figures
     from motion_predictor_ros.evaluation.motion import cmu
-    from motion_predictor_ros.prediction.motion_deq.checkpoint import (
-        load_motion_deq,
-    )
     from motion_predictor_ros.training.baselines.unrolled import load_unrolled
 
-    if options.threads:
-        torch.set_num_threads(options.threads)
     device, models = choose_device(options.device), cmu.baseline_predictors()
     if options.eqmotion_style:
         rival = load_unrolled(options.eqmotion_style, 'eqmotion_style', device)
         models = {'eqmotion_style': cmu.unrolled_predictor(rival), **models}
-    if options.weights:
-        trained = load_motion_deq(options.weights, device)
-        models = {'motion_deq': cmu.motion_deq_predictor(trained), **models}
+    if options.checkpoint:
+        models = {'motion_deq': cmu.motion_deq_predictor(load_model(options)), **models}
     sequences, figures = load_cmu_sequences(options.data), Figures()
     report = cmu.evaluate_cmu(sequences, models, progress=not options.json, figures=figures)
     keep_results(options, figures.archive('cmu', report))
-    if options.json:
-        print(json.dumps(report))
-    else:
-        cmu.print_cmu(report, Console())
+    return report, cmu.print_cmu
 
 
-def _add_evaluate_licensed(
-    commands: 'Commands[argparse.ArgumentParser]', name: str, description: str
-) -> None:
-    parser = commands.add_parser(name, help=description)
-    parser.add_argument('--data', type=Path, required=True, help='folder of your copy of the data')
-    parser.add_argument('--json', action='store_true', help='print the report as JSON')
-    parser.add_argument('--checkpoint', help='model name or path; default: the baselines alone')
-    parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
-    parser.add_argument('--threads', type=int, default=1, help='CPU threads; 0: all')
-    parser.set_defaults(run=_evaluate_licensed, benchmark=name)
+@EVALUATE.command(
+    'h36m', "score a model by the literature's Human3.6M protocol", *_LICENSED, benchmark='h36m'
+)
+@EVALUATE.command(
+    '3dpw', "score a model by the literature's 3DPW protocol", *_LICENSED, benchmark='3dpw'
+)
+def _licensed(options: argparse.Namespace) -> Report:
+    from motion_predictor_ros.evaluation.motion import h36m_3dpw
+
+    benchmark = h36m_3dpw.BENCHMARKS[options.benchmark]
+    trained = load_model(options) if options.checkpoint else None
+    progress = not options.json
+    report = h36m_3dpw.evaluate_licensed(benchmark, options.data, trained, progress=progress)
+    return report, partial(h36m_3dpw.print_licensed, benchmark)
 
 
-def _evaluate_licensed(options: argparse.Namespace) -> None:
-    import torch
+def density_config(options: argparse.Namespace) -> 'DensityConfig':
+    """Return the configuration of CacheFlow by `FUTURES_MODELS`."""
+    from motion_predictor_ros.config import DensityConfig
 
-    from motion_predictor_ros.checkpoint import choose_device
-    from motion_predictor_ros.evaluation.motion import h36m_3dpw as licensed
-    from motion_predictor_ros.prediction.motion_deq.checkpoint import (
-        load_motion_deq,
+    return DensityConfig(
+        weights=options.checkpoint,
+        cache=options.cache,
+        device=options.device,
+        futures=options.samples,
     )
 
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    benchmark, trained = licensed.BENCHMARKS[options.benchmark], None
-    if options.checkpoint:
-        trained = load_motion_deq(options.checkpoint, choose_device(options.device))
-    report = licensed.evaluate_licensed(
-        benchmark, options.data, trained, progress=not options.json
+
+@EVALUATE.command(
+    'stochastic',
+    'score many futures and their density',
+    data(),
+    split('test'),
+    *FUTURES_MODELS,
+    *RESULTS,
+    option('--latent-mixture', help="default: the shipped one, of body_2s; '': without"),
+    option('--conditional-vae', help="default: the shipped one, of body_2s; '': without"),
+    option('--beside', nargs=2, metavar=('WEIGHTS', 'CACHE'), help='another CacheFlow'),
+    option('--similar', type=float, default=0.5, help='similar starts [m]'),
+)
+def _stochastic(options: argparse.Namespace) -> Report:
+    from motion_predictor_ros.evaluation.archive import Figures
+    from motion_predictor_ros.evaluation.futures import rivals, stochastic
+
+    recordings = load_training_data(options)
+    shipped = options.checkpoint == 'body_2s'
+    compared = rivals.Rivals(
+        rivals.rival_file(options.latent_mixture, 'latent_mixture', shipped),
+        rivals.rival_file(options.conditional_vae, 'conditional_vae', shipped),
+        options.motion_deq,
+        tuple(options.beside) if options.beside else None,
     )
-    if options.json:
-        print(json.dumps(report))
-    else:
-        licensed.print_licensed(benchmark, report, Console())
+    trained, contenders = rivals.field_of(density_config(options), compared, recordings)
+    case = stochastic.make_case(trained, split_of(options, recordings), options.similar)
+    figures, progress = Figures(), not options.json
+    report = stochastic.evaluate_stochastic(
+        case, trained, contenders, progress=progress, figures=figures
+    )
+    keep_results(options, figures.archive('stochastic', report))
+    return report, stochastic.print_stochastic
 
 
-def _add_evaluate_streaming(commands: 'Commands[argparse.ArgumentParser]') -> None:
-    parser = commands.add_parser('streaming', help='solver iterations on streams, warm and cold')
-    _add_clip_options(parser)
-    parser.set_defaults(run=_evaluate_streaming)
+def load_volume_models(options: argparse.Namespace) -> 'Models':
+    """Load MotionDEQ and CacheFlow by `FUTURES_MODELS`."""
+    from motion_predictor_ros.training.volume_windows import Models
+
+    return Models.load(density_config(options), options.motion_deq)
 
 
-def _evaluate_streaming(options: argparse.Namespace) -> None:
-    from motion_predictor_ros.evaluation.motion import streaming
+def _load_calibration(options: argparse.Namespace, models: 'Models') -> 'Calibration':
+    from motion_predictor_ros.volume.calibration import load_calibration
 
-    report = streaming.evaluate_streaming(*_clips_and_model(options), progress=not options.json)
-    if options.json:
-        print(json.dumps(report))
-    else:
-        streaming.print_streaming(report, Console())
+    stem = options.checkpoint.removesuffix('.safetensors')
+    suffix = options.checkpoint.removeprefix(stem)
+    return load_calibration(options.calibration or f'{stem}_calibration{suffix}', models.digests)
+
+
+@EVALUATE.command(
+    'volume',
+    'coverage and size of keep-out volumes',
+    data('npz of clips with splits'),
+    split('test'),
+    *FUTURES_MODELS,
+    *RESULTS,
+    _CALIBRATION,
+    option('--out', type=Path, help='write plots here'),
+)
+def _volume(options: argparse.Namespace) -> Report:
+    from motion_predictor_ros.evaluation.archive import Figures
+    from motion_predictor_ros.evaluation.volumes import plots, volume
+
+    models = load_volume_models(options)
+    calibration, figures = _load_calibration(options, models), Figures()
+    report = volume.evaluate_volume(
+        models,
+        load_training_data(options),
+        calibration,
+        options.split,
+        progress=not options.json,
+        figures=figures,
+    )
+    keep_results(options, figures.archive('volume', report))
+    if options.out:
+        plots.plot_volume(report, options.out)
+    return report, volume.print_volume
+
+
+@EVALUATE.command(
+    'separation',
+    'how often a robot stops for people, and which contacts it misses',
+    data('npz of clips with splits'),
+    split('test'),
+    *FUTURES_MODELS,
+    JSON,
+    _CALIBRATION,
+    option('--decisions', type=int, default=100_000, help='per stopping time, at least'),
+    option('--seed', type=int, default=0, help='of the lines and the bootstrap'),
+    option('--plot', type=Path, help='PNG of stops against missed contacts'),
+    option('--speed', type=float, help='of your robot in place of the two built in, m/s; 1'),
+    option('--reaction', type=float, help='of your robot, until it brakes, s; default 0.1'),
+    option('--deceleration', type=float, help='of your robot, m/s^2; default 3'),
+    option('--radius', type=float, help="of the ball around your robot's tool, m; 0.12"),
+)
+def _separation(options: argparse.Namespace) -> Report:
+    from motion_predictor_ros.evaluation.separation import plots, separation
+    from motion_predictor_ros.training.robot_lines import ROBOTS, Robot
+
+    if options.decisions < 1 or options.seed < 0:
+        raise ConfigError('--decisions must be at least 1, --seed at least 0')
+    given = {
+        'speed_m_s': options.speed,
+        'reaction_s': options.reaction,
+        'deceleration_m_s2': options.deceleration,
+        'radius_m': options.radius,
+    }
+    chosen = {name: value for name, value in given.items() if value is not None}
+    models = load_volume_models(options)
+    report = separation.evaluate_separation(
+        models,
+        split_of(options, load_training_data(options)),
+        _load_calibration(options, models),
+        (Robot(**chosen),) if chosen else ROBOTS,
+        decisions=options.decisions,
+        seed=options.seed,
+        progress=not options.json,
+    )
+    if options.plot:
+        plots.plot_separation(report, options.plot)
+    return report, separation.print_separation

@@ -1,12 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options common to all evaluations, and exit codes."""
+"""Options that commands share, what they load, and how reports are printed."""
 
 import argparse
+import dataclasses
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from motion_predictor_ros.config import SOURCES, PipelineConfig, read_parameter_file
 
 if TYPE_CHECKING:
+    from motion_predictor_ros.data.recordings import Recordings
     from motion_predictor_ros.evaluation.archive import Archive
+    from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
+
+Option = tuple[tuple[str, ...], dict[str, Any]]
+Report = tuple[dict[str, Any], Callable[[dict[str, Any], Console], object]]
+"""Figures of a command, for `--json`, and the function that prints them as text."""
+
+Run = Callable[[argparse.Namespace], Report | None]
 
 EXIT_CODES = (
     'exit codes: 0 done; 1 interrupted, or stdout closed; 2 bad arguments, files or data, with '
@@ -14,12 +29,161 @@ EXIT_CODES = (
 )
 
 
-def add_result_options(parser: argparse.ArgumentParser) -> None:
-    """Add `--archive`, `--csv` and `--json`."""
-    parser.add_argument('--archive', type=Path, help='write a zip for `evaluate compare` here')
-    parser.add_argument('--csv', type=Path, help='write rmse, mean, median, ... here')
-    parser.add_argument('--json', action='store_true', help='print the report as JSON')
-    parser.epilog = EXIT_CODES
+def option(*flags: str, **settings: Any) -> Option:
+    """Declare an option by the arguments of `ArgumentParser.add_argument`."""
+    return flags, settings
+
+
+class Group:
+    """Commands of one kind, such as `evaluate ...`, registered by decoration.
+
+    Example:
+        @EVALUATE.command('identity', 'how often ids switch', data(), JSON)
+        def _identity(options: argparse.Namespace) -> Report: ...
+    """
+
+    def __init__(self, name: str = '', description: str = '') -> None:
+        """Start without commands; those of a group without a name stand at the top."""
+        self._name, self._description = name, description
+        self._commands: list[tuple[str, str, Run, tuple[Option, ...], dict[str, Any]]] = []
+
+    def command(
+        self, name: str, description: str, *options: Option, **defaults: Any
+    ) -> Callable[[Run], Run]:
+        """Register a function as a command with these options.
+
+        Args:
+            defaults: Attributes of the parsed options that no option sets.
+        """
+
+        def register(run: Run) -> Run:
+            self._commands.append((name, description, run, options, defaults))
+            return run
+
+        return register
+
+    def add_to(self, commands: 'argparse._SubParsersAction[argparse.ArgumentParser]') -> None:
+        """Add all commands to a parser's."""
+        if self._name:
+            group = commands.add_parser(self._name, help=self._description)
+            commands = group.add_subparsers(required=True, metavar='WHAT')
+        for name, description, run, options, defaults in self._commands:
+            parser = commands.add_parser(name, help=description, epilog=EXIT_CODES)
+            for flags, settings in options:
+                parser.add_argument(*flags, **settings)
+            parser.set_defaults(run=run, **defaults)
+
+
+def run_command(options: argparse.Namespace) -> None:
+    """Run the chosen command, and print its report as JSON or as text."""
+    if getattr(options, 'torch_threads', 0):
+        import torch
+
+        torch.set_num_threads(options.torch_threads)
+    result = options.run(options)
+    if result is not None:
+        report, show = result
+        if options.json:
+            print(json.dumps(report))
+        else:
+            show(report, Console())
+
+
+JSON = option('--json', action='store_true', help='print the report as JSON')
+RESULTS = (
+    option('--archive', type=Path, help='write a zip for `evaluate compare` here'),
+    option('--csv', type=Path, help='write rmse, mean, median, ... here'),
+    JSON,
+)
+DEVICE = option('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
+PARAMS = option('--params', type=Path, help='ROS parameter file; default: the defaults')
+WEIGHTS = option('--weights', help='MotionDEQ, shipped model name or path')
+MODEL = (PARAMS, WEIGHTS, option('--device', help="'auto', 'cpu' or 'cuda:N'"))
+SOURCE = option(
+    '--source', default='', choices=tuple(SOURCES), help="default: by the topic's type"
+)
+TOPIC = option('--topic', default='', help='skeleton topic; default: the only one')
+
+
+def threads(default: int = 1) -> Option:
+    """Declare the number of threads of torch."""
+    return option(
+        '--threads',
+        type=int,
+        default=default,
+        dest='torch_threads',
+        metavar='N',
+        help='CPU threads; 0: all',
+    )
+
+
+def data(description: str = 'npz of clips, or folder of a data set') -> Option:
+    """Declare a file or folder of recordings."""
+    return option('--data', type=Path, required=True, help=description)
+
+
+def out(description: str) -> Option:
+    """Declare where results are written."""
+    return option('--out', type=Path, required=True, help=description)
+
+
+def split(default: str) -> Option:
+    """Declare which clips are used."""
+    return option('--split', default=default, help="only clips of this split; '': all")
+
+
+def recipe(default: str | None = None) -> Option:
+    """Declare a training recipe."""
+    return option(
+        '--recipe', default=default, required=not default, help='shipped recipe name or YAML file'
+    )
+
+
+def checkpoint(
+    default: str | None = None, description: str = 'shipped model name or path'
+) -> Option:
+    """Declare weights; required without a default."""
+    return option('--checkpoint', default=default, required=not default, help=description)
+
+
+def split_of(options: argparse.Namespace, recordings: 'Recordings') -> 'Recordings':
+    """Select the clips of `--split`."""
+    chosen = options.split
+    return recordings.select(lambda clip: clip.split == chosen) if chosen else recordings
+
+
+def load_clips(options: argparse.Namespace) -> 'Recordings':
+    """Read `--data`, a file of clips, and select `--split`."""
+    from motion_predictor_ros.data.recordings import load_recordings
+
+    return split_of(options, load_recordings(options.data))
+
+
+def load_training_data(options: argparse.Namespace) -> 'Recordings':
+    """Read `--data` in any known format."""
+    from motion_predictor_ros.data.datasets import load_training_data as load
+    from motion_predictor_ros.runtime.process_memory import disable_malloc_trim
+
+    disable_malloc_trim()
+    return load(options.data)
+
+
+def load_model(options: argparse.Namespace) -> 'TrainedMotionDEQ':
+    """Load the MotionDEQ of `--checkpoint` on `--device`."""
+    from motion_predictor_ros.checkpoint import choose_device
+    from motion_predictor_ros.prediction.motion_deq.checkpoint import load_motion_deq
+
+    return load_motion_deq(options.checkpoint, choose_device(options.device))
+
+
+def pipeline_config(options: argparse.Namespace) -> PipelineConfig:
+    """Return the configuration of `--params`, with `--weights` and `--device` where given."""
+    config = read_parameter_file(options.params) if options.params else PipelineConfig()
+    chosen = {key: getattr(options, key) for key in ('weights', 'device') if getattr(options, key)}
+    prediction, density = dataclasses.replace(config.prediction, **chosen), config.density
+    if options.device:
+        density = dataclasses.replace(density, device=options.device)
+    return dataclasses.replace(config, prediction=prediction, density=density)
 
 
 def keep_results(options: argparse.Namespace, archive: 'Archive') -> None:

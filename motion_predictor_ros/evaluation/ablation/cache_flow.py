@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from motion_predictor_ros.config import DensityConfig
@@ -29,18 +28,14 @@ from motion_predictor_ros.density.cache_flow.cache import FutureCache
 from motion_predictor_ros.density.cache_flow.checkpoint import TrainedCacheFlow, load_cache_flow
 from motion_predictor_ros.density.cache_flow.model import MODES
 from motion_predictor_ros.density.predictor import CacheFlowPredictor
-from motion_predictor_ros.evaluation.ablation.runs import (
-    begin_run,
-    clear_training,
-    fingerprint,
-    save_json,
-)
+from motion_predictor_ros.evaluation.ablation.runs import fingerprint, run_once
 from motion_predictor_ros.evaluation.futures.contenders import (
     CacheFlowContender,
     Contender,
     LatentMixtureContender,
 )
 from motion_predictor_ros.evaluation.futures.stochastic import evaluate_stochastic, make_case
+from motion_predictor_ros.evaluation.tables import print_table, write_json
 from motion_predictor_ros.training.baselines.latent_mixture import (
     LatentMixtureTask,
     load_latent_mixture,
@@ -63,7 +58,6 @@ class CacheFlowTrial:
     """Settings that all variants share.
 
     Attributes:
-        minutes: Each training stops after this long; None: at the end of its schedule.
         cached: Futures in the cache of every variant.
         smaller: Sizes of caches that the whole model is also evaluated with.
     """
@@ -73,7 +67,6 @@ class CacheFlowTrial:
     recordings: Recordings
     out: Path
     device: torch.device
-    minutes: float | None
     cached: int
     smaller: tuple[int, ...]
     futures: int = 50
@@ -94,32 +87,30 @@ def ablate_cache_flow(trial: CacheFlowTrial) -> dict[str, Any]:
         'recipe': trial.name,
         'mode': recipe.model.mode,
         'steps': {part: getattr(recipe, part).steps for part in ('behaviour', 'decoder', 'flow')},
-        'minutes': trial.minutes,
         'cached_futures': trial.cached,
         'threads': torch.get_num_threads(),
         'variants': {
             name: rows for variant_rows in runs.values() for name, rows in variant_rows.items()
         },
     }
-    save_json(report, trial.out / 'report.json')
+    write_json(report, trial.out / 'report.json')
     return report
 
 
 def _run(trial: CacheFlowTrial, name: str) -> dict[str, Any]:
     """Return the figures of one variant; a finished one is not repeated."""
-    path = trial.out / name / 'run.json'
     made_with = {
         'recipe': dataclasses.asdict(_recipe(trial, name)),
-        'minutes': trial.minutes,
         'cached': [trial.cached, *trial.smaller],
         'futures': trial.futures,
         **fingerprint(trial.recordings),
     }
-    run = begin_run(path, made_with)
-    if 'result' not in run:
-        run['result'] = _without_flow(trial) if name == 'without_flow' else _judged(trial, name)
-        save_json(run, path)
-    return run['result']
+
+    def compute() -> dict[str, Any]:
+        return _without_flow(trial) if name == 'without_flow' else _with_flow(trial, name)
+
+    result: dict[str, Any] = run_once(trial.out / name / 'run.json', made_with, compute)
+    return result
 
 
 def _recipe(trial: CacheFlowTrial, name: str) -> CacheFlowRecipe:
@@ -134,17 +125,14 @@ def _recipe(trial: CacheFlowTrial, name: str) -> CacheFlowRecipe:
 
 def _train(trial: CacheFlowTrial, task: Task, schedule: ScheduleConfig, folder: Path) -> Path:
     """Train to the end, unless finished already."""
-    path = folder / 'run.json'
     recipe = task.header()['training']['recipe']
-    made_with = {'recipe': recipe, 'minutes': trial.minutes, **fingerprint(trial.recordings)}
-    run = begin_run(path, made_with)
-    if 'result' not in run:
-        if trial.minutes is not None:
-            clear_training(folder)
+
+    def compute() -> str:
         with redirect_stdout(sys.stderr):  # stdout is for JSON
-            train(task, schedule, folder, minutes=trial.minutes, resume=True)
-        save_json({**run, 'result': 'trained'}, path)
-    return folder / 'best.safetensors'
+            return str(train(task, schedule, folder, resume=True).name)
+
+    made_with = {'recipe': recipe, **fingerprint(trial.recordings)}
+    return folder / run_once(folder / 'run.json', made_with, compute)
 
 
 def _trained(trial: CacheFlowTrial, name: str) -> TrainedCacheFlow:
@@ -165,7 +153,7 @@ def _trained(trial: CacheFlowTrial, name: str) -> TrainedCacheFlow:
     return load_cache_flow(str(best), trial.device)
 
 
-def _judged(trial: CacheFlowTrial, name: str) -> dict[str, Any]:
+def _with_flow(trial: CacheFlowTrial, name: str) -> dict[str, Any]:
     """Return a variant's figures; those of the whole model with all sampling options."""
     trained = _trained(trial, name)
     cache = build_cache(trained, trial.recordings, trial.cached)
@@ -238,16 +226,15 @@ def random_cache(trained: TrainedCacheFlow, cache: FutureCache) -> FutureCache:
 
 
 def print_cache_flow_ablation(report: Mapping[str, Any], console: Console) -> None:
-    """Print one line per variant."""
-    title = f'{report["recipe"]}, {report["cached_futures"]} cached futures, held-out clips'
-    table = Table(title=title, title_justify='left', box=None, padding=(0, 1, 0, 0))
-    table.add_column('', no_wrap=True)
-    for key in _FIGURES:
-        table.add_column(key.removesuffix('_m').replace('_', ' '), justify='right')
+    """Print one row per variant."""
+    rows = {}
     for name, figures in report['variants'].items():
         label = f'{name} (whole)' if name == report['mode'] else name
-        table.add_row(
-            label, *(f'{figures[key]:.3f}' if key in figures else '' for key in _FIGURES)
-        )
-    console.print(table)
+        rows[label] = {
+            key.removesuffix('_m').replace('_', ' '): figures[key]
+            for key in _FIGURES
+            if key in figures
+        }
+    title = f'{report["recipe"]}, {report["cached_futures"]} cached futures, validation clips'
+    print_table(rows, title, '', console, form='.3f')
     console.print('without_factorisation: log prob per dim is of another space: not comparable')

@@ -31,7 +31,17 @@ from motion_predictor_ros.training.recipe import MotionDEQRecipe
 
 
 class _RawCell(FixedPointCell):
-    """A cell whose condition holds X_G and X_H without maps."""
+    """A cell without some of its modules, whose condition holds X_G and X_H without maps."""
+
+    removed: tuple[str, ...] = ()
+    """Names of the modules that are left out."""
+
+    def __init__(
+        self, channels: int, patterns: int, layers: int = 1, feedback: float = 1.0
+    ) -> None:
+        super().__init__(channels, patterns, layers, feedback)
+        for name in self.removed:
+            delattr(self, name)
 
     def condition(
         self,
@@ -54,11 +64,7 @@ class _RawCell(FixedPointCell):
 class WithoutEGI(_RawCell):
     """A cell without injection of the observed geometry."""
 
-    def __init__(
-        self, channels: int, patterns: int, layers: int = 1, feedback: float = 1.0
-    ) -> None:
-        super().__init__(channels, patterns, layers, feedback)
-        del self.inject_geometry
+    removed = ('inject_geometry',)
 
     def inject(self, state: State, condition: Condition) -> State:
         """Return (G - M(G), Q)."""
@@ -70,11 +76,7 @@ class WithoutEGI(_RawCell):
 class WithoutIPI(_RawCell):
     """A cell without injection of the observed patterns."""
 
-    def __init__(
-        self, channels: int, patterns: int, layers: int = 1, feedback: float = 1.0
-    ) -> None:
-        super().__init__(channels, patterns, layers, feedback)
-        del self.inject_state, self.inject_pattern, self.inject_out
+    removed: tuple[str, ...] = ('inject_state', 'inject_pattern', 'inject_out')
 
     def inject(self, state: State, condition: Condition) -> State:
         """Return (P, H)."""
@@ -85,11 +87,7 @@ class WithoutIPI(_RawCell):
 class DirectInjection(WithoutIPI):
     """The observation is added as it is."""
 
-    def __init__(
-        self, channels: int, patterns: int, layers: int = 1, feedback: float = 1.0
-    ) -> None:
-        super().__init__(channels, patterns, layers, feedback)
-        del self.inject_geometry
+    removed = (*WithoutIPI.removed, 'inject_geometry')
 
     def inject(self, state: State, condition: Condition) -> State:
         """Return (G - M(G) + X_G - M(X_G), H + X_H)."""

@@ -31,7 +31,7 @@ from motion_predictor_ros.evaluation.motion.pose_benchmark import (
     motion_deq_predictor,
     print_rows,
 )
-from motion_predictor_ros.evaluation.report.tables import METHODS
+from motion_predictor_ros.evaluation.tables import METHODS
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 
 _MM_PER_M = 1000.0

@@ -19,6 +19,7 @@ from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.evaluation.archive import Figures, add_horizons, name_cases
 from motion_predictor_ros.evaluation.groups import by_group, print_groups
+from motion_predictor_ros.evaluation.tables import METHODS, print_errors
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ
 from motion_predictor_ros.prediction.motion_deq.solver import FixedPoint, SolverSettings
@@ -80,8 +81,8 @@ def evaluate_mocap(
     return report
 
 
-def print_groups_of_mocap(report: Mapping[str, Any], console: Console) -> None:
-    """Print the errors by kind and by subject, the best predicted first.
+def print_mocap(name: str, report: Mapping[str, Any], console: Console) -> None:
+    """Print the errors of model `name` by method, by kind and by subject, the lowest first.
 
     The last column is the error at the last horizon relative to the better baseline.
     """
@@ -93,6 +94,8 @@ def print_groups_of_mocap(report: Mapping[str, Any], console: Console) -> None:
         baselines = (figures[name]['mpjpe_mm'][last] for name in BASELINES)
         return float(figures['motion_deq']['mpjpe_mm'][last] / min(baselines))
 
+    title = f'{name}, {report["clips"]} clips, {report["windows"]} windows'
+    print_errors({method: report[method]['mpjpe_mm'] for method in METHODS}, title, console)
     horizons = list(report['motion_deq']['mpjpe_mm'])
     last = horizons[-1]
     columns = {f'{ms} ms': error('motion_deq', ms) for ms in horizons}

@@ -25,7 +25,7 @@ from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.data.recordings import Clip, Recordings
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.evaluation.replay.replay import Replay, replay, score
-from motion_predictor_ros.evaluation.report.tables import METHODS, print_errors
+from motion_predictor_ros.evaluation.tables import METHODS, print_errors
 from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.scoring.metrics import mpjpe_mm
 

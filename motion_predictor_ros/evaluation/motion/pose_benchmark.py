@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from motion_predictor_ros.errors import CheckpointError, DataError
 from motion_predictor_ros.evaluation.archive import Figures, name_cases
-from motion_predictor_ros.evaluation.report.tables import METHODS
+from motion_predictor_ros.evaluation.tables import METHODS
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
 from motion_predictor_ros.scoring.baselines import BASELINES

@@ -24,7 +24,8 @@ from motion_predictor_ros.evaluation.report.charts import (
     timeline_chart,
 )
 from motion_predictor_ros.evaluation.report.replay_data import pack_replay
-from motion_predictor_ros.evaluation.report.tables import METHODS, VOLUME_HEADS, volumes_line
+from motion_predictor_ros.evaluation.report.tables import VOLUME_HEADS, volumes_line
+from motion_predictor_ros.evaluation.tables import METHODS
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 

@@ -19,7 +19,7 @@ from mpl_toolkits.mplot3d.art3d import Line3DCollection, Poly3DCollection
 
 from motion_predictor_ros.evaluation.replay.kept_volumes import KeptVolume
 from motion_predictor_ros.evaluation.replay.replay import Case
-from motion_predictor_ros.evaluation.report.tables import METHODS
+from motion_predictor_ros.evaluation.tables import METHODS
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.volume.grid import VoxelGrid
 

@@ -1,32 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report of a scored replay: JSON, and tables for the console."""
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 from rich.console import Console
-from rich.table import Table
 
 from motion_predictor_ros.density.types import Futures
 from motion_predictor_ros.errors import BagError
 from motion_predictor_ros.evaluation.replay.breakdown import coverage, joint_errors_mm
 from motion_predictor_ros.evaluation.replay.replay import Case, Replay
 from motion_predictor_ros.evaluation.replay.volume_scores import volume_report, volume_rows
+from motion_predictor_ros.evaluation.tables import METHODS, print_errors, print_table
 from motion_predictor_ros.scoring.metrics import mpjpe_mm
 from motion_predictor_ros.volume.body import BodyShape
-
-METHODS = {
-    'motion_deq': 'MotionDEQ',
-    'constant_velocity': 'constant velocity',
-    'repeat_last': 'repeat last frame',
-}
-"""Names of methods: in reports, and for display."""
-
 
 VOLUME_HEADS = (
     'until [s]',
@@ -154,51 +144,15 @@ def _solver(run: Replay) -> dict[str, float]:
     }
 
 
-def write_json(report: Mapping[str, Any], path: Path) -> None:
-    """Write a report as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=2) + '\n')
-
-
-def print_errors(errors: Mapping[str, Mapping[str, float]], title: str, console: Console) -> None:
-    """Print one line per method, one column per horizon [mm], the best of each column in bold."""
-    horizons = list(errors['motion_deq'])
-    table = Table(title=title, title_justify='left')
-    table.add_column(r'MPJPE \[mm] after \[ms]')
-    for horizon in horizons:
-        table.add_column(horizon, justify='right')
-    best = {ms: min(row[ms] for row in errors.values()) for ms in horizons}
-    for name, label in METHODS.items():
-        row = errors[name]
-        cells = [
-            f'[bold]{row[ms]:.1f}[/]' if row[ms] == best[ms] else f'{row[ms]:.1f}'
-            for ms in horizons
-        ]
-        table.add_row(label, *cells)
-    console.print(table)
-
-
-def _people_table(people: Mapping[str, Any]) -> Table:
-    table = Table(title='By person', title_justify='left')
-    table.add_column('person (scored)')
-    table.add_column('MPJPE \\[mm] after \\[ms]')
-    horizons = list(next(iter(people.values()))['mpjpe_mm']['motion_deq'])
-    for horizon in horizons:
-        table.add_column(horizon, justify='right')
-    for person, figures in people.items():
-        head = f'{person} ({figures["scored"]})'
-        for name, label in METHODS.items():
-            row = figures['mpjpe_mm'][name]
-            table.add_row(head, label, *(f'{row[ms]:.0f}' for ms in horizons))
-            head = ''
-        table.add_section()
-    return table
-
-
 def print_bag_report(report: Mapping[str, Any], console: Console) -> None:
     """Print a bag's report."""
     print_errors(report['mpjpe_mm'], 'All people', console)
-    console.print(_people_table(report['people']))
+    rows = {
+        f'{person} ({figures["scored"]}), {label}': figures['mpjpe_mm'][name]
+        for person, figures in report['people'].items()
+        for name, label in METHODS.items()
+    }
+    print_table(rows, 'By person', 'person (scored)', console, form='.0f')
     solver, latency = report['solver'], report['latency_ms']
     console.print(
         f'solver: {solver["steps_mean"]:.1f} steps, median residual '
@@ -235,12 +189,9 @@ def print_volumes(volumes: Mapping[str, Any], console: Console) -> None:
     """Print the size and coverage of volumes."""
     if volumes['times']:
         nominal = f'{100 * volumes["level"]:.0f} % nominal, until {volumes["horizon_s"]:g} s'
-        table = Table(title=f'Keep-out volumes, {nominal}', title_justify='left')
-        for head in VOLUME_HEADS:
-            table.add_column(head.replace('[', r'\['), justify='right')
-        for row in volume_rows(volumes):
-            table.add_row(*row)
-        console.print(table)
+        corner, *heads = VOLUME_HEADS
+        rows = {end: dict(zip(heads, cells, strict=True)) for end, *cells in volume_rows(volumes)}
+        print_table(rows, f'Keep-out volumes, {nominal}', corner, console)
     console.print(volumes_line(volumes))
 
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ablation trains each variant once, resumes, and reports what the files say."""
 
-import csv
 import dataclasses
 import json
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cmu_files import wander, write_benchmark
 from walkers import RECIPE, walkers
 
 from motion_predictor_ros.checkpoint import load_checkpoint
@@ -75,10 +73,6 @@ def test_every_variant_is_trained_by_the_same_schedule_and_none_is_like_another(
     weights = {name: own[0]['parameters'] for name, own in runs.items()}
     assert weights['direct_injection'] < weights['without_ipi'] < weights['full']
     assert weights['full'] == weights['gamma_0'] == weights['neumann_2']
-    with (whole / 'runs.csv').open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row['variant'] for row in rows] == list(VARIANTS)
-    assert float(rows[0]['score']) == runs['full'][0]['score']
 
 
 def test_figures_are_those_of_the_best_weights(whole: Path) -> None:
@@ -88,15 +82,6 @@ def test_figures_are_those_of_the_best_weights(whole: Path) -> None:
     assert best.header['training']['recipe']['equilibrium']['sparse_weight'] == 0.0
     last = json.loads((whole / 'full/seed_1/run.json').read_text())
     assert run['result']['score'] != last['result']['score']
-
-
-def test_the_solver_is_reported_by_iteration(whole: Path) -> None:
-    solver = json.loads((whole / 'report.json').read_text())['solver']
-    assert set(solver) == {'cold', 'warm'}
-    for own in solver.values():
-        assert len(own['residual']) == 30 and len(own['mpjpe_mm']) == 31
-        assert own['residual'][-1] < 0.3 * own['residual'][0]
-    assert solver['warm']['residual'][0] < solver['cold']['residual'][0]
 
 
 def test_a_finished_variant_is_not_trained_again(
@@ -147,23 +132,22 @@ def test_an_interrupted_variant_resumes(
 def test_a_run_of_another_budget_or_recipe_is_refused(
     whole: Path, files: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for budget in (['--steps', '5'], ['--minutes', '1'], []):
+    for budget in (['--steps', '5'], []):
         assert ablate(*files, *budget, '--out', str(whole)) == 2
         assert 'choose another --out' in capsys.readouterr().err
 
 
-def test_minutes_bound_the_training_and_seeds_differ(
+def test_seeds_differ_and_their_spread_is_printed(
     files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ['--minutes', '0', '--seeds', '1', '2', '--variants', 'neumann_0', 'neumann_2']
+    options = ['--steps', '2', '--seeds', '1', '2', '--variants', 'neumann_0', 'neumann_2']
     assert ablate(*files, *options, '--out', str(tmp_path)) == 0
     out = capsys.readouterr().out
-    assert 'Neumann terms 0' in out and '±' in out and 'on streams' not in out
+    assert 'Neumann terms 0' in out and '±' in out
     report = json.loads((tmp_path / 'report.json').read_text())
-    assert 'solver' not in report and report['minutes'] == 0.0
-    for own in report['variants'].values():
-        assert [run['steps'] for run in own['runs']] == [1, 1]
-        assert own['runs'][0]['score'] != own['runs'][1]['score']
+    for variant in report['variants'].values():
+        first, second = variant['runs']
+        assert first['steps'] == second['steps'] == 2 and first['score'] != second['score']
 
 
 @pytest.mark.parametrize(
@@ -186,30 +170,3 @@ def test_a_user_error_is_one_line_and_writes_nothing(
     captured = capsys.readouterr()
     assert said in captured.err and captured.err.count('\n') == 1 and captured.out == ''
     assert not (tmp_path / 'out').exists()
-
-
-def test_on_the_cmu_benchmark_its_protocol_is_scored_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    clips = {f'train/walking_{number}': wander(90, number) for number in range(1, 4)}
-    clips['test/walking_1'] = wander(40, 9)
-    data = write_benchmark(tmp_path / 'cmu.npz', clips)
-    recipe = tmp_path / 'small.yaml'
-    shape = 'channels: 8, patterns: 8'
-    options = ['--data', str(data), '--recipe', str(recipe), '--out', str(tmp_path / 'out')]
-    options += ['--variants', 'without_ipi', 'gamma_0', '--steps', '1', '--device', 'cpu']
-    recipe.write_text(f'layout: cmu25\nmodel: {{joints: 25, past: 8, future: 25, {shape}}}\n')
-    assert ablate(*options) == 2
-    assert 'CMU protocol predicts 25 frames from 10' in capsys.readouterr().err
-    recipe.write_text(f'layout: cmu25\nmodel: {{joints: 25, past: 10, future: 25, {shape}}}\n')
-    assert ablate(*options, '--skip-cmu') == 0
-    assert 'CMU' not in capsys.readouterr().out
-    path = tmp_path / 'out/report.json'
-    first = json.loads(path.read_text())['variants']
-    monkeypatch.setattr(ablation, 'train', None)  # what is trained is only scored
-    assert ablate(*options) == 0
-    runs = {name: own['runs'][0] for name, own in json.loads(path.read_text())['variants'].items()}
-    assert 'cmu' not in first['gamma_0']['runs'][0]
-    assert runs['gamma_0']['score'] == first['gamma_0']['runs'][0]['score']
-    assert runs['gamma_0']['cmu']['mean5'] != runs['without_ipi']['cmu']['mean5']
-    assert 'CMU: mean5' in capsys.readouterr().out

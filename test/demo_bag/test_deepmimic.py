@@ -11,13 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from jaxtyping import Float64
-from scipy.spatial.transform import Rotation
-
-from motion_predictor_ros.data import deepmimic
-from motion_predictor_ros.data.bags import skeleton_messages
-from motion_predictor_ros.data.deepmimic import SCENES, convert_deepmimic
-from motion_predictor_ros.data.motion_clip import (
+from demo_bag import deepmimic
+from demo_bag.deepmimic import SCENES, convert_deepmimic
+from demo_bag.motion_clip import (
     JOINT_NAMES,
     RATE_HZ,
     SOLE_M,
@@ -27,6 +23,10 @@ from motion_predictor_ros.data.motion_clip import (
     placed,
     read_clip,
 )
+from jaxtyping import Float64
+from scipy.spatial.transform import Rotation
+
+from motion_predictor_ros.data.bags import skeleton_messages
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.resources import share_file
 

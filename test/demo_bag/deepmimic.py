@@ -14,11 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
-
-from motion_predictor_ros.conventions import NS_PER_S
-from motion_predictor_ros.data.bags import SKELETON_ARRAY, BagWriter, typestore
-from motion_predictor_ros.data.motion_clip import (
+from demo_bag.motion_clip import (
     JOINT_NAMES,
     RATE_HZ,
     MotionClip,
@@ -27,6 +23,10 @@ from motion_predictor_ros.data.motion_clip import (
     placed,
     read_clip,
 )
+from jaxtyping import Float64
+
+from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.data.bags import SKELETON_ARRAY, BagWriter, typestore
 from motion_predictor_ros.errors import DataError
 
 TOPIC = '/skeletons'
