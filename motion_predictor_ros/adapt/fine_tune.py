@@ -26,14 +26,17 @@ from motion_predictor_ros.checkpoint import choose_device, load_checkpoint, save
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.evaluation.motion.mocap import WINDOW_EVERY_S, evaluate_mocap
+from motion_predictor_ros.evaluation.motion.mocap import (
+    WINDOW_EVERY_S,
+    evaluate_mocap,
+    predict_windows,
+)
 from motion_predictor_ros.evaluation.tables import print_table, write_json
 from motion_predictor_ros.prediction.motion_deq.checkpoint import (
     KIND,
     TrainedMotionDEQ,
     load_motion_deq,
 )
-from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
 from motion_predictor_ros.resources import is_shipped, resolve_file
 from motion_predictor_ros.scoring.metrics import report_frames
 from motion_predictor_ros.training.loop import train
@@ -44,8 +47,6 @@ from motion_predictor_ros.training.windows import every_window
 
 COVERED = 0.9
 """Nominal share of joints within the covariances' ellipsoids."""
-
-_CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,6 @@ def score(trained: TrainedMotionDEQ, recordings: Recordings) -> dict[str, Any]:
     }
 
 
-@torch.inference_mode()
 def covered(trained: TrainedMotionDEQ, recordings: Recordings) -> dict[str, float]:
     """Return the share of joints within the ellipsoid of `COVERED`, by reported horizon [ms].
 
@@ -233,17 +233,14 @@ def covered(trained: TrainedMotionDEQ, recordings: Recordings) -> dict[str, floa
     shape, residuals = trained.module.config, trained.residuals
     if residuals is None:
         return {}
-    device = next(trained.module.parameters()).device
     windows = every_window(recordings, shape.past + shape.future, shape.period_s, WINDOW_EVERY_S)
     frames = report_frames(shape.period_s * np.arange(1, shape.future + 1))
-    inside = []
-    for chunk in windows.split(_CHUNK):
-        past, target = chunk.split([shape.past, shape.future], dim=1)
-        predicted, _, _ = trained.module(past.to(device), SolverSettings())
-        squares = (predicted.cpu() - target).double().square().sum(-1).numpy()
-        for observed, square in zip(past.double().numpy(), squares, strict=True):
-            variance = residuals.covariances(observed, shape.period_s)[..., 0, 0]
-            inside.append(square <= chi2.ppf(COVERED, 3) * variance)
+    past, target = np.split(windows.double().numpy(), [shape.past], axis=1)
+    predicted, _ = predict_windows(trained, past)
+    limit, inside = chi2.ppf(COVERED, 3), []
+    for observed, square in zip(past, np.square(predicted - target).sum(axis=-1), strict=True):
+        variance = residuals.covariances(observed, shape.period_s)[..., 0, 0]
+        inside.append(square <= limit * variance)
     share = np.mean(inside, axis=(0, 2))
     return {str(ms): float(share[frame]) for ms, frame in frames.items()}
 

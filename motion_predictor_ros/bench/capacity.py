@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.table import Table
 
 from motion_predictor_ros.bench.crowd import Crowd
 from motion_predictor_ros.bench.timing import machine, spread
 from motion_predictor_ros.config import DegradationConfig, PipelineConfig
 from motion_predictor_ros.errors import ConfigError
+from motion_predictor_ros.evaluation.tables import print_table
 from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.runtime.load_shedding import FULL, Degradation, degradation_levels
 from motion_predictor_ros.runtime.process_memory import freeze_gc
@@ -214,13 +214,15 @@ def processor_ms_per_person_second(
 def print_capacity(report: dict[str, Any], console: Console) -> None:
     """Print one row per rate, and the cost of a person."""
     title = f'{report["device"]}: people for whom a rate is kept, nothing given up'
-    table = Table(title=title, title_justify='left')
-    for head in ('motion [Hz]', 'volumes [Hz]', 'people', 'step p99 [ms]'):
-        table.add_column(head, justify='right')
-    for name, rates in RATES.items():
-        people, p99_ms = report[f'people_{name}'], report['step_ms_p99'][name]
-        table.add_row(f'{rates[0]:g}', f'{rates[1]:g}', f'{people}', f'{p99_ms:.1f}')
-    console.print(table)
+    rows = {
+        f'{rates.motion_hz:g}': {
+            'volumes [Hz]': f'{rates.volumes_hz:g}',
+            'people': report[f'people_{name}'],
+            'step p99 [ms]': report['step_ms_p99'][name],
+        }
+        for name, rates in RATES.items()
+    }
+    print_table(rows, title, 'motion [Hz]', console)
     parts = ', '.join(f'{name} {spent:.0f}' for name, spent in report['by_stage'].items())
     console.print(
         f'one person, {RATES[_COST][0]:g} Hz motion and {RATES[_COST][1]:g} Hz volumes: '

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time CacheFlow for one person: densities of cached futures, and samples.
+"""Time CacheFlow for one person: densities of cached futures, samples, and the size of the cache.
 
 Both start at observed positions and end at the result. The yardstick is the same result in plain
 torch, one formula after the other, in the same run:
@@ -11,17 +11,17 @@ The cost depends on the shape of a model and hardly on its weights, so an untrai
 synthetic cache suffices where there is no trained one.
 """
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
+from motion_predictor_ros.bench.timing import machine, rounds_ms, spread
 from motion_predictor_ros.config import DensityConfig
 from motion_predictor_ros.density.body_frame import body_frame
 from motion_predictor_ros.density.cache_flow.cache import FutureCache
@@ -31,13 +31,17 @@ from motion_predictor_ros.density.cache_flow.neighbours import BruteForce
 from motion_predictor_ros.density.predictor import CacheFlowPredictor
 from motion_predictor_ros.density.sampling import effective_sample_size, importance_weights
 from motion_predictor_ros.errors import ConfigError
+from motion_predictor_ros.evaluation.tables import print_table
 from motion_predictor_ros.runtime.process_memory import disable_malloc_trim
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
 
 UNTRAINED = 'untrained'
+SIZES = (1_000, 10_000, 100_000, 1_000_000)
+FUTURES = (10, 50, 200, 1_000)
 
 _DENSITIES = 10_000
-_ROUNDS, _SLOW_ROUNDS = 200, 20
+_ROUNDS, _SLOW_ROUNDS, _CACHE_ROUNDS = 200, 20, 30
 _SEED = 0
 
 
@@ -172,20 +176,20 @@ def bench_density(predictor: CacheFlowPredictor) -> dict[str, Any]:
     count = min(_DENSITIES, len(predictor.cache))
     device = predictor.cache.z.device
     generator = torch.Generator().manual_seed(_SEED)
-    times = {
-        'density_10k_ms': _medians_ms(lambda: predictor.cached_log_density(observed, count)),
-        'samples_50_ms': _medians_ms(lambda: predictor.draw(observed)),
-        'yardstick_density_10k_ms': _medians_ms(
-            lambda: plain.density(observed, count), _SLOW_ROUNDS
-        ),
-        'yardstick_samples_50_ms': _medians_ms(
-            lambda: plain.draw(observed, generator), _SLOW_ROUNDS
-        ),
-        'observe_ms': _medians_ms(lambda: predictor.observe(observed)),
+    calls: dict[str, tuple[Callable[[], object], int]] = {
+        'density_10k_ms': (lambda: predictor.cached_log_density(observed, count), _ROUNDS),
+        'samples_50_ms': (lambda: predictor.draw(observed), _ROUNDS),
+        'yardstick_density_10k_ms': (lambda: plain.density(observed, count), _SLOW_ROUNDS),
+        'yardstick_samples_50_ms': (lambda: plain.draw(observed, generator), _SLOW_ROUNDS),
+        'observe_ms': (lambda: predictor.observe(observed), _ROUNDS),
+    }
+    medians = {
+        name: np.median(rounds_ms(call, rounds, device), axis=0).tolist()
+        for name, (call, rounds) in calls.items()
     }
     return {
-        **{name: wall for name, (wall, _) in times.items()},
-        'processor': {name: processor for name, (_, processor) in times.items()},
+        **{name: wall for name, (wall, _) in medians.items()},
+        'processor': {name: processor for name, (_, processor) in medians.items()},
         'device': str(device),
         'threads': torch.get_num_threads(),
         'cached_futures': len(predictor.cache),
@@ -196,46 +200,99 @@ def bench_density(predictor: CacheFlowPredictor) -> dict[str, Any]:
     }
 
 
-def _medians_ms(call: Callable[[], object], rounds: int = _ROUNDS) -> tuple[float, float]:
-    """Return medians of the wall time and of this thread's CPU time [ms].
-
-    The first is what a robot waits for; the second is independent of other load.
-    """
-    spent = []
-    for _ in range(rounds + 3):
-        start = time.perf_counter(), time.thread_time()
-        call()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        spent.append((time.perf_counter() - start[0], time.thread_time() - start[1]))
-    wall, processor = np.median(1e3 * np.array(spent[3:]), axis=0)
-    return float(wall), float(processor)
-
-
 def print_density(report: dict[str, Any], console: Console) -> None:
     """Print the times, and those of plain torch."""
     title = (
         f'{report["model"]}, {report["cached_futures"]} cached futures, {report["device"]}, '
         f'{report["threads"]} threads: median ms'
     )
-    table = Table(title=title, title_justify='left')
-    for head in ('one observation to', 'here', 'plain torch', 'processor', 'plain torch'):
-        table.add_column(head, justify='right' if table.columns else 'left')
-    processor = report['processor']
+    processor, rows = report['processor'], {}
     for name, key in (
         (f'density of {report["densities"]} futures', 'density_10k_ms'),
         (f'{report["samples"]} samples of {report["frames"]} frames', 'samples_50_ms'),
     ):
         slow = f'yardstick_{key}'
-        table.add_row(
-            name,
-            *(
-                f'{item:.2f}'
-                for item in (report[key], report[slow], processor[key], processor[slow])
-            ),
-        )
-    console.print(table)
+        rows[name] = {
+            'here': report[key],
+            'plain torch': report[slow],
+            'processor': processor[key],
+            'processor, plain torch': processor[slow],
+        }
+    print_table(rows, title, 'one observation to', console, form='.2f')
     console.print(f'of which encoding the observation takes {report["observe_ms"]:.2f}')
     console.print("processor: this thread's CPU time, independent of other load")
     if report['model'] == UNTRAINED:
         console.print('untrained model, synthetic cache: only the cost is meaningful')
+
+
+def bench_cache(
+    recipe: CacheFlowRecipe,
+    device: torch.device,
+    sizes: Sequence[int] = SIZES,
+    futures: Sequence[int] = FUTURES,
+) -> dict[str, Any]:
+    """Time one observation by size of the cache, and by number of drawn futures [ms].
+
+    The models are untrained.
+
+    Raises:
+        ConfigError: A size is not positive.
+    """
+    disable_malloc_trim()  # as `Pipeline.load` does
+    config = DensityConfig(device=str(device), futures=50, rule='nearest')
+
+    def untrained(size: int) -> CacheFlowPredictor:
+        return untrained_predictor(recipe.model, recipe.layout, size, config, device)
+
+    middle = untrained(sorted(sizes)[len(sizes) // 2])
+    return {
+        'by_cached_futures': {str(size): _costs(untrained(size)) for size in sizes},
+        'by_futures_drawn': {str(count): _drawn_ms(middle, count) for count in futures},
+        'drawn_from': len(middle.cache),
+        'device': machine(device),
+        'on_gpu': device.type == 'cuda',
+        'threads': torch.get_num_threads(),
+    }
+
+
+def _costs(predictor: CacheFlowPredictor) -> dict[str, dict[str, float]]:
+    """Time all densities, samples, and the nearest of 50 draws by index and by brute force [ms].
+
+    The last one is the yardstick.
+    """
+    observed, cache = wandering_people(predictor.trained.module.config, 1), predictor.cache
+    _, q = predictor.observe(observed)
+    points, brute = q.sample(50)[0], BruteForce(cache.z)
+    calls: dict[str, Callable[[], object]] = {
+        'density_of_all_ms': lambda: predictor.cached_log_density(observed, len(cache)),
+        'samples_50_ms': lambda: predictor.draw(observed),
+        'nearest_50_ms': lambda: cache.neighbours.nearest(points),
+        'yardstick_nearest_50_ms': lambda: brute.nearest(points),
+    }
+    return {name: _spread_ms(call, cache.z.device) for name, call in calls.items()}
+
+
+def _drawn_ms(predictor: CacheFlowPredictor, count: int) -> dict[str, float]:
+    config = replace(predictor.config, futures=count)
+    other = CacheFlowPredictor(predictor.trained, predictor.cache, config)
+    observed = wandering_people(predictor.trained.module.config, 1)
+    return _spread_ms(lambda: other.draw(observed), predictor.cache.z.device)
+
+
+def _spread_ms(call: Callable[[], object], device: torch.device) -> dict[str, float]:
+    wall, processor = rounds_ms(call, _CACHE_ROUNDS, device).T
+    return {**spread(wall), 'processor': float(np.median(processor))}
+
+
+def print_cache(report: dict[str, Any], console: Console) -> None:
+    """Print medians; on a CPU of this thread's CPU time, which other load does not affect."""
+    kind = 'p50' if report['on_gpu'] else 'processor'
+    title = f'one observation on {report["device"]}, {report["threads"]} threads: median ms'
+    heads = ('density of all', '50 samples', 'nearest of 50', 'by brute force')
+    rows = {}
+    for size, costs in report['by_cached_futures'].items():
+        spent = [cost[kind] for cost in costs.values()]
+        rows[size] = dict(zip(heads, spent, strict=True)) | {'ratio': spent[3] / spent[2]}
+    print_table(rows, title, 'cached futures', console, form='.2f')
+    drawn = ', '.join(f'{count}: {e[kind]:.2f}' for count, e in report['by_futures_drawn'].items())
+    console.print(f'ms by futures drawn from {report["drawn_from"]}: {drawn}')

@@ -8,18 +8,17 @@ and intermediates included; parameters and inputs are not. It is the same on eve
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor, UntypedStorage
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.evaluation.tables import METHODS
+from motion_predictor_ros.evaluation.tables import METHODS, print_table
 from motion_predictor_ros.training.baselines.unrolled import UNROLLED, UnrolledLearner
 from motion_predictor_ros.training.motion_deq import Learner, MotionDEQLearner
 from motion_predictor_ros.training.recipe import MotionDEQRecipe
@@ -76,22 +75,6 @@ class LiveBytes(TorchDispatchMode):
         self.alive -= size
 
 
-@dataclass(frozen=True)
-class StepCost:
-    """Cost of one training step of one method.
-
-    Attributes:
-        peak_bytes: Largest sum of tensors alive at one time.
-        step_s: Wall time without counting [s].
-        cuda_bytes: `torch.cuda.max_memory_allocated` in a step without counting; None on a CPU.
-    """
-
-    peak_bytes: int
-    step_s: float
-    parameters: int
-    cuda_bytes: int | None
-
-
 def bench_memory(recipe: MotionDEQRecipe, batch: int, device: torch.device) -> dict[str, Any]:
     """Return the cost of each method's training step on random people, and ratios to MotionDEQ.
 
@@ -113,12 +96,11 @@ def bench_memory(recipe: MotionDEQRecipe, batch: int, device: torch.device) -> d
     for kind in UNROLLED:
         costs[kind] = _cost(UnrolledLearner(kind, recipe, device), past, target)
     report: dict[str, Any] = {
-        key: {name: asdict(cost)[key] for name, cost in costs.items()}
-        for key in asdict(costs[_MOTION_DEQ])
+        key: {name: cost[key] for name, cost in costs.items()} for key in costs[_MOTION_DEQ]
     }
-    reference = costs[_MOTION_DEQ].peak_bytes
+    peaks = report['peak_bytes']
     report['ratio'] = {
-        name: costs[name].peak_bytes / reference for name in costs if name != _MOTION_DEQ
+        name: peak / peaks[_MOTION_DEQ] for name, peak in peaks.items() if name != _MOTION_DEQ
     }
     report['parts'] = _parts(recipe, past)
     report |= {'batch': batch, 'device': str(device), 'threads': torch.get_num_threads()}
@@ -133,8 +115,13 @@ def _random_people(recipe: MotionDEQRecipe, device: torch.device) -> tuple[Tenso
     return past, target
 
 
-def _cost(learner: Learner, past: Tensor, target: Tensor) -> StepCost:
-    """Step once to count and warm up, then once to time without counting."""
+def _cost(learner: Learner, past: Tensor, target: Tensor) -> dict[str, Any]:
+    """Step once to count and warm up, then once to time without counting.
+
+    Returns:
+        `peak_bytes`: largest sum of tensors alive at one time; `step_s`: wall time [s];
+        `parameters`; `cuda_bytes`: `torch.cuda.max_memory_allocated`, None on a CPU.
+    """
     module = learner.module
     with LiveBytes() as count:
         learner.accumulate_gradients(past, target, None, torch.Generator().manual_seed(0), 0)
@@ -146,12 +133,12 @@ def _cost(learner: Learner, past: Tensor, target: Tensor) -> StepCost:
     learner.accumulate_gradients(past, target, None, torch.Generator().manual_seed(0), 0)
     if on_cuda:
         torch.cuda.synchronize(past.device)
-    return StepCost(
-        peak_bytes=count.peak,
-        step_s=time.perf_counter() - start,
-        parameters=sum(parameter.numel() for parameter in module.parameters()),
-        cuda_bytes=torch.cuda.max_memory_allocated(past.device) if on_cuda else None,
-    )
+    return {
+        'peak_bytes': count.peak,
+        'step_s': time.perf_counter() - start,
+        'parameters': sum(parameter.numel() for parameter in module.parameters()),
+        'cuda_bytes': torch.cuda.max_memory_allocated(past.device) if on_cuda else None,
+    }
 
 
 def _parts(recipe: MotionDEQRecipe, past: Tensor) -> dict[str, int]:
@@ -171,15 +158,13 @@ def _parts(recipe: MotionDEQRecipe, past: Tensor) -> dict[str, int]:
 def print_memory(report: dict[str, Any], console: Console) -> None:
     """Print one line per method."""
     title = f'one training step, batch {report["batch"]}, {report["device"]}: tensors alive'
-    table = Table(title=title, title_justify='left')
-    for head in ('', r'peak \[MB]', 'ratio', r'step \[s]', 'weights'):
-        table.add_column(head, justify='right' if head else 'left')
-    for name, peak in report['peak_bytes'].items():
-        table.add_row(
-            _NAMES[name],
-            f'{peak / 1e6:.0f}',
-            f'{report["ratio"].get(name, 1.0):.2f}',
-            f'{report["step_s"][name]:.2f}',
-            f'{report["parameters"][name]}',
-        )
-    console.print(table)
+    rows = {
+        _NAMES[name]: {
+            'peak [MB]': f'{peak / 1e6:.0f}',
+            'ratio': report['ratio'].get(name, 1.0),
+            'step [s]': report['step_s'][name],
+            'weights': report['parameters'][name],
+        }
+        for name, peak in report['peak_bytes'].items()
+    }
+    print_table(rows, title, '', console, form='.2f')

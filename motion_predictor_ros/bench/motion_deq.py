@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time MotionDEQ alone: warm and cold, by number of people and of solver iterations.
 
-People are those of `bench/persons.py`; no futures are drawn. The yardstick in the same run is a
+People are those of `bench_persons`; no futures are drawn. The yardstick in the same run is a
 forward pass of four unshared EqMotion layers of the same size for as many people.
 """
 
@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float64
 from rich.console import Console
-from rich.table import Table
 
 from motion_predictor_ros.bench.crowd import Crowd
-from motion_predictor_ros.bench.pipeline import KINDS, TimedStream
+from motion_predictor_ros.bench.pipeline import KINDS, TimedStream, check_crowd
 from motion_predictor_ros.bench.timing import eqmotion_style_ms, machine, rounds_ms, spread
 from motion_predictor_ros.config import PipelineConfig, PredictionConfig
-from motion_predictor_ros.errors import ConfigError
+from motion_predictor_ros.evaluation.tables import print_table
 from motion_predictor_ros.prediction.motion_deq.checkpoint import load_motion_deq
 from motion_predictor_ros.prediction.streaming import MotionDEQPredictor
 from motion_predictor_ros.prediction.types import solver_steps
@@ -39,15 +39,10 @@ def bench_motion_deq(
 
     Raises:
         BagError: The bag cannot be read, or no person is in it for long enough.
-        ConfigError: There is nothing to time, or `skeleton.max_people` is too small.
+        ConfigError: As `check_crowd`.
         MotionPredictorError: The model cannot be used.
     """
-    limit = config.skeleton.max_people
-    if frames < 1 or not counts or max(counts) > limit or min(counts) < 1:
-        raise ConfigError(
-            f'expected frames, and people up to skeleton.max_people ({limit}), got {frames} and '
-            f'{list(counts)}'
-        )
+    check_crowd(config, frames, counts)
     stream = TimedStream(_alone(config), Crowd(bag))
     predictor = stream.pipeline.predictor
     return {
@@ -74,7 +69,7 @@ def _for_people(stream: TimedStream, people: int, frames: int) -> dict[str, Any]
     def predict() -> None:
         steps.extend(solver_steps(cold.predict(next(windows))))
 
-    spent_ms = rounds_ms(predict, len(stream.windows), device)
+    spent_ms = rounds_ms(predict, len(stream.windows), device)[:, 0]
     by_iterations = {
         str(count): spread(_of_iterations(cold, config, count, stream.windows[-1]))
         for count in ITERATIONS
@@ -94,7 +89,7 @@ def _for_people(stream: TimedStream, people: int, frames: int) -> dict[str, Any]
 
 def _of_iterations(
     cold: MotionDEQPredictor, config: PredictionConfig, count: int, windows: list[Window]
-) -> list[float]:
+) -> Float64[np.ndarray, ' round']:
     """Time predictions that stop after this number of iterations [ms]."""
     before = cold.config
     cold.config = replace(
@@ -104,7 +99,7 @@ def _of_iterations(
         tolerance=_UNREACHABLE,
         motion_tolerance_m=0.0,
     )
-    spent_ms = rounds_ms(lambda: cold.predict(windows), _ROUNDS, cold.device)
+    spent_ms = rounds_ms(lambda: cold.predict(windows), _ROUNDS, cold.device)[:, 0]
     cold.config = before
     return spent_ms
 
@@ -112,16 +107,18 @@ def _of_iterations(
 def print_motion_deq(report: dict[str, Any], console: Console) -> None:
     """Print one row per number of people."""
     title = f'{report["model"]} on {report["device"]}, {report["threads"]} threads: ms'
-    table = Table(title=title, title_justify='left', box=None, padding=(0, 1, 0, 0))
-    kinds = [f'{start} {kind}' for start in ('warm', 'cold') for kind in KINDS]
-    for head in ('people', *kinds, *(f'{count} it.' for count in ITERATIONS), 'each', 'layers'):
-        table.add_column(head, justify='right')
+    rows = {}
     for people, times in report['by_people'].items():
-        cells = [times[f'{start}_ms'][kind] for start in ('warm', 'cold') for kind in KINDS]
-        cells += [time['p50'] for time in times['by_iterations_ms'].values()]
-        cells += [times['per_iteration_ms'], times['eqmotion_style_forward_ms']['p50']]
-        table.add_row(people, *(f'{cell:.2f}' for cell in cells))
-    console.print(table)
+        row = {
+            f'{start} {kind}': times[f'{start}_ms'][kind]
+            for start in ('warm', 'cold')
+            for kind in KINDS
+        }
+        row |= {f'{count} it.': ms['p50'] for count, ms in times['by_iterations_ms'].items()}
+        row['per it.'] = times['per_iteration_ms']
+        row['layers'] = times['eqmotion_style_forward_ms']['p50']
+        rows[people] = row
+    print_table(rows, title, 'people', console, form='.2f')
     console.print('it.: number of iterations; layers: forward pass of four EqMotion layers')
     for people, times in report['by_people'].items():
         steps, yardstick_ms = times['steps'], times['eqmotion_style_forward_ms']['p50']

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time the whole pipeline, message in to volume out, by stage and by number of threads.
+"""Time the whole pipeline, message in to volume out, by stage, number of threads and of people.
 
 Every message is answered with futures and volumes, where a robot computes them a few times a
 second. The yardstick in the same run is a forward pass of four unshared EqMotion layers of
@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from motion_predictor_ros.bench.crowd import Crowd
 from motion_predictor_ros.bench.timing import eqmotion_style_ms, machine, rounds_ms, spread
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.errors import ConfigError
+from motion_predictor_ros.evaluation.tables import print_table
 from motion_predictor_ros.pipeline import Pipeline, Scene
 from motion_predictor_ros.prediction.motion_deq.checkpoint import load_motion_deq
 from motion_predictor_ros.prediction.streaming import MotionDEQPredictor
@@ -138,7 +138,7 @@ def bench_pipeline(
 def _with_threads(
     crowd: Crowd, config: PipelineConfig, frames: int, threads: int
 ) -> dict[str, Any]:
-    stream = TimedStream(_threaded(config, threads), crowd)
+    stream = TimedStream(replace(config, threads=threads), crowd)
     stages = stream.run(1, frames)
     processor_ms = {name: spread(times or [0.0]) for name, times in stream.processor_ms.items()}
     predictor = stream.pipeline.predictor
@@ -146,7 +146,7 @@ def _with_threads(
     trained = load_motion_deq(cold.weights, predictor.device)
     alone = MotionDEQPredictor(trained, cold)
     windows = stream.windows[-1]
-    spent_ms = rounds_ms(lambda: alone.predict(windows), _COLD, predictor.device)
+    spent_ms = rounds_ms(lambda: alone.predict(windows), _COLD, predictor.device)[:, 0]
     (cold_steps,) = solver_steps(alone.predict(windows))
     return {
         'step_ms': stages.pop('step'),
@@ -170,10 +170,6 @@ def _with_threads(
     }
 
 
-def _threaded(config: PipelineConfig, threads: int) -> PipelineConfig:
-    return replace(config, threads=threads)
-
-
 def start_up_s(config: PipelineConfig) -> float:
     """Return the time from the start of a new process to its first prediction [s].
 
@@ -195,16 +191,13 @@ def start_up_s(config: PipelineConfig) -> float:
 def print_pipeline(report: dict[str, Any], console: Console) -> None:
     """Print a table of stages by number of threads."""
     title = f'{report["model"]} on {report["device"]}: ms for one person, every message in full'
-    table = Table(title=title, title_justify='left')
-    table.add_column('')
-    for count in report['by_threads']:
-        for kind in KINDS:
-            table.add_column(f'{kind}, {count} threads', justify='right')
-    reports = list(report['by_threads'].values())
-    rows = {name: [figures['stages_ms'][name] for figures in reports] for name in STAGES}
-    for name, cells in {**rows, 'whole step': [figures['step_ms'] for figures in reports]}.items():
-        table.add_row(name, *(f'{cell[kind]:.2f}' for cell in cells for kind in KINDS))
-    console.print(table)
+    rows: dict[str, dict[str, float]] = {}
+    for count, figures in report['by_threads'].items():
+        times = {name: figures['stages_ms'][name] for name in STAGES}
+        for name, ms in {**times, 'whole step': figures['step_ms']}.items():
+            cells = {f'{kind}, {count} threads': ms[kind] for kind in KINDS}
+            rows.setdefault(name, {}).update(cells)
+    print_table(rows, title, 'stage', console, form='.2f')
     for count, figures in report['by_threads'].items():
         steps, yardstick_ms = figures['solver_steps'], figures['eqmotion_style_forward_ms']
         console.print(
@@ -214,3 +207,61 @@ def print_pipeline(report: dict[str, Any], console: Console) -> None:
             f'costs {figures["step_ms"]["p50"] / yardstick_ms:.2f} of them'
         )
     console.print(f'start of the process to first prediction: {report["startup_s"]:.1f} s')
+
+
+def check_crowd(config: PipelineConfig, frames: int, counts: Sequence[int]) -> None:
+    """Check what a bench by number of people is asked for.
+
+    Raises:
+        ConfigError: There is nothing to time, or `skeleton.max_people` is too small.
+    """
+    limit = config.skeleton.max_people
+    if frames < 1 or not counts or max(counts) > limit or min(counts) < 1:
+        raise ConfigError(
+            f'expected frames, and people up to skeleton.max_people ({limit}), got {frames} and '
+            f'{list(counts)}'
+        )
+
+
+def bench_persons(
+    bag: Path, config: PipelineConfig, frames: int, counts: Sequence[int]
+) -> dict[str, Any]:
+    """Time a step by number of people [ms], absolute and relative to the first number.
+
+    Raises:
+        BagError: The bag cannot be read, or no person is in it for long enough.
+        ConfigError: As `check_crowd`.
+        MotionPredictorError: The models cannot be used, or not together.
+    """
+    check_crowd(config, frames, counts)
+    stream = TimedStream(config, Crowd(bag))
+    times = {str(count): stream.run(count, frames) for count in counts}
+    step_ms = {count: stages['step']['p50'] for count, stages in times.items()}
+    return {
+        'step_ms': step_ms,
+        'step_p99_ms': {count: stages['step']['p99'] for count, stages in times.items()},
+        'stages_ms': {
+            name: {count: stages[name]['p50'] for count, stages in times.items()}
+            for name in STAGES
+        },
+        'ratio': {count: ms / step_ms[str(counts[0])] for count, ms in step_ms.items()},
+        'model': stream.pipeline.predictor.model,
+        'device': machine(stream.pipeline.predictor.device),
+        'threads': config.threads,
+        'frames': frames,
+    }
+
+
+def print_persons(report: dict[str, Any], console: Console) -> None:
+    """Print one row per number of people."""
+    title = f'{report["model"]} on {report["device"]}, {report["threads"]} threads: median ms'
+    rows = {
+        count: {
+            **{name: report['stages_ms'][name][count] for name in STAGES},
+            'whole step': step_ms,
+            'p99': report['step_p99_ms'][count],
+            'of one person': report['ratio'][count],
+        }
+        for count, step_ms in report['step_ms'].items()
+    }
+    print_table(rows, title, 'people', console, form='.2f')

@@ -2,12 +2,14 @@
 """Repeated timing of calls, a yardstick, and the name of the machine."""
 
 import platform
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float64
 
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQConfig
 from motion_predictor_ros.skeleton.frame import Window
@@ -28,33 +30,39 @@ def eqmotion_style_ms(
         with torch.inference_mode():
             return network(observed.to(device)).cpu().numpy()
 
-    return spread(rounds_ms(forward, _ROUNDS, device))
+    return spread(rounds_ms(forward, _ROUNDS, device)[:, 0])
 
 
-def spread(spent_ms: Sequence[float]) -> dict[str, float]:
+def spread(spent_ms: Sequence[float] | Float64[np.ndarray, ' round']) -> dict[str, float]:
     """Return median and 99th percentile [ms]."""
     p50, p99 = np.percentile(np.asarray(spent_ms), (50, 99))
     return {'p50': float(p50), 'p99': float(p99)}
 
 
-def rounds_ms(call: Callable[[], object], count: int, device: torch.device) -> list[float]:
-    """Time repeated calls [ms], after three that do not count."""
+def rounds_ms(
+    call: Callable[[], object], count: int, device: torch.device | None = None
+) -> Float64[np.ndarray, 'round kind=2']:
+    """Time repeated calls [ms], after three that do not count.
+
+    Returns:
+        Wall time, which a robot waits for, and CPU time of this thread, independent of other load.
+    """
     spent = []
     for _ in range(count + 3):
-        begin = time.perf_counter()
+        begin = time.perf_counter(), time.thread_time()
         call()
-        if device.type == 'cuda':
+        if device is not None and device.type == 'cuda':
             torch.cuda.synchronize()
-        spent.append(1e3 * (time.perf_counter() - begin))
-    return spent[3:]
+        spent.append((time.perf_counter() - begin[0], time.thread_time() - begin[1]))
+    return 1e3 * np.array(spent[3:])
 
 
 def machine(device: torch.device) -> str:
     """Return the name of the GPU, or that of the CPU and its number of cores."""
     if device.type == 'cuda':
         return torch.cuda.get_device_name(device)
-    cores = torch.get_num_threads() if not Path('/proc/cpuinfo').exists() else None
-    lines = [] if cores else Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
-    models = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
-    name = models[0] if models else platform.processor() or platform.machine()
-    return f'{name}, {len(models) or cores} cores'
+    info = Path('/proc/cpuinfo')
+    text = info.read_text(encoding='utf-8') if info.exists() else ''
+    names = re.findall(r'^model name\s*: (.+)$', text, re.MULTILINE)
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f'{name}, {len(names) or torch.get_num_threads()} cores'

@@ -6,7 +6,6 @@ times in one second; 64^3 voxels of 5 cm. The direct test is compiled too, and s
 the capsule's box: it is the yardstick for time and for truth.
 """
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 from rich.console import Console
 
+from motion_predictor_ros.bench.timing import rounds_ms
 from motion_predictor_ros.runtime.jit import compiled
 from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.capsules import Bodies, bodies
@@ -178,14 +178,8 @@ def _best_ms(answer: Callable[[], object], rounds: int) -> tuple[float, float]:
 
     Other work on the machine only ever adds.
     """
-    answer()
-    own, passed = [], []
-    for _ in range(rounds):
-        start = time.thread_time(), time.perf_counter()
-        answer()
-        own.append(time.thread_time() - start[0])
-        passed.append(time.perf_counter() - start[1])
-    return 1e3 * min(own), 1e3 * min(passed)
+    wall, processor = rounds_ms(answer, rounds).min(axis=0).tolist()
+    return processor, wall
 
 
 def print_bench(report: dict[str, Any], console: Console) -> None:

@@ -99,11 +99,11 @@ def _pipeline(options: argparse.Namespace) -> Report:
 
 @BENCH.command('persons', 'time by number of people', *_CROWD)
 def _persons(options: argparse.Namespace) -> Report:
-    from motion_predictor_ros.bench import persons
+    from motion_predictor_ros.bench import pipeline
 
     config = _config(options)
-    report = persons.bench_persons(_bag(options), config, options.frames, options.people)
-    return report, persons.print_persons
+    report = pipeline.bench_persons(_bag(options), config, options.frames, options.people)
+    return report, pipeline.print_persons
 
 
 @BENCH.command('motion-deq', 'time of MotionDEQ alone, warm and cold', *_CROWD)
@@ -125,13 +125,13 @@ def _motion_deq(options: argparse.Namespace) -> Report:
     JSON,
 )
 def _cache(options: argparse.Namespace) -> Report:
-    from motion_predictor_ros.bench import cache
+    from motion_predictor_ros.bench import density
     from motion_predictor_ros.checkpoint import choose_device
     from motion_predictor_ros.training.cache_flow_recipe import load_cache_flow_recipe
 
     _, settings = load_cache_flow_recipe(options.recipe)
-    device, sizes = choose_device(options.device), options.sizes or cache.SIZES
-    return cache.bench_cache(settings, device, sizes), cache.print_cache
+    device, sizes = choose_device(options.device), options.sizes or density.SIZES
+    return density.bench_cache(settings, device, sizes), density.print_cache
 
 
 @BENCH.command(

@@ -50,7 +50,7 @@ _CLIPS = (data('npz of clips'), split(''), checkpoint('body_1s'), DEVICE, thread
 _CALIBRATION = option('--calibration', help='default: CHECKPOINT_calibration')
 _LICENSED = (
     data('folder of your copy of the data'),
-    JSON,
+    *RESULTS,
     DEVICE,
     threads(),
     option('--checkpoint', help='model name or path; default: the baselines alone'),
@@ -210,40 +210,33 @@ def _identity(options: argparse.Namespace) -> Report:
     DEVICE,
     threads(),
     *RESULTS,
+    benchmark='cmu',
 )
-def _cmu(options: argparse.Namespace) -> Report:
-    from motion_predictor_ros.checkpoint import choose_device
-    from motion_predictor_ros.data.cmu import load_cmu_sequences
-    from motion_predictor_ros.evaluation.archive import Figures
-    from motion_predictor_ros.evaluation.motion import cmu
-    from motion_predictor_ros.training.baselines.unrolled import load_unrolled
-
-    device, models = choose_device(options.device), cmu.baseline_predictors()
-    if options.eqmotion_style:
-        rival = load_unrolled(options.eqmotion_style, 'eqmotion_style', device)
-        models = {'eqmotion_style': cmu.unrolled_predictor(rival), **models}
-    if options.checkpoint:
-        models = {'motion_deq': cmu.motion_deq_predictor(load_model(options)), **models}
-    sequences, figures = load_cmu_sequences(options.data), Figures()
-    report = cmu.evaluate_cmu(sequences, models, progress=not options.json, figures=figures)
-    keep_results(options, figures.archive('cmu', report))
-    return report, cmu.print_cmu
-
-
 @EVALUATE.command(
     'h36m', "score a model by the literature's Human3.6M protocol", *_LICENSED, benchmark='h36m'
 )
 @EVALUATE.command(
     '3dpw', "score a model by the literature's 3DPW protocol", *_LICENSED, benchmark='3dpw'
 )
-def _licensed(options: argparse.Namespace) -> Report:
-    from motion_predictor_ros.evaluation.motion import h36m_3dpw
+def _benchmark(options: argparse.Namespace) -> Report:
+    from motion_predictor_ros.checkpoint import choose_device
+    from motion_predictor_ros.evaluation.archive import Figures
+    from motion_predictor_ros.evaluation.motion import pose_benchmarks
+    from motion_predictor_ros.training.baselines.unrolled import load_unrolled
 
-    benchmark = h36m_3dpw.BENCHMARKS[options.benchmark]
-    trained = load_model(options) if options.checkpoint else None
-    progress = not options.json
-    report = h36m_3dpw.evaluate_licensed(benchmark, options.data, trained, progress=progress)
-    return report, partial(h36m_3dpw.print_licensed, benchmark)
+    protocol = pose_benchmarks.PROTOCOLS[options.benchmark]
+    models: dict[str, Any] = {}
+    if options.checkpoint:
+        models['motion_deq'] = load_model(options)
+    if unrolled := getattr(options, 'eqmotion_style', None):
+        device = choose_device(options.device)
+        models['eqmotion_style'] = load_unrolled(unrolled, 'eqmotion_style', device)
+    clips, figures, progress = protocol.load(options.data), Figures(), not options.json
+    report = pose_benchmarks.evaluate_benchmark(
+        protocol, clips, models, progress=progress, figures=figures
+    )
+    keep_results(options, figures.archive(options.benchmark, report))
+    return report, partial(pose_benchmarks.print_benchmark, protocol)
 
 
 def density_config(options: argparse.Namespace) -> 'DensityConfig':

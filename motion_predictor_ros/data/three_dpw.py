@@ -6,7 +6,7 @@ File format: `sequenceFiles/{train,validation,test}/*.pkl`, pickles of Python 2,
 
 As in the literature, each frame is relative to its pelvis and not rotated; the pelvis is then
 constant, and models use the other 23. The clock is the true one, 30 fps. Many papers
-label their columns as if it were 25: see `evaluation/motion/h36m_3dpw.py`.
+label their columns as if it were 25: see `evaluation/motion/pose_benchmarks.py`.
 """
 
 from collections.abc import Sequence

@@ -20,7 +20,7 @@ from jaxtyping import Float64
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.evaluation.replay.replay import Case
 
-KINDS = ('bag', 'mocap', 'cmu', 'stochastic', 'volume')
+KINDS = ('bag', 'mocap', 'cmu', 'h36m', '3dpw', 'stochastic', 'volume')
 """Evaluations that have archives."""
 
 _REPORT, _ARRAYS = 'report.json', 'arrays.npz'

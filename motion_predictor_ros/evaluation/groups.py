@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 from rich.console import Console
-from rich.table import Table
 
 from motion_predictor_ros.data.recordings import Clip
+from motion_predictor_ros.evaluation.tables import print_table
 
 Figures = Callable[[Bool[np.ndarray, ' case']], dict[str, Any]]
 """From the cases of a group to its figures."""
@@ -40,19 +40,18 @@ def print_groups(
     title: str,
     console: Console,
 ) -> None:
-    """Print one row per group, ordered by the last column, the best first.
+    """Print one row per group, ordered by the last column, the lowest first.
 
     Args:
         columns: How each column's value follows from the figures of a group.
     """
-    table = Table(title=title, title_justify='left', box=None, padding=(0, 1, 0, 0))
-    table.add_column(title)
-    for column in ('windows', *columns):
-        table.add_column(column, justify='right')
-    rows = {
-        name: [value(figures) for value in columns.values()] for name, figures in groups.items()
+    values = {
+        name: {column: value(figures) for column, value in columns.items()}
+        for name, figures in groups.items()
     }
-    for name, values in sorted(rows.items(), key=lambda row: row[1][-1]):
-        cells = (f'{value:.3g}' for value in values)
-        table.add_row(name, str(groups[name]['windows']), *cells)
-    console.print(table)
+    last = list(columns)[-1]
+    rows = {
+        name: {'windows': groups[name]['windows'], **values[name]}
+        for name in sorted(values, key=lambda name: values[name][last])
+    }
+    print_table(rows, title, title, console, form='.3g')

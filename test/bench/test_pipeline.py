@@ -11,7 +11,7 @@ import pytest
 import torch
 from models import write_weights
 
-from motion_predictor_ros.bench import cache as bench_cache
+from motion_predictor_ros.bench import density as bench_density
 from motion_predictor_ros.bench import motion_deq as bench_motion_deq
 from motion_predictor_ros.bench import pipeline as bench_pipeline
 from motion_predictor_ros.bench import timing as yardstick
@@ -101,7 +101,7 @@ def test_motion_deq_is_timed_alone_by_people_and_iterations(
 def test_caches_are_timed_by_their_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(bench_cache, '_ROUNDS', 2)
+    monkeypatch.setattr(bench_density, '_CACHE_ROUNDS', 2)
     recipe = tmp_path / 'tiny.yaml'
     recipe.write_text(
         'model: {past: 5, future: 6, hidden: 8, behaviour: 8, latent: 4, width: 8}\n'

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How often people change their ids when they cross, believing the tracker or their motion.
 
-Two recorded walkers cross. A synthetic tracker loses both while they
-are close, as cameras do, and then assigns new, exchanged or correct ids.
+Two recorded walkers cross. A synthetic tracker loses both while they are close, as cameras do, and
+then assigns new, exchanged or correct ids.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 from rich.console import Console
-from rich.table import Table
 
 from motion_predictor_ros.config import SkeletonConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import DataError
+from motion_predictor_ros.evaluation.tables import print_table
 from motion_predictor_ros.skeleton.frame import Observation, SkeletonFrame
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.tracking import Identities
@@ -38,7 +38,7 @@ def evaluate_identity(
         DataError: Fewer than two clips of walking people.
     """
     layout = SkeletonLayout.load('body18')
-    walks = [path for path in _walks(recordings)]
+    walks = list(_walks(recordings))
     if len(walks) < 2:
         raise DataError('fewer than two clips of walking people')
     report: dict[str, Any] = {'walks': len(walks), 'crossings': crossings, 'switches': {}}
@@ -126,10 +126,12 @@ def _follow(
 def print_identity(report: Mapping[str, Any], console: Console) -> None:
     """Print one row per way of giving ids."""
     title = f'{report["crossings"]} crossings, {report["minutes"]:.1f} minutes of people'
-    table = Table(title=title, title_justify='left')
-    for column in ('ids by', 'switches per minute', 'switches', 'reported restarts'):
-        table.add_column(column, justify='right')
-    for name, counts in report['switches'].items():
-        figures = f'{counts["per_minute"]:.2f}', str(counts['count']), str(counts['restarts_said'])
-        table.add_row(name, *figures)
-    console.print(table)
+    rows = {
+        name: {
+            'switches per minute': counts['per_minute'],
+            'switches': counts['count'],
+            'reported restarts': counts['restarts_said'],
+        }
+        for name, counts in report['switches'].items()
+    }
+    print_table(rows, title, 'ids by', console, form='.2f')

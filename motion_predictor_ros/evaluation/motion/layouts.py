@@ -10,17 +10,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float64
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 from tqdm import tqdm
 
 from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import ConfigError, DataError
+from motion_predictor_ros.evaluation.motion.mocap import predict_windows
+from motion_predictor_ros.evaluation.tables import print_table
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
-from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
 from motion_predictor_ros.resources import share_file
 from motion_predictor_ros.scoring.metrics import mean_joint_error, mpjpe_mm
 from motion_predictor_ros.skeleton.completion import Inference, StandIns, shipped_proportions
@@ -31,7 +29,6 @@ from motion_predictor_ros.skeleton.plausibility import Plausibility
 from motion_predictor_ros.training.windows import every_window
 
 WINDOW_EVERY_S = 1.0
-_CHUNK = 64
 _SHOWN_MS = ('400', '1000')
 
 Windows = Float64[np.ndarray, 'batch time joint xyz=3']
@@ -69,8 +66,9 @@ def evaluate_sources(
         'clips': len(recordings.clips),
         'layouts': {},
     }
-    layouts = mapped_layouts(target)
-    for name in tqdm(layouts, unit='layout', leave=False, disable=None if progress else True):
+    for name in tqdm(
+        mapped_layouts(target), unit='layout', leave=False, disable=None if progress else True
+    ):
         given = load_joint_map(name, target).given
         if given.tobytes() not in alike:
             alike[given.tobytes()] = _judge(windows, given, target, trained)
@@ -126,26 +124,16 @@ def _bone_variation(poses: Windows, target: SkeletonLayout, joint: int) -> float
     return float((lengths.std(axis=1) / lengths.mean(axis=1)).mean())
 
 
-@torch.inference_mode()
 def _predict(
     observed: Windows,
     truth: Windows,
     is_observed: Bool[np.ndarray, ' joint'],
     trained: TrainedMotionDEQ,
 ) -> dict[str, float]:
-    module = trained.module
-    device = next(module.parameters()).device
-    origin = observed[:, -1:, :1]
-    chunks = torch.from_numpy(observed - origin).float().to(device).split(_CHUNK)
-    mask = None if is_observed.all() else torch.from_numpy(is_observed).to(device)
-    predicted = [
-        module(
-            chunk, SolverSettings(), seen=None if mask is None else mask.expand(len(chunk), -1)
-        )[0]
-        for chunk in chunks
-    ]
-    future = torch.cat(predicted).double().cpu().numpy() + origin
-    horizons_s = module.config.period_s * np.arange(1, module.config.future + 1)
+    seen = None if is_observed.all() else np.tile(is_observed, (len(observed), 1))
+    future, _ = predict_windows(trained, observed, seen)
+    config = trained.module.config
+    horizons_s = config.period_s * np.arange(1, config.future + 1)
     return mpjpe_mm(mean_joint_error(future, truth), horizons_s)
 
 
@@ -183,28 +171,24 @@ def _fault(
 
 def print_sources(report: Mapping[str, Any], console: Console) -> None:
     """Print one row per layout."""
-    title = f'{report["clips"]} clips, {report["windows"]} windows'
-    table = Table(title=title, title_justify='left', box=None, padding=(0, 1, 0, 0))
-    for column in (
-        'layout',
-        'inferred\n[mm] (95 %)',
-        'all\n[mm]',
-        'MPJPE [mm]\n400 / 1000 ms',
-        'with\nstand-ins',
-        'mirror\nfound',
-        'sound\nrefused',
-    ):
-        table.add_column(escape(column), no_wrap=True)
+    rows: dict[str, dict[str, str]] = {}
     for name, item in report['layouts'].items():
-        joints = '\n'.join(
+        joints = [
             f'{joint} {figures["error_mm"]:.0f} ({figures["error_p95_mm"]:.0f})'
             for joint, figures in item['inferred'].items()
-        )
+        ]
         errors = [
             ' / '.join(f'{item[key][ms]:.1f}' for ms in _SHOWN_MS if ms in item[key])
             for key in ('mpjpe_mm', 'mpjpe_stand_ins_mm')
         ]
-        wrongly = item['sound_refused_mirrored'] + item['sound_refused_upside_down']
-        shares = [f'{100 * share:.1f} %' for share in (item['mirrored_found'], wrongly)]
-        table.add_row(name, joints or '-', f'{item["error_mm"]:.1f}', *errors, *shares)
-    console.print(table)
+        refused = item['sound_refused_mirrored'] + item['sound_refused_upside_down']
+        rows[name] = {
+            'inferred\n[mm] (95 %)': '\n'.join(joints) or '-',
+            'all\n[mm]': f'{item["error_mm"]:.1f}',
+            'MPJPE [mm]\n400 / 1000 ms': errors[0],
+            'with\nstand-ins': errors[1],
+            'mirror\nfound': f'{100 * item["mirrored_found"]:.1f} %',
+            'sound\nrefused': f'{100 * refused:.1f} %',
+        }
+    title = f'{report["clips"]} clips, {report["windows"]} windows'
+    print_table(rows, title, 'layout', console)

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float64
 from rich.console import Console
-from torch import Tensor
 from tqdm import tqdm
 
 from motion_predictor_ros.data.recordings import Recordings
@@ -21,7 +20,6 @@ from motion_predictor_ros.evaluation.archive import Figures, add_horizons, name_
 from motion_predictor_ros.evaluation.groups import by_group, print_groups
 from motion_predictor_ros.evaluation.tables import METHODS, print_errors
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
-from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ
 from motion_predictor_ros.prediction.motion_deq.solver import FixedPoint, SolverSettings
 from motion_predictor_ros.scoring.baselines import BASELINES
 from motion_predictor_ros.scoring.metrics import mean_joint_error, mpjpe_mm
@@ -32,7 +30,44 @@ WINDOW_EVERY_S = 0.2
 _CHUNK = 64
 
 
+def check_joints(recordings: Recordings, trained: TrainedMotionDEQ) -> None:
+    """Check that recordings have the joints of the model.
+
+    Raises:
+        DataError: They have not.
+    """
+    if recordings.joint_names != trained.joint_names:
+        raise DataError(
+            f'recordings have joints {recordings.joint_names}, the model {trained.joint_names}'
+        )
+
+
 @torch.inference_mode()
+def predict_windows(
+    trained: TrainedMotionDEQ,
+    observed: Float64[np.ndarray, 'batch time joint xyz=3'],
+    seen: Bool[np.ndarray, 'batch joint'] | None = None,
+    *,
+    progress: bool = False,
+) -> tuple[Float64[np.ndarray, 'batch horizon joint xyz=3'], list[FixedPoint]]:
+    """Predict windows [m], each solved cold; also return how they were solved.
+
+    Args:
+        seen: Joints that are observed; None: all.
+    """
+    device = next(trained.module.parameters()).device
+    origin = observed[:, -1:, :1]
+    past = torch.from_numpy(observed - origin).float().to(device).split(_CHUNK)
+    masks = [None] * len(past) if seen is None else torch.from_numpy(seen).to(device).split(_CHUNK)
+    chunks = list(zip(past, masks, strict=True))
+    predicted, solutions = [], []
+    for chunk, mask in tqdm(chunks, unit='batch', leave=False, disable=None if progress else True):
+        future, _, solution = trained.module(chunk, SolverSettings(), seen=mask)
+        predicted.append(future)
+        solutions.append(solution)
+    return torch.cat(predicted).double().cpu().numpy() + origin, solutions
+
+
 def evaluate_mocap(
     recordings: Recordings,
     trained: TrainedMotionDEQ,
@@ -48,22 +83,17 @@ def evaluate_mocap(
     Raises:
         DataError: The recordings have other joints than the model, or are too short.
     """
-    if recordings.joint_names != trained.joint_names:
-        raise DataError(
-            f'recordings have joints {recordings.joint_names}, the model {trained.joint_names}'
-        )
+    check_joints(recordings, trained)
     shape = trained.module.config
     windows, clips = windows_with_clips(
         recordings, shape.past + shape.future, shape.period_s, WINDOW_EVERY_S
     )
-    chunks = windows.split(_CHUNK)
-    solved = [
-        _solve(chunk, trained.module)
-        for chunk in tqdm(chunks, unit='batch', leave=False, disable=None if progress else True)
-    ]
+    observed, truth = np.split(windows.double().numpy(), [shape.past], axis=1)
+    predicted, solutions = predict_windows(trained, observed, progress=progress)
     horizons_s = shape.period_s * np.arange(1, shape.future + 1)
-    methods = ('motion_deq', *BASELINES)
-    errors = {name: np.concatenate([chunk[name] for chunk, _ in solved]) for name in methods}
+    guesses = {'motion_deq': predicted}
+    guesses |= {name: guess(observed, shape.future) for name, guess in BASELINES.items()}
+    errors = {name: mean_joint_error(guess, truth) for name, guess in guesses.items()}
 
     def of_cases(chosen: Bool[np.ndarray, ' case'] | slice) -> dict[str, Any]:
         return {
@@ -77,7 +107,7 @@ def evaluate_mocap(
         for name, values in errors.items():
             add_horizons(figures, name, cases, 1000.0 * values, horizons_s)
     report['windows'], report['clips'] = len(windows), len(recordings.clips)
-    report['solver'] = _solver([solution for _, solution in solved])
+    report['solver'] = _solver(solutions)
     return report
 
 
@@ -112,17 +142,3 @@ def _solver(solutions: list[FixedPoint]) -> dict[str, float]:
         'steps_p95': float(np.percentile(steps, 95)),
         'residual_median': float(np.median(residuals)),
     }
-
-
-def _solve(
-    windows: Float[Tensor, 'batch time joint xyz=3'], model: MotionDEQ
-) -> tuple[dict[str, Float64[np.ndarray, 'batch horizon']], FixedPoint]:
-    """Return errors [m] by method, and how MotionDEQ was solved."""
-    past, future = model.config.past, model.config.future
-    observed = windows[:, :past].double().numpy()
-    truth = windows[:, past:].double().numpy()
-    device = next(model.parameters()).device
-    predicted, _, solution = model(windows[:, :past].to(device), SolverSettings())
-    guesses = {'motion_deq': predicted.double().cpu().numpy()}
-    guesses |= {name: guess(observed, future) for name, guess in BASELINES.items()}
-    return {name: mean_joint_error(guess, truth) for name, guess in guesses.items()}, solution

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float64
 from rich.console import Console
-from rich.table import Table
 from tqdm import tqdm
 
 from motion_predictor_ros.config import SkeletonConfig
@@ -22,9 +20,10 @@ from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.data.recordings import Clip, Recordings
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.evaluation.groups import by_group
+from motion_predictor_ros.evaluation.motion.mocap import check_joints, predict_windows
+from motion_predictor_ros.evaluation.tables import print_table
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQConfig
-from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
 from motion_predictor_ros.scoring.baselines import BASELINES
 from motion_predictor_ros.scoring.metrics import mean_joint_error, mpjpe_mm
 from motion_predictor_ros.skeleton.buffer import PersonBuffer
@@ -32,7 +31,6 @@ from motion_predictor_ros.skeleton.frame import SkeletonFrame, Window
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 WINDOW_EVERY_S = 1.0
-_CHUNK = 64
 _EARLIER_S = 0.1
 """The camera watches a little longer than the model looks back, as it does on a robot."""
 
@@ -76,10 +74,7 @@ def evaluate_robustness(
     Raises:
         DataError: The recordings have other joints than the model, or no clip is long enough.
     """
-    if recordings.joint_names != trained.joint_names:
-        raise DataError(
-            f'recordings have joints {recordings.joint_names}, the model {trained.joint_names}'
-        )
+    check_joints(recordings, trained)
     shape = trained.module.config
     scenes = _scenes(recordings, shape)
     layout = SkeletonLayout.load(trained.training.get('recipe', {}).get('layout', 'body18'))
@@ -158,26 +153,20 @@ def _watch(
     return window
 
 
-@torch.inference_mode()
 def _judge(
     windows: Sequence[Window],
     truth: Float[np.ndarray, 'batch horizon joint xyz=3'],
     trained: TrainedMotionDEQ,
     clips: Sequence[Clip],
 ) -> dict[str, Any]:
-    module = trained.module
-    device = next(module.parameters()).device
+    config = trained.module.config
     observed = np.stack([window.positions for window in windows])
-    seen = torch.from_numpy(np.stack([window.seen for window in windows])).to(device)
-    chunks = torch.from_numpy(observed).float().to(device).split(_CHUNK)
-    settings = SolverSettings()
-    predicted = [
-        module(chunk, settings, seen=mask)[0].double().cpu().numpy()
-        for chunk, mask in zip(chunks, seen.split(_CHUNK), strict=True)
-    ]
-    guesses = {'motion_deq': np.concatenate(predicted)}
+    predicted, _ = predict_windows(
+        trained, observed, np.stack([window.seen for window in windows])
+    )
+    guesses = {'motion_deq': predicted}
     guesses |= {name: guess(observed, truth.shape[1]) for name, guess in BASELINES.items()}
-    horizons_s = module.config.period_s * np.arange(1, module.config.future + 1)
+    horizons_s = config.period_s * np.arange(1, config.future + 1)
     errors = {name: mean_joint_error(guess, truth) for name, guess in guesses.items()}
     groups = by_group(
         clips, lambda chosen: {'mpjpe_mm': mpjpe_mm(errors['motion_deq'][chosen], horizons_s)}
@@ -187,17 +176,14 @@ def _judge(
 
 
 def print_robustness(report: Mapping[str, Any], console: Console) -> None:
-    """Print one row per camera, and for constant velocity beside it."""
-    table = Table(title=rf'MPJPE \[mm], {report["windows"]} windows', title_justify='left')
-    table.add_column('camera')
-    first = next(iter(report['cameras'].values()))
-    horizons = list(first['motion_deq']['mpjpe_mm'])
-    for horizon in horizons:
-        table.add_column(f'{horizon} ms', justify='right')
-    table.add_column('constant velocity', justify='right')
+    """Print one row per camera, and constant velocity at 400 and 1000 ms."""
+    rows: dict[str, dict[str, float | str]] = {}
     for name, methods in report['cameras'].items():
         model_mm, other = (methods[key]['mpjpe_mm'] for key in ('motion_deq', 'constant_velocity'))
-        gain = ' / '.join(f'{other[ms]:.0f}' for ms in ('400', '1000') if ms in other)
-        table.add_row(name, *(f'{model_mm[ms]:.1f}' for ms in horizons), gain)
-    console.print(table)
+        row: dict[str, float | str] = {f'{ms} ms': error for ms, error in model_mm.items()}
+        row['constant velocity'] = ' / '.join(
+            f'{other[ms]:.0f}' for ms in ('400', '1000') if ms in other
+        )
+        rows[name] = row
+    print_table(rows, f'MPJPE [mm], {report["windows"]} windows', 'camera', console)
     console.print('constant velocity: at 400 / 1000 ms')

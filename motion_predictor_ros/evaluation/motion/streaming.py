@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
 
 from motion_predictor_ros.data.recordings import Clip, Recordings
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.evaluation.groups import by_group
+from motion_predictor_ros.evaluation.motion.mocap import check_joints
+from motion_predictor_ros.evaluation.tables import print_table
 from motion_predictor_ros.prediction.motion_deq.cell import Condition, State
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.correction import Novelty
@@ -42,8 +43,12 @@ MOTION_RULES_M = (1e-2, 3e-3, 1e-3, 3e-4)
 """Stopping rules that are compared: relative residual, and change of the decoded motion [m]."""
 
 
+_OF_GROUPS = ('iterations_to_residual', 'iterations_to_1mm', 'mpjpe_mm', 'mpjpe_mm_converged')
+"""Figures that are reported by kind of motion and by subject too."""
+
+
 @dataclass
-class Tally:
+class Results:
     """Results of one initial state so far.
 
     Attributes:
@@ -71,31 +76,32 @@ def evaluate_streaming(
     Raises:
         DataError: The recordings have other joints than the model, or no clip is long enough.
     """
-    if recordings.joint_names != trained.joint_names:
-        raise DataError(
-            f'recordings have joints {recordings.joint_names}, the model {trained.joint_names}'
-        )
+    check_joints(recordings, trained)
     model = trained.module
     series = streams(recordings, model.config).to(next(model.parameters()).device)
-    tallies: dict[str, Tally] = {'cold': Tally(), 'warm': Tally()}
+    results: dict[str, Results] = {'cold': Results(), 'warm': Results()}
     if model.correction is not None:
-        tallies['warm_eca'] = Tally()
+        results['warm_eca'] = Results()
     previous: _Round | None = None
     for index in tqdm(
         range(ROUNDS), unit='round', leave=False, disable=None if progress else True
     ):
         windows = series[:, index : index + model.config.past + model.config.future]
-        previous = _round(model, windows, previous, tallies)
+        previous = _round(model, windows, previous, results)
     horizons_s = model.config.period_s * np.arange(1, model.config.future + 1)
-    report = _report(tallies, horizons_s, slice(None))
+    report = _report(results, horizons_s, slice(None))
     groups = _by_motion(_displacement(series, model.config.past))
     report |= {
-        name: _report(tallies, horizons_s, np.tile(rows, ROUNDS - 1))
+        name: _report(results, horizons_s, np.tile(rows, ROUNDS - 1))
         for name, rows in groups.items()
     }
     report |= by_group(
         stream_clips(recordings, model.config) * (ROUNDS - 1),
-        lambda chosen: _short_report(tallies, horizons_s, chosen),
+        lambda chosen: {
+            key: figures
+            for key, figures in _report(results, horizons_s, chosen).items()
+            if key in _OF_GROUPS
+        },
     )
     report['streams'], report['predictions'] = len(series), len(series) * (ROUNDS - 1)
     return report
@@ -141,7 +147,7 @@ def _round(
     model: MotionDEQ,
     windows: Float[Tensor, 'batch time joint xyz=3'],
     previous: _Round | None,
-    tallies: dict[str, Tally],
+    results: dict[str, Results],
 ) -> _Round:
     observed, truth = windows[:, : model.config.past], windows[:, model.config.past :]
     features = model.observe(observed)
@@ -150,9 +156,9 @@ def _round(
     if previous is None:
         solution = model.solve(condition, cold, _EXACT)
     else:
-        for name, start in _starts(model, cold, features, observed, previous, tallies).items():
+        for name, start in _starts(model, cold, features, observed, previous, results).items():
             solution = model.solve(condition, start, _EXACT, keep_trajectory=True)
-            _count(model, tallies[name], condition, start, solution, truth - observed[:, -1:])
+            _count(model, results[name], condition, start, solution, truth - observed[:, -1:])
     state = model.unpack(solution.state, condition)
     return _Round(features, state, model.decode(state, observed[:, -1]))
 
@@ -163,7 +169,7 @@ def _starts(
     features: Features,
     observed: Float[Tensor, 'batch time joint xyz=3'],
     previous: _Round,
-    wanted: dict[str, Tally],
+    wanted: dict[str, Results],
 ) -> dict[str, State]:
     starts = {'cold': cold, 'warm': previous.state}
     if 'warm_eca' in wanted:
@@ -177,7 +183,7 @@ def _starts(
 
 def _count(
     model: MotionDEQ,
-    tally: Tally,
+    result: Results,
     condition: Condition,
     start: State,
     solution: FixedPoint,
@@ -188,17 +194,17 @@ def _count(
     motions = [model.offsets(state) for state in states]
     errors = [(motion - truth).norm(dim=-1).mean(-1) for motion in motions]
     errors += [errors[-1]] * (_EXACT.max_steps + 1 - len(errors))
-    tally.errors.append(torch.stack(errors, dim=1).double().cpu().numpy())
+    result.errors.append(torch.stack(errors, dim=1).double().cpu().numpy())
     changes = [(b - a).norm(dim=-1).mean((1, 2)) for a, b in pairwise(motions)]
     changes += [changes[-1]] * (_EXACT.max_steps - len(changes))
-    tally.changes.append(torch.stack(changes, dim=1).double().cpu().numpy())
+    result.changes.append(torch.stack(changes, dim=1).double().cpu().numpy())
     pairs = zip(solution.images, solution.trajectory, strict=True)
     residuals = torch.stack([(f - z).norm(dim=1) / f.norm(dim=1) for f, z in pairs], dim=1)
     below = residuals < _RESIDUAL
     first = torch.where(below.any(1), below.double().argmax(1) + 1, _EXACT.max_steps)
-    tally.steps.append(first.double().cpu().numpy())
+    result.steps.append(first.double().cpu().numpy())
     rest = residuals[:, -1:].expand(-1, _EXACT.max_steps - residuals.shape[1])
-    tally.residuals.append(torch.cat([residuals, rest], dim=1).double().cpu().numpy())
+    result.residuals.append(torch.cat([residuals, rest], dim=1).double().cpu().numpy())
 
 
 def _displacement(
@@ -215,7 +221,7 @@ def _by_motion(moved: Float64[np.ndarray, ' batch']) -> dict[str, Bool[np.ndarra
 
 
 def _report(
-    tallies: dict[str, Tally],
+    results: dict[str, Results],
     horizons_s: Float64[np.ndarray, ' horizon'],
     cases: slice | Bool[np.ndarray, ' case'],
 ) -> dict[str, Any]:
@@ -223,9 +229,9 @@ def _report(
     report: dict[str, Any] = {
         key: {} for key in ('iterations_to_residual', 'iterations_to_1mm', 'mpjpe_mm')
     }
-    for name, tally in tallies.items():
-        errors = np.concatenate(tally.errors)[cases].mean(0)
-        steps = np.concatenate(tally.steps)[cases]
+    for name, result in results.items():
+        errors = np.concatenate(result.errors)[cases].mean(0)
+        steps = np.concatenate(result.steps)[cases]
         report['iterations_to_residual'][name] = float(steps.mean())
         report['iterations_to_1mm'][name] = _first_close(errors.mean(1))
         report['mpjpe_mm'][name] = _at(errors[BUDGETS[0]], frames)
@@ -234,32 +240,21 @@ def _report(
             after[name] = _at(errors[budget], frames)
         report.setdefault('mpjpe_mm_converged', {})[name] = _at(errors[-1], frames)
         report.setdefault('by_iteration', {})[name] = {
-            'residual': np.median(np.concatenate(tally.residuals)[cases], axis=0).tolist(),
+            'residual': np.median(np.concatenate(result.residuals)[cases], axis=0).tolist(),
             'mpjpe_mm': [_at(after, frames) for after in errors],
         }
-        report.setdefault('stopping', {})[name] = _stopping(tally, cases, frames)
+        report.setdefault('stopping', {})[name] = _stopping(result, cases, frames)
     return report
 
 
-def _short_report(
-    tallies: dict[str, Tally],
-    horizons_s: Float64[np.ndarray, ' horizon'],
-    cases: Bool[np.ndarray, ' case'],
-) -> dict[str, Any]:
-    """Return iterations and errors of a kind of motion or of a subject."""
-    whole = _report(tallies, horizons_s, cases)
-    keys = 'iterations_to_residual', 'iterations_to_1mm', 'mpjpe_mm', 'mpjpe_mm_converged'
-    return {key: whole[key] for key in keys}
-
-
 def _stopping(
-    tally: Tally, cases: slice | Bool[np.ndarray, ' case'], frames: dict[int, int]
+    result: Results, cases: slice | Bool[np.ndarray, ' case'], frames: dict[int, int]
 ) -> dict[str, dict[str, float]]:
     """Return mean iterations and errors of each rule, had it decided when each person stops."""
-    errors = np.concatenate(tally.errors)[cases]
+    errors = np.concatenate(result.errors)[cases]
     criteria = {
-        **{f'residual {t:g}': (tally.residuals, t) for t in RESIDUAL_RULES},
-        **{f'motion {1e3 * t:g} mm': (tally.changes, t) for t in MOTION_RULES_M},
+        **{f'residual {t:g}': (result.residuals, t) for t in RESIDUAL_RULES},
+        **{f'motion {1e3 * t:g} mm': (result.changes, t) for t in MOTION_RULES_M},
     }
     rules = {}
     for name, (values, tolerance) in criteria.items():
@@ -281,35 +276,30 @@ def _at(errors: Float64[np.ndarray, ' horizon'], frames: dict[int, int]) -> dict
 
 
 def print_streaming(report: Mapping[str, Any], console: Console) -> None:
-    """Print tables for all people, and for the faster and the slower half."""
+    """Print tables for all people and for both halves by motion, and the stopping rules."""
     titles = {'large_motion': 'the faster half', 'small_motion': 'the slower half'}
     parts = {title: report[name] for name, title in titles.items() if name in report}
+    keys = {'after 1': 'mpjpe_mm', **{f'after {n}': f'mpjpe_mm_after_{n}' for n in BUDGETS[1:]}}
+    keys['converged'] = 'mpjpe_mm_converged'
     for title, part in ({'all people': report} | parts).items():
-        table = Table(title=f'Streams: {title}', title_justify='left')
-        table.add_column('start')
-        for head in ('to residual 1e-3', 'to 1 mm', *(f'after {n}' for n in BUDGETS), 'converged'):
-            table.add_column(head, justify='right')
-        budgets = ['mpjpe_mm', *(f'mpjpe_mm_after_{n}' for n in BUDGETS[1:]), 'mpjpe_mm_converged']
-        for name in part['iterations_to_residual']:
-            errors = [' / '.join(f'{e:.1f}' for e in part[key][name].values()) for key in budgets]
-            iterations = f'{part["iterations_to_residual"][name]:.1f}'
-            table.add_row(name, iterations, str(part['iterations_to_1mm'][name]), *errors)
-        console.print(table)
-    _print_stopping(report['stopping'], console)
+        rows = {
+            name: {
+                'to residual 1e-3': iterations,
+                'to 1 mm': part['iterations_to_1mm'][name],
+                **{head: _joined(part[key][name]) for head, key in keys.items()},
+            }
+            for name, iterations in part['iterations_to_residual'].items()
+        }
+        print_table(rows, f'Streams: {title}', 'start', console)
+    rules: dict[str, dict[str, float | str]] = {}
+    for name, figures_by_rule in report['stopping'].items():
+        for rule, figures in figures_by_rule.items():
+            errors = {ms: error for ms, error in figures.items() if ms != 'iterations'}
+            row = {f'{name}: steps': figures['iterations'], f'{name}: MPJPE': _joined(errors)}
+            rules.setdefault(rule, {}).update(row)
+    print_table(rules, 'Stop when ... is below', 'rule', console)
     console.print('iterations of the solver; MPJPE in mm at 400 / 1000 ms after these iterations')
 
 
-def _print_stopping(
-    stopping: Mapping[str, Mapping[str, Mapping[str, float]]], console: Console
-) -> None:
-    table = Table(title='Stop when ... is below', title_justify='left')
-    for head in ('rule', *(f'{name}: {kind}' for name in stopping for kind in ('steps', 'MPJPE'))):
-        table.add_column(head, justify='left' if head == 'rule' else 'right')
-    for rule in next(iter(stopping.values())):
-        cells = []
-        for value in stopping.values():
-            figures = dict(value[rule])
-            cells.append(f'{figures.pop("iterations"):.1f}')
-            cells.append(' / '.join(f'{error:.1f}' for error in figures.values()))
-        table.add_row(rule, *cells)
-    console.print(table)
+def _joined(errors: Mapping[str, float]) -> str:
+    return ' / '.join(f'{error:.1f}' for error in errors.values())

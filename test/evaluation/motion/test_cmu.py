@@ -23,13 +23,16 @@ from motion_predictor_ros.data.cmu import (
 )
 from motion_predictor_ros.errors import CheckpointError, DataError
 from motion_predictor_ros.evaluation.archive import Archive
-from motion_predictor_ros.evaluation.motion import cmu
-from motion_predictor_ros.evaluation.motion.cmu import (
+from motion_predictor_ros.evaluation.motion.pose_benchmarks import (
+    PROTOCOLS,
+    Predict,
+    Protocol,
     baseline_predictors,
-    evaluate_cmu,
-    motion_deq_predictor,
+    cmu_clips,
+    evaluate_benchmark,
+    evaluate_poses,
+    model_predictor,
 )
-from motion_predictor_ros.evaluation.motion.pose_benchmark import Predict
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ, load_motion_deq
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQConfig
 from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
@@ -45,12 +48,21 @@ def clip(action: str, positions_mm: np.ndarray, number: int = 1) -> CmuSequence:
     return CmuSequence(key, 'test', action, number, positions_mm)
 
 
-def errors_of(sequences: list[CmuSequence], predict: Predict) -> dict[str, dict[str, float]]:
-    return evaluate_cmu(sequences, {'model': predict})['model']['actions']
+CMU = PROTOCOLS['cmu']
+
+
+def errors_of(
+    sequences: list[CmuSequence], predict: Predict, protocol: Protocol = CMU
+) -> dict[str, dict[str, float]]:
+    return evaluate_poses(cmu_clips(sequences), protocol, (10, 25), {'model': predict})['model']
+
+
+def baselines_on(sequences: list[CmuSequence]) -> dict[str, Any]:
+    return evaluate_benchmark(CMU, cmu_clips(sequences), {})
 
 
 def repeat_last(observed: np.ndarray) -> np.ndarray:
-    return baseline_predictors()['repeat_last'](observed)
+    return baseline_predictors(25)['repeat_last'](observed)
 
 
 def published(sequence: CmuSequence, copies: list[int]) -> dict[str, float]:
@@ -67,7 +79,7 @@ def published(sequence: CmuSequence, copies: list[int]) -> dict[str, float]:
 
 
 def test_marching_on_is_wrong_by_the_way_gone_in_32_of_38_joints() -> None:
-    report = evaluate_cmu([clip('walking', march(50, 3.0))], baseline_predictors())
+    report = baselines_on([clip('walking', march(50, 3.0))])
     expected = {ms: 3.0 * (frame + 1) * 32 / 38 for ms, frame in FRAMES.items()}
     assert report['repeat_last']['actions']['walking'] == pytest.approx(expected, rel=1e-4)
     mean5 = 3.0 * 32 / 38 * np.mean([2, 4, 8, 10, 25])
@@ -100,13 +112,12 @@ def test_the_error_is_the_published_one() -> None:
     assert errors == pytest.approx(published(sequence, COPY_FROM), rel=1e-9)
 
 
-def test_another_copy_rule_gives_another_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_copy_rule_gives_another_error() -> None:
     sequence = clip('soccer', wander(60, 3))
     wrong = [14, *COPY_FROM[1:]]
     twins = {**TWINS, 'Neck': 'Spine'}
     assert published(sequence, wrong)['80'] != pytest.approx(published(sequence, COPY_FROM)['80'])
-    monkeypatch.setattr(cmu, 'PROTOCOL', dataclasses.replace(cmu.PROTOCOL, twins=twins))
-    errors = errors_of([sequence], repeat_last)['soccer']
+    errors = errors_of([sequence], repeat_last, dataclasses.replace(CMU, twins=twins))['soccer']
     assert errors == pytest.approx(published(sequence, wrong), rel=1e-9)
 
 
@@ -120,7 +131,7 @@ def test_every_window_of_test_clips_is_used_once_and_in_order() -> None:
     counting = march(150, 1.0)
     counting[:, USED[0], 0] = np.arange(150)
     training = CmuSequence('train/walking_1', 'train', 'walking', 1, march(90, 0.0))
-    evaluate_cmu([training, clip('walking', counting), clip('short', march(34, 0.0))], {'a': spy})
+    errors_of([training, clip('walking', counting), clip('short', march(34, 0.0))], spy)
     expected = np.arange(150 - 34)[:, None] + np.arange(10)
     np.testing.assert_array_equal(np.concatenate(seen), expected)
 
@@ -131,7 +142,7 @@ def test_windows_are_averaged_within_an_action_and_actions_weigh_alike() -> None
         clip('running', march(35 + 9, 2.0), 2),  # 10 windows
         clip('walking', march(35, 1.0)),  # 1 window
     ]
-    report = evaluate_cmu(sequences, {'still': repeat_last})['still']
+    report = baselines_on(sequences)['repeat_last']
     step = {action: row['80'] / 2 * 38 / 32 for action, row in report['actions'].items()}
     assert step == pytest.approx({'running': 5.0, 'walking': 1.0}, rel=1e-4)
     mean5 = {
@@ -144,17 +155,17 @@ def test_windows_are_averaged_within_an_action_and_actions_weigh_alike() -> None
 def test_five_actions_are_their_own_mean_and_absent_when_one_is() -> None:
     sequences = [clip(name, march(40, 1.0 + at)) for at, name in enumerate(FIVE)]
     other = clip('washwindow', march(40, 50.0))
-    report = evaluate_cmu([*sequences, other], {'still': repeat_last})['still']
+    report = baselines_on([*sequences, other])['repeat_last']
     mean5, mean6 = (3.0 * 32 / 38 * np.mean(n) for n in ([2, 4, 8, 10, 25], [2, 4, 8, 10, 14, 25]))
     assert report['five_actions'] == pytest.approx({'mean5': mean5, 'mean6': mean6}, rel=1e-4)
     assert report['mean5'] > report['five_actions']['mean5']
-    fewer = evaluate_cmu([*sequences[1:], other], {'still': repeat_last})['still']
+    fewer = baselines_on([*sequences[1:], other])['repeat_last']
     assert 'five_actions' not in fewer and 'basketball' not in fewer['actions']
 
 
 def test_clips_without_a_whole_window_are_refused() -> None:
     with pytest.raises(DataError, match='as long as a window'):
-        evaluate_cmu([clip('walking', march(34, 1.0))], {'still': repeat_last})
+        baselines_on([clip('walking', march(34, 1.0))])
 
 
 def trained(config: MotionDEQConfig = SHAPE, names: tuple[str, ...] = FED_NAMES) -> Any:
@@ -165,7 +176,7 @@ def test_the_model_sees_metres_and_answers_in_millimetres() -> None:
     observed = wander(10, 1)[None][:, :, USED].astype(np.float64)
     model = trained()
     predicted, _, _ = model.module(torch.from_numpy(observed / 1000), SolverSettings())
-    answer = motion_deq_predictor(model)(observed)
+    answer = model_predictor(model, CMU)(observed)
     np.testing.assert_allclose(answer, 1000 * predicted.detach().numpy(), rtol=1e-9)
     assert np.abs(answer - observed[:, -1:]).max() > 1.0  # it predicts something
 
@@ -181,7 +192,7 @@ def test_the_model_sees_metres_and_answers_in_millimetres() -> None:
 )
 def test_a_model_of_another_protocol_is_refused(model: Any) -> None:
     with pytest.raises(CheckpointError, match='recipe "cmu"'):
-        motion_deq_predictor(model)
+        model_predictor(model, CMU)
 
 
 @pytest.fixture(scope='module')

@@ -15,16 +15,27 @@ from motion_predictor_ros.checkpoint import save_checkpoint
 from motion_predictor_ros.cli.main import main
 from motion_predictor_ros.data.h36m import ACTIONS, FED_NAMES, pose_h36m
 from motion_predictor_ros.errors import CheckpointError, DataError
-from motion_predictor_ros.evaluation.motion.h36m_3dpw import BENCHMARKS, evaluate_licensed
-from motion_predictor_ros.evaluation.motion.pose_benchmark import (
+from motion_predictor_ros.evaluation.motion.pose_benchmarks import (
+    PROTOCOLS,
+    Protocol,
     baseline_predictors,
+    evaluate_benchmark,
     evaluate_poses,
-    motion_deq_predictor,
+    model_predictor,
 )
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQConfig
 
-H36M, DPW = BENCHMARKS['h36m'].protocol, BENCHMARKS['3dpw'].protocol
+H36M, DPW = PROTOCOLS['h36m'], PROTOCOLS['3dpw']
+
+
+def evaluate(
+    protocol: Protocol, folder: Path, model: TrainedMotionDEQ | None = None
+) -> dict[str, Any]:
+    models = {} if model is None else {'motion_deq': model}
+    return evaluate_benchmark(protocol, protocol.load(folder), models)
+
+
 FRAMES = {'80': 1, '160': 3, '320': 7, '400': 9, '560': 13, '1000': 24}
 
 # As the literature's code writes them.
@@ -122,7 +133,7 @@ def dpw_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_h36m_is_scored_on_every_second_line_of_both_takes_and_actions_weigh_alike(
     h36m_home: Path,
 ) -> None:
-    report = evaluate_licensed(BENCHMARKS['h36m'], h36m_home, None)['repeat_last']
+    report = evaluate(H36M, h36m_home)['repeat_last']
     assert set(report['actions']) == set(ACTIONS)
     takes = [
         pose_h36m(np.loadtxt(h36m_home / f'S5/posing_{take}.txt', delimiter=',')[::2])
@@ -138,7 +149,7 @@ def test_h36m_is_scored_on_every_second_line_of_both_takes_and_actions_weigh_ali
 
 
 def test_3dpw_is_one_mean_over_all_windows(dpw_home: Path) -> None:
-    report = evaluate_licensed(BENCHMARKS['3dpw'], dpw_home, None)['repeat_last']
+    report = evaluate(DPW, dpw_home)['repeat_last']
     errors = []
     for person in (body_of(45, 1), body_of(42, 2)):
         local = 1000.0 * (person - person[:, :1])
@@ -158,11 +169,11 @@ def trained(
 
 
 def test_a_model_decides_on_the_lengths_and_so_on_the_horizons(h36m_home: Path) -> None:
-    report = evaluate_licensed(BENCHMARKS['h36m'], h36m_home, trained())
+    report = evaluate(H36M, h36m_home, trained())
     assert list(report) == ['motion_deq', 'repeat_last', 'constant_velocity']
     for own in report.values():
         assert list(own['mean']) == ['80', '160', '320', '400']
-    long = evaluate_licensed(BENCHMARKS['h36m'], h36m_home, trained(25, 25))
+    long = evaluate(H36M, h36m_home, trained(25, 25))
     assert list(long['motion_deq']['mean']) == list(FRAMES)
 
 
@@ -171,7 +182,7 @@ def test_a_model_of_another_protocol_is_refused(model: Any) -> None:
     with pytest.raises(
         CheckpointError, match='layout "h36m22": train it with recipe "h36m_short"'
     ):
-        motion_deq_predictor(model, H36M)
+        model_predictor(model, H36M)
 
 
 def test_clips_without_a_whole_window_are_refused() -> None:
