@@ -41,8 +41,8 @@ fuzz: env ## N hostile messages of every source (default 100000); last line is J
 cuts: env ## cut the input of a live node CUTS times (default 200); last line is JSON
 	@$(BIN)/motion-predictor trial cuts --cuts $(or $(CUTS),200)
 
-vanish: env ## lose a person LOSSES times (default 200) in many ways; last line is JSON
-	@PYTHONPATH=test $(BIN)/python -m fuzz vanish $(or $(LOSSES),200)
+vanish: env ## lose a person LOSSES times (default 200), a tenth of them live; last line is JSON
+	@PYTHONPATH=test $(BIN)/python -m fuzz vanish $(or $(LOSSES),200) --seed $(or $(SEED),1)
 
 restarts: env ## kill -9 a live node and start it again, RESTARTS times (default 10); JSON
 	@$(BIN)/motion-predictor trial restarts --restarts $(or $(RESTARTS),10)

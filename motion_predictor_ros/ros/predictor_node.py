@@ -238,11 +238,11 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         received_ns, arrival_s = self.get_clock().now().nanoseconds, self._statistics.received()
         pipeline = self._pipeline
         assert pipeline is not None
+        decoded: Observation | Rejection | None
         try:
             decoded = pipeline.skeleton.decode(message, received_ns)
         except Exception as error:
-            self._drop('internal_error', f'{type(error).__name__}: {error}')
-            return
+            decoded = _internal_error(error)
         if decoded is None:
             return
         if self._transform_queue is None:
@@ -266,8 +266,8 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
             self._answer(waiting)
         except Exception as error:
             if self._pipeline is not None and self.context.ok():
-                self._drop('internal_error', f'{type(error).__name__}: {error}')
                 self._pipeline.reset()
+                self._pipeline.accept(_internal_error(error))
 
     def _look(self) -> None:
         """Run in the worker's thread after each work, and often while there is none."""
@@ -417,6 +417,10 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+
+
+def _internal_error(error: Exception) -> Rejection:
+    return Rejection('', 'internal_error', f'{type(error).__name__}: {error}')
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -88,6 +88,10 @@ class PersonBuffer:
         self._frames.clear()
         self._restarted, self.restart = True, reason
 
+    def keep_restart(self) -> None:
+        """Mark the next window as `restarted`: the last one was not used."""
+        self._restarted = True
+
     def window(self, stamp_ns: int | None = None) -> Window | NotReady:
         """Return the model's input, or why there is none yet.
 
@@ -115,7 +119,9 @@ class PersonBuffer:
         self._carry_along(resampled[0], there, stamps_s, seen)
         restarted, self._restarted = self._restarted, False
         whole = self._whole(missing, *resampled)
-        return Window(newest.person_id, end_ns, *whole, restarted, newest.inferred)
+        return Window(
+            newest.person_id, end_ns, *whole, restarted, newest.inferred, newest.bone_lengths
+        )
 
     def _whole(
         self,

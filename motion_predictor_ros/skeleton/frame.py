@@ -45,6 +45,8 @@ class SkeletonFrame:
         confidences: 0..1; 0 where a joint was not observed.
         inferred: Joints that the source never gives and that were put in place by the others, with
             confidence 0; None if there are none.
+        bone_lengths: [m] this person's own, in the order of the layout's bones; NaN where not
+            known yet, None before `JointFilter`.
     """
 
     person_id: str
@@ -53,6 +55,7 @@ class SkeletonFrame:
     confidences: Float32[np.ndarray, ' joint']
     tracking: TrackingState = TrackingState.TRACKED
     inferred: Bool[np.ndarray, ' joint'] | None = None
+    bone_lengths: Float64[np.ndarray, ' bone'] | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ class Window:
             window): state carried over from earlier windows is void.
         inferred: Joints that the source never gives, put in place by the others; None if it gives
             them all.
+        bone_lengths: [m] the person's own; see `SkeletonFrame`.
 
     A joint that was out of sight stands where its nearest seen neighbour does, never observed.
     """
@@ -143,6 +147,7 @@ class Window:
     confidences: Float32[np.ndarray, 'time joint']
     restarted: bool
     inferred: Bool[np.ndarray, ' joint'] | None = None
+    bone_lengths: Float64[np.ndarray, ' bone'] | None = None
 
     @property
     def seen(self) -> Bool[np.ndarray, ' joint']:

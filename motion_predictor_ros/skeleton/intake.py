@@ -13,7 +13,7 @@ from typing import Any
 from motion_predictor_ros.config import InputConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import SkeletonFormatError
-from motion_predictor_ros.skeleton.frame import Observation
+from motion_predictor_ros.skeleton.frame import Observation, Rejection
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.people import Presence, PresenceTracker
 from motion_predictor_ros.skeleton.plausibility import JointFilter
@@ -124,11 +124,17 @@ class Intake:
         Raises:
             SkeletonFormatError: No transform, another frame, or a stamp that is not newer.
         """
-        observation = self._fixed.move(observation)
-        if not observation.frame_id:  # no people, and the message cannot say where
-            observation = dataclasses.replace(observation, frame_id=self._frame_id)
-        self._check_frame(observation.frame_id)
-        anew = self._is_anew(observation)
+        try:
+            observation = self._in_fixed_frame(observation)
+            anew = self._is_anew(observation)
+        except SkeletonFormatError as error:
+            ids = [person.person_id for person in observation.people]
+            ids += [rejection.person_id for rejection in observation.rejected]
+            text = f'its message is refused: {error}'
+            refused = tuple(Rejection(person_id, error.reason, text) for person_id in ids)
+            observation = dataclasses.replace(observation, rejected=refused)
+            self._presence_tracker.refuse(self._identities.rename_rejected(observation))
+            raise
         if anew:
             self._start()
             self._presence_tracker.move_to(observation.stamp_ns)
@@ -141,7 +147,16 @@ class Intake:
         self.latest = observation
         return IntakeResult(observation, tuple(restarts), anew)
 
-    def _check_frame(self, frame_id: str) -> None:
+    def refuse(self, reason: str) -> None:
+        """Note that a message could not be read; it may have listed somebody."""
+        self._presence_tracker.refuse_unread(reason)
+
+    def _in_fixed_frame(self, observation: Observation) -> Observation:
+        """Move an observation to the stream's frame; raises as `accept` does."""
+        observation = self._fixed.move(observation)
+        if not observation.frame_id:  # no people, and the message cannot say where
+            observation = dataclasses.replace(observation, frame_id=self._frame_id)
+        frame_id = observation.frame_id
         if self._frame_id and frame_id != self._frame_id:
             raise SkeletonFormatError(
                 'unknown_frame',
@@ -149,6 +164,7 @@ class Intake:
                 'one predictor serves one frame: set parameter "fixed_frame" or "skeleton.frame", '
                 'or remap',
             )
+        return observation
 
     def _is_anew(self, observation: Observation) -> bool:
         """Whether time jumped back. An estimated stamp gives way to one that is stated.

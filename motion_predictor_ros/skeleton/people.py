@@ -7,7 +7,11 @@ nobody, not on people who were refused.
     the source lists nobody, and nobody was there a moment ago    -> nobody
     a person is refused, or missing from a message                -> held: STALE, for `hold_s`
     refused, and never accepted or not within `hold_s`            -> unplaced: outputs are withheld
-    missing for longer than `hold_s`                              -> gone
+    observed before the stamps jumped ahead, and missing now      -> unplaced
+    neither observed nor refused for longer than `hold_s`         -> gone
+
+Refused is also whoever is in a message that is refused as a whole. Refused people without an id
+may be among those who are observed later, so they count while nobody is observed or held.
 
 Times are stamps; no clock is read, so live and replay agree.
 """
@@ -29,10 +33,12 @@ class HeldPerson:
     Attributes:
         frame: The last accepted observation.
         reason: Why there is none now, and how old the last one is.
+        is_refused: Whether the source lists the person; else it leaves them out.
     """
 
     frame: SkeletonFrame
     reason: str
+    is_refused: bool
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class Presence:
         """Why nothing may be published to planners; empty if it may."""
         if not self.unplaced:
             return ''
-        reasons = ', '.join(sorted({each.reason for each in self.unplaced}))
+        reasons = ', '.join(sorted({rejection.reason for rejection in self.unplaced}))
         return (
             f'{len(self.unplaced)} listed by the source, but refused ({reasons}): somebody is '
             'there and it is not known where; see parameter "refused_people"'
@@ -73,13 +79,27 @@ class PresenceTracker:
         """
         self._hold_ns, self._max_lag_ns = round(hold_s * NS_PER_S), round(max_lag_s * NS_PER_S)
         self._count_refused = refused_people == 'unknown'
-        self._last: dict[str, SkeletonFrame] = {}
-        self._before_jump: dict[str, SkeletonFrame] = {}
-        self._jump_ns = 0
+        self.reset()
 
     def reset(self) -> None:
         """Forget all people."""
-        self._last, self._before_jump = {}, {}
+        self._last: dict[str, SkeletonFrame] = {}
+        self._before_jump: dict[str, SkeletonFrame] = {}
+        self._jump_ns, self._now_ns = 0, 0
+        self._refused: dict[str, tuple[int, Rejection]] = {}
+        self._unread: Rejection | None = None
+
+    def refuse(self, observation: Observation) -> None:
+        """Note the people of an observation that was refused as a whole, all of them rejected."""
+        self._note_refused(observation)
+
+    def refuse_unread(self, reason: str) -> None:
+        """Note a message that could not be read: it may have listed somebody.
+
+        It counts for `hold_s` from the next observation, as it has no stamp.
+        """
+        if self._count_refused:
+            self._unread = Rejection('', reason, 'a message that could not be read')
 
     def move_to(self, stamp_ns: int) -> None:
         """Take the last observations as made at this time, too: the stamps jumped back.
@@ -87,6 +107,7 @@ class PresenceTracker:
         They may jump on again: a single message can have a wrong stamp.
         """
         self._before_jump, self._jump_ns = self._last, stamp_ns
+        self._move_refused(stamp_ns)
         self._last = {
             person_id: dataclasses.replace(frame, stamp_ns=stamp_ns)
             for person_id, frame in self._last.items()
@@ -96,6 +117,7 @@ class PresenceTracker:
         """Return who is observed, held or unplaced now."""
         now_ns = observation.stamp_ns
         self._restore(now_ns)
+        self._note_jump_ahead(now_ns)
         self._last |= {frame.person_id: frame for frame in observation.people}
         observed = tuple(
             frame for frame in observation.people if now_ns - frame.stamp_ns <= self._max_lag_ns
@@ -107,16 +129,62 @@ class PresenceTracker:
         ]
         refused = [*late, *(observation.rejected if self._count_refused else ())]
         there = {frame.person_id for frame in observed}
-        reasons = {each.person_id: each.message for each in refused}
+        reasons = {rejection.person_id: rejection.message for rejection in refused}
         held = [
-            HeldPerson(frame, _reason(frame, now_ns, reasons.get(person_id)))
+            HeldPerson(frame, _reason(frame, now_ns, reasons.get(person_id)), person_id in reasons)
             for person_id, frame in self._last.items()
             if person_id not in there and now_ns - frame.stamp_ns <= self._hold_ns
         ]
         kept = there | {person.frame.person_id for person in held}
         self._last = {who: frame for who, frame in self._last.items() if who in kept}
-        unplaced = _unplaced(refused, there, held)
-        return Presence(observed, tuple(held), unplaced)
+        refused += self._refused_before(observation, kept)
+        return Presence(observed, tuple(held), _unplaced(refused, there, held))
+
+    def _note_jump_ahead(self, now_ns: int) -> None:
+        """Note who was there before a gap longer than the hold: it shows nobody's absence."""
+        if self._now_ns and now_ns - self._now_ns > self._hold_ns:
+            gap_s = (now_ns - self._now_ns) / NS_PER_S
+            text = f'not observed since the stamps went on by {gap_s:.2f} s at once'
+            gaps = {person_id: Rejection(person_id, 'gap', text) for person_id in self._last}
+            self._refused |= {person_id: (now_ns, gap) for person_id, gap in gaps.items()}
+            self._move_refused(now_ns)
+        self._now_ns = now_ns
+
+    def _move_refused(self, stamp_ns: int) -> None:
+        """Take people as refused at this time: the stamps jumped to it."""
+        self._now_ns = stamp_ns
+        self._refused = {
+            person_id: (stamp_ns, rejection) for person_id, (_, rejection) in self._refused.items()
+        }
+
+    def _refused_before(self, observation: Observation, placed: set[str]) -> list[Rejection]:
+        """Return who was refused within the hold before and is not in this observation.
+
+        Args:
+            placed: People who are observed or held.
+        """
+        now_ns, before = observation.stamp_ns, dict(self._refused)
+        if self._unread is not None:
+            before[''] = now_ns, self._unread
+            self._unread = None
+        self._refused = {
+            person_id: (stamp_ns, rejection)
+            for person_id, (stamp_ns, rejection) in before.items()
+            if abs(now_ns - stamp_ns) <= self._hold_ns and person_id not in placed
+        }
+        missing = self._refused.keys() - {
+            rejection.person_id for rejection in observation.rejected
+        }
+        if placed:
+            missing -= {''}
+        earlier = [self._refused[person_id][1] for person_id in sorted(missing)]
+        self._note_refused(observation)
+        return earlier
+
+    def _note_refused(self, observation: Observation) -> None:
+        if self._count_refused:
+            for rejection in observation.rejected:
+                self._refused[rejection.person_id] = observation.stamp_ns, rejection
 
     def _restore(self, now_ns: int) -> None:
         """Bring back who was observed shortly before now, by the time before a jump."""

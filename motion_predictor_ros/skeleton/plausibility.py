@@ -8,10 +8,8 @@ its person.
 """
 
 import dataclasses
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -41,6 +39,9 @@ _IN_LINE = 0.3
 _ODD_LIMB = 1.6
 """Limbs longer or shorter than usual by this factor are no person's, so nothing is concluded."""
 
+_SWEEPS = 30
+"""A chain of a few joints needs a few."""
+
 _NEEDED = ('pelvis', 'head', 'neck', *(name for bone in LIMBS for name in bone))
 
 
@@ -56,9 +57,10 @@ class Plausibility:
         Args:
             up: Which axis points up, such as 'z' or '-y'; 'unknown' judges only left and right.
         """
-        self._index = {name: joint for joint, name in enumerate(layout.joint_names)}
+        self._names = layout.joint_names
+        self._index = {name: joint for joint, name in enumerate(self._names)}
         self._able = set(_NEEDED) | {'l_foot', 'r_foot'} <= set(self._index)
-        self._name = up
+        self._up_name = up
         self._bones, self._parents = BoneLimits(layout), layout.parents
         depths = self._bones.depths
         by_depth = np.argsort(depths, kind='stable').tolist()
@@ -71,9 +73,9 @@ class Plausibility:
             return None
         if self._up is not None and self.inverted(window.positions).all():
             return 'upside_down', (
-                f'feet above hips above neck for a whole window, along {self._name} of the frame; '
-                f'expected {self._name} to point up: set parameters "fixed_frame" and '
-                '"extrinsic", or "skeleton.up"'
+                'feet above hips above neck for a whole window, along '
+                f'{self._up_name} of the frame; expected {self._up_name} to point up: set '
+                'parameters "fixed_frame" and "extrinsic", or "skeleton.up"'
             )
         if not self.upright(window.positions).all():
             return None
@@ -109,33 +111,53 @@ class Plausibility:
             limited[:, joint] = limited[:, self._parents[joint]] + offsets[joint]
         return limited
 
-    def limit_filled(self, window: Window) -> Window:
-        """Move joints that were filled, not observed, to within 1.5 bones of their parents."""
-        if window.observed.all():
-            return window
-        limits = dict(
-            zip(self._bones.bones[:, 1].tolist(), self._bone_limits(window), strict=True)
-        )
-        positions = window.positions.copy()
-        for joint in self._outwards:
-            parent = positions[:, self._parents[joint]]
-            bone = positions[:, joint] - parent
-            length = np.linalg.norm(bone, axis=-1)
-            long = ~window.observed[:, joint] & (length > limits[joint])
-            factor = limits[joint] / np.maximum(length[long], 1e-9)
-            positions[long, joint] = parent[long] + bone[long] * factor[:, None]
+    def limit_filled(self, window: Window) -> Window | tuple[str, ...]:
+        """Move joints that were filled, not observed, to within 1.5 bones of their neighbours.
+
+            x_f <- x_f + (1 - 1.5 l / |x_f - x_n|) (x_n - x_f),  repeated over all bones,
+
+        for a filled joint f and a neighbour n; two filled ones share the way. Observed joints
+        stay, and stand-ins of joints that were never in sight are no places. The set of poses that
+        fit is convex, so this converges where one exists.
+
+        Returns:
+            The joints of the bones that are too long all the same at the end of the window, if
+            there are any.
+        """
+        limits, seen = self._bone_limits(window), window.seen
+        parents, children = self._bones.bones.T
+        bones = np.flatnonzero(seen[parents] & seen[children])
+        positions, share = window.positions.copy(), _shares(window.observed, self._bones.bones)
+        for sweep in range(_SWEEPS):
+            ends = positions[:, children[bones]] - positions[:, parents[bones]]
+            long = np.linalg.norm(ends, axis=-1) > limits[bones]
+            if not (long & share[:, bones].any(axis=-1)).any():
+                break
+            for bone in bones[long.any(axis=0)][:: 1 - 2 * (sweep % 2)].tolist():
+                parent, child = self._bones.bones[bone]
+                apart = positions[:, child] - positions[:, parent]
+                length = np.maximum(np.linalg.norm(apart, axis=-1, keepdims=True), 1e-9)
+                excess = apart * np.maximum(1.0 - 0.95 * limits[bone] / length, 0.0)
+                positions[:, parent] += share[:, bone, :1] * excess
+                positions[:, child] -= share[:, bone, 1:] * excess
+        last = positions[-1]
+        long = np.linalg.norm(last[children] - last[parents], axis=-1) > limits
+        faulty = self._bones.bones[np.intersect1d(np.flatnonzero(long), bones)]
+        if len(faulty):
+            return tuple(self._names[joint] for joint in np.unique(faulty))
         return dataclasses.replace(window, positions=positions)
 
     def _bone_limits(self, window: Window) -> Float64[np.ndarray, ' bone']:
         """Return 1.5 times the own length of each bone; inf where it is unknown [m].
 
-        It is the median over the window, where both ends were observed; else it comes from the
-        reference, in the scale of the others.
+        Lengths that are not known yet come from the reference, in the scale of the others.
         """
-        parents, children = self._bones.bones.T
-        ends = window.positions[:, children] - window.positions[:, parents]
-        observed = window.observed[:, children] & window.observed[:, parents]
-        own = _own_lengths(np.where(observed, np.linalg.norm(ends, axis=-1), np.nan))
+        own = window.bone_lengths
+        if own is None or np.isnan(own).all():
+            parents, children = self._bones.bones.T
+            ends = window.positions[:, children] - window.positions[:, parents]
+            observed = window.observed[:, children] & window.observed[:, parents]
+            own = _median_lengths(np.where(observed, np.linalg.norm(ends, axis=-1), np.nan), 1)
         ratios = own / self._bones.reference
         if not np.isnan(ratios).all():
             own = np.where(np.isnan(own), np.nanmedian(ratios) * self._bones.reference, own)
@@ -211,7 +233,7 @@ _LARGEST = 1.35
 
 _KEPT_LENGTHS = 31
 _ENOUGH_LENGTHS = 5
-"""So many observations of a bone make its own length; the last `_KEPT_LENGTHS` count."""
+"""So many observations of a bone make its own length; its last `_KEPT_LENGTHS` count."""
 
 _JOINT_SPEED_M_S, _JOINT_NOISE_M = 10.0, 0.05
 """A joint that moves further than this relative to its body, for one frame, was not seen."""
@@ -364,24 +386,29 @@ class _History:
     """What a person's joints did lately.
 
     Attributes:
-        lengths: [m] of the bones, of the last observations.
+        lengths: [m] the last `_KEPT_LENGTHS` of each bone, oldest overwritten first; NaN: none.
+        counts: How often each bone was seen.
+        own: [m] their medians; NaN while a bone was seen too seldom.
         accepted: [m] where each joint was last accepted, and when [ns].
         refused: [m] where joints were refused in the last observation; else NaN.
+        strange: How many observations in a row had another body.
     """
 
-    lengths: deque[Float64[np.ndarray, ' bone']]
+    lengths: Float64[np.ndarray, 'sample bone']
+    counts: Int64[np.ndarray, ' bone']
     own: Float64[np.ndarray, ' bone']
     accepted: Float64[np.ndarray, 'joint xyz=3']
     stamps_ns: Int64[np.ndarray, ' joint']
     refused: Float64[np.ndarray, 'joint xyz=3']
     newest_ns: int
     seen: int = 0
+    strange: int = 0
 
 
 class JointFilter:
     """Marks joints as not seen that contradict the person's own bones and motion.
 
-    A bone longer than 1.5 times its own length, the median of the last observations, and a joint
+    A bone longer than 1.5 times its own length, the median of its last observations, and a joint
     that leaves its body for one frame: both are errors of the tracker. A joint that stays at the
     new place is accepted there with the next frame.
     """
@@ -419,11 +446,11 @@ class JointFilter:
         if history is None:
             history = self._people[frame.person_id] = _new_history(frame, self._bones)
         if frame.stamp_ns <= history.newest_ns and history.seen:
-            return frame, []  # a tracker that lags repeats itself
+            return frame, []  # a tracker that lags repeats itself: its buffer ignores it
         pose = frame.positions
         given = np.ones(len(pose), bool) if frame.inferred is None else ~frame.inferred
         measured = np.where(given[:, None], pose, np.nan)
-        long = self._bones.outside(measured, self._bones.limits(history.own))
+        long = self._too_long(measured, history)
         jumped = self._jumped(np.where(long[:, None], np.nan, measured), frame, history)
         unseen = long | jumped
         faults = [
@@ -434,11 +461,30 @@ class JointFilter:
             if mask.any()
         ]
         self._remember(np.where(unseen[:, None], np.nan, measured), measured, frame, history)
+        frame = dataclasses.replace(frame, bone_lengths=history.own)
         if not unseen.any():
             return frame, []
         if (unseen | np.isnan(measured[:, 0])).all():
             return None, faults
         return self._without(frame, unseen), faults
+
+    def _too_long(
+        self, measured: Float64[np.ndarray, 'joint xyz=3'], history: _History
+    ) -> Bool[np.ndarray, ' joint']:
+        """Find joints too far from the others for this person's bones.
+
+        Many of them in several observations in a row: another person has this id now, or the
+        tracker mistook the size before. Then the lengths are measured anew.
+        """
+        long = self._bones.outside(measured, self._bones.limits(history.own))
+        is_strange = long.sum() > (~np.isnan(measured[:, 0])).sum() // 4
+        history.strange = history.strange + 1 if is_strange else 0
+        if history.strange < _ENOUGH_LENGTHS:
+            return long
+        history.lengths[:], history.counts[:], history.strange = np.nan, 0, 0
+        history.own = np.full_like(history.own, np.nan)
+        history.accepted[:] = np.nan
+        return np.zeros_like(long)
 
     def _without(self, frame: SkeletonFrame, unseen: Bool[np.ndarray, ' joint']) -> SkeletonFrame:
         """Take joints out, and infer those that are always inferred from what is left."""
@@ -483,10 +529,22 @@ class JointFilter:
         history.accepted[seen], history.stamps_ns[seen] = accepted[seen], frame.stamp_ns
         history.refused = np.where(seen[:, None], np.nan, measured)
         history.newest_ns = frame.stamp_ns
-        history.lengths.append(self._bones.lengths(accepted))
+        lengths = self._bones.lengths(accepted)
+        measured_bones = np.flatnonzero(~np.isnan(lengths))
+        rows = history.counts[measured_bones] % _KEPT_LENGTHS
+        history.lengths[rows, measured_bones] = lengths[measured_bones]
+        history.counts[measured_bones] += 1
         history.seen += 1
         if history.seen <= _KEPT_LENGTHS or history.seen % 8 == 0:
-            history.own = _own_lengths(np.array(history.lengths))
+            history.own = _median_lengths(history.lengths, _ENOUGH_LENGTHS)
+
+
+def _shares(
+    observed: Bool[np.ndarray, 'time joint'], bones: Int64[np.ndarray, 'bone end=2']
+) -> Float64[np.ndarray, 'time bone end=2']:
+    """Return how much of a correction the ends of each bone take: 0 where it was observed."""
+    movable = (~observed[:, bones]).astype(np.float64)
+    return np.asarray(movable / np.maximum(movable.sum(axis=-1, keepdims=True), 1.0))
 
 
 def joints_filtered(person_id: str, reason: str, names: Iterable[str]) -> Rejection:
@@ -504,23 +562,23 @@ _JOINT_FAULTS = {
 }
 
 
-def _own_lengths(
-    lengths: Float64[np.ndarray, 'sample bone'],
+def _median_lengths(
+    lengths: Float64[np.ndarray, 'sample bone'], min_count: int
 ) -> Float64[np.ndarray, ' bone']:
-    """Return the median of each bone [m]; NaN where too few were seen."""
-    enough = (~np.isnan(lengths)).sum(axis=0) >= _ENOUGH_LENGTHS
-    own = np.full(lengths.shape[1], np.nan)
+    """Return the median of each bone [m]; NaN where fewer than `min_count` were seen."""
+    enough = (~np.isnan(lengths)).sum(axis=0) >= min_count
+    median = np.full(lengths.shape[1], np.nan)
     if enough.any():
-        own[enough] = np.nanmedian(lengths[:, enough], axis=0)
-    return own
+        median[enough] = np.nanmedian(lengths[:, enough], axis=0)
+    return median
 
 
 def _new_history(frame: SkeletonFrame, bones: BoneLimits) -> _History:
     unseen = np.full_like(frame.positions, np.nan)
     stamps_ns = np.full(len(unseen), frame.stamp_ns, dtype=np.int64)
     own = np.full(len(bones.bones), np.nan)
-    lengths = deque[Any](maxlen=_KEPT_LENGTHS)
-    return _History(lengths, own, unseen, stamps_ns, unseen.copy(), frame.stamp_ns)
+    lengths, counts = np.tile(own, (_KEPT_LENGTHS, 1)), np.zeros(len(own), dtype=np.int64)
+    return _History(lengths, counts, own, unseen, stamps_ns, unseen.copy(), frame.stamp_ns)
 
 
 def _no_joints(person_id: str) -> Rejection:

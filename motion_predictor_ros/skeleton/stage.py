@@ -119,6 +119,7 @@ class SkeletonStage:
         """Append a decoded message to the histories; None if it was rejected."""
         result: IntakeResult | Rejection
         if isinstance(decoded, Rejection):
+            self._intake.refuse(decoded.reason)
             result = decoded
         else:
             result = _or_rejection(self._intake.accept, decoded)
@@ -191,12 +192,20 @@ class SkeletonStage:
     def _checked(self, window: Window) -> Window | NotReady:
         """Return a plausible window; refuse another."""
         fault = self.plausibility.fault(window)
-        if fault is None:
-            return self.plausibility.limit_filled(window)
-        reason, text = fault
-        self.drop(Rejection(window.person_id, reason, f'person {window.person_id!r}: {text}'))
-        validity, text = Validity.OUT_OF_DISTRIBUTION, f'{reason}: {text}'
-        return NotReady(window.person_id, window.stamp_ns, validity, text)
+        if fault is not None:
+            reason, text = fault
+            self.drop(Rejection(window.person_id, reason, f'person {window.person_id!r}: {text}'))
+            return self._refused(window, Validity.OUT_OF_DISTRIBUTION, f'{reason}: {text}')
+        limited = self.plausibility.limit_filled(window)
+        if isinstance(limited, Window):
+            return limited
+        text = f'bones longer than 1.5 times their length between {", ".join(limited)}'
+        return self._refused(window, Validity.INCOMPLETE, text)
+
+    def _refused(self, window: Window, validity: Validity, reason: str) -> NotReady:
+        if window.restarted:
+            self._buffers[window.person_id].keep_restart()
+        return NotReady(window.person_id, window.stamp_ns, validity, reason)
 
 
 def _or_rejection(function: Callable[..., T], *arguments: Any) -> T | Rejection:

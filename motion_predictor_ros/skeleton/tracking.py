@@ -100,7 +100,19 @@ class Identities:
         restarts = self._flips(known) + ([] if self._associate else _swaps(known))
         for frame, seen in zip(renamed, people, strict=True):
             self._see(frame, seen.person_id, [each.person_id for each in restarts])
+        observation = self.rename_rejected(observation)
         return dataclasses.replace(observation, people=tuple(renamed)), restarts
+
+    def rename_rejected(self, observation: Observation) -> Observation:
+        """Give refused people the ids under which they were followed."""
+        names = {track.tracker_id: person_id for person_id, track in self._tracks.items()}
+        rejected = tuple(
+            dataclasses.replace(rejection, person_id=names[rejection.person_id])
+            if rejection.person_id in names
+            else rejection
+            for rejection in observation.rejected
+        )
+        return dataclasses.replace(observation, rejected=rejected)
 
     def _see(self, frame: SkeletonFrame, tracker_id: str, restarted: list[str]) -> None:
         track = self._tracks.get(frame.person_id)

@@ -43,7 +43,7 @@ def lose_people(losses: int, seed: int) -> list[str]:
     config = PipelineConfig(
         prediction=PredictionConfig(device='cpu'), density=DensityConfig(enabled='never')
     )
-    report = run_vanish(losses, seed, config)
+    report = run_vanish(losses, losses // 10, seed, config)
     figures = dataclasses.asdict(report)
     back_s = report.recovery_s_max
     figures['recovery_s_max'] = round(back_s, 4) if math.isfinite(back_s) else None

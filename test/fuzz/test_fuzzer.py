@@ -63,6 +63,16 @@ def drops_in_silence(pipeline: Pipeline) -> None:
     pipeline.skeleton.drop = lambda rejection: None  # type: ignore[method-assign]
 
 
+def loses_a_person_in_silence(pipeline: Pipeline) -> None:
+    """They are still answered, as held."""
+    accept = pipeline.skeleton._intake.accept
+
+    def careless(observation: Any) -> Any:
+        return accept(dataclasses.replace(observation, people=observation.people[1:]))
+
+    pipeline.skeleton._intake.accept = careless  # type: ignore[method-assign]
+
+
 def predicts_nan(pipeline: Pipeline) -> None:
     answer = pipeline.predictor._answer
 
@@ -77,6 +87,7 @@ def predicts_nan(pipeline: Pipeline) -> None:
     [
         (raises, 'crashes', 2),
         (forgets_to_count, 'uncounted_drops', 2),
+        (loses_a_person_in_silence, 'uncounted_drops', 2),
         (drops_in_silence, 'uncounted_drops', 3),  # with 2 no message is refused as a whole
         (predicts_nan, 'non_finite_outputs', 2),
     ],

@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lose a person again and again: is there a fresh scene without them, and how soon are they back?
 
-The messages of a source take the node's way, with their stamps as the clock: decoded, through the
-`TransformQueue`, into the `Pipeline`. So every kind of loss can be tried, also on sources whose
-messages are not installed. The node publishes a scene unless it is `withheld`.
+Most losses take the node's way in one process, with their stamps as the clock: decoded, through
+the `TransformQueue`, into the `Pipeline`. So every kind of loss can be tried, also on sources
+whose messages are not installed. The others go to a live node in a process of its own, and are
+judged by what planners receive from it.
 """
 
+import dataclasses
 import random
+import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from fuzz.messages import (
@@ -20,12 +26,16 @@ from fuzz.messages import (
     rename_classes,
 )
 from jaxtyping import Float64
+from motion_predictor_ros.msg import PredictedMotionArray, ProbabilityVolumeArray
+from sensor_msgs.msg import PointCloud2
 
-from motion_predictor_ros.config import PipelineConfig, SkeletonConfig
+from motion_predictor_ros.config import DensityConfig, PipelineConfig, SkeletonConfig, VolumeConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.data.synthetic import Walker
-from motion_predictor_ros.pipeline import Pipeline, Scene
+from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.ros.transforms import CHECK_S, TransformQueue
+from motion_predictor_ros.ros.trials.children import child, local_environment, write_parameters
+from motion_predictor_ros.ros.trials.feeder import Feeder, encode_persons, stamp_ns
 from motion_predictor_ros.skeleton.frame import Observation, Rejection, Validity
 from motion_predictor_ros.skeleton.joint_map import load_joint_map
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
@@ -43,6 +53,8 @@ KINDS = {
     'joints_at_origin': ('native', 'zed', 'yolo', 'hiros', 'mocap4r2'),
 }
 """Kinds of loss, and the sources that have them."""
+
+_LIVE_KINDS = ('searching', 'missing', 'joints_at_origin')
 
 _BODY = SkeletonLayout.load('body18')
 _PERIOD_S, _TF_PERIOD_S, _TF_DELAY_S, _LATENCY_S = 1 / 30, 0.05, 0.02, 0.03
@@ -77,23 +89,49 @@ class _Counts:
     recovery_s_max: float = 0.0
 
 
-def run_vanish(count: int, seed: int, config: PipelineConfig) -> VanishReport:
+def run_vanish(count: int, live: int, seed: int, config: PipelineConfig) -> VanishReport:
     """Lose a person `count` times, in kinds and for times that are drawn.
 
+    Args:
+        live: How many of them in front of a live node.
+
     Raises:
-        MotionPredictorError: The model cannot be loaded.
+        MotionPredictorError: The model cannot be loaded, or the node did not start.
     """
     chance, counts = random.Random(seed), _Counts()
     plan: dict[tuple[str, bool], list[str]] = {}
-    for _ in range(count):
+    for _ in range(count - live):
         kind = chance.choice(list(KINDS))
         plan.setdefault((chance.choice(KINDS[kind]), kind == 'transform_late'), []).append(kind)
     for (source, with_tf), kinds in sorted(plan.items()):
-        trial = _Trial(source, with_tf, config, chance, counts)
+        trial = _Offline(source, with_tf, config, chance, counts)
         for kind in kinds:
             trial.lose(kind)
         trial.pipeline.close()
+    if live:
+        _lose_live([chance.choice(_LIVE_KINDS) for _ in range(live)], config, chance, counts)
     return VanishReport(**vars(counts))
+
+
+def _lose_live(
+    kinds: list[str], config: PipelineConfig, chance: random.Random, counts: _Counts
+) -> None:
+    """Lose the person of a live node, with volumes, in these ways."""
+    environment = local_environment()
+    volume = VolumeConfig(enabled='always', voxel_m=0.1)
+    config = dataclasses.replace(config, density=DensityConfig(enabled='always'), volume=volume)
+    with tempfile.TemporaryDirectory() as folder:
+        words = ['--params-file', str(write_parameters(config, Path(folder)))]
+        words += ['-p', 'outputs.obstacle_cloud.enabled:=true']
+        with child(['predictor_node', '--ros-args', *words], environment) as process:
+            feeder = Feeder(int(environment['ROS_DOMAIN_ID']))
+            try:
+                trial = _Live(feeder, config, chance, counts)
+                feeder.wait_for(process)
+                for kind in kinds:
+                    trial.lose(kind)
+            finally:
+                feeder.close()
 
 
 class _Transforms:
@@ -111,21 +149,23 @@ class _Transforms:
         self.tree.clear()
 
 
-class _Trial:
-    """One source before one pipeline, with the losses one after the other."""
+@dataclass(frozen=True)
+class _Answer:
+    """What planners hear of one observation: whether there is nobody, or somebody predicted."""
+
+    stamp_s: float
+    is_empty: bool
+    is_ok: bool
+
+
+class _Trial(ABC):
+    """One source, with the losses one after the other."""
 
     def __init__(
-        self,
-        source: str,
-        with_tf: bool,
-        config: PipelineConfig,
-        chance: random.Random,
-        counts: _Counts,
+        self, source: str, config: PipelineConfig, chance: random.Random, counts: _Counts
     ) -> None:
-        layout = '' if source in ('native', 'zed', 'azure_kinect') else LAYOUTS[source]
-        self._hold_s = config.person_hold_s
-        self._source, self._with_tf = source, with_tf
-        self._chance, self._counts = chance, counts
+        self._hold_s, self._max_gap_s = config.person_hold_s, config.skeleton.max_gap_s
+        self._source, self._chance, self._counts = source, chance, counts
         joints = load_joint_map(LAYOUTS[source], _BODY)
         used = np.asarray(joints.weights.any(axis=0))
         self._names = list(joints.source.joint_names)
@@ -133,96 +173,45 @@ class _Trial:
         self._inverse = np.linalg.pinv(joints.weights[:, used]) * joints.given
         self._given = joints.given
         self._walker = Walker(chance.randrange(1000))
-        self._now_s = 0.0
-        self._tf_s, self._published_tf_s = 0.0, 0.0
-        self._transforms = _Transforms()
-        self._config = PipelineConfig(
-            SkeletonConfig(source_layout=layout, classes='person'),
-            config.prediction,
-            config.density,
-            source=source,
-            fixed_frame='map' if with_tf else '',
-            person_hold_s=config.person_hold_s,
-        )
-        self.pipeline = Pipeline.load(self._config, lookup=self._transforms.tree.lookup)
-        self._queue: TransformQueue[Observation | Rejection] = TransformQueue(
-            self._transforms, self._accept, config.transform_wait_s, 50, lambda: self._now_s
-        )
-        self._scenes: list[Scene] = []
+        self._now_s, self._sent_s = 0.0, 0.0
+        self._answers: list[_Answer] = []
+
+    @abstractmethod
+    def _show(self, seconds: float, kind: str = '') -> None:
+        """Publish messages for a while, and collect the answers."""
 
     def lose(self, kind: str) -> None:
-        """Show the person, lose them, show them again, and judge the scenes."""
+        """Show the person, lose them, show them again, and judge the answers."""
         lost_s = self._chance.uniform(*_LOST_S)
         self._show(_WARM_S)
-        last_s = self._now_s - _PERIOD_S
-        self._scenes.clear()
+        last_s = self._sent_s
+        self._answers.clear()
         self._show(lost_s, kind)
         return_s = self._now_s
         self._show(_WATCH_S)
         self._counts.losses += 1
         self._counts.false_nobody += sum(
-            self._is_false_nobody(scene, kind, last_s, return_s) for scene in self._scenes
+            self._is_false_nobody(answer, kind, last_s, return_s) for answer in self._answers
         )
-        missing_s = _HISTORY_S if return_s - last_s > self._config.skeleton.max_gap_s else 0.0
+        missing_s = _HISTORY_S if return_s - last_s > self._max_gap_s else 0.0
         back_s = self._first_ok_s(return_s) - return_s - missing_s
         self._counts.recovery_s_max = max(self._counts.recovery_s_max, back_s)
 
-    def _is_false_nobody(self, scene: Scene, kind: str, last_s: float, return_s: float) -> bool:
-        """Whether planners would get an empty scene that is not earned."""
-        if scene.prediction.people or scene.withheld:
-            return False
+    def _is_false_nobody(self, answer: _Answer, kind: str, last_s: float, return_s: float) -> bool:
+        """Whether planners hear that nobody is there, and it is not earned."""
         listed = kind in ('searching', 'joints_at_origin')
-        stamp_s = scene.prediction.stamp_ns / NS_PER_S - _START_S
-        return listed or stamp_s - last_s <= self._hold_s or stamp_s >= return_s - 1e-6
+        held, back = answer.stamp_s - last_s <= self._hold_s, answer.stamp_s >= return_s - 1e-6
+        return answer.is_empty and (listed or held or back)
 
     def _first_ok_s(self, return_s: float) -> float:
         """Return the first time after the return at which the person was predicted [s]."""
-        times_s = [
-            scene.prediction.stamp_ns / NS_PER_S - _START_S
-            for scene in self._scenes
-            if any(person.validity == Validity.OK for person in scene.prediction.people)
-        ]
+        times_s = [answer.stamp_s for answer in self._answers if answer.is_ok]
         return min((time_s for time_s in times_s if time_s >= return_s - 1e-6), default=np.inf)
-
-    def _show(self, seconds: float, kind: str = '') -> None:
-        """Publish messages for a while, and the transforms beside them; the queue is checked."""
-        end_s = self._now_s + seconds
-        while self._now_s < end_s:
-            stamp_s = self._now_s
-            message = self._message(stamp_s, kind)
-            for at_s in self._ticks(stamp_s + _LATENCY_S):
-                self._now_s = at_s
-                self._publish_transforms(kind)
-                self._queue.flush()
-            received_ns = self._ns(self._now_s)
-            decoded = self.pipeline.skeleton.decode(message, received_ns)
-            if decoded is not None:
-                self._queue.put(decoded, self.pipeline.skeleton.transform_query(decoded))
-            self._now_s = stamp_s + _PERIOD_S
-
-    def _ticks(self, until_s: float) -> Iterator[float]:
-        at_s = self._now_s
-        while at_s < until_s:
-            yield at_s
-            at_s += CHECK_S
-        yield until_s
-
-    def _publish_transforms(self, kind: str) -> None:
-        while self._with_tf and self._tf_s + _TF_DELAY_S <= self._now_s:
-            stamp_ns = self._ns(self._tf_s)
-            if kind != 'transform_late':
-                moved = MAKERS['tf'](stamp_ns, {'x': {'camera': np.zeros(3)}}, [])
-                moved.transforms[0].child_frame_id = 'world'
-                moved.transforms[0].header.frame_id = 'map'
-                self._transforms.tree.add(moved)
-            self._tf_s += _TF_PERIOD_S
 
     def _message(self, stamp_s: float, kind: str) -> SimpleNamespace:
         stamp_ns, make = self._ns(stamp_s), MAKERS[self._source]
         pose = self._walker.pose(stamp_s)
-        person = {'7': self._joints(pose, kind)}
-        if kind == 'missing':
-            person = {}
+        person = {} if kind == 'missing' else {'7': self._joints(pose, kind)}
         message = make(stamp_ns, person, self._names)
         if kind == 'searching':
             message = hide(message, self._source, self._chance)
@@ -237,28 +226,147 @@ class _Trial:
             positions[self._chance.sample(range(len(self._used)), count)] = 0.0
         return dict(zip(self._used, positions, strict=True))
 
+    def _check_bones(
+        self,
+        observed: Float64[np.ndarray, 'joint xyz=3'],
+        positions: Float64[np.ndarray, 'horizon joint xyz=3'],
+    ) -> None:
+        """Count an answer with a bone, of joints that the source has, that is too long."""
+        poses = np.concatenate([observed[None], positions])
+        bones = np.array([bone for bone in _BODY.bones if self._given[list(bone)].all()])
+        own = self._walker.max_bone_lengths(bones)
+        lengths = np.linalg.norm(poses[:, bones[:, 0]] - poses[:, bones[:, 1]], axis=-1)
+        self._counts.impossible_bones += bool((lengths > MAX_STRETCH * own).any())
+
+    @staticmethod
+    def _ns(time_s: float) -> int:
+        return round((_START_S + time_s) * NS_PER_S)
+
+    @staticmethod
+    def _seconds(stamp_ns: int) -> float:
+        return (stamp_ns - _START_S * NS_PER_S) / NS_PER_S
+
+
+class _Offline(_Trial):
+    """Losses in front of a pipeline, in the time of the stamps."""
+
+    def __init__(
+        self,
+        source: str,
+        with_tf: bool,
+        config: PipelineConfig,
+        chance: random.Random,
+        counts: _Counts,
+    ) -> None:
+        super().__init__(source, config, chance, counts)
+        layout = '' if source in ('native', 'zed', 'azure_kinect') else LAYOUTS[source]
+        self._with_tf = with_tf
+        self._tf_s = 0.0
+        self._transforms = _Transforms()
+        config = PipelineConfig(
+            SkeletonConfig(source_layout=layout, classes='person'),
+            config.prediction,
+            config.density,
+            source=source,
+            fixed_frame='map' if with_tf else '',
+            person_hold_s=config.person_hold_s,
+        )
+        self.pipeline = Pipeline.load(config, lookup=self._transforms.tree.lookup)
+        self._queue: TransformQueue[Observation | Rejection] = TransformQueue(
+            self._transforms, self._accept, config.transform_wait_s, 50, lambda: self._now_s
+        )
+
+    def _show(self, seconds: float, kind: str = '') -> None:
+        """Publish messages for a while, and the transforms beside them; the queue is checked."""
+        end_s = self._now_s + seconds
+        while self._now_s < end_s:
+            self._sent_s = self._now_s
+            message = self._message(self._sent_s, kind)
+            for at_s in self._ticks(self._sent_s + _LATENCY_S):
+                self._now_s = at_s
+                self._publish_transforms(kind)
+                self._queue.flush()
+            decoded = self.pipeline.skeleton.decode(message, self._ns(self._now_s))
+            if decoded is not None:
+                self._queue.put(decoded, self.pipeline.skeleton.transform_query(decoded))
+            self._now_s = self._sent_s + _PERIOD_S
+
+    def _ticks(self, until_s: float) -> Iterator[float]:
+        at_s = self._now_s
+        while at_s < until_s:
+            yield at_s
+            at_s += CHECK_S
+        yield until_s
+
+    def _publish_transforms(self, kind: str) -> None:
+        while self._with_tf and self._tf_s + _TF_DELAY_S <= self._now_s:
+            if kind != 'transform_late':
+                moved = MAKERS['tf'](self._ns(self._tf_s), {'x': {'camera': np.zeros(3)}}, [])
+                moved.transforms[0].child_frame_id = 'world'
+                moved.transforms[0].header.frame_id = 'map'
+                self._transforms.tree.add(moved)
+            self._tf_s += _TF_PERIOD_S
+
     def _accept(self, decoded: Observation | Rejection) -> None:
         """Take an observation in as the worker does, and judge the bones of its answer."""
         scene = self.pipeline.predict() if self.pipeline.accept(decoded) else None
         if scene is None:
             return
-        self._scenes.append(scene)
-        for person in scene.prediction.people:
+        people = scene.prediction.people
+        self._answers.append(
+            _Answer(
+                self._seconds(scene.prediction.stamp_ns),
+                not people and not scene.withheld,
+                any(person.validity == Validity.OK for person in people),
+            )
+        )
+        for person in people:
             if person.validity == Validity.OK and person.window is not None:
                 assert person.positions is not None
-                observed = np.where(
-                    person.window.seen[:, None], person.window.positions[-1], np.nan
-                )
-                poses = np.concatenate([observed[None], person.positions])
-                self._counts.impossible_bones += self._has_long_bone(poses)
+                window = person.window
+                observed = np.where(window.seen[:, None], window.positions[-1], np.nan)
+                self._check_bones(observed, person.positions)
 
-    def _has_long_bone(self, poses: Float64[np.ndarray, 'pose joint xyz=3']) -> bool:
-        """Whether a bone whose joints the source has is too long in any pose."""
-        bones = np.array([bone for bone in _BODY.bones if self._given[list(bone)].all()])
-        own = self._walker.max_bone_lengths(bones)
-        lengths = np.linalg.norm(poses[:, bones[:, 0]] - poses[:, bones[:, 1]], axis=-1)
-        return bool((lengths > MAX_STRETCH * own).any())
 
-    @staticmethod
-    def _ns(time_s: float) -> int:
-        return round((_START_S + time_s) * NS_PER_S)
+class _Live(_Trial):
+    """Losses in front of a live node, in real time."""
+
+    def __init__(
+        self, feeder: Feeder, config: PipelineConfig, chance: random.Random, counts: _Counts
+    ) -> None:
+        super().__init__('native', config, chance, counts)
+        self._feeder = feeder
+        subscribe = feeder.node.create_subscription
+        subscribe(PredictedMotionArray, 'predicted_motion', self._on_motion, 50)
+        subscribe(ProbabilityVolumeArray, 'probability_volumes', self._on_volumes, 50)
+        subscribe(PointCloud2, 'obstacle_cloud', self._on_cloud, 50)
+
+    def _show(self, seconds: float, kind: str = '') -> None:
+        """Publish messages for a while; answers come meanwhile."""
+        self._now_s = self._clock_s()
+        end_s = self._now_s + seconds
+        while self._now_s < end_s:
+            persons = encode_persons(self._message(self._now_s, kind))
+            self._sent_s = self._seconds(self._feeder.publish(persons, self._names))
+            self._feeder.spin(_PERIOD_S)
+            self._now_s = self._clock_s()
+
+    def _clock_s(self) -> float:
+        return self._seconds(self._feeder.node.get_clock().now().nanoseconds)
+
+    def _on_motion(self, message: Any) -> None:
+        predicted = [p for p in message.persons if p.validity == Validity.OK]
+        self._note(message, not message.persons, bool(predicted))
+        for person in predicted:
+            observed = np.array(person.observed).reshape(-1, 3)
+            observed[~np.array(person.seen)] = np.nan
+            self._check_bones(observed, np.array(person.positions).reshape(-1, len(observed), 3))
+
+    def _on_volumes(self, message: Any) -> None:
+        self._note(message, not message.persons)
+
+    def _on_cloud(self, message: Any) -> None:
+        self._note(message, not message.width)
+
+    def _note(self, message: Any, is_empty: bool, is_ok: bool = False) -> None:
+        self._answers.append(_Answer(self._seconds(stamp_ns(message)), is_empty, is_ok))

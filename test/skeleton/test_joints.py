@@ -238,3 +238,25 @@ def test_a_person_who_loses_all_joints_is_refused_and_not_left_out() -> None:
     observation = feed(body)
     assert not observation.people
     assert [each.reason for each in observation.rejected] == ['no_joints']
+
+
+@pytest.mark.parametrize('scale', [0.5, 2.0])
+def test_another_body_with_the_same_id_is_measured_anew_after_five_observations(
+    scale: float,
+) -> None:
+    feed = Filter()
+    for _ in range(10):
+        feed(pose())
+    faults = [bool(filtered(feed(scale * pose()))) for _ in range(20)]
+    if scale > 1:
+        assert faults == [True] * 4 + [False] * 16
+    assert not any(faults[4:])
+    feed(scale * pose())
+    assert filtered(feed(scale * stretched(1.6))) == ['joint_bone_length']  # the control
+
+
+def test_a_joint_that_stays_too_far_from_its_body_is_never_believed() -> None:
+    feed = Filter()
+    for _ in range(10):
+        feed(pose())
+    assert all(filtered(feed(stretched(1.8))) == ['joint_bone_length'] for _ in range(60))

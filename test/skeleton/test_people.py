@@ -60,7 +60,8 @@ def test_a_person_who_was_never_accepted_silences_planners_at_once() -> None:
     presence = people.update(observation(S, 'anna', refused=('ben',)))
     assert [person.person_id for person in presence.observed] == ['anna']
     assert [each.person_id for each in presence.unplaced] == ['ben'] and presence.withheld
-    assert not people.update(observation(S + 1, 'anna')).withheld  # the source stops listing Ben
+    assert people.update(observation(2 * S, 'anna')).withheld  # not listed now: not gone
+    assert not people.update(observation(2 * S + 1, 'anna')).withheld
 
 
 def test_the_hold_counts_from_the_last_accepted_observation() -> None:
@@ -88,6 +89,13 @@ def test_a_person_without_an_id_may_be_the_one_who_is_missing() -> None:
     assert held(presence) == ['anna'] and not presence.withheld
     two = people.update(observation(S + 2, refused=('', ''), reason='empty_id'))
     assert len(two.unplaced) == 1  # only one of them can be
+
+
+def test_a_person_without_an_id_may_be_the_one_who_is_observed_next() -> None:
+    people = tracker()
+    assert people.update(observation(S, refused=('',), reason='empty_id')).withheld
+    assert people.update(observation(S + 1)).withheld
+    assert not people.update(observation(S + 2, 'anna')).withheld
 
 
 def test_a_second_person_with_the_same_id_has_no_place() -> None:
@@ -125,3 +133,54 @@ def test_a_reset_forgets_all_people() -> None:
     people.update(observation(S, 'anna'))
     people.reset()
     assert people.update(observation(S + 1)) == Presence()
+
+
+def test_people_of_a_refused_message_are_there_without_a_place_for_the_hold() -> None:
+    people = tracker()
+    people.refuse(observation(S, refused=('anna',), reason='no_transform'))
+    assert 'no_transform' in people.update(observation(2 * S)).withheld
+    assert not people.update(observation(2 * S + 1)).withheld  # not listed any more
+    people.update(observation(3 * S, 'anna'))
+    people.refuse(observation(3 * S + 1, refused=('anna',), reason='no_transform'))
+    known = people.update(observation(3 * S + 2))
+    assert held(known) == ['anna'] and not known.withheld  # the control: her place is known
+
+
+def test_a_message_that_cannot_be_read_makes_no_scene_empty_within_the_hold() -> None:
+    people = tracker()
+    people.refuse_unread('bad_stamp')
+    assert 'bad_stamp' in people.update(observation(S)).withheld
+    assert not people.update(observation(S + 1, 'anna')).withheld  # the control: not empty
+    people = tracker()
+    people.refuse_unread('bad_stamp')
+    people.update(observation(S))
+    assert people.update(observation(2 * S)).withheld
+    assert not people.update(observation(2 * S + 1)).withheld
+
+
+@pytest.mark.parametrize(('step_ns', 'is_jump'), [(S, False), (S + 1, True), (10**6 * S, True)])
+def test_a_jump_ahead_in_time_does_not_make_people_disappear(step_ns: int, is_jump: bool) -> None:
+    people = tracker()
+    people.update(observation(S, 'anna'))
+    after = people.update(observation(S + step_ns))
+    assert held(after) == ([] if is_jump else ['anna']) and bool(after.withheld) == is_jump
+    if is_jump:
+        assert people.update(observation(2 * S + step_ns)).withheld
+        assert people.update(observation(2 * S + step_ns + 1)) == Presence()
+
+
+def test_refused_messages_are_ignored_with_refused_people() -> None:
+    people = tracker('ignored')
+    people.refuse(observation(S, refused=('anna',), reason='no_transform'))
+    people.refuse_unread('bad_stamp')
+    assert people.update(observation(S + 1)) == Presence()
+
+
+def test_jumps_there_and_back_do_not_make_people_disappear() -> None:
+    people = tracker()
+    people.update(observation(100 * S, 'anna'))
+    assert people.update(observation(105 * S)).withheld
+    people.move_to(100 * S + 1)
+    assert people.update(observation(100 * S + 1)).withheld
+    assert people.update(observation(101 * S + 1)).withheld
+    assert people.update(observation(101 * S + 2)) == Presence()

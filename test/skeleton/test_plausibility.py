@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """People who are mirrored or upside down are recognised; people who move oddly are not."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -74,3 +76,47 @@ def test_what_is_built_like_nobody_is_not_judged() -> None:
     odd = POSE.copy()
     odd[INDEX['l_wrist']] += [0.0, 0.0, 1.0]
     assert reason(window(odd[MIRROR])) == ''
+
+
+def bone_ratios(seen: Window) -> np.ndarray:
+    """Return each bone's length at the end of a window, over its own; NaN without both ends."""
+    bones = np.array(BODY.bones)
+    own = np.linalg.norm(POSE[bones[:, 0]] - POSE[bones[:, 1]], axis=-1)
+    pose = np.where(seen.seen[:, None], seen.positions[-1], np.nan)
+    return np.asarray(np.linalg.norm(pose[bones[:, 0]] - pose[bones[:, 1]], axis=-1) / own)
+
+
+def test_whatever_joints_were_filled_no_bone_is_longer_than_1_5_times_its_own_length() -> None:
+    random, plausibility = np.random.default_rng(0), Plausibility(BODY, 'z')
+    too_long, refused = 0, 0
+    for _ in range(300):
+        full = window(POSE)
+        observed, positions = full.observed.copy(), full.positions.copy()
+        filled = random.choice(18, random.integers(1, 12), replace=False)
+        observed[random.integers(6, 25) :, filled] = False
+        observed[:, random.choice(18, random.integers(0, 3), replace=False)] = False
+        positions[~observed] += random.normal(size=3, scale=0.4)
+        positions += random.normal(size=positions.shape, scale=0.002)
+        hostile = dataclasses.replace(full, observed=observed, positions=positions)
+        too_long += bool((bone_ratios(hostile) > 1.5).any())
+        limited = plausibility.limit_filled(hostile)
+        if isinstance(limited, Window):
+            ratios = bone_ratios(limited)
+            assert not (ratios > 1.5 * 1.05).any()  # its own length is measured with noise
+            np.testing.assert_array_equal(limited.positions[observed], positions[observed])
+        else:
+            refused += 1
+    assert too_long > 100  # the control: they were too long before
+    assert refused < 30
+
+
+@pytest.mark.parametrize(('factor', 'accepted'), [(1.4, True), (1.6, False)])
+def test_a_bone_too_long_between_observed_joints_is_no_prediction(
+    factor: float, accepted: bool
+) -> None:
+    stretched, (elbow, wrist) = window(POSE), (INDEX['l_elbow'], INDEX['l_wrist'])
+    bone = POSE[wrist] - POSE[elbow]
+    stretched.positions[-1, wrist] = POSE[elbow] + factor * bone
+    limited = Plausibility(BODY, 'z').limit_filled(stretched)
+    assert isinstance(limited, Window) == accepted
+    assert accepted or limited == ('l_elbow', 'l_wrist')

@@ -14,7 +14,7 @@ import yaml
 from motion_predictor_ros.config import PipelineConfig, iterate_params
 from motion_predictor_ros.errors import MotionPredictorError
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 180.0
 
 
 def local_environment() -> dict[str, str]:

@@ -6,8 +6,10 @@ import time
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from visualization_msgs.msg import Marker, MarkerArray
@@ -154,6 +156,19 @@ def _skeleton(person_id: str, person: Walker, time_s: float) -> Skeleton:
     flat = array('f')
     flat.extend(person.pose(time_s).ravel().tolist())
     return Skeleton(person_id=person_id, tracking_state=Skeleton.TRACKING_TRACKED, positions=flat)
+
+
+def encode_persons(message: SimpleNamespace) -> list[Skeleton]:
+    """Encode the people of a message that was read from a bag or made by the fuzzer."""
+    return [
+        Skeleton(
+            person_id=person.person_id,
+            tracking_state=person.tracking_state,
+            positions=person.positions.tolist(),
+            confidences=np.asarray(person.confidences).tolist(),
+        )
+        for person in message.persons
+    ]
 
 
 def stamp_ns(message: Any) -> int:

@@ -15,7 +15,6 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,9 +23,9 @@ from diagnostic_msgs.msg import DiagnosticArray
 from motion_predictor_ros.bench.crowd import Crowd
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.errors import MotionPredictorError
-from motion_predictor_ros.msg import ProbabilityVolume, ProbabilityVolumeArray, Skeleton
+from motion_predictor_ros.msg import ProbabilityVolume, ProbabilityVolumeArray
 from motion_predictor_ros.ros.trials.children import child, local_environment, write_parameters
-from motion_predictor_ros.ros.trials.feeder import RATE_HZ, Feeder, stamp_ns
+from motion_predictor_ros.ros.trials.feeder import RATE_HZ, Feeder, encode_persons, stamp_ns
 
 _WARM_S = 5.0
 _LAST_S = 1.0
@@ -112,7 +111,7 @@ class _Trial:
             self._feeder.spin(begin_s + number / RATE_HZ - time.monotonic())
             if number == warm:
                 from_s, from_cpu_s = time.monotonic(), _processor_s(self._pid)
-            stamps.append(self._feeder.publish(_persons(message), message.joint_names))
+            stamps.append(self._feeder.publish(encode_persons(message), message.joint_names))
         spent_s, cpu_s = time.monotonic() - from_s, _processor_s(self._pid) - from_cpu_s
         self._feeder.spin(_LAST_S)
         return self._report(set(stamps[warm:]), cpu_s / spent_s)
@@ -158,18 +157,6 @@ class _Trial:
 def _spread(waited_ms: list[float]) -> tuple[float, float]:
     median, slow = np.percentile(waited_ms or [np.nan], (50, 99))
     return float(median), float(slow)
-
-
-def _persons(message: SimpleNamespace) -> list[Skeleton]:
-    return [
-        Skeleton(
-            person_id=person.person_id,
-            tracking_state=person.tracking_state,
-            positions=person.positions.tolist(),
-            confidences=np.asarray(person.confidences).tolist(),
-        )
-        for person in message.persons
-    ]
 
 
 def _processor_s(pid: int) -> float:
