@@ -23,6 +23,8 @@ from torch import Tensor
 from motion_predictor_ros.errors import ConfigError
 
 Array = TypeVar('Array', Tensor, np.ndarray)
+PastPoses = Float[Tensor, 'batch time posed xyz=3']
+FuturePoses = Float[Tensor, 'batch horizon posed xyz=3']
 
 
 @dataclass(frozen=True)
@@ -140,9 +142,7 @@ class DroppedFrame:
 
 
 def leave(
-    frame: BodyFrame,
-    poses: Float[Tensor, 'batch time posed xyz=3'],
-    placement: Placement[Tensor],
+    frame: BodyFrame, poses: Float[Tensor, 'batch time posed xyz=3'], placement: Placement[Tensor]
 ) -> Float[Tensor, 'batch time joint xyz=3']:
     """Invert `enter`, by one matrix product for thousands of poses."""
     local = (poses.flatten(2) @ frame.leaving(placement.rotation)).unflatten(2, (-1, 3))

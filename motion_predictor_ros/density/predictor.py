@@ -8,6 +8,7 @@ Stage: density. Reads `Window`s, returns `Futures`; next stage: volume.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,13 +17,19 @@ from torch import Tensor
 
 from motion_predictor_ros.checkpoint import choose_device
 from motion_predictor_ros.config import DensityConfig
-from motion_predictor_ros.density.body_frame import Placement
+from motion_predictor_ros.density.body_frame import FuturePoses, PastPoses, Placement
 from motion_predictor_ros.density.cache_flow.cache import FutureCache, load_cache
 from motion_predictor_ros.density.cache_flow.checkpoint import TrainedCacheFlow, load_cache_flow
+from motion_predictor_ros.density.cache_flow.flow import Latents
 from motion_predictor_ros.density.cache_flow.inference import FusedCacheFlow
 from motion_predictor_ros.density.cache_flow.mixture import Mixture, Noise
-from motion_predictor_ros.density.drawing import Drawing, SamplingOptions
-from motion_predictor_ros.density.sampling import Draws
+from motion_predictor_ros.density.sampling import (
+    Draws,
+    SamplingOptions,
+    cache_weights,
+    cached_log_density,
+    draw,
+)
 from motion_predictor_ros.density.types import Futures
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.prediction.predictor import MotionPredictor
@@ -31,6 +38,13 @@ from motion_predictor_ros.resources import is_shipped
 from motion_predictor_ros.runtime.cuda_graph import Graphs, check_on_gpu
 from motion_predictor_ros.runtime.threads import WorkerPool
 from motion_predictor_ros.skeleton.frame import Window
+
+Past = Float[np.ndarray, 'batch time joint xyz=3']
+"""Observed positions, in any frame with z up [m]."""
+
+Future = Float[np.ndarray, 'batch horizon joint xyz=3']
+Sampled = Float[np.ndarray, 'batch future horizon joint xyz=3']
+PerPerson = Float[Tensor, ' batch']
 
 
 class CacheFlowPredictor:
@@ -43,7 +57,7 @@ class CacheFlowPredictor:
         config: DensityConfig,
         pool: WorkerPool | None = None,
     ) -> None:
-        """Set up.
+        """Fold the weights.
 
         Args:
             pool: Its threads share the people; default: only the caller's.
@@ -51,10 +65,18 @@ class CacheFlowPredictor:
         self.config, self.trained, self.cache = config, trained, cache
         self._module, self._frame = trained.module, trained.frame
         self._parameter = next(trained.module.parameters())
+        self._fused = FusedCacheFlow(trained.module, pool)
         shape = trained.module.config
         self.horizons_s = shape.period_s * np.arange(1, shape.future + 1)
-        self._drawing = self._as_it_runs(trained, cache, pool)
-        self._generator = torch.Generator()  # draws are the same on a GPU
+        self._generator = torch.Generator()  # on the CPU: the same draws on every device
+        if config.cuda_graph:
+            check_on_gpu(cache.z.device, 'density.cuda_graph')
+        replayed: Callable[[Callable[..., Any]], Any]
+        replayed = Graphs if config.cuda_graph else lambda function: function
+        self._observe_tensors = replayed(lambda _, past: self._module.observe(past))
+        self._draw_tensors = replayed(self._draw_positions)
+        self._evaluate_tensors = replayed(self._evaluate)
+        self._evaluate_cached = replayed(lambda count, q: cached_log_density(q, self.cache, count))
         self.reset()
 
     @classmethod
@@ -81,8 +103,8 @@ class CacheFlowPredictor:
             ConfigError: As `load`.
         """
         files = (config.weights, config.cache)
-        there = all(is_shipped(name, 'weights', '.safetensors') for name in files)
-        enabled = config.enabled == 'always' or (config.enabled == 'auto' and there)
+        exist = all(is_shipped(name, 'weights', '.safetensors') for name in files)
+        enabled = config.enabled == 'always' or (config.enabled == 'auto' and exist)
         return cls.load(config, pool) if enabled else None
 
     @property
@@ -100,28 +122,25 @@ class CacheFlowPredictor:
         """Observed frames per prediction."""
         return self._module.config.past
 
-    def reset(self) -> None:
-        """Reset the random generator."""
-        self._generator.manual_seed(self.config.seed)
-
     @property
     def period_s(self) -> float:
         """Model clock [s]."""
         return self._module.config.period_s
 
+    def reset(self) -> None:
+        """Reset the random generator."""
+        self._generator.manual_seed(self.config.seed)
+
     def warm_up(self) -> None:
         """Draw once for a synthetic person, so that the first real one is fast."""
         shape = self._module.config
-        still = np.random.default_rng(0).normal(size=(1, 1, shape.joints, 3))
-        positions, _, _ = self.draw(np.repeat(still, shape.past, axis=1))
-        self.log_density(np.repeat(still, shape.past, axis=1), positions[:, 0])
+        pose = np.random.default_rng(0).normal(size=(1, 1, shape.joints, 3))
+        still = np.repeat(pose, shape.past, axis=1)
+        self.log_density(still, self.draw(still)[0][:, 0])
         self.reset()
 
     def predict(
-        self,
-        windows: Sequence[Window],
-        predictions: Sequence[Prediction] = (),
-        share: float = 1.0,
+        self, windows: Sequence[Window], predictions: Sequence[Prediction] = (), share: float = 1.0
     ) -> Futures | None:
         """Return the futures of all people; None without people.
 
@@ -139,8 +158,7 @@ class CacheFlowPredictor:
         if not windows:
             return None
         self._generator.manual_seed(self.config.seed + windows[0].stamp_ns)
-        observed = np.stack([window.positions[-self.past :] for window in windows])
-        encoded = self._encode(observed)
+        encoded = self._encode(np.stack([window.positions[-self.past :] for window in windows]))
         count = max(1, round(share * self.config.futures))
         positions, draws, size = self._draw(encoded, count)
         typical = float(self.cache.figures['typical_distance'])
@@ -164,121 +182,84 @@ class CacheFlowPredictor:
         return ', '.join(self.joint_names[joint] for joint in np.flatnonzero(~window.seen))
 
     def _densities_of(
-        self,
-        encoded: '_Encoded',
-        predictions: Sequence[Prediction],
-        futures: Float[np.ndarray, 'batch future horizon joint xyz=3'],
+        self, encoded: '_Encoded', predictions: Sequence[Prediction], futures: Sampled
     ) -> Float[np.ndarray, ' batch'] | None:
         """Return log p(x | c) of predictions; NaN of those without positions."""
         if not predictions:
             return None
         densities = np.full(len(predictions), np.nan)
-        whole = {
-            row: carried_on(prediction.positions, futures[row])
+        continued = {
+            row: continue_as_nearest(prediction.positions, futures[row])
             for row, prediction in enumerate(predictions)
             if prediction.positions is not None
         }
-        if whole:
-            rows = list(whole)
-            densities[rows] = self._log_density(encoded.rows(rows), np.stack(list(whole.values())))
+        if continued:
+            rows = list(continued)
+            whole = np.stack(list(continued.values()))
+            densities[rows] = self._log_density(encoded.rows(rows), whole)
         return densities
 
     @torch.inference_mode()
-    def draw(
-        self, observed: Float[np.ndarray, 'batch time joint xyz=3'], count: int | None = None
-    ) -> tuple[
-        Float[np.ndarray, 'batch future horizon joint xyz=3'], Draws, Float[Tensor, ' batch']
-    ]:
+    def draw(self, observed: Past, count: int | None = None) -> tuple[Sampled, Draws, PerPerson]:
         """Return equally probable futures [m], their latents, and effective sample sizes.
 
         Args:
-            observed: [m], any frame with z up.
             count: Number per person; None: as configured.
         """
         return self._draw(self._encode(observed), count or self.config.futures)
 
     @torch.inference_mode()
-    def _draw(
-        self, encoded: '_Encoded', count: int
-    ) -> tuple[
-        Float[np.ndarray, 'batch future horizon joint xyz=3'], Draws, Float[Tensor, ' batch']
-    ]:
-        config, people = self.config, len(encoded.past)
-        noise = Noise.drawn(
-            (people, count, encoded.q.means.shape[2]), encoded.past, self._generator
-        )
-        phase = torch.zeros(people)
-        if config.rule == 'weighted':
-            phase = torch.rand(people, generator=self._generator)
-        positions, draws, size = self._drawing.draw(
-            SamplingOptions(config.rule, config.importance_samples),
-            encoded.past,
-            encoded.placement,
-            encoded.q,
-            noise,
-            phase.to(encoded.past.device),
-        )
-        return positions.reshape(*positions.shape[:3], -1, 3), draws, size
-
-    @torch.inference_mode()
-    def latent(
-        self,
-        observed: Float[np.ndarray, 'batch time joint xyz=3'],
-        future: Float[np.ndarray, 'batch horizon joint xyz=3'],
-    ) -> Float[Tensor, 'batch latent']:
+    def latent(self, observed: Past, future: Future) -> Latents:
         """Return x of arbitrary futures [m]."""
         past, placement = self._enter(observed)
-        poses = self._tensor(self._frame.enter(future, placement))
-        return self._drawing.latent(past, poses)
+        return self._module.latent(past, self._tensor(self._frame.enter(future, placement)))
 
     @torch.inference_mode()
-    def log_density(
-        self,
-        observed: Float[np.ndarray, 'batch time joint xyz=3'],
-        future: Float[np.ndarray, 'batch horizon joint xyz=3'],
-    ) -> Float[np.ndarray, ' batch']:
+    def log_density(self, observed: Past, future: Future) -> Float[np.ndarray, ' batch']:
         """Return log p(x | c) of arbitrary futures [m], by the inverse flow [nat]."""
         return self._log_density(self._encode(observed), future)
 
     @torch.inference_mode()
-    def _log_density(
-        self, encoded: '_Encoded', future: Float[np.ndarray, 'batch horizon joint xyz=3']
-    ) -> Float[np.ndarray, ' batch']:
-        poses = self._tensor(self._frame.enter(future, encoded.placement))
-        return self._drawing.log_density(encoded.past, poses, encoded.q).double().cpu().numpy()
+    def cached_log_density(self, observed: Past, count: int) -> Float[Tensor, 'batch cached']:
+        """Return log p(x | c) of the first `count` cached futures (eq. 12) [nat]."""
+        log_density: Tensor = self._evaluate_cached(count, self._encode(observed).q)
+        return log_density
 
     @torch.inference_mode()
-    def cached_log_density(
-        self, observed: Float[np.ndarray, 'batch time joint xyz=3'], count: int
-    ) -> Float[Tensor, 'batch cached']:
-        """Return log p(x | c) of the first `count` cached futures (eq. 12) [nat].
-
-        Args:
-            observed: [m], any frame with z up.
-        """
-        _, q = self.observe(observed)
-        return self._drawing.cached_log_density(q, count)
-
-    @torch.inference_mode()
-    def observe(
-        self, observed: Float[np.ndarray, 'batch time joint xyz=3']
-    ) -> tuple[Float[Tensor, 'batch time posed xyz=3'], Mixture]:
-        """Return observed poses, and q(z | c).
-
-        Args:
-            observed: [m], any frame with z up.
-        """
+    def observe(self, observed: Past) -> tuple[PastPoses, Mixture]:
+        """Return observed poses in body frames, and q(z | c)."""
         encoded = self._encode(observed)
         return encoded.past, encoded.q
 
     @torch.inference_mode()
-    def _encode(self, observed: Float[np.ndarray, 'batch time joint xyz=3']) -> '_Encoded':
+    def _encode(self, observed: Past) -> '_Encoded':
         past, placement = self._enter(observed)
-        return _Encoded(past, placement, self._drawing.observe(past))
+        return _Encoded(past, placement, self._observe_tensors(None, past))
 
-    def _enter(
-        self, observed: Float[np.ndarray, 'batch time joint xyz=3']
-    ) -> tuple[Float[Tensor, 'batch time posed xyz=3'], Placement[np.ndarray]]:
+    @torch.inference_mode()
+    def _draw(self, encoded: '_Encoded', count: int) -> tuple[Sampled, Draws, PerPerson]:
+        config, past = self.config, encoded.past
+        noise = Noise.drawn((len(past), count, encoded.q.means.shape[2]), past, self._generator)
+        phase = torch.zeros(len(past))
+        if config.rule == 'weighted':
+            phase = torch.rand(len(past), generator=self._generator)
+        options = SamplingOptions(config.rule, config.importance_samples)
+        rotation = torch.from_numpy(encoded.placement.rotation).to(past)
+        local, draws, size = self._draw_tensors(
+            options, past, rotation, encoded.q, noise, phase.to(past.device)
+        )
+        # Origins are added in float64: in float32, positions 100 km away have steps of 8 mm.
+        positions = local.double().cpu().numpy().reshape(*local.shape[:3], -1, 3)
+        return positions + encoded.placement.origin[:, None, None, None], draws, size
+
+    @torch.inference_mode()
+    def _log_density(self, encoded: '_Encoded', future: Future) -> Float[np.ndarray, ' batch']:
+        poses = self._tensor(self._frame.enter(future, encoded.placement))
+        log_density = self._evaluate_tensors(None, encoded.past, poses, encoded.q)
+        array: Float[np.ndarray, ' batch'] = log_density.double().cpu().numpy()
+        return array
+
+    def _enter(self, observed: Past) -> tuple[PastPoses, Placement[np.ndarray]]:
         """Return people's poses [m], and their body frames."""
         placement = self._frame.place(observed[:, -1])
         return self._tensor(self._frame.enter(observed, placement)), placement
@@ -286,14 +267,31 @@ class CacheFlowPredictor:
     def _tensor(self, array: Float[np.ndarray, '...']) -> Tensor:
         return torch.from_numpy(array).to(self._parameter)
 
-    def _as_it_runs(
-        self, trained: TrainedCacheFlow, cache: FutureCache, pool: WorkerPool | None
-    ) -> Drawing:
-        fused = FusedCacheFlow(trained.module, pool)
-        if not self.config.cuda_graph:
-            return Drawing(trained, cache, fused)
-        check_on_gpu(cache.z.device, 'density.cuda_graph')
-        return Drawing(trained, cache, fused, Graphs)
+    # Functions of tensors alone, which can be captured as CUDA graphs.
+
+    def _draw_positions(
+        self,
+        options: SamplingOptions,
+        past: PastPoses,
+        rotation: Float[Tensor, 'batch xyz=3 xyz=3'],
+        q: Mixture,
+        noise: Noise,
+        phase: PerPerson,
+    ) -> tuple[Tensor, Draws, PerPerson]:
+        """Return flat positions from the origins of the people [m], draws, and sample sizes.
+
+        Args:
+            phase: One number in [0, 1) per person, for rule 'weighted'.
+        """
+        weights, size = cache_weights(q, self.cache, options.importance_samples)
+        draws = draw(options.rule, q, self.cache, self._module.flow, weights, noise, phase)
+        local = self._fused.decode_local(draws.x, past, self._frame.leaving(rotation))
+        return local, draws, size
+
+    def _evaluate(self, _: None, past: PastPoses, poses: FuturePoses, q: Mixture) -> PerPerson:
+        """Return log p(x | c) = log q(z | c) + log|det dz/dx| [nat]."""
+        z, log_det = self._fused.pull(self._module.latent(past, poses))
+        return q.log_prob(z[:, None])[:, 0] + log_det
 
 
 @dataclass(frozen=True)
@@ -316,26 +314,25 @@ def weighted(sample: Sample | None, predictions: Sequence[Prediction]) -> Future
 class _Encoded:
     """People in their body frames, and q(z | c)."""
 
-    past: Float[Tensor, 'batch time posed xyz=3']
+    past: PastPoses
     placement: Placement[np.ndarray]
     q: Mixture
 
     def rows(self, people: list[int]) -> '_Encoded':
         """Select people."""
         origin, rotation = self.placement.origin[people], self.placement.rotation[people]
-        q = Mixture(self.q.log_weights[people], self.q.means[people], self.q.log_sigmas[people])
-        return _Encoded(self.past[people], Placement(origin, rotation), q)
+        return _Encoded(self.past[people], Placement(origin, rotation), self.q.rows(people))
 
 
-def carried_on(
+def continue_as_nearest(
     predicted: Float[np.ndarray, 'predicted joint xyz=3'],
     futures: Float[np.ndarray, 'future horizon joint xyz=3'],
 ) -> Float[np.ndarray, 'horizon joint xyz=3']:
     """Continue a shorter prediction by the future nearest to it [m]."""
     common = min(len(predicted), futures.shape[1])
     between = futures[:, :common] - predicted[:common]
-    apart = np.sqrt(np.einsum('fhjx,fhjx->fhj', between, between)).sum(axis=(1, 2))
-    nearest = futures[apart.argmin()]
+    distances = np.sqrt(np.einsum('fhjx,fhjx->fhj', between, between)).sum(axis=(1, 2))
+    nearest = futures[distances.argmin()]
     rest = nearest[common:] + (predicted[common - 1] - nearest[common - 1])
     return np.concatenate([predicted[:common], rest])
 
@@ -346,14 +343,12 @@ def check_same_windows(predictor: MotionPredictor, density: CacheFlowPredictor) 
     Raises:
         ConfigError: Joints or clock differ, or the density model needs a longer past.
     """
-    both = predictor.model, density.model
+    ours, theirs = density.model, predictor.model
+    hint = 'set parameter "density.weights" or "prediction.weights"'
     if density.joint_names != predictor.joint_names or density.period_s != predictor.period_s:
-        raise ConfigError(
-            f'{both[1]!r} was made for other joints or another clock than {both[0]!r}; set '
-            'parameter "density.weights" or "prediction.weights"'
-        )
+        raise ConfigError(f'{ours!r} has other joints or another clock than {theirs!r}; {hint}')
     if density.past > predictor.past:
+        frames = density.past, predictor.past
         raise ConfigError(
-            f'{both[1]!r} observes {density.past} frames, {both[0]!r} only {predictor.past}; '
-            'set parameter "density.weights" or "prediction.weights"'
+            f'{ours!r} observes {frames[0]} frames, {theirs!r} only {frames[1]}; {hint}'
         )

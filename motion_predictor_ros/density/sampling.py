@@ -16,6 +16,7 @@ from torch import Tensor
 from motion_predictor_ros.density.cache_flow.cache import FutureCache
 from motion_predictor_ros.density.cache_flow.flow import Flow
 from motion_predictor_ros.density.cache_flow.mixture import Mixture, Noise
+from motion_predictor_ros.runtime.tensors import TensorBatch
 
 
 def importance_weights(
@@ -30,9 +31,7 @@ def importance_weights(
     return (log_q - log_rho).softmax(dim=1)
 
 
-def effective_sample_size(
-    weights: Float[Tensor, 'batch cached'],
-) -> Float[Tensor, ' batch']:
+def effective_sample_size(weights: Float[Tensor, 'batch cached']) -> Float[Tensor, ' batch']:
     """Return 1 / sum(W^2), between one and the number of cached futures [-]."""
     return 1.0 / weights.square().sum(dim=1)
 
@@ -52,7 +51,20 @@ def resample(
 
 
 @dataclass(frozen=True)
-class Draws:
+class SamplingOptions:
+    """How futures are sampled.
+
+    Attributes:
+        rule: 'nearest', 'weighted' or 'flow'.
+        importance_samples: Number of cached futures that get importance weights.
+    """
+
+    rule: str
+    importance_samples: int
+
+
+@dataclass(frozen=True)
+class Draws(TensorBatch):
     """Latents of drawn futures.
 
     Attributes:
@@ -87,20 +99,14 @@ def draw(
     distance, nearest = cache.neighbours.nearest(z.flatten(0, 1))
     index, distances = nearest.unflatten(0, z.shape[:2]), distance.unflatten(0, z.shape[:2])
     if rule == 'flow':
-        x, log_det = _pushed(flow, z)
-        return Draws(x, q.log_prob(z) + log_det, index, distances.median(dim=1).values)
+        x, log_volume = flow.push_with_volume(z.flatten(0, 1))
+        log_density = q.log_prob(z) - log_volume.unflatten(0, z.shape[:2])
+        x = x.unflatten(0, z.shape[:2])
+        return Draws(x, log_density, index, distances.median(dim=1).values)
     if rule == 'weighted':
         index = resample(weights, phase, z.shape[1])
     log_density = q.log_prob(cache.z[index]) + cache.log_det[index]
     return Draws(cache.x[index], log_density, index, distances.median(dim=1).values)
-
-
-def _pushed(
-    flow: Flow, z: Float[Tensor, 'batch future latent']
-) -> tuple[Float[Tensor, 'batch future latent'], Float[Tensor, 'batch future']]:
-    """Return x = f(z) and log|det dz/dx| [nat]."""
-    x, log_volume = flow.push_with_volume(z.flatten(0, 1))
-    return x.unflatten(0, z.shape[:2]), -log_volume.unflatten(0, z.shape[:2])
 
 
 def cache_weights(

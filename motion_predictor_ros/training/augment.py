@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from motion_predictor_ros.config import param
+from motion_predictor_ros.prediction.motion_deq.layers import Mask, Past
 from motion_predictor_ros.skeleton.completion import StandIns
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
@@ -49,9 +50,7 @@ class BodyShape:
         self._roots = torch.tensor([parent < 0 for parent in layout.parents])
         self._parents = layout.parents
 
-    def vary(
-        self, windows: Float[Tensor, 'batch time joint xyz=3'], generator: torch.Generator
-    ) -> Float[Tensor, 'batch time joint xyz=3']:
+    def vary(self, windows: Past, generator: torch.Generator) -> Past:
         """Return the windows [m] with other bones, each moving as it did in the recording.
 
         The root's path is scaled with the size about where it begins.
@@ -132,9 +131,7 @@ class Degrader:
         self._roots = np.array(layout.parents) < 0
         self._limbs = np.flatnonzero(np.array(layout.parents) >= 0)
 
-    def degrade(
-        self, past: Float[Tensor, 'batch time joint xyz=3'], generator: torch.Generator
-    ) -> tuple[Float[Tensor, 'batch time joint xyz=3'], Bool[Tensor, 'batch joint'] | None]:
+    def degrade(self, past: Past, generator: torch.Generator) -> tuple[Past, Mask | None]:
         """Return a degraded observation [m], and which joints were observed.
 
         A missing joint has its substitute's positions. None instead of the mask: all observed.
@@ -185,9 +182,7 @@ class Degrader:
         return ~(hidden & ((share < self._config.missing) & ~too_many)[:, None])
 
 
-def _at(
-    past: Float[Tensor, 'batch time joint xyz=3'], frame: Float[Tensor, 'batch time']
-) -> Float[Tensor, 'batch time joint xyz=3']:
+def _at(past: Past, frame: Float[Tensor, 'batch time']) -> Past:
     """Return the positions at fractional frames."""
     low = frame.floor().clamp_max(past.shape[1] - 2).long()
     part = (frame - low).to(past)[..., None, None]

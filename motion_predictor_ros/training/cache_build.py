@@ -17,10 +17,7 @@ from tqdm import tqdm
 from motion_predictor_ros.config import from_mapping
 from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.density.cache_flow.cache import FutureCache
-from motion_predictor_ros.density.cache_flow.checkpoint import (
-    TrainedCacheFlow,
-    without_velocity,
-)
+from motion_predictor_ros.density.cache_flow.checkpoint import TrainedCacheFlow
 from motion_predictor_ros.density.cache_flow.mixture import Mixture, powers_of
 from motion_predictor_ros.density.cache_flow.model import CacheFlow
 from motion_predictor_ros.density.cache_flow.neighbours import neighbours_among
@@ -64,10 +61,7 @@ def build_cache(
         DataError: The recordings do not fit that recipe.
     """
     try:
-        stored = trained.training['recipe']
-        recipe = from_mapping(
-            CacheFlowRecipe, {**stored, 'model': without_velocity(stored['model'])}
-        )
+        recipe = from_mapping(CacheFlowRecipe, trained.training['recipe'])
     except (KeyError, ConfigError) as error:
         raise CheckpointError(f'{trained.name} names no recipe to draw by: {error}') from error
     sampling = dataclasses.replace(recipe.sampling, even_kinds=even_kinds)
@@ -112,10 +106,8 @@ def log_mean_density(
     powers = powers_of(z)
     total = torch.full_like(z[:, 0], -torch.inf)
     for index in range(len(contexts.means)):
-        one = Mixture(
-            *(getattr(contexts, f.name)[index : index + 1] for f in dataclasses.fields(Mixture))
-        )
-        total = torch.logaddexp(total, one.log_prob_shared(powers)[0])
+        person = contexts.rows([index])
+        total = torch.logaddexp(total, person.log_prob_shared(powers)[0])
     return total - torch.tensor(float(len(contexts.means))).log()
 
 

@@ -22,9 +22,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from motion_predictor_ros.checkpoint import load_checkpoint
+from motion_predictor_ros.density.body_frame import PastPoses
 from motion_predictor_ros.density.cache_flow.behaviour import PoseFromBehaviour
 from motion_predictor_ros.density.cache_flow.checkpoint import KIND
-from motion_predictor_ros.density.cache_flow.flow import even_times, random_times
+from motion_predictor_ros.density.cache_flow.flow import Latents, even_times, random_times
 from motion_predictor_ros.density.cache_flow.mixture import Mixture
 from motion_predictor_ros.density.cache_flow.model import CacheFlow
 from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
@@ -212,11 +213,7 @@ class FlowTask:
         }
 
     def _losses(
-        self,
-        batch: Batch,
-        x: Float[Tensor, 'batch latent'],
-        generator: torch.Generator,
-        index: int,
+        self, batch: Batch, x: Latents, generator: torch.Generator, index: int
     ) -> tuple[Float[Tensor, ''], Float[Tensor, '']]:
         """Return the flow-matching error and the log-likelihood, as the mode has them."""
         mode, flow = self.recipe.model.mode, self.module.flow
@@ -232,7 +229,7 @@ class FlowTask:
     def _one_of_two(
         self,
         q: Mixture,
-        x: Float[Tensor, 'batch latent'],
+        x: Latents,
         time: Float[Tensor, ' batch'],
         generator: torch.Generator,
         index: int,
@@ -248,12 +245,8 @@ class FlowTask:
         return matching.detach(), q.log_prob(reached[:, None])[:, 0].mean()
 
     def _pull(
-        self,
-        x: Float[Tensor, 'batch latent'],
-        generator: torch.Generator,
-        *,
-        with_gradient: bool,
-    ) -> tuple[Float[Tensor, 'batch latent'], Float[Tensor, ' batch']]:
+        self, x: Latents, generator: torch.Generator, *, with_gradient: bool
+    ) -> tuple[Latents, Float[Tensor, ' batch']]:
         times = random_times(self.recipe.losses.pull_steps, generator)
         with torch.set_grad_enabled(with_gradient):
             return self.module.flow.pull(x, times=times, scheme='midpoint')
@@ -290,20 +283,14 @@ class FlowTask:
         return figures, {}
 
 
-def vary_past(
-    past: Float[Tensor, 'batch time posed xyz=3'],
-    recipe: CacheFlowRecipe,
-    generator: torch.Generator,
-) -> Float[Tensor, 'batch time posed xyz=3']:
+def vary_past(past: PastPoses, recipe: CacheFlowRecipe, generator: torch.Generator) -> PastPoses:
     """Add noise of low frequency, which leaves velocities usable."""
     ends = torch.randn(len(past), 2, *past.shape[2:], generator=generator).to(past)
     along = torch.linspace(0.0, 1.0, past.shape[1]).to(past)[:, None, None]
     return past + recipe.variety.noise_m * torch.lerp(ends[:, :1], ends[:, 1:], along)
 
 
-def vary_latent(
-    x: Float[Tensor, 'batch latent'], recipe: CacheFlowRecipe, generator: torch.Generator
-) -> Float[Tensor, 'batch latent']:
+def vary_latent(x: Latents, recipe: CacheFlowRecipe, generator: torch.Generator) -> Latents:
     """Add noise to latents, as a model of similar futures."""
     noise = torch.randn(x.shape, generator=generator).to(x)
     return x + recipe.variety.latent * noise
@@ -346,8 +333,5 @@ def header_of(
         'name': name,
         'config': {key: config[key] for key in only or config},
         'joint_names': list(data.joint_names),
-        'training': {
-            'recipe': dataclasses.asdict(recipe),
-            'attribution': list(data.attribution),
-        },
+        'training': {'recipe': dataclasses.asdict(recipe), 'attribution': list(data.attribution)},
     }

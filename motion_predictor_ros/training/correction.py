@@ -12,14 +12,14 @@ import dataclasses
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.prediction.motion_deq.cell import Condition, State
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
-from motion_predictor_ros.prediction.motion_deq.correction import Novelty
+from motion_predictor_ros.prediction.motion_deq.correction import Innovation
+from motion_predictor_ros.prediction.motion_deq.layers import Past
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ
 from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
@@ -124,8 +124,8 @@ class CorrectionTask:
         span = _FINER * (self.module.config.past - 1) + 1
         earlier = series[:, :span:_FINER]
         later = series[:, sub_frames : sub_frames + span : _FINER]
-        state, news, condition, goal = self._rounds(earlier, later, sub_frames / _FINER)
-        guess = self._adapter(state, news)
+        state, innovation, condition, goal = self._rounds(earlier, later, sub_frames / _FINER)
+        guess = self._adapter(state, innovation)
         after = self.module.cell(guess, condition)
         wanted = self.module.offsets(goal)
         distance = [
@@ -137,11 +137,8 @@ class CorrectionTask:
 
     @torch.no_grad()
     def _rounds(
-        self,
-        earlier: Float[Tensor, 'batch time joint xyz=3'],
-        later: Float[Tensor, 'batch time joint xyz=3'],
-        frames: float,
-    ) -> tuple[State, Novelty, Condition, State]:
+        self, earlier: Past, later: Past, frames: float
+    ) -> tuple[State, Innovation, Condition, State]:
         """Solve both windows; return the earlier fixed point, the new condition, the later one."""
         model, settings = self.module, SolverSettings()
         before, now = model.observe(earlier), model.observe(later)
@@ -152,7 +149,7 @@ class CorrectionTask:
         low = min(int(frames), path.shape[1] - 2)
         predicted = torch.lerp(path[:, low], path[:, low + 1], frames - low)
         elapsed = torch.full((len(path),), frames, device=path.device, dtype=path.dtype)
-        news = Novelty(before, now, later[:, -1] - predicted, elapsed)
+        innovation = Innovation(before, now, later[:, -1] - predicted, elapsed)
         condition = model.condition(now)
         goal = model.solve(condition, state, settings)
-        return state, news, condition, model.unpack(goal.state, condition)
+        return state, innovation, condition, model.unpack(goal.state, condition)

@@ -4,12 +4,11 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from motion_predictor_ros.data.recordings import Recordings
-from motion_predictor_ros.density.body_frame import BodyFrame, body_frame
+from motion_predictor_ros.density.body_frame import BodyFrame, FuturePoses, PastPoses, body_frame
 from motion_predictor_ros.errors import DataError
+from motion_predictor_ros.prediction.motion_deq.layers import Past
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
 from motion_predictor_ros.training.windows import (
@@ -26,8 +25,8 @@ _SEED_STRIDE = 1_000_003
 class Batch:
     """Poses [m] in the body frame."""
 
-    past: Float[Tensor, 'batch time posed xyz=3']
-    future: Float[Tensor, 'batch horizon posed xyz=3']
+    past: PastPoses
+    future: FuturePoses
 
 
 class FutureData:
@@ -77,7 +76,7 @@ class FutureData:
         size = self._size ** (2.0 * torch.rand(count, generator=generator) - 1.0)
         return self.poses(windows * size.to(windows)[:, None, None, None]), origins
 
-    def poses(self, windows: Float[Tensor, 'batch time joint xyz=3']) -> Batch:
+    def poses(self, windows: Past) -> Batch:
         """Map windows [m] to the body frame."""
         placement = self.frame.place(windows[:, self.past - 1])
         poses = self.frame.enter(windows, placement)

@@ -7,22 +7,19 @@ graph, then u is sent back. Same value, half the memory. The exact implicit grad
 (I - J)^-1 = I + J + J^2 + ... in place of I + J; more of its terms cost time, not memory.
 """
 
-from dataclasses import fields
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from motion_predictor_ros.prediction.motion_deq.cell import Condition, State
+from motion_predictor_ros.prediction.motion_deq.layers import Future
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ
+from motion_predictor_ros.runtime.tensors import tensors_of
 
 _ROUNDING = 1e-2
 
 
-def joint_error(
-    predicted: Float[Tensor, 'batch horizon joint xyz=3'],
-    target: Float[Tensor, 'batch horizon joint xyz=3'],
-) -> Float[Tensor, 'batch horizon joint']:
+def joint_error(predicted: Future, target: Future) -> Float[Tensor, 'batch horizon joint']:
     """Return the distance of every joint from the truth [m]."""
     return (predicted - target).square().sum(-1).add(1e-12).sqrt()
 
@@ -34,19 +31,14 @@ def horizon_weights(horizon: int, power: float) -> Float[Tensor, ' horizon']:
 
 
 def leaves_of(condition: Condition) -> Condition:
-    """Detach a condition so that several backward passes can gather at it."""
-    return Condition(
-        **{
-            item.name: getattr(condition, item.name).detach().requires_grad_()
-            for item in fields(Condition)
-        }
-    )
+    """Detach a condition, so that gradients of several backward passes accumulate at it."""
+    return condition.map(_detached)
 
 
 def backward_through(condition: Condition, leaves: Condition) -> None:
     """Backpropagate the gradients accumulated at the leaves through the features."""
-    pairs = [(getattr(condition, f.name), getattr(leaves, f.name).grad) for f in fields(Condition)]
-    live = [(tensor, grad) for tensor, grad in pairs if grad is not None and tensor.requires_grad]
+    pairs = zip(tensors_of(condition), tensors_of(leaves), strict=True)
+    live = [(t, leaf.grad) for t, leaf in pairs if leaf.grad is not None and t.requires_grad]
     torch.autograd.backward([tensor for tensor, _ in live], [grad for _, grad in live])
 
 
@@ -55,7 +47,7 @@ def phantom_backward(
     state: State,
     leaves: Condition,
     last: Float[Tensor, 'batch joint xyz=3'],
-    target: Float[Tensor, 'batch horizon joint xyz=3'],
+    target: Future,
     weights: Float[Tensor, ' horizon'],
     *,
     neumann_terms: int = 1,
@@ -69,9 +61,9 @@ def phantom_backward(
     Returns:
         The loss [m], times the mean of `weights`.
     """
-    entry = _leaf(state)
+    entry = state.map(_detached)
     image = model.cell(entry, leaves)
-    exit_ = _leaf(image)
+    exit_ = image.map(_detached)
     error = joint_error(model.decode(exit_, last), target).mean(dim=(0, 2))
     loss = (error * weights).mean()
     loss.backward()
@@ -94,9 +86,9 @@ def contraction_hinge(
     """Penalise steps that do not shrink: relu(|f(f(z)) - f(z)| / |f(z) - z| - limit)^2.
 
     Without it the layer drifts away from contraction while it trains, and solving costs ever more
-    steps. The denominator carries no gradient. Who is closer to the fixed point than a step of
-    `_ROUNDING` pays nothing: there the ratio is one of rounding errors (pairs may be bfloat16),
-    and its gradient, divided by next to nothing, would drown every other.
+    steps. The denominator carries no gradient. States closer to the fixed point than a relative
+    step of `_ROUNDING` cost nothing: there the ratio is one of rounding errors (pairs may be
+    bfloat16), and its gradient would exceed all others.
     """
     first = model.cell(state, leaves)
     second = model.cell(first, leaves)
@@ -108,13 +100,8 @@ def contraction_hinge(
     return (ratio - limit).relu().square().mean()
 
 
-def head(condition: Condition, count: int) -> Condition:
-    """Return the condition of the first `count` people."""
-    return Condition(**{f.name: getattr(condition, f.name)[:count] for f in fields(Condition)})
-
-
-def _leaf(state: State) -> State:
-    return State(state.geometry.detach().requires_grad_(), state.pattern.detach().requires_grad_())
+def _detached(tensor: Tensor) -> Tensor:
+    return tensor.detach().requires_grad_()
 
 
 def _gradient(leaf: Tensor) -> Tensor:

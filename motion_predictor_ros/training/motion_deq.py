@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from motion_predictor_ros.checkpoint import load_checkpoint
@@ -22,7 +22,7 @@ from motion_predictor_ros.conventions import REPORT_HORIZONS_MS
 from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import CheckpointError, DataError
 from motion_predictor_ros.prediction.motion_deq.cell import Condition, State
-from motion_predictor_ros.prediction.motion_deq.layers import PairModule
+from motion_predictor_ros.prediction.motion_deq.layers import Future, Mask, PairModule, Past
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ
 from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
@@ -31,7 +31,6 @@ from motion_predictor_ros.training.augment import BodyShape, Degrader
 from motion_predictor_ros.training.losses import (
     backward_through,
     contraction_hinge,
-    head,
     horizon_weights,
     joint_error,
     leaves_of,
@@ -69,18 +68,11 @@ class Learner(Protocol):
         """The trained module."""
 
     def accumulate_gradients(
-        self,
-        past: Float[Tensor, 'batch time joint xyz=3'],
-        target: Float[Tensor, 'batch horizon joint xyz=3'],
-        seen: Bool[Tensor, 'batch joint'] | None,
-        generator: torch.Generator,
-        index: int,
+        self, past: Past, target: Future, seen: Mask | None, generator: torch.Generator, index: int
     ) -> dict[str, float]:
         """Accumulate the gradients of step `index` and return its losses."""
 
-    def predict(
-        self, past: Float[Tensor, 'batch time joint xyz=3']
-    ) -> tuple[Float[Tensor, 'batch horizon joint xyz=3'], dict[str, Float[Tensor, ' batch']]]:
+    def predict(self, past: Past) -> tuple[Future, dict[str, Float[Tensor, ' batch']]]:
         """Predict as the deployed model would; return also figures of each person."""
 
 
@@ -108,12 +100,7 @@ class MotionDEQLearner:
         self._weights = weights.to(device, torch.float32)
 
     def accumulate_gradients(
-        self,
-        past: Float[Tensor, 'batch time joint xyz=3'],
-        target: Float[Tensor, 'batch horizon joint xyz=3'],
-        seen: Bool[Tensor, 'batch joint'] | None,
-        generator: torch.Generator,
-        index: int,
+        self, past: Past, target: Future, seen: Mask | None, generator: torch.Generator, index: int
     ) -> dict[str, float]:
         """Accumulate the gradients of one batch, and hold as few graphs at once as possible."""
         equilibrium, last = self.recipe.equilibrium, past[:, -1]
@@ -136,9 +123,7 @@ class MotionDEQLearner:
         backward_through(self.module.encode(past, seen), leaves)
         return {'loss': loss, 'sparse': sparse, 'hinge': hinge, 'residual': solved.residual}
 
-    def intermediate_target(
-        self, target: Float[Tensor, 'batch horizon joint xyz=3'], left: int
-    ) -> Float[Tensor, 'batch horizon joint xyz=3']:
+    def intermediate_target(self, target: Future, left: int) -> Future:
         """Return the target of a state that the solver left `left` iterates ago.
 
         The true motion [MotionDEQ]; the ablation of it overrides this.
@@ -147,11 +132,7 @@ class MotionDEQLearner:
 
     @torch.no_grad()
     def _solve(
-        self,
-        past: Float[Tensor, 'batch time joint xyz=3'],
-        seen: Bool[Tensor, 'batch joint'] | None,
-        leaves: Condition,
-        generator: torch.Generator,
+        self, past: Past, seen: Mask | None, leaves: Condition, generator: torch.Generator
     ) -> '_Solved':
         """Return z* and one state on the way to it.
 
@@ -178,18 +159,14 @@ class MotionDEQLearner:
             return 0.0
         ramp = min(1.0, index / equilibrium.hinge_ramp_steps)
         weight = equilibrium.hinge_weight * (1.0 + 2.0 * ramp) / 3.0
-        state = dataclasses.replace(
-            sampled, geometry=sampled.geometry[:count], pattern=sampled.pattern[:count]
-        )
-        value = contraction_hinge(self.module, state, head(leaves, count), equilibrium.hinge_limit)
+        rows, limit = slice(count), equilibrium.hinge_limit
+        value = contraction_hinge(self.module, sampled.rows(rows), leaves.rows(rows), limit)
         # So that the mean over processes is the mean over all samples with a loss.
         value = value * (count * parallel.world() / whole)
         (weight * value).backward()
         return float(value.detach())
 
-    def predict(
-        self, past: Float[Tensor, 'batch time joint xyz=3']
-    ) -> tuple[Float[Tensor, 'batch horizon joint xyz=3'], dict[str, Float[Tensor, ' batch']]]:
+    def predict(self, past: Past) -> tuple[Future, dict[str, Float[Tensor, ' batch']]]:
         """Solve cold, with the settings of deployment."""
         predicted, _, solution = self.module(past, SolverSettings())
         return predicted, {'solver_steps': solution.steps.float()}

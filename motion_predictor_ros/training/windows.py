@@ -14,6 +14,7 @@ from torch import Tensor
 from motion_predictor_ros.config import param
 from motion_predictor_ros.data.recordings import Clip, Recordings
 from motion_predictor_ros.errors import DataError
+from motion_predictor_ros.prediction.motion_deq.layers import Past
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,7 @@ class SamplingConfig:
         0.3, 'weight of clips retargeted to a foreign figure [-]', low=0.0, high=1.0
     )
     rare_kinds: str = param(
-        '',
-        'words, separated by blanks: clips of a kind with one of them get `rare_weight` [-]',
+        '', 'words, separated by blanks: clips of a kind with one of them get `rare_weight` [-]'
     )
     rare_weight: float = param(
         1.0, 'weight of kinds of motion that robots hardly meet [-]', low=0.0, high=1.0
@@ -48,10 +48,7 @@ class SamplingConfig:
         False, 'draw each kind of motion as often as any other that is not rare [-]'
     )
     max_subjects: int = param(
-        0,
-        'largest number of subjects, drawn with a fixed seed; 0: all [-]',
-        low=0,
-        high=10**6,
+        0, 'largest number of subjects, drawn with a fixed seed; 0: all [-]', low=0, high=10**6
     )
     max_minutes: float = param(
         0.0,
@@ -110,15 +107,11 @@ class WindowSampler:
         self._lengths = torch.tensor([clip.length for clip in clips])
         self._weights = _clip_weights(clips, span, config)
 
-    def draw(
-        self, batch: int, generator: torch.Generator
-    ) -> Float[Tensor, 'batch time joint xyz=3']:
+    def draw(self, batch: int, generator: torch.Generator) -> Past:
         """Return a random batch [m]; the generator must live on the CPU."""
         return self.draw_with_origins(batch, generator)[0]
 
-    def draw_with_origins(
-        self, batch: int, generator: torch.Generator
-    ) -> tuple[Float[Tensor, 'batch time joint xyz=3'], Origins]:
+    def draw_with_origins(self, batch: int, generator: torch.Generator) -> tuple[Past, Origins]:
         """Return the batch of `draw`, and its origin."""
         clip = torch.multinomial(self._weights, batch, replacement=True, generator=generator)
         longest = (self._lengths[clip] - 1.001) / ((len(self._offsets) - 1) * self._stride)
@@ -197,9 +190,7 @@ def limit_training(recordings: Recordings, config: SamplingConfig) -> Recordings
     return recordings
 
 
-def every_window(
-    recordings: Recordings, length: int, period_s: float, every_s: float
-) -> Float[Tensor, 'batch time joint xyz=3']:
+def every_window(recordings: Recordings, length: int, period_s: float, every_s: float) -> Past:
     """Return all windows that start `every_s` apart, clip by clip, in order.
 
     Raises:
@@ -210,7 +201,7 @@ def every_window(
 
 def windows_with_clips(
     recordings: Recordings, length: int, period_s: float, every_s: float
-) -> tuple[Float[Tensor, 'batch time joint xyz=3'], tuple[Clip, ...]]:
+) -> tuple[Past, tuple[Clip, ...]]:
     """Return the windows that `every_window` returns, and the clip of each.
 
     Raises:

@@ -14,7 +14,7 @@ from motion_predictor_ros.config import DensityConfig
 from motion_predictor_ros.density.body_frame import DroppedFrame
 from motion_predictor_ros.density.cache_flow.cache import load_cache
 from motion_predictor_ros.density.cache_flow.checkpoint import load_cache_flow
-from motion_predictor_ros.density.predictor import CacheFlowPredictor, carried_on
+from motion_predictor_ros.density.predictor import CacheFlowPredictor, continue_as_nearest
 from motion_predictor_ros.errors import CheckpointError
 from motion_predictor_ros.prediction.types import Prediction
 from motion_predictor_ros.skeleton.frame import Validity, Window
@@ -205,9 +205,9 @@ def test_a_short_prediction_continues_as_the_nearest_future() -> None:
     futures = np.zeros((2, 6, 1, 3))
     futures[0, :, 0, 0], futures[1, :, 0, 1] = np.arange(6), np.arange(6)
     predicted = futures[1, :3] + np.array([0.0, 0.0, 0.5])
-    whole = carried_on(predicted, futures)
+    whole = continue_as_nearest(predicted, futures)
     np.testing.assert_array_equal(whole, futures[1] + np.array([0.0, 0.0, 0.5]))
-    np.testing.assert_array_equal(carried_on(futures[0], futures[:, :4]), futures[0, :4])
+    np.testing.assert_array_equal(continue_as_nearest(futures[0], futures[:, :4]), futures[0, :4])
 
 
 def test_the_model_runs_if_its_files_exist_unless_configured(files: DensityConfig) -> None:

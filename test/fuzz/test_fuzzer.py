@@ -74,12 +74,12 @@ def loses_a_person_in_silence(pipeline: Pipeline) -> None:
 
 
 def predicts_nan(pipeline: Pipeline) -> None:
-    answer = pipeline.predictor._answer
+    predict = pipeline.predictor._prediction
 
     def careless(window: Any, future: Any, report: Any) -> Any:
-        return dataclasses.replace(answer(window, future, report), positions=future * np.nan)
+        return dataclasses.replace(predict(window, future, report), positions=future * np.nan)
 
-    pipeline.predictor._answer = careless  # type: ignore[method-assign]
+    pipeline.predictor._prediction = careless  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from motion_predictor_ros.config import DensityConfig, PredictionConfig
 from motion_predictor_ros.density.predictor import CacheFlowPredictor
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.prediction.streaming import MotionDEQPredictor
-from motion_predictor_ros.runtime.cuda_graph import Answer, Graphs, pad_batch_to_power_of_two
+from motion_predictor_ros.runtime.cuda_graph import Graphs, pad_batch_to_power_of_two
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def people(count: int, seed: int = 0) -> Tensor:
     return torch.randn(count, 3, generator=torch.Generator().manual_seed(seed))
 
 
-def scaled(factor: float, x: Tensor, y: Tensor) -> Answer:
+def scaled(factor: float, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
     """Return something made in place, something looked up and something that was given."""
     total = torch.zeros_like(x)
     total.add_(x * factor)
@@ -46,7 +46,7 @@ def test_a_graph_answers_what_its_function_would(gpu: PretendGPU) -> None:
 def test_a_replay_is_one_launch_and_leaves_earlier_answers_alone(gpu: PretendGPU) -> None:
     calls = []
 
-    def counted(way: None, x: Tensor) -> Answer:
+    def counted(way: None, x: Tensor) -> tuple[Tensor, ...]:
         calls.append(len(x))
         for _ in range(50):
             x = x + 1.0
@@ -66,29 +66,29 @@ def test_a_replay_is_one_launch_and_leaves_earlier_answers_alone(gpu: PretendGPU
     assert len(calls) == 2 * warm  # control: more people take another one
 
 
-def asks(way: None, x: Tensor) -> Answer:
+def asks(way: None, x: Tensor) -> tuple[Tensor, ...]:
     return (x if float(x.sum()) > 0.0 else -x,)
 
 
-def chooses(way: None, x: Tensor) -> Answer:
+def chooses(way: None, x: Tensor) -> tuple[Tensor, ...]:
     return (x[x[:, 0] > 0.0],)
 
 
-def brings(way: None, x: Tensor) -> Answer:
+def brings(way: None, x: Tensor) -> tuple[Tensor, ...]:
     return (x * torch.arange(3.0).to(x.device),)
 
 
-def indexes(way: None, x: Tensor) -> Answer:
+def indexes(way: None, x: Tensor) -> tuple[Tensor, ...]:
     return (x[:, [0, 1]] + x[[0], :2],)
 
 
-def sends(way: None, x: Tensor) -> Answer:
+def sends(way: None, x: Tensor) -> tuple[Tensor, ...]:
     return (torch.where(x > 0.0, 0.0, x),)
 
 
 @pytest.mark.parametrize('function', [asks, chooses, brings, indexes, sends])
 def test_what_waits_for_the_gpu_cannot_be_captured(
-    gpu: PretendGPU, function: Callable[..., Answer]
+    gpu: PretendGPU, function: Callable[..., tuple[Tensor, ...]]
 ) -> None:
     given = people(2).to(CUDA)
     function(None, given)  # control: without a graph it may
@@ -109,7 +109,7 @@ def test_the_pretended_gpu_refuses_what_a_real_one_would(gpu: PretendGPU) -> Non
 def test_people_who_fill_up_change_nobodys_answer(count: int) -> None:
     sizes = []
 
-    def alone(x: Tensor, y: Tensor) -> Answer:
+    def alone(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         sizes.append(len(x))
         return (2.0 * x + y[:, None],)
 

@@ -91,9 +91,7 @@ class BehaviourVAE(nn.Module):
         return Posterior(mean, log_variance.clamp(-10.0, 5.0))
 
     def decode(
-        self,
-        behaviour: Float[Tensor, 'batch behaviour'],
-        last: Float[Tensor, 'batch seen size'],
+        self, behaviour: Float[Tensor, 'batch behaviour'], last: Float[Tensor, 'batch seen size']
     ) -> Float[Tensor, 'batch horizon size']:
         """Play behaviours from the last observed frames."""
         constant = torch.cat([behaviour, self.start(last.flatten(1))], dim=1)

@@ -81,11 +81,7 @@ class FutureCache:
         }
         kind = {'float16': torch.float16, 'float32': torch.float32}[storage]
         stored = {k: v.to(kind) if k in _HALVED else v for k, v in arrays.items()}
-        header = {
-            'kind': KIND,
-            'checkpoint': self.digest,
-            'figures': dict(self.figures),
-        }
+        header = {'kind': KIND, 'checkpoint': self.digest, 'figures': dict(self.figures)}
         save_checkpoint(path, header, stored)
 
 

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 Rate = Callable[[Tensor, float], tuple[Tensor, Tensor]]
 """From y and t to dy/dt and d(log-volume)/dt."""
 
+Latents = Float[Tensor, 'batch latent']
+
 _FREQUENCIES = 16
 
 
@@ -39,9 +41,7 @@ class MLPVelocity(nn.Module):
         self.film = nn.Linear(2 * _FREQUENCIES, 2 * width * len(self.layers))
         self.out = nn.Linear(width, latent)
 
-    def forward(
-        self, y: Float[Tensor, 'batch latent'], time: Float[Tensor, ' batch']
-    ) -> Float[Tensor, 'batch latent']:
+    def forward(self, y: Latents, time: Float[Tensor, ' batch']) -> Latents:
         """Return the velocity of each row at its own time."""
         for layer, film in zip(self.layers, self.films(time), strict=True):
             scale, shift = film.chunk(2, dim=1)
@@ -58,8 +58,8 @@ class MLPVelocity(nn.Module):
         return self.film(time_embedding(time)).chunk(len(self.layers), dim=1)
 
     def with_trace(
-        self, y: Float[Tensor, 'batch latent'], time: Float[Tensor, ' batch']
-    ) -> tuple[Float[Tensor, 'batch latent'], Float[Tensor, ' batch']]:
+        self, y: Latents, time: Float[Tensor, ' batch']
+    ) -> tuple[Latents, Float[Tensor, ' batch']]:
         """Return the velocity and the trace of dv/dy, all tangents pushed through the layers.
 
         What `torch.func` does for any network, without its twenty-fold overhead on a small one.
@@ -94,16 +94,13 @@ class Flow(nn.Module):
             nn.init.zeros_(parameter)
 
     def matching_error(
-        self,
-        z: Float[Tensor, 'batch latent'],
-        x: Float[Tensor, 'batch latent'],
-        time: Float[Tensor, ' batch'],
+        self, z: Latents, x: Latents, time: Float[Tensor, ' batch']
     ) -> Float[Tensor, ' batch']:
         """Return the squared error of v at the time's place on the way from z to x (eq. 6)."""
         at = torch.lerp(z, x, time[:, None])
         return (self.velocity(at, time) - (x - z)).square().sum(1)
 
-    def push(self, z: Float[Tensor, 'batch latent']) -> Float[Tensor, 'batch latent']:
+    def push(self, z: Latents) -> Latents:
         """Return x = f(z)."""
 
         def rate(y: Tensor, time: float) -> tuple[Tensor, Tensor]:
@@ -111,19 +108,13 @@ class Flow(nn.Module):
 
         return integrate(rate, z, even_times(self.steps), self.scheme)[0]
 
-    def push_with_volume(
-        self, z: Float[Tensor, 'batch latent']
-    ) -> tuple[Float[Tensor, 'batch latent'], Float[Tensor, ' batch']]:
+    def push_with_volume(self, z: Latents) -> tuple[Latents, Float[Tensor, ' batch']]:
         """Return x = f(z) and log|det dx/dz| [nat]."""
         return integrate(self._velocity_and_trace, z, even_times(self.steps), self.scheme)
 
     def pull(
-        self,
-        x: Float[Tensor, 'batch latent'],
-        *,
-        times: Sequence[float] | None = None,
-        scheme: str | None = None,
-    ) -> tuple[Float[Tensor, 'batch latent'], Float[Tensor, ' batch']]:
+        self, x: Latents, *, times: Sequence[float] | None = None, scheme: str | None = None
+    ) -> tuple[Latents, Float[Tensor, ' batch']]:
         """Return z = f^-1(x) and log|det dz/dx| [nat].
 
         Args:
@@ -132,12 +123,12 @@ class Flow(nn.Module):
         backwards = list(reversed(times or even_times(self.steps)))
         return integrate(self._velocity_and_trace, x, backwards, scheme or self.scheme)
 
-    def _velocity(self, y: Float[Tensor, 'batch latent'], time: float) -> Tensor:
+    def _velocity(self, y: Latents, time: float) -> Tensor:
         return self.velocity(y, torch.full_like(y[:, 0], time))
 
     def _velocity_and_trace(
-        self, y: Float[Tensor, 'batch latent'], time: float
-    ) -> tuple[Float[Tensor, 'batch latent'], Float[Tensor, ' batch']]:
+        self, y: Latents, time: float
+    ) -> tuple[Latents, Float[Tensor, ' batch']]:
         return self.velocity.with_trace(y, torch.full_like(y[:, 0], time))
 
 
@@ -157,8 +148,8 @@ def random_times(steps: int, generator: torch.Generator) -> list[float]:
 
 
 def integrate(
-    rate: Rate, start: Float[Tensor, 'batch latent'], times: Sequence[float], scheme: str
-) -> tuple[Float[Tensor, 'batch latent'], Float[Tensor, ' batch']]:
+    rate: Rate, start: Latents, times: Sequence[float], scheme: str
+) -> tuple[Latents, Float[Tensor, ' batch']]:
     """Follow the rate along `times`; return where it leads and the log-volume gained."""
     y, volume = start, start.new_zeros(len(start))
     advance = {'midpoint': _midpoint, 'rk4': _rk4}[scheme]

@@ -11,16 +11,16 @@ rounding. Folded are
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from motion_predictor_ros.density.cache_flow.flow import Flow, even_times, integrate
-from motion_predictor_ros.density.cache_flow.mixture import Mixture
+from motion_predictor_ros.density.body_frame import PastPoses
+from motion_predictor_ros.density.cache_flow.flow import Flow, Latents, even_times, integrate
 from motion_predictor_ros.density.cache_flow.model import CacheFlow
-from motion_predictor_ros.density.cache_flow.recurrence import Recurrence
 from motion_predictor_ros.runtime.threads import WorkerPool
 
 
@@ -52,28 +52,14 @@ class FusedCacheFlow:
         self._offset = (2.0 * vae.offset.weight.mT).contiguous()
         self._offset_bias = vae.offset.bias - vae.offset.weight.sum(1)
 
-    def observe(self, past: Float[Tensor, 'batch time posed xyz=3']) -> Mixture:
-        """Return q(z | c) of observed poses [m]."""
-        return self._module.observe(past)
-
-    def latent(
-        self,
-        past: Float[Tensor, 'batch time posed xyz=3'],
-        future: Float[Tensor, 'batch horizon posed xyz=3'],
-    ) -> Float[Tensor, 'batch latent']:
-        """Return x of futures [m]."""
-        return self._module.latent(past, future)
-
-    def pull(
-        self, x: Float[Tensor, 'batch latent']
-    ) -> tuple[Float[Tensor, 'batch latent'], Float[Tensor, ' batch']]:
+    def pull(self, x: Latents) -> tuple[Latents, Float[Tensor, ' batch']]:
         """Return z = f^-1(x) and log|det dz/dx| [nat]."""
         return self._inverse_flow(x)
 
     def decode_local(
         self,
         x: Float[Tensor, 'batch future latent'],
-        past: Float[Tensor, 'batch time posed xyz=3'],
+        past: PastPoses,
         leaving: Float[Tensor, 'batch size value'],
     ) -> Float[Tensor, 'batch future horizon value']:
         """Decode x from the last observed poses, relative to the origins of the people [m].
@@ -97,7 +83,7 @@ class FusedCacheFlow:
     def _decode(
         self,
         x: Float[Tensor, 'batch future latent'],
-        past: Float[Tensor, 'batch time posed xyz=3'],
+        past: PastPoses,
         leaving: Float[Tensor, 'batch size value'],
     ) -> Float[Tensor, 'batch future horizon value']:
         (people, futures), config = x.shape[:2], self._module.config
@@ -112,6 +98,83 @@ class FusedCacheFlow:
         start = (past[:, -1].flatten(1) + self._offset_bias)[:, None] @ leaving
         positions = torch.baddbmm(start, states, self._offset @ leaving)
         return positions.unflatten(1, (futures, config.future))
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """The hidden-to-hidden part of a GRU: one matrix product and two sigmoids per step.
+
+    The hidden state h is kept as u = (h + 1) / 2. As tanh(a) = 2 sigmoid(2 a) - 1, a step of
+    torch.nn.GRU with the gates reset r, update k and candidate s becomes
+        [r k s] = [b_r b_k b_s] + u W                   r, k <- sigmoid
+        u      <- lerp(sigmoid(x_s + r s), u, k)
+    The factors 2 and the shifts by 1 are folded into the weights and biases.
+
+    Attributes:
+        weight: W, from u to the gates (reset, update, candidate).
+        bias: Of the gates.
+    """
+
+    weight: Float[Tensor, 'hidden gates']
+    bias: Float[Tensor, ' gates']
+
+    @classmethod
+    def of(
+        cls, weight: Float[Tensor, 'gates hidden'], bias: Float[Tensor, ' gates']
+    ) -> 'Recurrence':
+        """Fold `weight_hh` and `bias_hh` of a torch.nn.GRU."""
+        transposed = _with_doubled_candidate(weight.mT)
+        return cls(
+            (2.0 * transposed).contiguous(), _with_doubled_candidate(bias) - transposed.sum(0)
+        )
+
+    def input_map(
+        self, weight: Float[Tensor, 'inputs gates'], bias: Float[Tensor, '*batch gates']
+    ) -> tuple[Float[Tensor, 'inputs gate_input'], Float[Tensor, '*batch gate_input']]:
+        """Return matrix and bias from an input to the gate inputs that `states` takes.
+
+        Args:
+            weight: `weight_ih` of the GRU, transposed.
+            bias: `bias_ih`.
+        """
+        hidden = len(self.weight)
+        gates, candidate = _with_doubled_candidate(weight).split([2 * hidden, hidden], dim=-1)
+        matrix = torch.cat([gates, torch.zeros_like(candidate), candidate], dim=-1)
+        gates, candidate = _with_doubled_candidate(bias).split([2 * hidden, hidden], dim=-1)
+        state_gates, state_candidate = self.bias.split([2 * hidden, hidden])
+        parts = [gates + state_gates, state_candidate.expand_as(candidate), candidate]
+        return matrix, torch.cat(parts, dim=-1)
+
+    def states(
+        self, gate_inputs: Float[Tensor, 'batch gate_input'], steps: int
+    ) -> Float[Tensor, 'step batch hidden']:
+        """Return u after each step, from h = 0, under a constant input.
+
+        Args:
+            gate_inputs: The input after `input_map`.
+        """
+        hidden, batch = len(self.weight), len(gate_inputs)
+        bias, candidate_input = gate_inputs.split([3 * hidden, hidden], dim=1)
+        states = gate_inputs.new_empty(steps, batch, hidden)
+        state = gate_inputs.new_full((batch, hidden), 0.5)
+        products, candidate = gate_inputs.new_empty(batch, 3 * hidden), torch.empty_like(state)
+        gates, state_candidate = products.split([2 * hidden, hidden], dim=1)
+        reset, update = gates.chunk(2, dim=1)
+        for after in states.unbind():
+            torch.addmm(bias, state, self.weight, out=products)
+            gates.sigmoid_()
+            torch.addcmul(candidate_input, reset, state_candidate, out=candidate).sigmoid_()
+            state = torch.lerp(candidate, state, update, out=after)
+        return states
+
+
+def _with_doubled_candidate(
+    values: Float[Tensor, '*batch gates'],
+) -> Float[Tensor, '*batch gates']:
+    """Return values of the gates with those of the candidate, the last third, times two."""
+    factor = torch.ones_like(values[..., :1]).expand_as(values).clone()
+    factor[..., 2 * values.shape[-1] // 3 :] = 2.0
+    return values * factor
 
 
 class FusedInverseFlow:
@@ -136,15 +199,13 @@ class FusedInverseFlow:
             ]
         self._out, self._out_bias = weight.mT.contiguous(), flow.velocity.out.bias
 
-    def __call__(
-        self, x: Float[Tensor, 'batch latent']
-    ) -> tuple[Float[Tensor, 'batch latent'], Float[Tensor, ' batch']]:
+    def __call__(self, x: Latents) -> tuple[Latents, Float[Tensor, ' batch']]:
         """Return z and log|det dz/dx| [nat]."""
         return integrate(self._velocity_and_trace, x, self._times, self._flow.scheme)
 
     def _velocity_and_trace(
-        self, y: Float[Tensor, 'batch latent'], time: float
-    ) -> tuple[Float[Tensor, 'batch latent'], Float[Tensor, ' batch']]:
+        self, y: Latents, time: float
+    ) -> tuple[Latents, Float[Tensor, ' batch']]:
         tangents: Tensor | None = None
         for weight, bias in self._layers[time]:
             inner = torch.addmm(bias, y, weight)

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an observation says of the base sample z: a light Gaussian mixture q(z | c).
+"""The conditional density of the base sample z: a small Gaussian mixture q(z | c).
 
-Stage: density. [CacheFlow] section 3.3. This is all that has to be computed online; everything
-heavier is in the cache.
+Stage: density. [CacheFlow] section 3.3. Only this is computed online; the rest is in the cache.
 """
 
 import math
@@ -12,6 +11,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
+from motion_predictor_ros.runtime.tensors import TensorBatch
+
 _LOG_SIGMA = (-5.0, 3.0)
 _BLOCK = 5_000
 _FAINT = 2.0**-90
@@ -19,7 +20,7 @@ _FAINT = 2.0**-90
 
 
 @dataclass(frozen=True)
-class Mixture:
+class Mixture(TensorBatch):
     """One diagonal Gaussian mixture per person.
 
     Attributes:
@@ -31,7 +32,7 @@ class Mixture:
     log_sigmas: Float[Tensor, 'batch mode latent']
 
     def log_prob(self, z: Float[Tensor, 'batch future latent']) -> Float[Tensor, 'batch future']:
-        """Evaluate each person's mixture at their own places [nat]."""
+        """Evaluate each person's mixture at points of that person [nat]."""
         scaled = (z[:, :, None] - self.means[:, None]) / self.log_sigmas.exp()[:, None]
         terms = -0.5 * scaled.square().sum(3) - self.log_sigmas.sum(2)[:, None]
         constant = 0.5 * z.shape[2] * math.log(2 * math.pi)
@@ -49,14 +50,14 @@ class Mixture:
     def log_prob_shared(
         self, powers: Float[Tensor, 'power cached'], count: int | None = None
     ) -> Float[Tensor, 'batch count']:
-        """Evaluate everybody's mixture at the same places [nat].
+        """Evaluate the mixtures of all people at the same points [nat].
 
-        One matrix product a person: with p = 1 / sigma^2 and A = [-p / 2, p mu, constant]
+        One matrix product per person: with p = 1 / sigma^2 and A = [-p / 2, p mu, constant]
             log(w N(z; mu, sigma)) = A . [z^2, z, 1]
 
         Args:
-            powers: Of the places, see `powers_of`.
-            count: How many of the places, from the first; None: all.
+            powers: Of the points, see `powers_of`.
+            count: Number of points, from the first; None: all.
         """
         count = powers.shape[1] if count is None else min(count, powers.shape[1])
         # Relative to the highest peak of all modes, so that no sum can overflow.
@@ -67,7 +68,7 @@ class Mixture:
         bits[..., -1] -= peak - nats
         bits /= math.log(2.0)
         powers = powers[:, :count]
-        relative = torch.stack([_log2_densities(each, powers) for each in bits])
+        relative = torch.stack([_log2_densities(person, powers) for person in bits])
         return relative.mul_(math.log(2.0)).add_(peak - nats)
 
     def sample(
@@ -78,7 +79,7 @@ class Mixture:
         return self.draw(Noise.drawn((people, count, latent), self.means, generator))
 
     def draw(self, noise: 'Noise') -> Float[Tensor, 'batch future latent']:
-        """Return the draws that noise stands for."""
+        """Transform noise into draws."""
         summed = self.log_weights.exp().cumsum(1).double()
         mode = torch.searchsorted(summed, noise.uniform).clamp_max(summed.shape[1] - 1)
         index = mode[..., None].expand(-1, -1, self.means.shape[2])
@@ -86,12 +87,12 @@ class Mixture:
 
 
 @dataclass(frozen=True)
-class Noise:
-    """What draws from a mixture are made of: the same on every device.
+class Noise(TensorBatch):
+    """Random numbers for draws from a mixture, the same on every device.
 
     Attributes:
-        uniform: In [0, 1); which mode.
-        normal: Where in the mode.
+        uniform: In [0, 1); selects the mode.
+        normal: Standard normal; selects the point in the mode.
     """
 
     uniform: Float64[Tensor, 'batch future']
@@ -101,10 +102,10 @@ class Noise:
     def drawn(
         cls, shape: tuple[int, int, int], like: Tensor, generator: torch.Generator | None = None
     ) -> 'Noise':
-        """Draw noise of people, futures and latents where the generator is, for tensors `like`."""
-        where = torch.device('cpu') if generator is None else generator.device
-        uniform = torch.rand(shape[:2], dtype=torch.float64, device=where, generator=generator)
-        normal = torch.randn(shape, dtype=like.dtype, device=where, generator=generator)
+        """Draw on the generator's device, then move to that of `like`."""
+        device = torch.device('cpu') if generator is None else generator.device
+        uniform = torch.rand(shape[:2], dtype=torch.float64, device=device, generator=generator)
+        normal = torch.randn(shape, dtype=like.dtype, device=device, generator=generator)
         return cls(uniform.to(like.device), normal.to(like.device))
 
 
@@ -123,25 +124,25 @@ def _log2_densities(
     parts = []
     for block in powers.split(_BLOCK, dim=1):
         sums = (bits @ block).exp2_().sum(dim=0)
-        # On a GPU the question would take longer than the careful answer.
+        # On a GPU the test would take longer than the exact sum.
         if block.is_cuda or bool(sums.detach().amin() < _FAINT):
-            parts.append(_careful_log2_densities(bits, block))
+            parts.append(_exact_log2_densities(bits, block))
         else:
             parts.append(sums.log2_())
     return torch.cat(parts)
 
 
-def _careful_log2_densities(
+def _exact_log2_densities(
     bits: Float[Tensor, 'mode power'], powers: Float[Tensor, 'power cached']
 ) -> Float[Tensor, ' cached']:
-    """Return the same, each place relative to its own densest mode."""
+    """Return the same, each point relative to its densest mode."""
     terms = bits @ powers
     top = terms.detach().amax(dim=0)
     return terms.sub_(top).exp2_().sum(dim=0).log2_().add_(top)
 
 
 class ObservationMixture(nn.Module):
-    """One-layer GRU over what was observed, then a linear head.
+    """One-layer GRU over observed frames, then a linear head.
 
     Args:
         size: Numbers in an observed frame.
@@ -156,7 +157,7 @@ class ObservationMixture(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.gru = nn.GRU(size, hidden, batch_first=True)
         self.head = nn.Linear(hidden, modes * (1 + 2 * latent))
-        with torch.no_grad():  # modes begin apart, else they stay one
+        with torch.no_grad():  # modes start apart, else they stay one
             spread = self.head.bias.unflatten(0, (modes, 1 + 2 * latent))
             spread[:, 1 : 1 + latent] = torch.randn(modes, latent)
 
@@ -167,6 +168,6 @@ class ObservationMixture(nn.Module):
 
 
 def split_head(raw: Float[Tensor, 'batch output'], modes: int, latent: int) -> Mixture:
-    """Return the mixture that the head's numbers stand for."""
+    """Convert outputs of the head to a mixture."""
     logits, means, log_sigmas = raw.view(-1, modes, 1 + 2 * latent).split([1, latent, latent], 2)
     return Mixture(logits[..., 0].log_softmax(dim=1), means, log_sigmas.clamp(*_LOG_SIGMA))

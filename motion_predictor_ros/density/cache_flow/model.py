@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from motion_predictor_ros.config import param
+from motion_predictor_ros.density.body_frame import FuturePoses, PastPoses
 from motion_predictor_ros.density.cache_flow.behaviour import BehaviourVAE, Factorisation
-from motion_predictor_ros.density.cache_flow.flow import Flow
+from motion_predictor_ros.density.cache_flow.flow import Flow, Latents
 from motion_predictor_ros.density.cache_flow.mixture import Mixture, ObservationMixture
 
 MODES = ('joint', 'joint-stopgrad', 'two-stage')
@@ -39,6 +40,7 @@ class CacheFlowConfig:
     dropout: float = param(
         0.2, "share left out of the mixture's input and state in training [-]", low=0.0, high=0.9
     )
+    velocity: str = param('mlp', "the flow's network; stored in older files [-]", choices=('mlp',))
     width: int = param(256, "the flow's hidden units per layer [-]", low=4, high=2048)
     scheme: str = param('rk4', "the flow's integrator [-]", choices=('midpoint', 'rk4'))
     steps: int = param(8, "the flow's integration steps [-]", low=1, high=1000)
@@ -69,57 +71,39 @@ class CacheFlow(nn.Module):
         """Return log|det d(unwhitened)/dx| [nat]."""
         return self.factorisation.scale.log().sum()
 
-    def observe(self, past: Float[Tensor, 'batch time posed xyz=3']) -> Mixture:
+    def observe(self, past: PastPoses) -> Mixture:
         """Return q(z | c) of observed poses [m]."""
         return self.mixture(self.features(past))
 
-    def features(
-        self, past: Float[Tensor, 'batch time posed xyz=3']
-    ) -> Float[Tensor, 'batch time feature']:
+    def features(self, past: PastPoses) -> Float[Tensor, 'batch time feature']:
         """Return what the mixture sees of observed poses."""
         return pose_features(past, self.config.period_s)
 
-    def behaviour(
-        self,
-        past: Float[Tensor, 'batch time posed xyz=3'],
-        future: Float[Tensor, 'batch horizon posed xyz=3'],
-    ) -> Float[Tensor, 'batch behaviour']:
+    def behaviour(self, past: PastPoses, future: FuturePoses) -> Float[Tensor, 'batch behaviour']:
         """Return the mean behaviour of futures [-]."""
         seen = past[:, -self.config.seen :]
         return self.vae.encode(torch.cat([seen, future], dim=1).flatten(2)).mean
 
-    def latent(
-        self,
-        past: Float[Tensor, 'batch time posed xyz=3'],
-        future: Float[Tensor, 'batch horizon posed xyz=3'],
-    ) -> Float[Tensor, 'batch latent']:
+    def latent(self, past: PastPoses, future: FuturePoses) -> Latents:
         """Return x of futures."""
         return self.factorisation.reduce(self.behaviour(past, future))
 
-    def decode(
-        self, x: Float[Tensor, 'batch latent'], past: Float[Tensor, 'batch time posed xyz=3']
-    ) -> Float[Tensor, 'batch horizon posed xyz=3']:
+    def decode(self, x: Latents, past: PastPoses) -> FuturePoses:
         """Play x from where the observation ends; poses [m]."""
         last = past[:, -self.config.seen :].flatten(2)
         return self.vae.decode(self.factorisation.expand(x), last).unflatten(2, (-1, 3))
 
-    def log_prob(self, q: Mixture, x: Float[Tensor, 'batch latent']) -> Float[Tensor, ' batch']:
+    def log_prob(self, q: Mixture, x: Latents) -> Float[Tensor, ' batch']:
         """Return log p(x | c) of any x, through the inverse flow (eq. 7) [nat]."""
         z, log_det = self.flow.pull(x)
         return q.log_prob(z[:, None])[:, 0] + log_det
 
-    def forward(
-        self,
-        past: Float[Tensor, 'batch time posed xyz=3'],
-        future: Float[Tensor, 'batch horizon posed xyz=3'],
-    ) -> Float[Tensor, ' batch']:
+    def forward(self, past: PastPoses, future: FuturePoses) -> Float[Tensor, ' batch']:
         """Return the log-density of arbitrary futures [nat]."""
         return self.log_prob(self.observe(past), self.latent(past, future))
 
 
-def pose_features(
-    past: Float[Tensor, 'batch time posed xyz=3'], period_s: float
-) -> Float[Tensor, 'batch time feature']:
+def pose_features(past: PastPoses, period_s: float) -> Float[Tensor, 'batch time feature']:
     """Return poses [m] and their velocities [m/s], flat."""
     frames = past.flatten(2)
     speed = frames.diff(dim=1) / period_s

@@ -25,7 +25,7 @@ from motion_predictor_ros.evaluation.motion.mocap import check_joints
 from motion_predictor_ros.evaluation.tables import print_table
 from motion_predictor_ros.prediction.motion_deq.cell import Condition, State
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
-from motion_predictor_ros.prediction.motion_deq.correction import Novelty
+from motion_predictor_ros.prediction.motion_deq.correction import Innovation
 from motion_predictor_ros.prediction.motion_deq.features import Features
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
 from motion_predictor_ros.prediction.motion_deq.solver import FixedPoint, SolverSettings
@@ -176,8 +176,8 @@ def _starts(
         assert model.correction is not None
         deviation = observed[:, -1] - previous.future[:, 0]
         elapsed = torch.ones_like(deviation[:, 0, 0])
-        novelty = Novelty(previous.features, features, deviation, elapsed)
-        starts['warm_eca'] = model.correction(previous.state, novelty)
+        innovation = Innovation(previous.features, features, deviation, elapsed)
+        starts['warm_eca'] = model.correction(previous.state, innovation)
     return starts
 
 

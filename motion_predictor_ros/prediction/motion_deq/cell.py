@@ -4,8 +4,7 @@
 Stage: prediction. Source: MotionDEQ (EGFL, IPFL, F_EGI, F_IPI) on the layer of EqMotion.
 Deviations, and why:
     * the state comes back scaled by `feedback`, the observation in full. At 1, as published,
-      learning stalled (docs/motion_deq.md); the maps that read the state can still make it as loud
-      as they need.
+      training stalled (docs/motion_deq.md); the maps that read the state can still scale it up.
     * G is divided per joint by sqrt(1 + rms_j^2 / rms(X_G)^2) and H passes a LayerNorm: without a
       bound on the state, training drifts away from contraction.
     * messages and aggregation are means over joints instead of sums: the same function up to the
@@ -22,46 +21,45 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from motion_predictor_ros.prediction.motion_deq.layers import (
+    Geometry,
     PairLinear,
     PairMix,
     PairModule,
+    Patterns,
     centred,
     mix,
     mix_channels,
     mix_onto,
     mlp,
 )
+from motion_predictor_ros.runtime.tensors import TensorBatch
 
 ACTING = 2
 """Edge categories that act; the others mean "no interaction"."""
 
 
 @dataclass(frozen=True)
-class State:
+class State(TensorBatch):
     """z = (G, H): geometry relative to its mean, and invariant patterns."""
 
-    geometry: Float[Tensor, 'batch channel joint xyz=3']
-    pattern: Float[Tensor, 'batch joint pattern']
-
-    def rows(self, people: list[int]) -> 'State':
-        """Return the state of some of the people."""
-        return State(self.geometry[people], self.pattern[people])
+    geometry: Geometry
+    pattern: Patterns
 
 
 @dataclass(frozen=True)
-class Condition:
-    """What every evaluation of f needs of the observation, computed once.
+class Condition(TensorBatch):
+    """What f reads of the observation, computed once.
 
     Attributes:
         geometry: Phi (X_G - M(X_G)), the injected geometry.
-        pattern: The part of F_IPI's first layer that sees X_H.
-        velocity: W_vel V of each layer, one after the other.
-        category: Of each ordered pair, only the acting ones.
+        pattern: The part of F_IPI's first layer that reads X_H.
+        velocity: W_vel V of all layers, concatenated.
+        category: Of each ordered pair, those that act.
         scale: rms of X_G; the unit in which the state's geometry is bounded.
     """
 
-    geometry: Float[Tensor, 'batch channel joint xyz=3']
-    pattern: Float[Tensor, 'batch joint pattern']
+    geometry: Geometry
+    pattern: Patterns
     velocity: Float[Tensor, 'batch layer_channel joint xyz=3']
     category: Float[Tensor, 'batch acting joint joint']
     scale: Float[Tensor, ' batch']
@@ -87,7 +85,9 @@ class EquivariantLayer(PairModule):
     def forward(self, state: State, condition: Condition) -> State:
         """Return the state after one round.
 
-        The message MLP and the MLP of each category see the same inputs.
+        With the first layers m_ij and c_ijk of the MLPs for messages and for category k, which
+        read the same h_i, h_j and |g_i - g_j|:
+            h_i <- h_i + MLP([h_i, mean_j silu(W_m silu(m_ij) + b_m)])
         """
         geometry, pattern = state.geometry, state.pattern
         width = pattern.shape[2]
@@ -100,8 +100,12 @@ class EquivariantLayer(PairModule):
 
     def move(
         self, state: State, of_weight: Float[Tensor, 'batch _ pair'], condition: Condition
-    ) -> Float[Tensor, 'batch channel joint xyz=3']:
+    ) -> Geometry:
         """Return the geometry after inner attention, aggregation and velocity.
+
+            g_i <- phi(g_i + a_i (g_i - M(G)) + 1/J sum_j w_ij (g_i - g_j) + W_vel v_i)
+
+        with attention a_i = silu(W_a h_i) and the nonlinearity phi of vectors.
 
         Args:
             of_weight: First layer of each acting category's MLP, before its nonlinearity.
@@ -114,15 +118,11 @@ class EquivariantLayer(PairModule):
         moved = moved + pulled / geometry.shape[2]
         return self._vector_nonlinearity(moved + condition.velocity)
 
-    def _message(
-        self,
-        hidden: Float[Tensor, 'batch pattern pair'],
-        pattern: Float[Tensor, 'batch joint pattern'],
-    ) -> Float[Tensor, 'batch joint pattern']:
+    def _message(self, hidden: Float[Tensor, 'batch pattern pair'], pattern: Patterns) -> Patterns:
         """Return the mean message to each joint."""
         joints = pattern.shape[1]
         message = functional.silu(self.message_out(hidden)).unflatten(2, (joints, joints))
-        # The pair (i, i) says nothing of another joint.
+        # Not of a joint to itself.
         others = 1.0 - torch.eye(joints, dtype=message.dtype, device=message.device)
         total = (message * others).sum(3).to(pattern.dtype)
         return total.transpose(1, 2) / max(joints - 1, 1)
@@ -132,17 +132,15 @@ class EquivariantLayer(PairModule):
         of_weight: Float[Tensor, 'batch _ pair'],
         category: Float[Tensor, 'batch acting joint joint'],
     ) -> Float[Tensor, 'batch channel joint joint']:
-        """Return the aggregation weights w_ij, `joint` times too large."""
+        """Return w_ij = W_w silu(sum_k x_ijk (W_k silu(c_ijk) + b_k)) + b_w, with categories x."""
         acting = category.flatten(2).to(of_weight.dtype)
         gated = functional.silu(of_weight).unflatten(1, (ACTING, -1)) * acting[:, :, None]
         bias = mix(self.category_bias, acting)
         mixed = mix_onto(bias, self.category_out.weight, gated.flatten(1, 2))
         return self.weight_out(functional.silu(mixed)).unflatten(2, category.shape[2:])
 
-    def _vector_nonlinearity(
-        self, geometry: Float[Tensor, 'batch channel joint xyz=3']
-    ) -> Float[Tensor, 'batch channel joint xyz=3']:
-        """Remove from each query the part that points against its key."""
+    def _vector_nonlinearity(self, geometry: Geometry) -> Geometry:
+        """Return q - min(q.k, 0) / (|k|^2 + 1e-4) k + M of queries q and keys k."""
         mean = geometry.mean(dim=(1, 2), keepdim=True)
         query = mix_channels(self.query.weight, geometry - mean)
         key = mix_channels(self.key.weight, geometry - mean)
@@ -155,7 +153,8 @@ class FixedPointCell(nn.Module):
     """f(z, x): inject the observation into the state, run the layers, bound the result.
 
     Attributes:
-        recompute: Keep no layer's graph until its gradient is asked for; slower, smaller.
+        recompute: Release each layer's graph and build it again for the gradient: less memory,
+            more time.
     """
 
     recompute = False
@@ -174,12 +173,12 @@ class FixedPointCell(nn.Module):
 
     def condition(
         self,
-        geometry: Float[Tensor, 'batch channel joint xyz=3'],
-        velocity: Float[Tensor, 'batch channel joint xyz=3'],
-        pattern: Float[Tensor, 'batch joint pattern'],
+        geometry: Geometry,
+        velocity: Geometry,
+        pattern: Patterns,
         category: Float[Tensor, 'batch category joint joint'],
     ) -> Condition:
-        """Compute what does not change while the fixed point is sought."""
+        """Compute what is constant while the fixed point is solved for."""
         relative = centred(geometry)
         return Condition(
             geometry=mix_channels(self.inject_geometry.weight, relative),
@@ -189,9 +188,7 @@ class FixedPointCell(nn.Module):
             scale=relative.square().mean(dim=(1, 2, 3)).clamp_min(1e-12).sqrt(),
         )
 
-    def velocities(
-        self, velocity: Float[Tensor, 'batch channel joint xyz=3']
-    ) -> Float[Tensor, 'batch layer_channel joint xyz=3']:
+    def velocities(self, velocity: Geometry) -> Float[Tensor, 'batch layer_channel joint xyz=3']:
         """Return W_vel V of all layers."""
         weights = torch.cat([layer.velocity.weight for layer in self._layers()])
         return mix_channels(weights, velocity)
@@ -223,9 +220,7 @@ class FixedPointCell(nn.Module):
         return cast(list[EquivariantLayer], list(self.layers))
 
     @staticmethod
-    def _bound(
-        geometry: Float[Tensor, 'batch channel joint xyz=3'], scale: Float[Tensor, ' batch']
-    ) -> Float[Tensor, 'batch channel joint xyz=3']:
+    def _bound(geometry: Geometry, scale: Float[Tensor, ' batch']) -> Geometry:
         """Limit each joint's rms to `scale`, smoothly: G / sqrt(1 + rms_j^2 / scale^2)."""
         relative = centred(geometry)
         rms2 = relative.square().mean(dim=(1, 3), keepdim=True)

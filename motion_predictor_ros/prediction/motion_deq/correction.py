@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carry a fixed point over to the next observation: the Equivariant Correction Adapter.
+"""Predict the next fixed point from the last one: the Equivariant Correction Adapter.
 
 Stage: prediction. Source: MotionDEQ, streaming: H = H* + MLP(H'), G = G* + W (G' - M(G')), where
-(G', H') lift how far the last prediction was from what was then seen. Added here, as they say more
-of where the fixed point has gone and cost next to nothing:
-    * a learnt shift of the state along its own time axis, W_s G*, per model frame elapsed;
-    * how the features of the observation changed, W_x dX_G + W_v dV and dX_H.
+(G', H') lift the deviation of the new observation from the last prediction. Added here:
+    * a trained shift of the state along its own time axis, W_s G*, per model frame elapsed;
+    * the change of the features of the observation, W_x dX_G + W_v dV and dX_H.
 Each map acts on channels only, so the corrected state turns with the room.
 """
 
@@ -17,7 +16,13 @@ from torch import Tensor, nn
 
 from motion_predictor_ros.prediction.motion_deq.cell import State
 from motion_predictor_ros.prediction.motion_deq.features import Features
-from motion_predictor_ros.prediction.motion_deq.layers import centred, mix_channels, mlp
+from motion_predictor_ros.prediction.motion_deq.layers import (
+    Geometry,
+    Patterns,
+    centred,
+    mix_channels,
+    mlp,
+)
 
 _LENGTH_M = 0.05
 """Deviations of this size fill the range of the invariant features [m]."""
@@ -26,12 +31,13 @@ _DEVIATION_PATTERNS = 8
 
 
 @dataclass(frozen=True)
-class Novelty:
-    """What has changed since the fixed point that is to be carried over.
+class Innovation:
+    """Changes since the last fixed point.
 
     Attributes:
         deviation: [m] last observed pose less what had been predicted for that time.
-        elapsed: Time since the last observation, in frames of the model clock.
+        before, now: Features of the last and of the new observation.
+        elapsed: Time between them, in frames of the model clock.
     """
 
     before: Features
@@ -41,7 +47,7 @@ class Novelty:
 
 
 class CorrectionAdapter(nn.Module):
-    """Guess the next fixed point from the last one; untrained, it changes nothing."""
+    """Predicts the next fixed point; untrained, it returns the last one."""
 
     def __init__(self, channels: int, patterns: int) -> None:
         super().__init__()
@@ -52,33 +58,46 @@ class CorrectionAdapter(nn.Module):
         self.lengths = nn.Linear(2, _DEVIATION_PATTERNS)
         self.pattern = mlp(3 * patterns + _DEVIATION_PATTERNS + 1, patterns, patterns)
         maps = (self.shift, self.deviation, self.geometry, self.velocity, self.pattern[2])
-        for parameter in (each for last in maps for each in last.parameters()):
+        for parameter in (p for module in maps for p in module.parameters()):
             nn.init.zeros_(parameter)
 
-    def forward(self, state: State, news: Novelty) -> State:
-        """Return where to start solving for the new observation."""
-        # Each joint's own deviation, and what is left of it without that of the whole body.
-        deviation = news.deviation[:, None]
+    def forward(self, state: State, innovation: Innovation) -> State:
+        """Return the initial state for the new observation."""
+        # Of each joint, and of each joint relative to the whole body.
+        deviation = innovation.deviation[:, None]
         deviation = torch.cat([deviation, deviation - deviation.mean(2, keepdim=True)], dim=1)
-        return State(self._geometry(state, news, deviation), self._pattern(state, news, deviation))
+        return State(
+            self._geometry(state, innovation, deviation),
+            self._pattern(state, innovation, deviation),
+        )
 
     def _geometry(
-        self, state: State, news: Novelty, deviation: Float[Tensor, 'batch two joint xyz=3']
-    ) -> Float[Tensor, 'batch channel joint xyz=3']:
-        elapsed = news.elapsed[:, None, None, None]
+        self,
+        state: State,
+        innovation: Innovation,
+        deviation: Float[Tensor, 'batch two joint xyz=3'],
+    ) -> Geometry:
+        elapsed = innovation.elapsed[:, None, None, None]
         return (
             state.geometry
             + elapsed * mix_channels(self.shift.weight, centred(state.geometry))
             + mix_channels(self.deviation.weight, deviation)
-            + mix_channels(self.geometry.weight, news.now.geometry - news.before.geometry)
-            + mix_channels(self.velocity.weight, news.now.velocity - news.before.velocity)
+            + mix_channels(
+                self.geometry.weight, innovation.now.geometry - innovation.before.geometry
+            )
+            + mix_channels(
+                self.velocity.weight, innovation.now.velocity - innovation.before.velocity
+            )
         )
 
     def _pattern(
-        self, state: State, news: Novelty, deviation: Float[Tensor, 'batch two joint xyz=3']
-    ) -> Float[Tensor, 'batch joint pattern']:
+        self,
+        state: State,
+        innovation: Innovation,
+        deviation: Float[Tensor, 'batch two joint xyz=3'],
+    ) -> Patterns:
         lengths = (deviation.square().sum(-1) + 1e-12).sqrt().transpose(1, 2) / _LENGTH_M
-        elapsed = news.elapsed[:, None, None].expand(-1, state.pattern.shape[1], 1)
-        change = news.now.pattern - news.before.pattern
-        parts = [state.pattern, news.now.pattern, change, self.lengths(lengths), elapsed]
+        elapsed = innovation.elapsed[:, None, None].expand(-1, state.pattern.shape[1], 1)
+        change = innovation.now.pattern - innovation.before.pattern
+        parts = [state.pattern, innovation.now.pattern, change, self.lengths(lengths), elapsed]
         return state.pattern + self.pattern(torch.cat(parts, dim=-1))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the model is told of the observed second: x = {X_G, X_H, X_C} of MotionDEQ.
+"""Features of the observed second: x = {X_G, X_H, X_C} of MotionDEQ.
 
 Stage: prediction. All geometry is held relative to its own mean M(.), so nothing here or later
 depends on where the room's origin is; rotations commute with every linear map because each acts on
@@ -12,18 +12,23 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from motion_predictor_ros.prediction.motion_deq.layers import (
+    Geometry,
+    Mask,
     PairLinear,
     PairMix,
     PairModule,
+    Past,
+    Patterns,
     centred,
     mix_channels,
     mlp,
 )
+from motion_predictor_ros.runtime.tensors import TensorBatch
 
 _STILL_M = 1e-3
 """Displacement per frame below which a joint's turning angle fades out [m]."""
@@ -39,20 +44,16 @@ def dct_matrix(length: int) -> Float[Tensor, 'coef time']:
 
 
 @dataclass(frozen=True)
-class Features:
-    """x = {X_G, V, X_H}: what was observed, without reference to where the room begins.
+class Features(TensorBatch):
+    """x = {X_G, V, X_H}: the observation, independent of the origin.
 
     Attributes:
         geometry: X_G - M(X_G).
     """
 
-    geometry: Float[Tensor, 'batch channel joint xyz=3']
-    velocity: Float[Tensor, 'batch channel joint xyz=3']
-    pattern: Float[Tensor, 'batch joint pattern']
-
-    def rows(self, people: list[int]) -> 'Features':
-        """Return the features of some of the people."""
-        return Features(self.geometry[people], self.velocity[people], self.pattern[people])
+    geometry: Geometry
+    velocity: Geometry
+    pattern: Patterns
 
 
 class GeometricFeatures(nn.Module):
@@ -73,11 +74,7 @@ class GeometricFeatures(nn.Module):
         self.position = nn.Linear(past + future, channels, bias=False)
         self.velocity = nn.Linear(past + future, channels, bias=False)
 
-    def forward(
-        self, positions: Float[Tensor, 'batch time joint xyz=3']
-    ) -> tuple[
-        Float[Tensor, 'batch channel joint xyz=3'], Float[Tensor, 'batch channel joint xyz=3']
-    ]:
+    def forward(self, positions: Past) -> tuple[Geometry, Geometry]:
         """Return (X_G, V) of observed positions [m]."""
         still = positions[:, -1:].expand(-1, self.future, -1, -1)
         padded = torch.cat([positions, still], dim=1)
@@ -87,9 +84,7 @@ class GeometricFeatures(nn.Module):
         geometry = self._mix(self.position, padded, centre=True)
         return geometry, self._mix(self.velocity, steps, centre=False)
 
-    def _mix(
-        self, weight: nn.Linear, series: Float[Tensor, 'batch time joint xyz=3'], *, centre: bool
-    ) -> Float[Tensor, 'batch channel joint xyz=3']:
+    def _mix(self, weight: nn.Linear, series: Past, *, centre: bool) -> Geometry:
         dct = self.dct.to(series.dtype)
         coefficients = mix_channels(dct, series)
         if centre:
@@ -98,10 +93,13 @@ class GeometricFeatures(nn.Module):
 
 
 class PatternFeatures(nn.Module):
-    """X_H: what of each joint's motion does not change when the room is turned.
+    """X_H: rotation-invariant features of each joint's motion.
 
-    Speeds, the cosine of the turning angle (the angle itself has an infinite slope when motion is
-    straight), and a learnt vector per joint; another one marks joints that were not seen.
+    With steps d_t = x_t - x_(t-1):
+        speed_t = 10 |d_t|                                       [dm per frame]
+        turn_t  = d_t . d_(t-1) / (|d_t| |d_(t-1)| + 1e-6)       fades where a joint hardly moves
+    and a trained vector per joint; another one marks joints that were not observed. The turning
+    angle itself has an infinite slope where motion is straight, hence its cosine.
     """
 
     def __init__(self, past: int, joints: int, patterns: int, *, masked: bool = False) -> None:
@@ -113,12 +111,12 @@ class PatternFeatures(nn.Module):
         self.unseen = nn.Parameter(torch.randn(joints, patterns) * 0.1) if masked else None
         self.mix = mlp(2 * half + patterns, patterns, patterns)
 
-    def forward(
-        self,
-        positions: Float[Tensor, 'batch time joint xyz=3'],
-        seen: Bool[Tensor, 'batch joint'] | None = None,
-    ) -> Float[Tensor, 'batch joint pattern']:
-        """Return the patterns of observed positions [m]; `seen` None means that all joints are."""
+    def forward(self, positions: Past, visible: Mask | None = None) -> Patterns:
+        """Return the patterns of observed positions [m].
+
+        Args:
+            visible: None: all joints.
+        """
         steps = positions.diff(dim=1)
         steps = torch.cat([steps[:, :1], steps], dim=1)
         speed = (steps.square().sum(-1) + 1e-12).sqrt()
@@ -127,10 +125,9 @@ class PatternFeatures(nn.Module):
         turn = torch.cat([turn[:, :1], turn], dim=1)
         joint_series = (10.0 * speed).transpose(1, 2), turn.transpose(1, 2)
         identity = self.identity.expand(len(positions), -1, -1)
-        if self.unseen is not None and seen is not None:
-            # Not 0.0: a GPU would have to be sent it.
-            nothing = torch.zeros_like(self.unseen)
-            identity = identity + torch.where(seen[..., None], nothing, self.unseen)
+        if self.unseen is not None and visible is not None:
+            zero = torch.zeros_like(self.unseen)  # a number would be copied to the GPU
+            identity = identity + torch.where(visible[..., None], zero, self.unseen)
         parts = [self.speed(joint_series[0]), self.turn(joint_series[1]), identity]
         return self.mix(torch.cat(parts, dim=-1))
 
@@ -151,10 +148,7 @@ class EdgeCategories(PairModule):
         self.out = PairMix(patterns, categories)
 
     def forward(
-        self,
-        geometry: Float[Tensor, 'batch channel joint xyz=3'],
-        velocity: Float[Tensor, 'batch channel joint xyz=3'],
-        pattern: Float[Tensor, 'batch joint pattern'],
+        self, geometry: Geometry, velocity: Geometry, pattern: Patterns
     ) -> Float[Tensor, 'batch category joint joint']:
         """Return the categories, which sum to one over `category`."""
         joints = geometry.shape[2]

@@ -8,20 +8,25 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+Past = Float[Tensor, 'batch time joint xyz=3']
+Future = Float[Tensor, 'batch horizon joint xyz=3']
+Geometry = Float[Tensor, 'batch channel joint xyz=3']
+Patterns = Float[Tensor, 'batch joint pattern']
+Mask = Bool[Tensor, 'batch joint']
+"""True where a joint was observed."""
 
-def centred(
-    geometry: Float[Tensor, 'batch channel joint xyz=3'],
-) -> Float[Tensor, 'batch channel joint xyz=3']:
+
+def centred(geometry: Geometry) -> Geometry:
     """Subtract M(G), the one mean vector over channels and joints."""
     return geometry - geometry.mean(dim=(1, 2), keepdim=True)
 
 
 class _PairDistances(torch.autograd.Function):
-    """|g_i - g_j| in Gram form, with a gradient of few passes over the pairs."""
+    """|g_i - g_j| = sqrt(|g_i|^2 + |g_j|^2 - 2 g_i . g_j), with a gradient of few passes."""
 
     @staticmethod
     def forward(ctx: Any, geometry: Tensor) -> Tensor:
@@ -43,9 +48,7 @@ class _PairDistances(torch.autograd.Function):
         return total * geometry - pull @ geometry - pull.transpose(-1, -2) @ geometry
 
 
-def pair_distances(
-    geometry: Float[Tensor, 'batch channel joint xyz=3'],
-) -> Float[Tensor, 'batch channel joint joint']:
+def pair_distances(geometry: Geometry) -> Float[Tensor, 'batch channel joint joint']:
     """Return |g_i - g_j| per channel, at least 1e-4."""
     distance: Tensor = _PairDistances.apply(geometry)  # type: ignore[no-untyped-call]
     return distance
@@ -54,7 +57,7 @@ def pair_distances(
 def mix(
     weight: Float[Tensor, 'mixed channel'], columns: Float[Tensor, 'batch channel column']
 ) -> Float[Tensor, 'batch mixed column']:
-    """Multiply each person's columns by one matrix, without copying them into another layout."""
+    """Multiply each person's columns by one matrix, without a copy in another layout."""
     return torch.bmm(weight.to(columns.dtype).expand(len(columns), -1, -1), columns)
 
 
@@ -64,12 +67,12 @@ def mix_onto(
     columns: Float[Tensor, 'batch channel column'],
 ) -> Float[Tensor, 'batch mixed column']:
     """Return `base` plus `mix`, in one pass."""
-    each = weight.to(columns.dtype).expand(len(columns), -1, -1)
-    return torch.baddbmm(base.to(columns.dtype), each, columns)
+    weights = weight.to(columns.dtype).expand(len(columns), -1, -1)
+    return torch.baddbmm(base.to(columns.dtype), weights, columns)
 
 
 def mix_channels(
-    weight: Float[Tensor, 'mixed channel'], geometry: Float[Tensor, 'batch channel joint xyz=3']
+    weight: Float[Tensor, 'mixed channel'], geometry: Geometry
 ) -> Float[Tensor, 'batch mixed joint xyz=3']:
     """Apply a linear map over channels; it commutes with rotations."""
     return mix(weight, geometry.flatten(2)).unflatten(2, geometry.shape[2:])
@@ -81,25 +84,23 @@ def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 
 class PairModule(nn.Module):
-    """A module that works on pairs of joints, which is where the time goes.
+    """A module on pairs of joints, which take most of the time.
 
     Attributes:
-        pair_dtype: What pairs are computed in, if not in the dtype of the parameters.
+        pair_dtype: Dtype of pairs; None: that of the parameters.
     """
 
     pair_dtype: torch.dtype | None = None
 
-    def edges(
-        self, geometry: Float[Tensor, 'batch channel joint xyz=3']
-    ) -> Float[Tensor, 'batch channel pair']:
+    def edges(self, geometry: Geometry) -> Float[Tensor, 'batch channel pair']:
         """Return the distances of all pairs, in the dtype of pairs."""
         return pair_distances(geometry).flatten(2).to(self.pair_dtype or geometry.dtype)
 
 
 class PairLinear(nn.Module):
-    """Linear map of [h_i, h_j, e_ij] without building the concatenation.
+    """Linear map W_r h_i + W_s h_j + W_e e_ij of each ordered pair (i, j).
 
-    The parts of the nodes are computed per joint and broadcast, which is `joint` times cheaper.
+    The first two are computed per joint and broadcast, which is `joint` times cheaper.
     """
 
     def __init__(self, node: int, edge: int, outputs: int) -> None:

@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from motion_predictor_ros.config import param
@@ -27,8 +27,19 @@ from motion_predictor_ros.prediction.motion_deq.features import (
     PatternFeatures,
     dct_matrix,
 )
-from motion_predictor_ros.prediction.motion_deq.layers import centred, mix_channels
-from motion_predictor_ros.prediction.motion_deq.solver import FixedPoint, SolverSettings, anderson
+from motion_predictor_ros.prediction.motion_deq.layers import (
+    Future,
+    Mask,
+    Past,
+    centred,
+    mix_channels,
+)
+from motion_predictor_ros.prediction.motion_deq.solver import (
+    FixedPoint,
+    Flat,
+    SolverSettings,
+    anderson,
+)
 
 
 @dataclass(frozen=True)
@@ -42,12 +53,10 @@ class MotionDEQConfig:
     channels: int = param(96, 'geometric channels C [-]', low=4, high=1024)
     patterns: int = param(64, 'pattern channels D [-]', low=4, high=1024)
     layers: int = param(1, 'equivariant layers in f [-]', low=1, high=16)
-    feedback: float = param(
-        1.0, 'how loud the state enters f beside the observation [-]', low=0.0, high=1.0
-    )
+    feedback: float = param(1.0, 'scale of the state where it enters f [-]', low=0.0, high=1.0)
     categories: int = param(4, 'edge categories K, of which two act [-]', low=2, high=16)
-    masked: bool = param(False, 'whether it was trained with joints missing [-]')
-    correction: bool = param(False, 'whether a correction adapter was trained for streams [-]')
+    masked: bool = param(False, 'trained with missing joints [-]')
+    correction: bool = param(False, 'has a correction adapter for streams [-]')
 
 
 class MotionDEQ(nn.Module):
@@ -72,60 +81,48 @@ class MotionDEQ(nn.Module):
             persistent=False,
         )
 
-    def observe(
-        self,
-        positions: Float[Tensor, 'batch time joint xyz=3'],
-        seen: Bool[Tensor, 'batch joint'] | None = None,
-    ) -> Features:
+    def observe(self, positions: Past, visible: Mask | None = None) -> Features:
         """Return the features of an observation [m].
 
         Args:
-            seen: Which joints were; the others have a stand-in's positions. None: all of them.
+            visible: None: all joints. Others have the position of a visible neighbour.
         """
         geometry, velocity = self.geometric(positions)
-        return Features(centred(geometry), velocity, self.patterns(positions, seen))
+        return Features(centred(geometry), velocity, self.patterns(positions, visible))
 
-    def condition(self, seen: Features) -> Condition:
+    def condition(self, features: Features) -> Condition:
         """Compute everything in f that depends on the observation alone."""
-        category = self.categories(seen.geometry, seen.velocity, seen.pattern)
-        return self.cell.condition(seen.geometry, seen.velocity, seen.pattern, category)
+        category = self.categories(features.geometry, features.velocity, features.pattern)
+        return self.cell.condition(
+            features.geometry, features.velocity, features.pattern, category
+        )
 
-    def encode(
-        self,
-        positions: Float[Tensor, 'batch time joint xyz=3'],
-        seen: Bool[Tensor, 'batch joint'] | None = None,
-    ) -> Condition:
+    def encode(self, positions: Past, visible: Mask | None = None) -> Condition:
         """Observe and condition in one."""
-        return self.condition(self.observe(positions, seen))
+        return self.condition(self.observe(positions, visible))
 
-    def lift(
-        self,
-        positions: Float[Tensor, 'batch time joint xyz=3'],
-        seen: Bool[Tensor, 'batch joint'] | None = None,
-    ) -> State:
+    def lift(self, positions: Past, visible: Mask | None = None) -> State:
         """Return z_0 = F_DL: the features of a person standing still in the last pose."""
-        still = self.observe(positions[:, -1:].expand_as(positions), seen)
+        still = self.observe(positions[:, -1:].expand_as(positions), visible)
         return State(still.geometry, still.pattern)
 
-    def decode(
-        self, state: State, last: Float[Tensor, 'batch joint xyz=3']
-    ) -> Float[Tensor, 'batch horizon joint xyz=3']:
+    def decode(self, state: State, last: Float[Tensor, 'batch joint xyz=3']) -> Future:
         """Return F_EOL of a state: future positions [m]."""
         return last[:, None] + self.offsets(state)
 
-    def offsets(self, state: State) -> Float[Tensor, 'batch horizon joint xyz=3']:
-        """Return where a state says that joints will be, from where they were last seen [m]."""
+    def offsets(self, state: State) -> Future:
+        """Return future positions relative to the last observed ones [m]."""
         coefficients = mix_channels(self.out.weight, centred(state.geometry))
         inverse = self.inverse_dct.to(coefficients.dtype)
         return mix_channels(inverse, coefficients)
 
-    def pack(self, state: State, condition: Condition) -> Float[Tensor, 'batch size']:
-        """Flatten a state so that G and H weigh alike in the solver's inner products."""
+    def pack(self, state: State, condition: Condition) -> Flat:
+        """Flatten a state so that G and H count alike in the solver's inner products."""
         geometry, pattern = state.geometry.flatten(1), state.pattern.flatten(1)
         scale = condition.scale[:, None] * math.sqrt(geometry.shape[1])
         return torch.cat([geometry / scale, pattern / math.sqrt(pattern.shape[1])], dim=1)
 
-    def unpack(self, flat: Float[Tensor, 'batch size'], condition: Condition) -> State:
+    def unpack(self, flat: Flat, condition: Condition) -> State:
         """Undo `pack`."""
         config = self.config
         count = config.channels * config.joints * 3
@@ -155,14 +152,14 @@ class MotionDEQ(nn.Module):
 
     def forward(
         self,
-        positions: Float[Tensor, 'batch time joint xyz=3'],
+        positions: Past,
         settings: SolverSettings,
         start: State | None = None,
-        seen: Bool[Tensor, 'batch joint'] | None = None,
-    ) -> tuple[Float[Tensor, 'batch horizon joint xyz=3'], State, FixedPoint]:
-        """Predict future positions [m]; return also z* and how it was found."""
-        condition = self.encode(positions, seen)
-        state = self.lift(positions, seen) if start is None else start
-        found = self.solve(condition, state, settings)
-        fixed = self.unpack(found.state, condition)
-        return self.decode(fixed, positions[:, -1]), fixed, found
+        visible: Mask | None = None,
+    ) -> tuple[Future, State, FixedPoint]:
+        """Predict future positions [m]; return also z* and the solver's result."""
+        condition = self.encode(positions, visible)
+        state = self.lift(positions, visible) if start is None else start
+        solved = self.solve(condition, state, settings)
+        fixed = self.unpack(solved.state, condition)
+        return self.decode(fixed, positions[:, -1]), fixed, solved

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Solve z = f(z) by Anderson mixing, for each person in the batch on their own.
+"""Solve z = f(z) by Anderson mixing, for each person of the batch separately.
 
 Stage: prediction. The mixing weights come from inner products of residuals and sum to one, so a
 solver over equivariant states stays equivariant as long as the flattened state is a linear image
-of them. A person who has converged stops changing: everybody gets the answer they would get alone.
+of them. A person who has converged stops changing, so a result does not depend on the batch.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from motion_predictor_ros.runtime.tensors import TensorBatch
+
 Map = Callable[[Tensor], Tensor]
+Flat = Float[Tensor, 'batch size']
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,8 @@ class SolverSettings:
         ridge: Tikhonov term relative to the largest squared residual in the window.
         motion_tolerance_m: Stop too when the decoded motion changes by less than this, mean over
             joints and time [m]; 0 leaves it to the residual alone.
-        to_the_end: Spend all steps. Answers are the same, as whoever is solved stays as they are,
-            but a GPU is never asked whether somebody is not.
+        all_steps: Take all steps, as a CUDA graph must. Results are the same, because people who
+            have converged stay as they are.
     """
 
     max_steps: int = 30
@@ -35,33 +38,33 @@ class SolverSettings:
     window: int = 5
     ridge: float = 1e-4
     motion_tolerance_m: float = 0.0
-    to_the_end: bool = False
+    all_steps: bool = False
 
 
 @dataclass(frozen=True)
-class FixedPoint:
-    """What the solver found.
+class FixedPoint(TensorBatch):
+    """The solver's result.
 
     Attributes:
         state: f(z) of each person's lowest-residual iterate z.
         residual: Relative residual of that iterate.
-        steps: Evaluations of f spent until the person was solved or the solver gave up.
-        trajectory: Iterates z_0, z_1, ... of the whole batch, if they were asked for.
-        images: f of each of them; what the solver would return if it stopped there.
+        steps: Evaluations of f until the person was solved or the solver gave up.
+        trajectory: Iterates z_0, z_1, ... of the whole batch, if kept.
+        images: f of each of them, which the solver would return if it stopped there.
     """
 
-    state: Float[Tensor, 'batch size']
+    state: Flat
     residual: Float[Tensor, ' batch']
     steps: Int[Tensor, ' batch']
     converged: Bool[Tensor, ' batch']
-    trajectory: list[Float[Tensor, 'batch size']] = field(default_factory=list)
-    images: list[Float[Tensor, 'batch size']] = field(default_factory=list)
+    trajectory: list[Flat] = field(default_factory=list)
+    images: list[Flat] = field(default_factory=list)
 
 
 @torch.no_grad()
 def anderson(
     function: Map,
-    start: Float[Tensor, 'batch size'],
+    start: Flat,
     settings: SolverSettings,
     *,
     decode: Callable[[Tensor], Float[Tensor, 'batch point xyz=3']] | None = None,
@@ -69,10 +72,15 @@ def anderson(
 ) -> FixedPoint:
     """Find a fixed point of `function` from `start`.
 
-    Args:
-        decode: The motion [m] that a state means; needed for `motion_tolerance_m` alone.
+    With images F_k = f(z_k) and residuals r_k = F_k - z_k of the last `window` steps:
+        w minimises |sum_k w_k r_k|^2 + ridge max_k |r_k|^2 |w|^2  with  sum_k w_k = 1
+        z <- sum_k w_k F_k
 
-    A person whose values leave the finite keeps the best iterate found before.
+
+    Args:
+        decode: Motion of a state [m]; needed for `motion_tolerance_m` alone.
+
+    A person with non-finite values keeps the best iterate before them.
     """
     current, progress = start, _Progress(start, settings, decode)
     history: list[tuple[Tensor, Tensor]] = []
@@ -85,7 +93,7 @@ def anderson(
             images.append(image)
         difference = image - current
         progress.update(image, difference)
-        if not settings.to_the_end and not bool(progress.active.any()):
+        if not settings.all_steps and not bool(progress.active.any()):
             break
         history = [*history, (image, difference)][-settings.window :]
         mixed = _mix(history, settings.ridge)
@@ -103,9 +111,7 @@ def anderson(
 class _Progress:
     """The best image of each person so far, and who is still being solved."""
 
-    def __init__(
-        self, start: Float[Tensor, 'batch size'], settings: SolverSettings, decode: Map | None
-    ) -> None:
+    def __init__(self, start: Flat, settings: SolverSettings, decode: Map | None) -> None:
         self.best_state = start
         self.best = start.new_full((len(start),), torch.inf)
         self.steps = torch.zeros(len(start), dtype=torch.int64, device=start.device)
@@ -115,9 +121,7 @@ class _Progress:
         self._decode = decode if settings.motion_tolerance_m > 0.0 else None
         self._motion = start if self._decode is None else self._decode(start)
 
-    def update(
-        self, image: Float[Tensor, 'batch size'], difference: Float[Tensor, 'batch size']
-    ) -> None:
+    def update(self, image: Flat, difference: Flat) -> None:
         """Take in f(z) and f(z) - z."""
         relative = difference.norm(dim=1) / image.norm(dim=1).clamp_min(1e-12)
         self.steps += self.active
@@ -132,7 +136,7 @@ class _Progress:
         self.active = self.active & torch.isfinite(relative) & unsolved
 
 
-def _mix(history: list[tuple[Tensor, Tensor]], ridge: float) -> Float[Tensor, 'batch size']:
+def _mix(history: list[tuple[Tensor, Tensor]], ridge: float) -> Flat:
     """Combine past images with the weights (sum 1) that make the mixed residual smallest."""
     images = torch.stack([image for image, _ in history], 1)
     residuals = torch.stack([difference for _, difference in history], 1)

@@ -5,6 +5,7 @@ The observation conditions encoder and decoder directly; samples are decoded fro
 the baseline of the density model, trained on the same windows.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from motion_predictor_ros.checkpoint import load_checkpoint
+from motion_predictor_ros.checkpoint import load_model
 from motion_predictor_ros.config import from_mapping
+from motion_predictor_ros.density.body_frame import FuturePoses, PastPoses
 from motion_predictor_ros.density.cache_flow.behaviour import ConstantGRU, Posterior
-from motion_predictor_ros.density.cache_flow.checkpoint import without_velocity
 from motion_predictor_ros.density.cache_flow.model import CacheFlowConfig, pose_features
-from motion_predictor_ros.errors import CheckpointError, ConfigError
 from motion_predictor_ros.training.cache_flow import chunks, header_of, squared_error
 from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
 from motion_predictor_ros.training.future_data import FutureData, batch_generator
@@ -42,17 +42,11 @@ class ConditionalVAE(nn.Module):
         self.decoder = ConstantGRU(hidden + _NOISE, hidden)
         self.offset = nn.Linear(hidden, size)
 
-    def observe(
-        self, past: Float[Tensor, 'batch time posed xyz=3']
-    ) -> Float[Tensor, 'batch hidden']:
+    def observe(self, past: PastPoses) -> Float[Tensor, 'batch hidden']:
         """Encode the observation as one vector."""
         return self.observer(pose_features(past, self.config.period_s))[1][0]
 
-    def encode(
-        self,
-        context: Float[Tensor, 'batch hidden'],
-        future: Float[Tensor, 'batch horizon posed xyz=3'],
-    ) -> Posterior:
+    def encode(self, context: Float[Tensor, 'batch hidden'], future: FuturePoses) -> Posterior:
         """Return the noise that would have led to a future."""
         state = self.encoder(future.flatten(2))[1][0]
         mean, log_variance = self.posterior(torch.cat([context, state], dim=1)).chunk(2, dim=1)
@@ -62,17 +56,14 @@ class ConditionalVAE(nn.Module):
         self,
         context: Float[Tensor, 'batch hidden'],
         noise: Float[Tensor, 'batch noise'],
-        past: Float[Tensor, 'batch time posed xyz=3'],
-    ) -> Float[Tensor, 'batch horizon posed xyz=3']:
+        past: PastPoses,
+    ) -> FuturePoses:
         """Return the future that noise leads to [m]."""
         states = self.decoder(torch.cat([context, noise], dim=1), self.config.future)
         return past[:, -1:] + self.offset(states).unflatten(2, (-1, 3))
 
     def sample(
-        self,
-        past: Float[Tensor, 'batch time posed xyz=3'],
-        count: int,
-        generator: torch.Generator,
+        self, past: PastPoses, count: int, generator: torch.Generator
     ) -> Float[Tensor, 'batch future horizon posed xyz=3']:
         """Return `count` futures of each person [m]."""
         context = self.observe(past).repeat_interleave(count, dim=0)
@@ -130,12 +121,8 @@ def load_conditional_vae(path: Path, device: torch.device) -> ConditionalVAE:
     Raises:
         CheckpointError: The file is missing, damaged, or holds something else.
     """
-    checkpoint = load_checkpoint(path, KIND)
-    try:
-        module = ConditionalVAE(
-            from_mapping(CacheFlowConfig, without_velocity(checkpoint.header['config']))
-        )
-        module.load_state_dict({key: checkpoint.tensors[key] for key in module.state_dict()})
-    except (KeyError, ConfigError, RuntimeError) as error:
-        raise CheckpointError(f'{path} does not describe a conditional VAE: {error}') from error
-    return module.to(device).eval().requires_grad_(False)
+
+    def build(config: Mapping[str, Any]) -> ConditionalVAE:
+        return ConditionalVAE(from_mapping(CacheFlowConfig, config))
+
+    return load_model(str(path), KIND, build, device).module

@@ -16,12 +16,7 @@ from motion_predictor_ros.checkpoint import load_checkpoint
 from motion_predictor_ros.density.cache_flow.checkpoint import TrainedCacheFlow
 from motion_predictor_ros.density.cache_flow.mixture import ObservationMixture
 from motion_predictor_ros.errors import CheckpointError
-from motion_predictor_ros.training.cache_flow import (
-    chunks,
-    header_of,
-    vary_latent,
-    vary_past,
-)
+from motion_predictor_ros.training.cache_flow import chunks, header_of, vary_latent, vary_past
 from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
 from motion_predictor_ros.training.future_data import FutureData, batch_generator
 

@@ -15,13 +15,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from motion_predictor_ros.checkpoint import load_checkpoint
+from motion_predictor_ros.checkpoint import load_model
 from motion_predictor_ros.config import from_mapping
 from motion_predictor_ros.data.recordings import Recordings
-from motion_predictor_ros.errors import CheckpointError, ConfigError
 from motion_predictor_ros.prediction.motion_deq.cell import (
     ACTING,
     Condition,
@@ -35,12 +34,14 @@ from motion_predictor_ros.prediction.motion_deq.features import (
     dct_matrix,
 )
 from motion_predictor_ros.prediction.motion_deq.layers import (
+    Future,
+    Mask,
     PairLinear,
+    Past,
     centred,
     mix_channels,
 )
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
-from motion_predictor_ros.resources import resolve_file
 from motion_predictor_ros.training.losses import horizon_weights, joint_error
 from motion_predictor_ros.training.motion_deq import MotionTask
 from motion_predictor_ros.training.recipe import MotionDEQRecipe
@@ -81,9 +82,7 @@ class EqMotionStyle(nn.Module):
         inverse = dct_matrix(config.future).T.to(torch.get_default_dtype())
         self.register_buffer('inverse_dct', inverse, persistent=False)
 
-    def stages(
-        self, positions: Float[Tensor, 'batch time joint xyz=3']
-    ) -> list[Float[Tensor, 'batch horizon joint xyz=3']]:
+    def stages(self, positions: Past) -> list[Future]:
         """Return the one prediction there is [m]."""
         geometry, velocity = self.geometric(positions)
         pattern = self.patterns(positions)
@@ -99,9 +98,7 @@ class EqMotionStyle(nn.Module):
         coefficients = mix_channels(self.out.weight, centred(state.geometry))
         return [positions[:, -1:] + mix_channels(self.inverse_dct, coefficients)]
 
-    def forward(
-        self, positions: Float[Tensor, 'batch time joint xyz=3']
-    ) -> Float[Tensor, 'batch horizon joint xyz=3']:
+    def forward(self, positions: Past) -> Future:
         """Predict future positions [m]."""
         return self.stages(positions)[-1]
 
@@ -115,9 +112,7 @@ class ESL8(nn.Module):
         # The adapter corrects a state carried over from the last window; there is none here.
         self.model = MotionDEQ(replace(config, correction=False))
 
-    def stages(
-        self, positions: Float[Tensor, 'batch time joint xyz=3']
-    ) -> list[Float[Tensor, 'batch horizon joint xyz=3']]:
+    def stages(self, positions: Past) -> list[Future]:
         """Return the predictions of all stages [m]."""
         condition, state = self.model.encode(positions), self.model.lift(positions)
         predictions = []
@@ -126,9 +121,7 @@ class ESL8(nn.Module):
             predictions.append(self.model.decode(state, positions[:, -1]))
         return predictions
 
-    def forward(
-        self, positions: Float[Tensor, 'batch time joint xyz=3']
-    ) -> Float[Tensor, 'batch horizon joint xyz=3']:
+    def forward(self, positions: Past) -> Future:
         """Predict future positions [m]."""
         return self.stages(positions)[-1]
 
@@ -151,12 +144,7 @@ class UnrolledLearner:
         self._weights = weights.to(device, torch.float32)
 
     def accumulate_gradients(
-        self,
-        past: Float[Tensor, 'batch time joint xyz=3'],
-        target: Float[Tensor, 'batch horizon joint xyz=3'],
-        seen: Bool[Tensor, 'batch joint'] | None,
-        generator: torch.Generator,
-        index: int,
+        self, past: Past, target: Future, seen: Mask | None, generator: torch.Generator, index: int
     ) -> dict[str, float]:
         """Accumulate the gradients of one batch; the mask of observed joints is ignored."""
         *earlier, last = [
@@ -167,9 +155,7 @@ class UnrolledLearner:
         (last + stages).backward()
         return {'loss': float(last.detach()), 'stages': float(stages.detach())}
 
-    def predict(
-        self, past: Float[Tensor, 'batch time joint xyz=3']
-    ) -> tuple[Float[Tensor, 'batch horizon joint xyz=3'], dict[str, Float[Tensor, ' batch']]]:
+    def predict(self, past: Past) -> tuple[Future, dict[str, Float[Tensor, ' batch']]]:
         """Predict; there is no solver to report on."""
         return self.module(past), {}
 
@@ -209,22 +195,9 @@ def load_unrolled(weights: str, kind: str, device: torch.device) -> TrainedUnrol
     Raises:
         CheckpointError: The file is missing, damaged, or does not describe a model of this kind.
     """
-    try:
-        path = resolve_file(weights, 'weights', '.safetensors')
-    except ConfigError as error:
-        raise CheckpointError(str(error)) from error
-    checkpoint = load_checkpoint(path, kind)
-    header, tensors = checkpoint.header, dict(checkpoint.tensors)
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
-        raise CheckpointError(f'{path} holds weights that are not finite')
-    try:
-        module = UNROLLED[kind](from_mapping(MotionDEQConfig, header['config'])).float()
-        module.load_state_dict(tensors)
-        names = tuple(str(name) for name in header['joint_names'])
-    except (KeyError, TypeError, ConfigError, RuntimeError) as error:
-        raise CheckpointError(f'{path} does not describe a {kind}: {error}') from error
-    if len(names) != module.config.joints:
-        raise CheckpointError(f'{path} names {names} for {module.config.joints} joints')
-    module = module.to(device).eval().requires_grad_(False)
-    training = header.get('training', {})
-    return TrainedUnrolled(f'{path.stem}@{checkpoint.digest}', kind, module, names, training)
+
+    def build(config: Mapping[str, Any]) -> EqMotionStyle | ESL8:
+        return UNROLLED[kind](from_mapping(MotionDEQConfig, config)).float()
+
+    model = load_model(weights, kind, build, device)
+    return TrainedUnrolled(model.name, kind, model.module, model.joint_names, model.training)

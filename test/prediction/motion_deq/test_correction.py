@@ -8,19 +8,19 @@ import torch
 from models import TINY, motion_deq, people, rotation
 
 from motion_predictor_ros.prediction.motion_deq.cell import State
-from motion_predictor_ros.prediction.motion_deq.correction import CorrectionAdapter, Novelty
+from motion_predictor_ros.prediction.motion_deq.correction import CorrectionAdapter, Innovation
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ
 from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
-from motion_predictor_ros.prediction.streaming import Memory, carry_over
+from motion_predictor_ros.prediction.streaming import Memory, correct
 from motion_predictor_ros.skeleton.frame import Window
 
 
 class LeansOnX(CorrectionAdapter):
     """A broken adapter: it treats one axis unlike the others."""
 
-    def forward(self, state: State, news: Novelty) -> State:
+    def forward(self, state: State, innovation: Innovation) -> State:
         """Stretch x."""
-        guess = super().forward(state, news)
+        guess = super().forward(state, innovation)
         return State(guess.geometry * torch.tensor([1.1, 1.0, 1.0]), guess.pattern)
 
 
@@ -59,7 +59,7 @@ def later(observed: torch.Tensor) -> torch.Tensor:
 def guess(model: MotionDEQ, observed: torch.Tensor, frames: float = 1.0) -> State:
     new = later(observed)
     memories = remembered(model, observed)
-    return carry_over(model, memories, windows(new, frames), model.observe(new))
+    return correct(model, memories, windows(new, frames), model.observe(new))
 
 
 def turned(model: MotionDEQ) -> float:
@@ -105,5 +105,5 @@ def test_the_correction_depends_on_the_time_that_passed() -> None:
 def test_the_remembered_path_is_read_between_its_frames() -> None:
     path = np.arange(4.0)[:, None, None] * np.ones((4, 5, 3))
     memory = dataclasses.replace(remembered(adapted(), people(1))[0], path=path)
-    found = [memory.predicted(at)[0, 0] for at in (0.0, 0.5, 1.25, 3.0, 9.0)]
+    found = [memory.pose_after(at)[0, 0] for at in (0.0, 0.5, 1.25, 3.0, 9.0)]
     assert found == [0.0, 0.5, 1.25, 3.0, 3.0]

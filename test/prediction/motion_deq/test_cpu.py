@@ -15,7 +15,7 @@ from torch import Tensor
 from motion_predictor_ros.prediction.motion_deq.cell import ACTING, Condition, State
 from motion_predictor_ros.prediction.motion_deq.cpu.cell import Workspace
 from motion_predictor_ros.prediction.motion_deq.cpu.encoder import FusedEncoder
-from motion_predictor_ros.prediction.motion_deq.cpu.solver import FusedMotionDEQ, fold
+from motion_predictor_ros.prediction.motion_deq.cpu.solver import FusedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
 from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
 from motion_predictor_ros.runtime.threads import WorkerPool
@@ -206,8 +206,3 @@ def test_the_prediction_turns_with_the_room() -> None:
     there, _, _ = fused.predict(observed @ turn.mT, None, [None] * 2, SETTINGS)
     torch.testing.assert_close(there, here @ turn.mT, rtol=1e-3, atol=1e-4)
     assert float((there - here).abs().max()) > 0.1  # control: the turn was one
-
-
-def test_only_models_for_the_cpu_in_float32_are_folded() -> None:
-    assert fold(model()) is not None
-    assert fold(model().double()) is None

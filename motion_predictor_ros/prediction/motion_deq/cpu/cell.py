@@ -62,7 +62,7 @@ class FusedCell:
     @torch.no_grad()
     def __init__(self, cell: FixedPointCell, joints: int) -> None:
         """Fold the weights; the cell must be in float32 and on the CPU."""
-        layers = [_FusedLayer(each) for each in cell.layers if isinstance(each, EquivariantLayer)]
+        layers = [_FusedLayer(part) for part in cell.layers if isinstance(part, EquivariantLayer)]
         self._cell, self._layers = cell, layers
         self._inject_geometry = (cell.feedback * cell.inject_geometry.weight).mT.contiguous()
         self._inject_state = (cell.feedback * cell.inject_state.weight).mT.contiguous()
@@ -140,10 +140,7 @@ class _FusedLayer:
         self._update = split_mlp(layer.update)
 
     def update(
-        self,
-        workspace: _CellWorkspace,
-        velocity: Geometry,
-        category: Float[Tensor, 'pair acting'],
+        self, workspace: _CellWorkspace, velocity: Geometry, category: Float[Tensor, 'pair acting']
     ) -> None:
         """Do one round: new geometry and patterns in the workspace.
 
@@ -170,10 +167,7 @@ class _FusedLayer:
         of['pattern'].add_(torch.addmm(second_bias, hidden, second))
 
     def _move(
-        self,
-        workspace: _CellWorkspace,
-        velocity: Geometry,
-        category: Float[Tensor, 'pair acting'],
+        self, workspace: _CellWorkspace, velocity: Geometry, category: Float[Tensor, 'pair acting']
     ) -> None:
         """Apply inner attention, aggregation, velocity and the vector nonlinearity.
 

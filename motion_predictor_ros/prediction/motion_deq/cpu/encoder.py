@@ -40,7 +40,7 @@ class FusedEncoder:
     def __init__(self, module: MotionDEQ) -> None:
         """Fold the weights; the model must be in float32 and on the CPU."""
         config, cell = module.config, module.cell
-        layers = [each for each in cell.layers if isinstance(each, EquivariantLayer)]
+        layers = [layer for layer in cell.layers if isinstance(layer, EquivariantLayer)]
         self._series = _FusedSeries(module.geometric, layers, config.past)
         self._patterns = _FusedPatterns(module.patterns)
         self._categories = _FusedCategories(module.categories)
@@ -54,17 +54,17 @@ class FusedEncoder:
     def encode(
         self,
         positions: Float32[np.ndarray, 'time joint xyz=3'],
-        seen: Bool[Tensor, ' joint'] | None,
+        visible: Bool[Tensor, ' joint'] | None,
     ) -> FusedCondition:
         """Return what f needs of observed positions [m].
 
         Args:
-            seen: Which joints were observed; None: all of them.
+            visible: None: all joints.
         """
         workspace = self._workspace
         series = self._series(workspace, positions)
         geometry, velocity = series[:, :, 0], series[:, :, 1]
-        pattern = self._patterns(workspace, seen)
+        pattern = self._patterns(workspace, visible)
         # rms(X_G), as in `FixedPointCell.condition`
         scale = max(float(np.square(geometry, dtype=np.float64).mean()), 1e-12) ** 0.5
         edges = np.ascontiguousarray(np.concatenate([geometry, velocity], axis=2))
@@ -79,12 +79,12 @@ class FusedEncoder:
     def lift(
         self,
         positions: Float32[np.ndarray, 'time joint xyz=3'],
-        seen: Bool[Tensor, ' joint'] | None,
+        visible: Bool[Tensor, ' joint'] | None,
     ) -> tuple[Geometry, Float[Tensor, 'joint pattern']]:
         """Return z_0: the features of a person standing still in the last pose."""
         still = np.ascontiguousarray(np.broadcast_to(positions[-1], positions.shape))
         geometry = np.ascontiguousarray(self._series(self._workspace, still)[:, :, 0])
-        return geometry, self._patterns(self._workspace, seen)
+        return geometry, self._patterns(self._workspace, visible)
 
 
 class _EncoderWorkspace(Workspace):
@@ -115,7 +115,7 @@ class _FusedSeries:
         positions, paces = dct @ padded, dct @ torch.cat([steps[:1], steps])
         weight, velocity = features.position.weight.double(), features.velocity.weight.double()
         maps = [weight @ positions, velocity @ paces]
-        maps += [each.velocity.weight.double() @ velocity @ paces for each in layers]
+        maps += [layer.velocity.weight.double() @ velocity @ paces for layer in layers]
         self._maps = side_by_side(*maps).float()
         self._mean_weights = positions.mean(dim=0).float().numpy()
         self._row_sums = weight.sum(dim=1).float().numpy()
@@ -159,12 +159,12 @@ class _FusedPatterns:
         self._second, self._second_bias = second.weight.mT.contiguous(), second.bias
 
     def __call__(
-        self, workspace: _EncoderWorkspace, seen: Bool[Tensor, ' joint'] | None
+        self, workspace: _EncoderWorkspace, visible: Bool[Tensor, ' joint'] | None
     ) -> Float[Tensor, 'joint pattern']:
         """Return X_H from the pace in the workspace."""
         bias = self._bias
-        if self._unseen is not None and seen is not None:
-            bias = bias + torch.where(seen[:, None], 0.0, self._unseen)
+        if self._unseen is not None and visible is not None:
+            bias = bias + torch.where(visible[:, None], 0.0, self._unseen)
         hidden = torch.addmm(bias, workspace.of['pace'], self._of_pace)
         functional.silu(hidden, inplace=True)
         return torch.addmm(self._second_bias, hidden, self._second)
@@ -179,13 +179,13 @@ class _FusedCategories:
         self._distance_bias = categories.distance.bias
         self._edge = message.edge.weight.mT.contiguous()
         alone = categories.distance.weight.sum(dim=1) * _MIN_DISTANCE + categories.distance.bias
-        self._own_edge = message.edge.weight @ functional.silu(alone)
+        self._self_edge = message.edge.weight @ functional.silu(alone)
         self._sides = [
-            side_by_side(each.receiver.weight, each.sender.weight) for each in (message, pair)
+            side_by_side(part.receiver.weight, part.sender.weight) for part in (message, pair)
         ]
         self._sides_bias = [
-            torch.cat([each.receiver.bias, torch.zeros_like(each.receiver.bias)])
-            for each in (message, pair)
+            torch.cat([part.receiver.bias, torch.zeros_like(part.receiver.bias)])
+            for part in (message, pair)
         ]
         self._node = split_mlp(categories.node)
         self._pair_edge = pair.edge.weight.mT.contiguous()
@@ -212,8 +212,8 @@ class _FusedCategories:
         functional.silu(of['hidden'], inplace=True)
         # The mean message, that of a joint to itself included.
         receiver, sender = of['nodes'].chunk(2, dim=1)
-        own = functional.silu(self._own_edge + receiver + sender)
-        message = (workspace.hidden_by_joint.sum(dim=1) + own) / len(own)
+        to_self = functional.silu(self._self_edge + receiver + sender)
+        message = (workspace.hidden_by_joint.sum(dim=1) + to_self) / len(to_self)
         of_pattern, of_message, bias, second, second_bias = self._node
         hidden = torch.addmm(bias, pattern, of_pattern).addmm_(message, of_message)
         node = torch.addmm(second_bias, functional.silu(hidden, inplace=True), second)

@@ -18,6 +18,7 @@ from motion_predictor_ros.prediction.motion_deq.cell import State
 from motion_predictor_ros.prediction.motion_deq.cpu import kernels
 from motion_predictor_ros.prediction.motion_deq.cpu.cell import FusedCell, FusedCondition
 from motion_predictor_ros.prediction.motion_deq.cpu.encoder import FusedEncoder
+from motion_predictor_ros.prediction.motion_deq.layers import Future, Mask, Past
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ
 from motion_predictor_ros.prediction.motion_deq.solver import FixedPoint, SolverSettings
 from motion_predictor_ros.runtime.threads import WorkerPool
@@ -49,18 +50,18 @@ class FusedMotionDEQ:
     @torch.no_grad()
     def predict(
         self,
-        positions: Float[Tensor, 'batch time joint xyz=3'],
-        seen: Bool[Tensor, 'batch joint'] | None,
+        positions: Past,
+        visible: Mask | None,
         starts: Sequence[State | None],
         settings: SolverSettings,
-    ) -> tuple[Float[Tensor, 'batch horizon joint xyz=3'], State, FixedPoint]:
+    ) -> tuple[Future, State, FixedPoint]:
         """Predict future positions [m]; return also z* and the solver's result.
 
         Args:
-            seen: Which joints were observed; None: all of them.
+            visible: None: all joints.
             starts: Initial state of each person, as a batch of one; None: from the last pose.
         """
-        masks = [None] * len(starts) if seen is None else seen
+        masks = [None] * len(starts) if visible is None else visible
         people = zip(positions, masks, starts, strict=True)
         solvers = self._pool.run([partial(self._solve, *person, settings) for person in people])
         best = np.stack([solver.best_state.numpy() for solver in solvers])
@@ -77,14 +78,14 @@ class FusedMotionDEQ:
     def _solve(
         self,
         observed: Float[Tensor, 'time joint xyz=3'],
-        seen: Bool[Tensor, ' joint'] | None,
+        visible: Bool[Tensor, ' joint'] | None,
         start: State | None,
         settings: SolverSettings,
     ) -> 'AndersonSolver':
         """Find one person's fixed point."""
         past = observed.contiguous().numpy()
-        first = self.flat(start) if start is not None else self._lifted(past, seen)
-        return AndersonSolver(self, self._encoder.encode(past, seen), first, settings).solve()
+        first = self.flat(start) if start is not None else self._lifted(past, visible)
+        return AndersonSolver(self, self._encoder.encode(past, visible), first, settings).solve()
 
     def image(self, flat: Flat, condition: FusedCondition, out: Flat) -> None:
         """Write f of a state."""
@@ -112,11 +113,9 @@ class FusedMotionDEQ:
         return np.concatenate([geometry, state.pattern[0].reshape(-1).numpy()])
 
     def _lifted(
-        self,
-        past: Float32[np.ndarray, 'time joint xyz=3'],
-        seen: Bool[Tensor, ' joint'] | None,
+        self, past: Float32[np.ndarray, 'time joint xyz=3'], visible: Bool[Tensor, ' joint'] | None
     ) -> Flat:
-        geometry, pattern = self._encoder.lift(past, seen)
+        geometry, pattern = self._encoder.lift(past, visible)
         return np.concatenate([geometry.ravel(), pattern.numpy().ravel()])
 
     def _states(self, flat: Float32[np.ndarray, 'batch size']) -> State:
@@ -130,13 +129,6 @@ class FusedMotionDEQ:
     ) -> tuple[Float32[np.ndarray, 'joint xyz=3 channel'], Float32[np.ndarray, 'joint pattern']]:
         geometry, pattern = flat[: self.split], flat[self.split :]
         return geometry.reshape(self._shape), pattern.reshape(self._patterns)
-
-
-def fold(module: MotionDEQ, pool: WorkerPool | None = None) -> FusedMotionDEQ | None:
-    """Fold a model that is on the CPU in float32; return None for others."""
-    weight = module.out.weight
-    fits = weight.device.type == 'cpu' and weight.dtype == torch.float32
-    return FusedMotionDEQ(module, pool) if fits else None
 
 
 class AndersonSolver:
