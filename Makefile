@@ -54,8 +54,10 @@ replay-live: env ## BAG (default: the demo's) without and with a live node; last
 latency: env ## from an observation of PEOPLE (default 1) to its volume, live
 	@$(BIN)/motion-predictor trial latency --people $(or $(PEOPLE),1) --seconds $(or $(SECONDS),60)
 
-soak: env ## ten people in front of a live node for MINUTES (default 60): runs/soak.csv, JSON
-	@$(BIN)/motion-predictor trial soak --minutes $(or $(MINUTES),60)
+soak: env ## PEOPLE (default: by bench capacity) at 15 Hz in front of a live node for MINUTES (default 60)
+	@people='$(PEOPLE)' && if [ -z "$$people" ]; then people=$$($(BIN)/motion-predictor bench capacity --json | \
+	$(BIN)/python -c 'import json, sys; print(max(json.load(sys.stdin)["people_15hz"], 1))'); fi && \
+	$(BIN)/motion-predictor trial soak --minutes $(or $(MINUTES),60) --people $$people --rate 15
 
 bench: env ## time the whole line, crowds, caches, densities and voxels; DEVICE=cpu or cuda:0
 	$(BIN)/motion-predictor bench capacity --device $(or $(DEVICE),auto)

@@ -114,7 +114,9 @@ def _latency(options: argparse.Namespace) -> None:
 
 
 def _add_soak(kinds: 'Commands[argparse.ArgumentParser]') -> None:
-    parser = kinds.add_parser('soak', help='ten people for a long time (needs ROS)')
+    parser = kinds.add_parser('soak', help='people for a long time (needs ROS)')
+    parser.add_argument('--people', type=_positive, default=10, help='most at a time')
+    parser.add_argument('--rate', type=float, default=30.0, help='observations a second [Hz]')
     parser.add_argument('--minutes', type=float, default=60.0, help='duration')
     parser.add_argument('--out', type=Path, default=Path('runs/soak.csv'), help='CSV to write')
     parser.add_argument('--seed', type=int, default=1, help='random seed')
@@ -124,7 +126,8 @@ def _add_soak(kinds: 'Commands[argparse.ArgumentParser]') -> None:
 
 def _soak(options: argparse.Namespace) -> None:
     soak = _with_ros('soak')
-    report = soak.run_soak(options.minutes, options.out, options.seed, _config(options))
+    traffic = soak.Traffic(options.people, options.rate)
+    report = soak.run_soak(options.minutes, traffic, options.out, options.seed, _config(options))
     print(f'{options.out}: {report.sent} observations, {report.superseded} superseded')
     figures = dataclasses.asdict(report)
     del figures['sent'], figures['superseded']

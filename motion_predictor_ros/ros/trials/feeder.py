@@ -122,11 +122,13 @@ class Feeder:
         self._publisher.publish(message)
         return now_ns
 
-    def feed(self, people: Mapping[str, Walker], seconds: float) -> list[int]:
-        """Publish at `RATE_HZ` for a while, spinning in between; return the stamps [ns]."""
+    def feed(
+        self, people: Mapping[str, Walker], seconds: float, rate_hz: float = RATE_HZ
+    ) -> list[int]:
+        """Publish at a rate for a while, spinning in between; return the stamps [ns]."""
         begin_s, stamps = time.monotonic(), []
-        for index in range(max(round(seconds * RATE_HZ), 1)):
-            self.spin(begin_s + index / RATE_HZ - time.monotonic())
+        for index in range(max(round(seconds * rate_hz), 1)):
+            self.spin(begin_s + index / rate_hz - time.monotonic())
             stamps.append(self.send(people, time.monotonic()))
         return stamps
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ten people coming and going at 30 Hz in front of a live node, for any duration.
+"""People coming and going in front of a live node, for any duration.
 
 A real node in a process of its own, over DDS. Every ten seconds a row is added to a CSV: the
 node's memory, its latency, and how many observations were answered or counted as dropped.
@@ -21,10 +21,9 @@ from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.data.synthetic import Walker
 from motion_predictor_ros.errors import MotionPredictorError
 from motion_predictor_ros.ros.trials.children import child, local_environment, write_parameters
-from motion_predictor_ros.ros.trials.feeder import RATE_HZ, Feeder
+from motion_predictor_ros.ros.trials.feeder import Feeder
 from motion_predictor_ros.runtime.process_memory import resident_mb
 
-PEOPLE = 10
 _ROW_S = 10.0
 _MIN_ROW_S = 1.0
 _CHANGE_S = 3.0
@@ -89,7 +88,22 @@ class _Drops:
         return sum(self.counts.values())
 
 
-def run_soak(minutes: float, out: Path, seed: int, config: PipelineConfig) -> SoakReport:
+@dataclass(frozen=True)
+class Traffic:
+    """What is in front of the node.
+
+    Attributes:
+        people: At most so many at a time.
+        rate_hz: Observations a second.
+    """
+
+    people: int
+    rate_hz: float
+
+
+def run_soak(
+    minutes: float, traffic: Traffic, out: Path, seed: int, config: PipelineConfig
+) -> SoakReport:
     """Feed a live node for `minutes` and write a CSV.
 
     Raises:
@@ -104,7 +118,7 @@ def run_soak(minutes: float, out: Path, seed: int, config: PipelineConfig) -> So
             feeder = Feeder(int(environment['ROS_DOMAIN_ID']))
             try:
                 feeder.wait_for(process)
-                soak = _Soak(feeder, process.pid, seed)
+                soak = _Soak(feeder, process.pid, traffic, seed)
                 rows = soak.run(60 * minutes, out)
                 return judge(minutes, rows, soak.lost(), soak.drops.counts)
             finally:
@@ -114,13 +128,13 @@ def run_soak(minutes: float, out: Path, seed: int, config: PipelineConfig) -> So
 class _Soak:
     """People in front of one node, and its counts."""
 
-    def __init__(self, feeder: Feeder, pid: int, seed: int) -> None:
-        self._feeder, self._pid = feeder, pid
+    def __init__(self, feeder: Feeder, pid: int, traffic: Traffic, seed: int) -> None:
+        self._feeder, self._pid, self._traffic = feeder, pid, traffic
         self.drops = _Drops(feeder)
         self._random = random.Random(seed)
         self._people: dict[str, Walker] = {}
         self._number = self._sent = self._sent_before = self._answered = 0
-        for _ in range(PEOPLE):
+        for _ in range(traffic.people):
             self._add_person()
 
     def run(self, seconds: float, out: Path) -> list[Row]:
@@ -145,12 +159,12 @@ class _Soak:
 
     def _feed(self, seconds: float) -> None:
         end_s = time.monotonic() + seconds
-        while (left_s := end_s - time.monotonic()) > 1 / RATE_HZ:
+        while (left_s := end_s - time.monotonic()) > 1 / self._traffic.rate_hz:
             until_s = min(left_s, self._random.expovariate(1 / _CHANGE_S))
-            self._sent += len(self._feeder.feed(self._people, until_s))
-            if self._random.random() < len(self._people) / PEOPLE - 0.5:
+            self._sent += len(self._feeder.feed(self._people, until_s, self._traffic.rate_hz))
+            if self._random.random() < len(self._people) / self._traffic.people - 0.5:
                 del self._people[self._random.choice(list(self._people))]
-            elif len(self._people) < PEOPLE:
+            elif len(self._people) < self._traffic.people:
                 self._add_person()
 
     def _add_person(self) -> None:
