@@ -12,8 +12,8 @@ from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
 from motion_predictor_ros.density.cache_flow.cache import FutureCache, load_cache
 from motion_predictor_ros.density.cache_flow.checkpoint import TrainedCacheFlow, load_cache_flow
 from motion_predictor_ros.density.cache_flow.neighbours import (
+    BoxedPoints,
     BruteForce,
-    KDTreeNeighbours,
     neighbours_among,
 )
 from motion_predictor_ros.density.sampling import cached_log_density
@@ -119,12 +119,12 @@ def test_damaged_arrays_are_refused(
 
 
 @pytest.mark.parametrize('count', [1, 65, 3000])
-def test_the_tree_finds_what_brute_force_finds(count: int) -> None:
+def test_boxes_find_what_brute_force_finds(count: int) -> None:
     fixed, points = torch.randn(count, 8).float(), torch.randn(50, 8).float()
-    tree = neighbours_among(fixed)
-    assert isinstance(tree, KDTreeNeighbours)
+    boxes = neighbours_among(fixed)
+    assert isinstance(boxes, BoxedPoints)
     exact = BruteForce(fixed).nearest(points)
-    for ours, theirs in zip(tree.nearest(points), exact, strict=True):
+    for ours, theirs in zip(boxes.nearest(points), exact, strict=True):
         torch.testing.assert_close(ours, theirs)
     assert count == 1 or len(exact[1].unique()) > 10  # control: points have different neighbours
 
