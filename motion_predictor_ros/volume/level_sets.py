@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64
+from scipy.special import ndtr
 from torch import Tensor
 
 from motion_predictor_ros.runtime.jit import compiled
@@ -154,13 +155,44 @@ def rank_around(
     """
     (low, high), (first, last) = likeliest.bounds, futures.bounds
     reach_m = max(-lowest * scale, 0.0)
-    low, high = np.minimum(low - reach_m, first), np.maximum(high + reach_m, last)
+    beyond = np.stack([low - first, last - high])
+    reaches = side_reaches(ranking, reach_m, beyond, 2.0 * size_m)
+    low, high = np.minimum(low - reaches[0], first), np.maximum(high + reaches[1], last)
     coarse = VoxelGrid.around(low - 2.0 * size_m, high + 2.0 * size_m, 2.0 * size_m)
     # Of interpolated values at least `lowest`, no corner is farther away.
     farthest_m = reach_m + 2.0 * np.sqrt(3.0) * size_m
     values = rank_space(likeliest, futures, coarse, ranking, scale, farthest_m, device)
     cut = _around(values >= lowest, coarse, first, last)
     return refined(WindowField(coarse, values), cut, device)
+
+
+def side_reaches(
+    ranking: Ranking,
+    reach_m: float,
+    beyond_m: Float64[np.ndarray, 'side xyz=3'],
+    size_m: float,
+) -> Float64[np.ndarray, 'side xyz=3']:
+    """Return how far beyond the body's box F can be at least `lowest`, on each side [m].
+
+    At u beyond the body and t beyond the futures, P <= 1 and Phi is the normal distribution:
+
+        d >= u,  S <= sum over m of w_m Phi(-t / sigma_m)
+        F >= lowest  <=>  d <= reach + beta log((S + e) / (1 + e))
+
+    Args:
+        reach_m: -lowest * s.
+        beyond_m: How far the box of all futures reaches beyond that of the body; may be negative.
+        size_m: Edge of a voxel; P is not zero up to its diagonal beyond the futures.
+    """
+    u = size_m * np.arange(np.ceil(reach_m / size_m) + 1.0)[:, None, None]
+    t = u - beyond_m - 2.0 * size_m
+    smooth = sum(
+        share * (ndtr(-t / width_m) if width_m else (t <= 0.0))
+        for width_m, share in zip(ranking.widths_m, ranking.shares, strict=True)
+    )
+    limit_m = reach_m + ranking.beta_m * np.log((smooth + SMALLEST) / (1.0 + SMALLEST))
+    count: Float64[np.ndarray, 'side xyz=3'] = (u <= limit_m).sum(axis=0)
+    return size_m * count
 
 
 def rank_space(
@@ -227,19 +259,50 @@ def smoothed(
     ranking: Ranking,
     device: torch.device | None = None,
 ) -> Float32[np.ndarray, 'x y z']:
-    """Return S = sum of Gaussians of the occupancy, which is zero outside the grid.
+    """Return S = sum over m of w_m Gaussian(sigma_m) * P; P is zero outside the grid.
 
-    A Gaussian is a product of three banded matrices, one along each axis.
+    A Gaussian is a product of banded matrices X, Y, Z along the axes. Those of all m are applied
+    together, one axis after the other, to the part of the grid where P is not zero:
+
+        S[x, y, z] = sum over m, i of w_m X_m[x, i] B_m[i, y, z]
+        B_m[i, y, z] = sum over j of Y_m[y, j] sum over k of P[i, j, k] Z_m[k, z]
     """
-    values = torch.from_numpy(occupancy).to(device or 'cpu')
-    total = torch.zeros_like(values)
-    for width_m, share in zip(ranking.widths_m, ranking.shares, strict=True):
-        if width_m == 0.0:
-            total += share * values
-            continue
-        x, y, z = (_gaussian(count, width_m / size_m).to(values.device) for count in values.shape)
-        total += share * (x @ (y @ values @ z).flatten(1)).reshape(values.shape)
-    return total.cpu().numpy()
+    ahead = [share for width_m, share in _terms(ranking) if width_m == 0.0]
+    total = np.float32(sum(ahead)) * occupancy
+    blurs = [(width_m / size_m, share) for width_m, share in _terms(ranking) if width_m > 0.0]
+    support = _support(occupancy > 0.0)
+    if not blurs or support is None:
+        return total
+    where = device or torch.device('cpu')
+    x, y, z = (
+        torch.stack([_gaussian(count, width)[:, part] for width, _ in blurs]).to(where)
+        for count, part in zip(occupancy.shape, support, strict=True)
+    )
+    part = torch.from_numpy(np.ascontiguousarray(occupancy[support])).to(where)
+    part = (part @ z.flatten(0, 1).mT).unflatten(2, z.shape[:2])  # i j m z
+    part = (y @ part.transpose(1, 2)).flatten(0, 1)  # (i m) y z
+    shares = torch.tensor([share for _, share in blurs]).to(x)
+    x = (shares[:, None, None] * x).permute(1, 2, 0).flatten(1)  # x (i m)
+    blurred = (x @ part.flatten(1)).reshape(occupancy.shape)
+    total += blurred.cpu().numpy()
+    return total
+
+
+def _terms(ranking: Ranking) -> list[tuple[float, float]]:
+    return list(zip(ranking.widths_m, ranking.shares, strict=True))
+
+
+def _support(inside: Bool[np.ndarray, 'x y z']) -> tuple[slice, slice, slice] | None:
+    """Return the smallest box around voxels; None without any."""
+    flat = inside.any(axis=2)
+    places = [
+        np.flatnonzero(line)
+        for line in (flat.any(axis=1), flat.any(axis=0), inside.any(axis=(0, 1)))
+    ]
+    if not len(places[0]):
+        return None
+    x, y, z = (slice(int(axis[0]), int(axis[-1]) + 1) for axis in places)
+    return x, y, z
 
 
 @lru_cache(maxsize=1024)

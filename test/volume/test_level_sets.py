@@ -21,6 +21,7 @@ from motion_predictor_ros.volume.level_sets import (
     capsule_distance_torch,
     rank_space,
     refined,
+    side_reaches,
     smoothed,
     window_field,
 )
@@ -110,6 +111,24 @@ def test_a_level_set_does_not_depend_on_how_much_space_is_ranked() -> None:
         np.testing.assert_array_equal(small.values >= tau, inside[box])
         assert inside.sum() == inside[box].sum() > 100
         assert small.values.size < large.values.size and (large.values >= 3.0 * tau).sum() > 200
+
+
+def test_no_level_set_reaches_beyond_the_box_in_which_space_is_ranked() -> None:
+    forecast, tau = forecast_of(), -1.5
+    for window_s in WINDOWS_S:
+        futures = forecast.future_bodies(SHAPE, window_s, 3)
+        body = forecast.likeliest_body(SHAPE, window_s, 3)
+        scale, (low, high) = RANKING.scale(forecast, window_s), body.bounds
+        reach_m = -tau * scale
+        beyond = np.stack([low - futures.bounds[0], futures.bounds[1] - high])
+        reaches = side_reaches(RANKING, reach_m, beyond, 0.2)
+        grid = VoxelGrid.around(low - reach_m - 0.4, high + reach_m + 0.4, 0.2)
+        inside = rank_space(body, futures, grid, RANKING, scale) >= tau
+        centres = grid.centres(inside)
+        assert (low - centres.min(axis=0) <= reaches[0]).all()
+        assert (centres.max(axis=0) - high <= reaches[1]).all()
+        assert reaches.min() < reach_m - 0.2  # less space than the distance alone would need
+        assert (centres.max(axis=0) - high > 0.5 * reaches[1]).any()  # control: it is close
 
 
 def test_what_is_farther_than_the_threshold_is_not_in_a_level_set() -> None:
