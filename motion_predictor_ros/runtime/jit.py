@@ -34,6 +34,13 @@ def compiled(function: Callable[..., Any], *, rounding: Iterable[str] = ()) -> A
         return njit(**options)(written)
 
 
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile a function that only kernels call, within each of them: Python cannot call it."""
+    return njit(nogil=True, error_model='numpy', no_cpython_wrapper=True, no_cfunc_wrapper=True)(
+        inspect.unwrap(function)
+    )
+
+
 @contextmanager
 def log_compilation(
     log: Callable[[str], None], on_kernel: Callable[[], None] = lambda: None

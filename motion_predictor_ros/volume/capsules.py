@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from motion_predictor_ros.runtime.jit import compiled
+from motion_predictor_ros.runtime.jit import compiled, inlined
 from motion_predictor_ros.volume.body import BodyShape
 
 
@@ -35,8 +35,9 @@ class Bodies:
     @cached_property
     def bounds(self) -> tuple[Float64[np.ndarray, 'xyz=3'], Float64[np.ndarray, 'xyz=3']]:
         """Lowest and highest corner of a box around everything [m]."""
-        low, high = _bounds(self.starts, self.ends, self.radii)
-        return low, high
+        corners = np.repeat([[np.inf], [-np.inf]], 3, axis=1)
+        _widen(corners, self.starts, self.ends, self.radii)
+        return corners[0], corners[1]
 
     def inflated(self, margin_m: float) -> 'Bodies':
         """Return thicker capsules."""
@@ -76,33 +77,34 @@ def bodies(
         wide = np.zeros((len(middles), points.shape[2]))
     else:
         wide = _largest(inflation, every)
-    starts, ends, radii = _swept(
-        np.ascontiguousarray(points), middles, every, wide, shape.capsules, scale * shape.radii
-    )
+    shape_of_radii = len(points), len(middles), len(shape.capsules)
+    starts, ends = (np.empty((*shape_of_radii, 3)) for _ in range(2))
+    radii = np.empty(shape_of_radii)
+    _sweep(
+        np.ascontiguousarray(points), middles, every, wide, shape.capsules, scale * shape.radii,
+        np.empty(points.shape[2]), starts, ends, radii,
+    )  # fmt: skip
     return Bodies(starts, ends, radii, weights, times_s[middles])
 
 
 @compiled
-def _bounds(
+def _widen(
+    corners: Float64[np.ndarray, 'two xyz=3'],
     starts: Float64[np.ndarray, 'future pose capsule xyz=3'],
     ends: Float64[np.ndarray, 'future pose capsule xyz=3'],
     radii: Float64[np.ndarray, 'future pose capsule'],
-) -> Float64[np.ndarray, 'two xyz=3']:
-    corners = np.empty((2, 3))
-    corners[0], corners[1] = np.inf, -np.inf
+) -> None:
+    """Widen a box to hold all capsules."""
     futures, poses, capsules = radii.shape
     for future in range(futures):
         for pose in range(poses):
             for capsule in range(capsules):
                 reach = radii[future, pose, capsule]
                 for axis in range(3):
-                    one, two = (
-                        starts[future, pose, capsule, axis],
-                        ends[future, pose, capsule, axis],
-                    )
+                    one = starts[future, pose, capsule, axis]
+                    two = ends[future, pose, capsule, axis]
                     corners[0, axis] = min(corners[0, axis], min(one, two) - reach)
                     corners[1, axis] = max(corners[1, axis], max(one, two) + reach)
-    return corners
 
 
 def _middles(times: int, every: int) -> Int64[np.ndarray, ' pose']:
@@ -112,61 +114,64 @@ def _middles(times: int, every: int) -> Int64[np.ndarray, ' pose']:
 
 
 @compiled
-def _swept(
+def _sweep(
     points: Float64[np.ndarray, 'future time point xyz=3'],
     middles: Int64[np.ndarray, ' pose'],
     every: int,
     wide: Float64[np.ndarray, 'pose point'],
     capsules: Int64[np.ndarray, 'capsule 2'],
     thick: Float64[np.ndarray, ' capsule'],
-) -> tuple[
-    Float64[np.ndarray, 'future pose capsule xyz=3'],
-    Float64[np.ndarray, 'future pose capsule xyz=3'],
-    Float64[np.ndarray, 'future pose capsule'],
-]:
-    """Return starts, ends and radii of capsules at the middle times.
+    reach: Float64[np.ndarray, ' point'],
+    starts: Float64[np.ndarray, 'future pose capsule xyz=3'],
+    ends: Float64[np.ndarray, 'future pose capsule xyz=3'],
+    radii: Float64[np.ndarray, 'future pose capsule'],
+) -> None:
+    """Write starts, ends and radii of capsules at the middle times.
 
     Args:
         wide: [m] to add at each point.
         thick: [m] radii of the body.
+        reach: Workspace.
     """
-    futures, poses, parts = len(points), len(middles), len(capsules)
-    starts = np.empty((futures, poses, parts, 3))
-    ends = np.empty((futures, poses, parts, 3))
-    radii = np.empty((futures, poses, parts))
-    reach = np.empty(points.shape[2])
-    for future in range(futures):
-        for pose, middle in enumerate(middles):
+    for future in range(len(points)):
+        for pose in range(len(middles)):
+            middle = middles[pose]
             _reach(points[future], middle, pose * every, every, reach)
-            here = points[future, middle]
-            for part in range(parts):
-                first, last = capsules[part]
+            for part in range(len(capsules)):
+                first, last = capsules[part, 0], capsules[part, 1]
                 for axis in range(3):
-                    starts[future, pose, part, axis] = here[first, axis]
-                    ends[future, pose, part, axis] = here[last, axis]
+                    starts[future, pose, part, axis] = points[future, middle, first, axis]
+                    ends[future, pose, part, axis] = points[future, middle, last, axis]
                 more = max(reach[first] + wide[pose, first], reach[last] + wide[pose, last])
                 radii[future, pose, part] = thick[part] + more
-    return starts, ends, radii
 
 
-@compiled
-def _reach(points, middle, first, every, reach):  # type: ignore[no-untyped-def]
-    """Find how far points go from the middle time until half way to the next group [m].
+@inlined
+def _reach(
+    points: Float64[np.ndarray, 'time point xyz=3'],
+    middle: int,
+    first: int,
+    every: int,
+    reach: Float64[np.ndarray, ' point'],
+) -> None:
+    """Write how far points go from the middle time until half way to the next group [m].
 
     Lines are straight, so the farthest places are given times or the half-way points.
     """
     times, count, _ = points.shape
     last = min(first + every, times)
-    reach[:] = 0.0
-    for half in range(max(2 * first - 1, 0), min(2 * last, 2 * times - 1)):
-        low, high = half // 2, (half + 1) // 2
-        for point in range(count):
+    begin, end = max(2 * first - 1, 0), min(2 * last, 2 * times - 1)
+    for point in range(count):
+        farthest2 = 0.0
+        for half in range(begin, end):
+            low, high = half // 2, (half + 1) // 2
             away2 = 0.0
             for axis in range(3):
                 place = 0.5 * (points[low, point, axis] + points[high, point, axis])
-                away2 += (place - points[middle, point, axis]) ** 2
-            reach[point] = max(reach[point], away2)
-    reach[:] = np.sqrt(reach)
+                away = place - points[middle, point, axis]
+                away2 += away * away
+            farthest2 = max(farthest2, away2)
+        reach[point] = np.sqrt(farthest2)
 
 
 def _largest(

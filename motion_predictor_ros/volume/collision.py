@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from motion_predictor_ros.errors import DataError
-from motion_predictor_ros.runtime.jit import compiled
+from motion_predictor_ros.runtime.jit import compiled, inlined
 from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.volume.calibration import SOFTNESS_M
 from motion_predictor_ros.volume.capsules import Bodies
@@ -170,9 +170,7 @@ def collision_probability(bodies: Bodies, robots: RobotMotion) -> Collision:
             f'a robot is given at one time or at the {poses} of the bodies, '
             f'got {robots.starts.shape[1]}'
         )
-    first = first_contacts(
-        bodies.starts, bodies.ends, bodies.radii, robots.starts, robots.ends, robots.radii
-    )
+    first, _ = _contacts_and_clearances(bodies, robots, 0.0)
     until = np.zeros((len(first), poses + 1))
     rows = np.arange(len(first))
     for future, weight in enumerate(bodies.weights):
@@ -194,183 +192,149 @@ def clearances(
     bodies: Bodies, robots: RobotMotion, reach_m: float = 8.0 * SOFTNESS_M
 ) -> Float64[np.ndarray, 'robot future']:
     """Return the smallest distance of surfaces at any time [m]; at most `reach_m`."""
-    nearest: np.ndarray = _clearances(
-        bodies.starts,
-        bodies.ends,
-        bodies.radii,
-        robots.starts,
-        robots.ends,
-        robots.radii,
-        reach_m,
-    )
-    return nearest
+    return _contacts_and_clearances(bodies, robots, reach_m)[1]
+
+
+def _contacts_and_clearances(
+    bodies: Bodies, robots: RobotMotion, reach_m: float
+) -> tuple[Int64[np.ndarray, 'robot future'], Float64[np.ndarray, 'robot future']]:
+    """Return the first pose at which they meet, and the smallest distance of surfaces [m].
+
+    Boxes around all, around each future and around each pose rule most out.
+
+    Returns:
+        The number of poses, and at most `reach_m`, where they do not meet.
+    """
+    shape, poses = (len(robots.starts), len(bodies.starts)), len(bodies.times_s)
+    first, nearest = np.full(shape, poses), np.full(shape, float(reach_m))
+    _find_contacts(
+        bodies.starts, bodies.ends, bodies.radii,
+        *_boxes(bodies.starts, bodies.ends, bodies.radii),
+        robots.starts, robots.ends, robots.radii,
+        *_boxes(robots.starts, robots.ends, robots.radii + reach_m),
+        first, nearest,
+    )  # fmt: skip
+    return first, nearest
+
+
+def _boxes(
+    starts: Float64[np.ndarray, 'body pose capsule xyz=3'],
+    ends: Float64[np.ndarray, 'body pose capsule xyz=3'],
+    radii: Float64[np.ndarray, 'body pose capsule'],
+) -> tuple[Float64[np.ndarray, 'body pose corners=6'], Float64[np.ndarray, 'body corners=6']]:
+    """Return the lowest and highest corner of boxes around each pose, and around all poses."""
+    reach = radii[..., None]
+    low = (np.minimum(starts, ends) - reach).min(axis=2)
+    high = (np.maximum(starts, ends) + reach).max(axis=2)
+    whole = np.concatenate([low.min(axis=1), high.max(axis=1)], axis=-1)
+    return np.concatenate([low, high], axis=-1), whole
 
 
 @compiled
-def first_contacts(
+def _find_contacts(
     starts: Float64[np.ndarray, 'future pose capsule xyz=3'],
     ends: Float64[np.ndarray, 'future pose capsule xyz=3'],
     radii: Float64[np.ndarray, 'future pose capsule'],
+    boxes: Float64[np.ndarray, 'future pose corners=6'],
+    future_boxes: Float64[np.ndarray, 'future corners=6'],
     robot_starts: Float64[np.ndarray, 'robot robotpose link xyz=3'],
     robot_ends: Float64[np.ndarray, 'robot robotpose link xyz=3'],
     robot_radii: Float64[np.ndarray, 'robot robotpose link'],
-) -> Int64[np.ndarray, 'robot future']:
-    """Return the first pose at which robot and body meet; the number of poses if they do not.
-
-    Boxes around all, around each future and around each pose rule most out.
-    """
-    futures, poses = starts.shape[:2]
-    body_boxes, future_boxes = _boxes(starts, ends, radii)
-    all_boxes, robot_boxes = _boxes(robot_starts, robot_ends, robot_radii)
-    first = np.full((len(robot_starts), futures), poses)
+    robot_boxes: Float64[np.ndarray, 'robot robotpose corners=6'],
+    whole_boxes: Float64[np.ndarray, 'robot corners=6'],
+    first: Int64[np.ndarray, 'robot future'],
+    nearest: Float64[np.ndarray, 'robot future'],
+) -> None:
+    """Write the first contact, and lower `nearest` to the clearance until then."""
     still = robot_starts.shape[1] == 1
     for robot in range(len(robot_starts)):
-        for future in range(futures):
-            if not _overlap(robot_boxes[robot], future_boxes[future]):
+        for future in range(len(starts)):
+            if not _overlap(whole_boxes[robot], future_boxes[future]):
                 continue
-            for pose in range(poses):
-                own = 0 if still else pose
-                if not _overlap(all_boxes[robot, own], body_boxes[future, pose]):
+            for pose in range(starts.shape[1]):
+                at = 0 if still else pose
+                if not _overlap(robot_boxes[robot, at], boxes[future, pose]):
                     continue
-                if _meet(
+                away = _clearance(
                     starts[future, pose],
                     ends[future, pose],
                     radii[future, pose],
-                    robot_starts[robot, own],
-                    robot_ends[robot, own],
-                    robot_radii[robot, own],
-                    all_boxes[robot, own],
-                ):
+                    robot_starts[robot, at],
+                    robot_ends[robot, at],
+                    robot_radii[robot, at],
+                    robot_boxes[robot, at],
+                )
+                if away < nearest[robot, future]:
+                    nearest[robot, future] = away
+                if away <= 0.0:
                     first[robot, future] = pose
                     break
-    return first
 
 
-@compiled
-def _clearances(
-    starts: Float64[np.ndarray, 'future pose capsule xyz=3'],
-    ends: Float64[np.ndarray, 'future pose capsule xyz=3'],
-    radii: Float64[np.ndarray, 'future pose capsule'],
-    robot_starts: Float64[np.ndarray, 'robot robotpose link xyz=3'],
-    robot_ends: Float64[np.ndarray, 'robot robotpose link xyz=3'],
-    robot_radii: Float64[np.ndarray, 'robot robotpose link'],
-    reach: float,
-) -> Float64[np.ndarray, 'robot future']:
-    """Rule out by boxes what is farther apart than `reach`, or than what was found."""
-    futures, poses, capsules = radii.shape
-    body_boxes, future_boxes = _boxes(starts, ends, radii)
-    pose_boxes, robot_boxes = _boxes(robot_starts, robot_ends, robot_radii + reach)
-    nearest = np.full((len(robot_starts), futures), reach)
-    still = robot_starts.shape[1] == 1
-    for robot in range(len(robot_starts)):
-        for future in range(futures):
-            if not _overlap(robot_boxes[robot], future_boxes[future]):
-                continue
-            away = reach
-            for pose in range(poses):
-                own = 0 if still else pose
-                if not _overlap(pose_boxes[robot, own], body_boxes[future, pose]):
-                    continue
-                for part in range(capsules):
-                    for link in range(robot_radii.shape[2]):
-                        square = squared_distance(
-                            starts[future, pose, part],
-                            ends[future, pose, part],
-                            robot_starts[robot, own, link],
-                            robot_ends[robot, own, link],
-                        )
-                        thick = radii[future, pose, part] + robot_radii[robot, own, link]
-                        away = min(away, np.sqrt(square) - thick)
-            nearest[robot, future] = away
+@inlined
+def _overlap(
+    one: Float64[np.ndarray, ' corners=6'], other: Float64[np.ndarray, ' corners=6']
+) -> bool:
+    for axis in range(3):
+        if one[axis] > other[3 + axis] or other[axis] > one[3 + axis]:
+            return False
+    return True
+
+
+@inlined
+def _clearance(
+    starts: Float64[np.ndarray, 'capsule xyz=3'],
+    ends: Float64[np.ndarray, 'capsule xyz=3'],
+    radii: Float64[np.ndarray, ' capsule'],
+    robot_starts: Float64[np.ndarray, 'link xyz=3'],
+    robot_ends: Float64[np.ndarray, 'link xyz=3'],
+    robot_radii: Float64[np.ndarray, ' link'],
+    box: Float64[np.ndarray, ' corners=6'],
+) -> float:
+    """Return the distance of surfaces, among capsules that reach into the robot's box [m]."""
+    nearest = np.inf
+    for part in range(len(radii)):
+        outside = False
+        for axis in range(3):
+            one, two = starts[part, axis], ends[part, axis]
+            low, high = (one, two) if one < two else (two, one)
+            outside |= low - radii[part] > box[3 + axis] or high + radii[part] < box[axis]
+        if outside:
+            continue
+        for link in range(len(robot_radii)):
+            square = squared_distance(
+                starts[part], ends[part], robot_starts[link], robot_ends[link]
+            )
+            away = np.sqrt(square) - radii[part] - robot_radii[link]
+            nearest = away if away < nearest else nearest
     return nearest
 
 
 @compiled
-def _boxes(starts, ends, radii):  # type: ignore[no-untyped-def]
-    """Return boxes around capsules of one pose, and around all poses."""
-    boxes = np.empty((starts.shape[0], starts.shape[1], 6))
-    whole = np.empty((len(starts), 6))
-    for index in range(starts.shape[0]):
-        for pose in range(starts.shape[1]):
-            _box(starts[index, pose], ends[index, pose], radii[index, pose], boxes[index, pose])
-        _join(boxes[index], whole[index])
-    return boxes, whole
-
-
-@compiled
-def _box(starts, ends, radii, box):  # type: ignore[no-untyped-def]
-    """Write the lowest and highest corner of a box around capsules."""
-    for axis in range(3):
-        low, high = np.inf, -np.inf
-        for index in range(len(radii)):
-            low = min(low, min(starts[index, axis], ends[index, axis]) - radii[index])
-            high = max(high, max(starts[index, axis], ends[index, axis]) + radii[index])
-        box[axis], box[3 + axis] = low, high
-
-
-@compiled
-def _join(boxes, box):  # type: ignore[no-untyped-def]
-    """Write the box around boxes."""
-    for axis in range(3):
-        low, high = np.inf, -np.inf
-        for index in range(len(boxes)):
-            low, high = min(low, boxes[index, axis]), max(high, boxes[index, 3 + axis])
-        box[axis], box[3 + axis] = low, high
-
-
-@compiled
-def _overlap(one, other):  # type: ignore[no-untyped-def]
-    return (
-        one[0] <= other[3]
-        and other[0] <= one[3]
-        and one[1] <= other[4]
-        and other[1] <= one[4]
-        and one[2] <= other[5]
-        and other[2] <= one[5]
-    )
-
-
-@compiled
-def _meet(starts, ends, radii, robot_starts, robot_ends, robot_radii, box):  # type: ignore[no-untyped-def]
-    """Tell whether any capsule of one meets any of the other."""
-    for part in range(len(radii)):
-        radius = radii[part]
-        if not (
-            min(starts[part, 0], ends[part, 0]) - radius <= box[3]
-            and max(starts[part, 0], ends[part, 0]) + radius >= box[0]
-            and min(starts[part, 1], ends[part, 1]) - radius <= box[4]
-            and max(starts[part, 1], ends[part, 1]) + radius >= box[1]
-            and min(starts[part, 2], ends[part, 2]) - radius <= box[5]
-            and max(starts[part, 2], ends[part, 2]) + radius >= box[2]
-        ):
-            continue
-        for link in range(len(robot_radii)):
-            reach = radius + robot_radii[link]
-            square = squared_distance(
-                starts[part], ends[part], robot_starts[link], robot_ends[link]
-            )
-            if square <= reach * reach:
-                return True
-    return False
-
-
-@compiled
-def squared_distance(a, b, c, d):  # type: ignore[no-untyped-def]
+def squared_distance(
+    a: Float64[np.ndarray, ' xyz=3'],
+    b: Float64[np.ndarray, ' xyz=3'],
+    c: Float64[np.ndarray, ' xyz=3'],
+    d: Float64[np.ndarray, ' xyz=3'],
+) -> float:
     """Return the squared distance of the segments ab and cd [m^2].
 
     Source: Ericson, Real-Time Collision Detection, 5.1.9.
     """
-    ux, uy, uz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
-    vx, vy, vz = d[0] - c[0], d[1] - c[1], d[2] - c[2]
-    wx, wy, wz = a[0] - c[0], a[1] - c[1], a[2] - c[2]
-    uu, vv = ux * ux + uy * uy + uz * uz, vx * vx + vy * vy + vz * vz
-    uv, uw = ux * vx + uy * vy + uz * vz, ux * wx + uy * wy + uz * wz
-    vw = vx * wx + vy * wy + vz * wz
+    uu = vv = uv = uw = vw = 0.0
+    for axis in range(3):
+        u, v, w = b[axis] - a[axis], d[axis] - c[axis], a[axis] - c[axis]
+        uu, vv, uv = uu + u * u, vv + v * v, uv + u * v
+        uw, vw = uw + u * w, vw + v * w
     across = uu * vv - uv * uv
-    s = min(max((uv * vw - uw * vv) / across, 0.0), 1.0) if across > 1e-12 * uu * vv else 0.0
+    s = (uv * vw - uw * vv) / across if across > 1e-12 * uu * vv else 0.0
+    s = min(max(s, 0.0), 1.0)
     t = (uv * s + vw) / vv if vv > 0.0 else 0.0
     if t < 0.0 or t > 1.0 or vv == 0.0:
         t = min(max(t, 0.0), 1.0)
         s = min(max((uv * t - uw) / uu, 0.0), 1.0) if uu > 0.0 else 0.0
-    dx, dy, dz = wx + s * ux - t * vx, wy + s * uy - t * vy, wz + s * uz - t * vz
-    return dx * dx + dy * dy + dz * dz
+    square = 0.0
+    for axis in range(3):
+        apart = a[axis] - c[axis] + s * (b[axis] - a[axis]) - t * (d[axis] - c[axis])
+        square += apart * apart
+    return square

@@ -119,24 +119,33 @@ def body_forecast(
     )
 
 
-@compiled
 def _moments(
     paths: Float64[np.ndarray, 'future time point xyz=3'],
     weights: Float64[np.ndarray, ' future'],
 ) -> tuple[Float64[np.ndarray, 'time point xyz=3'], Float64[np.ndarray, 'time point']]:
     """Return the futures' mean and their root mean square distance from it [m]."""
+    mean = np.tensordot(weights, paths, axes=1)
+    squares = np.zeros(paths.shape[1:3])
+    _add_squares(paths, weights, mean, squares)
+    return mean, np.sqrt(squares)
+
+
+@compiled
+def _add_squares(
+    paths: Float64[np.ndarray, 'future time point xyz=3'],
+    weights: Float64[np.ndarray, ' future'],
+    mean: Float64[np.ndarray, 'time point xyz=3'],
+    squares: Float64[np.ndarray, 'time point'],
+) -> None:
+    """Add sum over futures of W |path - mean|^2."""
     futures, times, count, _ = paths.shape
-    mean, squares = np.zeros((times, count, 3)), np.zeros((times, count))
     for future in range(futures):
-        mean += weights[future] * paths[future]
-    for future in range(futures):
-        for time in range(1, times):
+        for time in range(times):
             for point in range(count):
                 x = paths[future, time, point, 0] - mean[time, point, 0]
                 y = paths[future, time, point, 1] - mean[time, point, 1]
                 z = paths[future, time, point, 2] - mean[time, point, 2]
                 squares[time, point] += weights[future] * (x * x + y * y + z * z)
-    return mean, np.sqrt(squares)
 
 
 def window_frames(

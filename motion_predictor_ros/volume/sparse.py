@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
-from motion_predictor_ros.runtime.jit import compiled
 from motion_predictor_ros.volume.grid import VoxelGrid
 from motion_predictor_ros.volume.types import SafetyVolume, WindowVolume
 
@@ -127,35 +126,12 @@ def downsampled(
     nx, ny, nz = (odd + np.array(grid.shape) + 1) // 2
     x, y, z = (float(place) * grid.size_m for place in first - odd)
     larger = VoxelGrid((x, y, z), 2.0 * grid.size_m, (int(nx), int(ny), int(nz)))
-    largest = np.empty(larger.shape, values.dtype)
-    is_mask = largest.dtype == np.bool_
-    _join(
-        np.ascontiguousarray(values).view(np.uint8) if is_mask else np.ascontiguousarray(values),
-        odd,
-        largest.view(np.uint8) if is_mask else largest,
+    padded = np.zeros(2 * np.array(larger.shape), values.dtype)
+    inside = tuple(
+        slice(int(start), int(start) + count)
+        for start, count in zip(odd, values.shape, strict=True)
     )
-    return largest, larger
-
-
-@compiled
-def _join(
-    values: Shaped[np.ndarray, 'x y z'],
-    before: Int64[np.ndarray, ' xyz=3'],
-    largest: Shaped[np.ndarray, 'X Y Z'],
-) -> None:
-    """Pillars of 2 x 2 first, because along z they are vectors; then pairs along z."""
-    nx, ny, nz = values.shape
-    margins = np.zeros(2 * largest.shape[2], values.dtype)
-    pillar = margins[before[2] : before[2] + nz]
-    for x in range(largest.shape[0]):
-        for y in range(largest.shape[1]):
-            for k in range(nz):
-                pillar[k] = 0
-            for i in range(max(2 * x - before[0], 0), min(2 * x - before[0] + 2, nx)):
-                for j in range(max(2 * y - before[1], 0), min(2 * y - before[1] + 2, ny)):
-                    column = values[i, j]
-                    for k in range(nz):
-                        pillar[k] = pillar[k] if pillar[k] > column[k] else column[k]
-            out, low, high = largest[x, y], margins[::2], margins[1::2]
-            for k in range(len(out)):
-                out[k] = low[k] if low[k] > high[k] else high[k]
+    padded[inside] = values
+    pairs = np.maximum(padded[::2], padded[1::2])  # the longest rows first
+    pairs = np.maximum(pairs[:, ::2], pairs[:, 1::2])
+    return np.maximum(pairs[:, :, ::2], pairs[:, :, 1::2]), larger

@@ -3,16 +3,16 @@
 
 Stage: volume. P(v) = sum over futures of W 1[v touched by any capsule of the future]: each future
 counts once, however long it stays. Conservative: radii are padded by half a voxel's diagonal, so
-that a voxel that a capsule touches anywhere is never missed. The CPU has a compiled rasteriser
-(`columns.py`); where the device is a GPU, the same arithmetic runs in torch (`rasteriser.py`).
+that a voxel that a capsule touches anywhere is never missed. A capsule marks an interval of each
+column along z: in a compiled loop on the CPU, in torch on a GPU.
 """
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt64
+from jaxtyping import Bool, Float, Float32, Int64, UInt64
 from torch import Tensor
 
-from motion_predictor_ros.runtime.jit import compiled
+from motion_predictor_ros.runtime.jit import compiled, inlined
 from motion_predictor_ros.volume.capsules import Bodies
 from motion_predictor_ros.volume.grid import VoxelGrid
 
@@ -89,19 +89,13 @@ def _union(low: Tensor, high: Tensor, height: int) -> Bool[Tensor, 'future x y z
 
 
 LANES = 8
-"""Columns at a time; masks have so many more along y than the grid, less one is not enough."""
+"""Columns at a time; masks have so many more along y than the grid."""
 
 SLACK = np.float32(0.01)
 """Added to radii, in voxels: far above float32's rounding, far below what matters."""
 
 LEVEL = np.float32(1e-3)
 """Segments steeper than this, in voxels across, count as this much across."""
-
-MOST, NOWHERE = np.float32(1e6), np.int32(-2000000)
-"""Voxels along z beyond which none is looked for."""
-
-NARROW = 24
-"""Capsules that stand over fewer columns than this along y are done in their whole box."""
 
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
@@ -119,232 +113,153 @@ def add_futures(
 
     Args:
         starts, ends, radii: In voxels from the first one's centre, radii padded.
-        masks: Room to work in, zero, along y `LANES` longer than the grid.
+        masks: Workspace, zero, along y `LANES` longer than the grid; a bit is a voxel.
         probability: Added to.
     """
-    lows, highs = np.empty(masks.shape[2], np.int32), np.empty(masks.shape[2], np.int32)
     for future in range(len(weights)):
         low_x, high_x = masks.shape[1], -1
         low_y, high_y = masks.shape[2], -1
         for pose in range(starts.shape[1]):
             for capsule in range(starts.shape[2]):
-                box = _mark(
+                x0, x1, y0, y1 = _mark(
                     starts[future, pose, capsule],
                     ends[future, pose, capsule],
                     radii[future, pose, capsule],
                     masks,
-                    lows,
-                    highs,
                 )
-                low_x, high_x = min(low_x, box[0]), max(high_x, box[1])
-                low_y, high_y = min(low_y, box[2]), max(high_y, box[3])
+                low_x, high_x = min(low_x, x0), max(high_x, x1)
+                low_y, high_y = min(low_y, y0), max(high_y, y1)
         _add(weights[future], masks, probability, low_x, high_x + 1, low_y, high_y + 1)
-        masks[:, low_x : high_x + 1, low_y : high_y + 1 + LANES] = 0
 
 
-@compiled
-def cover(
-    starts: Float32[np.ndarray, 'capsule 3'],
-    ends: Float32[np.ndarray, 'capsule 3'],
-    radii: Float32[np.ndarray, ' capsule'],
+@inlined
+def _mark(
+    start: Float32[np.ndarray, 'xyz=3'],
+    end: Float32[np.ndarray, 'xyz=3'],
+    radius: float,
     masks: UInt64[np.ndarray, 'word x y'],
-    inside: Bool[np.ndarray, 'x y z'],
-) -> None:
-    """Set every voxel that any of the capsules touches; arguments as in `add_futures`."""
-    lows, highs = np.empty(masks.shape[2], np.int32), np.empty(masks.shape[2], np.int32)
-    for capsule in range(len(radii)):
-        _mark(starts[capsule], ends[capsule], radii[capsule], masks, lows, highs)
-    for x in range(inside.shape[0]):
-        for y in range(inside.shape[1]):
-            for word in range(masks.shape[0]):
-                bits = masks[word, x, y]
-                if bits != 0:
-                    base = 64 * word
-                    for z in range(min(64, inside.shape[2] - base)):
-                        inside[x, y, base + z] = (bits >> np.uint64(z)) & np.uint64(1) != 0
-
-
-@compiled
-def _mark(start, end, radius, masks, lows, highs):  # type: ignore[no-untyped-def]
-    """Set the bits of one capsule; return the first and last columns touched."""
+) -> tuple[int, int, int, int]:
+    """Set the bits of one capsule; return the first and last columns touched, along x and y."""
     reach = radius + SLACK
     x0 = max(int(np.ceil(min(start[0], end[0]) - reach)), 0)
     x1 = min(int(np.floor(max(start[0], end[0]) + reach)), masks.shape[1] - 1)
     y0 = max(int(np.ceil(min(start[1], end[1]) - reach)), 0)
-    y1 = min(int(np.floor(max(start[1], end[1]) + reach)), masks.shape[2] - LANES)
+    y1 = min(int(np.floor(max(start[1], end[1]) + reach)), masks.shape[2] - LANES - 1)
     first = max(int(np.floor((min(start[2], end[2]) - reach) / 64)), 0)
     last = min(int(np.floor((max(start[2], end[2]) + reach) / 64)), masks.shape[0] - 1)
     if x1 < x0 or y1 < y0 or last < first:
         return masks.shape[1], -1, masks.shape[2], -1
     line = _line(start, end, reach)
-    left, right, narrow = y0, y1, y1 - y0 < NARROW
-    for x in range(x0, x1 + 1):
-        if not narrow:
-            left, right = _across(start, end, reach, x, y0, y1)
-        if right < left:
-            continue
-        width = (right - left + LANES) // LANES * LANES
-        lanes, px = slice(left, left + width), np.float32(x) - line[0]
-        if first == last:
-            _one_word(line, px, left, masks[first, x, lanes], np.int32(64 * first))
-        else:
-            _many_words(line, px, left, lows[:width], highs[:width])
-            for word in range(first, last + 1):
-                _set(masks[word, x, lanes], lows, highs, np.int32(64 * word))
+    width = (y1 - y0 + LANES) // LANES * LANES
+    for word in range(first, last + 1):
+        for x in range(x0, x1 + 1):
+            _mark_row(line, x, y0, np.float32(64 * word), masks[word, x, y0 : y0 + width])
     return x0, x1, y0, y1
 
 
-@compiled
-def _line(start, end, reach):  # type: ignore[no-untyped-def]
-    """Return what all columns ask of a capsule."""
-    ax, ay, az = start[0], start[1], start[2]
-    dx, dy, dz = end[0] - ax, end[1] - ay, end[2] - az
+@inlined
+def _line(
+    start: Float32[np.ndarray, 'xyz=3'], end: Float32[np.ndarray, 'xyz=3'], reach: float
+) -> tuple[float, ...]:
+    """Return what all columns need of a capsule."""
+    dx, dy, dz = end[0] - start[0], end[1] - start[1], end[2] - start[2]
     flat = np.sqrt(dx * dx + dy * dy)
     level = max(flat, LEVEL)
     length = np.sqrt(level * level + dz * dz)
+    ex, ey = np.float32(1.0), np.float32(0.0)
     if flat > np.float32(0.0):
         ex, ey = dx / flat, dy / flat
-    else:
-        ex, ey = np.float32(1.0), np.float32(0.0)
-    return ax, ay, az, ex, ey, dz, level, np.float32(1.0) / level, dz / length, reach * reach
+    inverse = np.float32(1.0) / level
+    return start[0], start[1], start[2], ex, ey, dz, level, inverse, dz / length, reach * reach
 
 
-@compiled
-def _across(start, end, reach, x, y0, y1):  # type: ignore[no-untyped-def]
-    """Return the first and last y, from y0 to y1, at which the capsule stands over x."""
-    dx, dy = end[0] - start[0], end[1] - start[1]
-    level = max(abs(dx), LEVEL)
-    along = (np.float32(x) - start[0]) * (np.float32(1.0) if dx >= 0 else np.float32(-1.0))
-    root = reach * dy / np.sqrt(level * level + dy * dy)
-    far = min(max((along + root) / level, np.float32(0.0)), np.float32(1.0))
-    near = min(max((along - root) / level, np.float32(0.0)), np.float32(1.0))
-    off_far, off_near = along - far * level, along - near * level
-    rise = np.sqrt(max(reach * reach - off_far * off_far, np.float32(0.0)))
-    fall = np.sqrt(max(reach * reach - off_near * off_near, np.float32(0.0)))
-    lowest, highest = start[1] + near * dy - fall, start[1] + far * dy + rise
-    return max(int(np.ceil(lowest - SLACK)), y0), min(int(np.floor(highest + SLACK)), y1)
+@inlined
+def _mark_row(
+    line: tuple[float, ...], x: int, y0: int, lowest: float, row: UInt64[np.ndarray, ' y']
+) -> None:
+    """Set the bits of columns side by side, from voxel `lowest` to the 63rd above it.
 
+    In the vertical plane of a column, at `along` the segment's projection and `across` it, the
+    column enters and leaves a capsule of radius r over the points u of the segment:
 
-@compiled
-def _one_word(line, px, y0, row, base):  # type: ignore[no-untyped-def]
-    """Set the bits of columns side by side that lie within one word."""
-    lowest, last, end = np.float32(base), np.float32(63.0), np.float32(64.0)
+        u = clip((along -+ sqrt(r^2 - across^2) sin(slope)) / level, 0, 1)
+        z = az + u dz -+ sqrt(r^2 - across^2 - (along - u level)^2)
+    """
+    ax, ay, az, ex, ey, dz, level, inverse, slope, square = line
+    one, zero = np.float32(1.0), np.float32(0.0)
+    px = np.float32(x) - ax
     for lane in range(len(row)):
-        bottom, top, left = _ends(line, px, np.float32(np.int32(y0 + lane)))
-        high = np.int32(np.floor(min(max(top - lowest, np.float32(-1.0)), last)))
-        low = np.int32(np.ceil(min(max(bottom - lowest, np.float32(0.0)), end)))
-        hit, bits = (left >= np.float32(0.0)) & (high >= low), _bits(low, high)
+        py = np.float32(np.int32(y0 + lane)) - ay
+        along, across = px * ex + py * ey, py * ex - px * ey
+        rest = square - across * across
+        root = np.sqrt(max(rest, zero)) * slope
+        up = min(max((along + root) * inverse, zero), one)
+        down = min(max((along - root) * inverse, zero), one)
+        off_up, off_down = along - up * level, along - down * level
+        left_up, left_down = rest - off_up * off_up, rest - off_down * off_down
+        top = az + up * dz + np.sqrt(max(left_up, zero)) - lowest
+        bottom = az + down * dz - np.sqrt(max(left_down, zero)) - lowest
+        high = np.int32(np.floor(min(max(top, np.float32(-1.0)), np.float32(63.0))))
+        low = np.int32(np.ceil(min(max(bottom, zero), np.float32(64.0))))
+        bits = _ALL >> np.uint64(np.int32(63) - high & 63) & _ALL << np.uint64(low & 63)
+        hit = (min(left_up, left_down) >= zero) & (high >= low)
         row[lane] |= bits if hit else np.uint64(0)
 
 
-@compiled
-def _many_words(line, px, y0, lows, highs):  # type: ignore[no-untyped-def]
-    """Find the lowest and highest voxel of columns side by side; high < low: none."""
-    for lane in range(len(lows)):
-        bottom, top, left = _ends(line, px, np.float32(np.int32(y0 + lane)))
-        lows[lane] = np.int32(np.ceil(min(max(bottom, -MOST), MOST)))
-        highs[lane] = np.int32(np.floor(min(max(top, -MOST), MOST))) if left >= 0 else NOWHERE
-
-
-@compiled
-def _set(row, lows, highs, base):  # type: ignore[no-untyped-def]
-    """Set the bits of one word of columns that go through several."""
-    for lane in range(len(row)):
-        low, high = max(lows[lane] - base, np.int32(0)), min(highs[lane] - base, np.int32(63))
-        row[lane] |= _bits(low, high) if high >= low else np.uint64(0)
-
-
-@compiled
-def _ends(line, px, y):  # type: ignore[no-untyped-def]
-    """Return where a column enters and leaves the capsule, and below zero if it does not."""
-    _, ay, az, ex, ey, dz, level, inverse, steep, square = line
-    one, zero = np.float32(1.0), np.float32(0.0)
-    py = y - ay
-    along, across = px * ex + py * ey, py * ex - px * ey
-    rest = square - across * across
-    root = np.sqrt(max(rest, zero)) * steep
-    up = min(max((along + root) * inverse, zero), one)
-    down = min(max((along - root) * inverse, zero), one)
-    off_up, off_down = along - up * level, along - down * level
-    left_up, left_down = rest - off_up * off_up, rest - off_down * off_down
-    top = az + up * dz + np.sqrt(max(left_up, zero))
-    bottom = az + down * dz - np.sqrt(max(left_down, zero))
-    return bottom, top, min(left_up, left_down)
-
-
-@compiled
-def _bits(low, high):  # type: ignore[no-untyped-def]
-    """Return a word with the bits from low to high set."""
-    return _ALL >> np.uint64(np.int32(63) - high & 63) & _ALL << np.uint64(low & 63)
-
-
-@compiled
-def _add(weight, masks, probability, x0, x1, y0, y1):  # type: ignore[no-untyped-def]
-    """Add the weight where bits are set."""
+@inlined
+def _add(
+    weight: float,
+    masks: UInt64[np.ndarray, 'word x y'],
+    probability: Float32[np.ndarray, 'x y z'],
+    x0: int,
+    x1: int,
+    y0: int,
+    y1: int,
+) -> None:
+    """Add the weight where bits are set, and clear them."""
     height = probability.shape[2]
-    y1 = min(y1, probability.shape[1])
     for x in range(x0, x1):
-        for y in range(y0, y1):
+        for y in range(y0, min(y1 + LANES, masks.shape[2])):
             for word in range(masks.shape[0]):
                 bits = masks[word, x, y]
                 if bits != 0:
+                    masks[word, x, y] = np.uint64(0)
                     base = 64 * word
-                    for z in range(min(64, height - base)):
+                    for z in range(min(64, height - base) if y < probability.shape[1] else 0):
                         bit = (bits >> np.uint64(z)) & np.uint64(1)
                         probability[x, y, base + z] += weight * np.float32(bit)
 
 
 def cull_enclosed_capsules(
-    starts: Float32[np.ndarray, 'capsule xyz=3'],
-    ends: Float32[np.ndarray, 'capsule xyz=3'],
-    radii: Float32[np.ndarray, ' capsule'],
+    starts: Float[np.ndarray, 'capsule xyz=3'],
+    ends: Float[np.ndarray, 'capsule xyz=3'],
+    radii: Float[np.ndarray, ' capsule'],
     margin: float,
 ) -> Int64[np.ndarray, ' outer']:
-    """Return the capsules that lie in none of those returned before them, thickest first.
+    """Return the capsules that lie in none of the others, thickest first.
+
+    A capsule lies in a thicker one if both its ends are no farther from the other's segment than
+    the radii differ.
 
     Args:
         margin: Those that come closer to the surface than this stay, in the unit of the places.
     """
-    return _cull_enclosed_capsules(starts, ends, radii, np.argsort(-radii, kind='stable'), margin)
+    order = np.argsort(-radii, kind='stable')
+    starts, ends, radii = starts[order], ends[order], radii[order]
+    along = ends - starts
+    length2 = np.maximum((along * along).sum(axis=1), 1e-12)
+    slack = radii - radii[:, None] - margin  # of the inner capsule in the outer one
+    enclosed = (slack >= 0.0) & np.tri(len(radii), k=-1, dtype=np.bool_)
+    for points in (starts, ends):
+        away = points[:, None] - starts
+        part = np.clip((away * along).sum(axis=2) / length2, 0.0, 1.0)
+        away -= part[..., None] * along
+        enclosed &= (away * away).sum(axis=2) <= slack * slack
+    return order[~enclosed.any(axis=1)]
 
 
-@compiled
-def _cull_enclosed_capsules(
-    starts: Float32[np.ndarray, 'capsule xyz=3'],
-    ends: Float32[np.ndarray, 'capsule xyz=3'],
-    radii: Float32[np.ndarray, ' capsule'],
-    order: Int64[np.ndarray, ' capsule'],
-    margin: float,
-) -> Int64[np.ndarray, ' outer']:
-    kept, count = np.empty(len(radii), np.int64), 0
-    for index in order:
-        hidden = False
-        for place in range(count):
-            other = kept[place]
-            left = radii[other] - radii[index] - margin
-            if (
-                left >= 0.0
-                and _distance2(starts[index], starts[other], ends[other]) <= left * left
-                and _distance2(ends[index], starts[other], ends[other]) <= left * left
-            ):
-                hidden = True
-                break
-        if not hidden:
-            kept[count] = index
-            count += 1
-    return kept[:count]
-
-
-@compiled
-def _distance2(point, start, end):  # type: ignore[no-untyped-def]
-    """Return the squared distance of a point from a segment."""
-    dx, dy, dz = end[0] - start[0], end[1] - start[1], end[2] - start[2]
-    px, py, pz = point[0] - start[0], point[1] - start[1], point[2] - start[2]
-    length2 = max(dx * dx + dy * dy + dz * dz, np.float32(1e-12))
-    u = min(max((px * dx + py * dy + pz * dz) / length2, np.float32(0.0)), np.float32(1.0))
-    ex, ey, ez = px - u * dx, py - u * dy, pz - u * dz
-    return ex * ex + ey * ey + ez * ez
-
+_MAX_CULLED = 256
+"""Among more capsules, comparing all pairs costs more than it saves."""
 
 _MARGIN = 1e-2
 """In voxels; above float32's rounding, so that leaving capsules out changes no voxel."""
@@ -382,21 +297,15 @@ def covered(
     device: torch.device | None = None,
 ) -> Bool[np.ndarray, 'x y z']:
     """Return which voxels any of the capsules touches, whatever the futures weigh."""
-    if device is not None and device.type != 'cpu':
-        single = Bodies(
-            bodies.starts.reshape(1, 1, -1, 3),
-            bodies.ends.reshape(1, 1, -1, 3),
-            bodies.radii.reshape(1, 1, -1),
-            np.ones(1),
-            bodies.times_s[:1],
-        )
-        return voxel_probability(single, grid, padding_m=padding_m, device=device) > 0.0
-    starts, ends, radii = in_voxels(bodies, grid, padding_m)
-    starts, ends, radii = starts.reshape(-1, 3), ends.reshape(-1, 3), radii.ravel()
-    outer = cull_enclosed_capsules(starts, ends, radii, _MARGIN)
-    inside = np.zeros(grid.shape, dtype=np.bool_)
-    cover(starts[outer], ends[outer], radii[outer], _masks(grid), inside)
-    return inside
+    starts, ends, radii = bodies.starts.reshape(-1, 3), bodies.ends.reshape(-1, 3), bodies.radii
+    radii = radii.ravel()
+    if len(radii) <= _MAX_CULLED:
+        outer = cull_enclosed_capsules(starts, ends, radii, _MARGIN * grid.size_m)
+        starts, ends, radii = starts[outer], ends[outer], radii[outer]
+    single = Bodies(
+        starts[None, None], ends[None, None], radii[None, None], np.ones(1), bodies.times_s[:1]
+    )
+    return voxel_probability(single, grid, padding_m=padding_m, device=device) > 0.0
 
 
 def touched(body: Bodies, grid: VoxelGrid) -> Bool[np.ndarray, 'x y z']:
@@ -422,35 +331,8 @@ def in_voxels(
     """Return starts, ends and padded radii in voxels, from the centre of the first one."""
     padding = grid.padding_m if padding_m is None else padding_m
     first = np.array(grid.origin) + 0.5 * grid.size_m
-    shape = bodies.radii.shape
-    starts, ends = (np.empty((*shape, 3), np.float32) for _ in range(2))
-    radii = np.empty(shape, np.float32)
-    _scale(
-        bodies.starts, bodies.ends, bodies.radii, first, grid.size_m, padding, starts, ends, radii
+    starts, ends = (
+        ((places - first) / grid.size_m).astype(np.float32)
+        for places in (bodies.starts, bodies.ends)
     )
-    return starts, ends, radii
-
-
-@compiled
-def _scale(
-    starts: Float64[np.ndarray, 'future pose capsule xyz=3'],
-    ends: Float64[np.ndarray, 'future pose capsule xyz=3'],
-    radii: Float64[np.ndarray, 'future pose capsule'],
-    first: Float64[np.ndarray, 'xyz=3'],
-    size_m: float,
-    padding_m: float,
-    scaled_starts: Float32[np.ndarray, 'future pose capsule xyz=3'],
-    scaled_ends: Float32[np.ndarray, 'future pose capsule xyz=3'],
-    scaled_radii: Float32[np.ndarray, 'future pose capsule'],
-) -> None:
-    """Write places and padded radii in voxels."""
-    futures, poses, capsules = radii.shape
-    for future in range(futures):
-        for pose in range(poses):
-            for capsule in range(capsules):
-                at = future, pose, capsule
-                scaled_radii[at] = (radii[at] + padding_m) / size_m
-                for axis in range(3):
-                    place = future, pose, capsule, axis
-                    scaled_starts[place] = (starts[place] - first[axis]) / size_m
-                    scaled_ends[place] = (ends[place] - first[axis]) / size_m
+    return starts, ends, ((bodies.radii + padding) / grid.size_m).astype(np.float32)

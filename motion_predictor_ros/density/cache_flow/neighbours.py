@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from motion_predictor_ros.runtime.jit import compiled
+from motion_predictor_ros.runtime.jit import compiled, inlined
 
 _BOX = 64
 """Points in a box."""
@@ -92,7 +92,7 @@ def _leaves(
     return _leaves(points, order[:half]) + _leaves(points, order[half:])
 
 
-@compiled
+@inlined
 def _distances2_to_boxes(
     query: Float32[np.ndarray, ' latent'],
     low: Float32[np.ndarray, 'latent box'],
@@ -114,7 +114,7 @@ def _distances2_to_boxes(
     return first
 
 
-@compiled
+@inlined
 def _nearest_inside(
     query: Float32[np.ndarray, ' latent'],
     points: Float32[np.ndarray, 'latent inside'],

@@ -6,6 +6,8 @@ geometry [joint, xyz, channel], ordered pairs [joint, joint - 1, channel] withou
 joint with itself. Unordered pairs i < j are rows in the order (0, 1), (0, 2), ..., (1, 2), ...
 """
 
+from functools import partial
+
 import numpy as np
 from jaxtyping import Float32
 
@@ -54,7 +56,7 @@ def pair_sums(
                 sums[i, place, c] = edges[edge, c] + nodes[i, 0, c] + nodes[j, 1, c]
 
 
-@compiled
+@partial(compiled, rounding=('reassoc',))
 def centre(
     geometry: Float32[np.ndarray, 'joint xyz=3 channel'],
     mean: Float32[np.ndarray, 'xyz=3'],
@@ -62,17 +64,12 @@ def centre(
 ) -> None:
     """Write M(G), the mean over joints and channels, and G - M(G); may write over G."""
     joints, _, channels = geometry.shape
-    total = np.empty(channels, np.float32)
     for axis in range(3):
-        for c in range(channels):
-            total[c] = geometry[0, axis, c]
-        for i in range(1, joints):
+        total = np.float32(0.0)
+        for i in range(joints):
             for c in range(channels):
-                total[c] += geometry[i, axis, c]
-        summed = 0.0
-        for c in range(channels):
-            summed += total[c]
-        middle = np.float32(summed / (joints * channels))
+                total += geometry[i, axis, c]
+        middle = total / np.float32(joints * channels)
         mean[axis] = middle
         for i in range(joints):
             for c in range(channels):
