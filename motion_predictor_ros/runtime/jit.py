@@ -36,9 +36,8 @@ def compiled(function: Callable[..., Any], *, rounding: Iterable[str] = ()) -> A
 
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile a function that only kernels call, within each of them: Python cannot call it."""
-    return njit(nogil=True, error_model='numpy', no_cpython_wrapper=True, no_cfunc_wrapper=True)(
-        inspect.unwrap(function)
-    )
+    options: dict[str, Any] = {'no_cpython_wrapper': True, 'no_cfunc_wrapper': True}
+    return njit(nogil=True, error_model='numpy', **options)(inspect.unwrap(function))
 
 
 @contextmanager

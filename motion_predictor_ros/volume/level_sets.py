@@ -294,11 +294,9 @@ def _terms(ranking: Ranking) -> list[tuple[float, float]]:
 
 def _support(inside: Bool[np.ndarray, 'x y z']) -> tuple[slice, slice, slice] | None:
     """Return the smallest box around voxels; None without any."""
-    flat = inside.any(axis=2)
-    places = [
-        np.flatnonzero(line)
-        for line in (flat.any(axis=1), flat.any(axis=0), inside.any(axis=(0, 1)))
-    ]
+    flat = np.any(inside, axis=2)
+    lines = np.any(flat, axis=1), np.any(flat, axis=0), np.any(inside, axis=(0, 1))
+    places = [np.flatnonzero(line) for line in lines]
     if not len(places[0]):
         return None
     x, y, z = (slice(int(axis[0]), int(axis[-1]) + 1) for axis in places)

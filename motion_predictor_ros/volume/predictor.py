@@ -35,7 +35,7 @@ from motion_predictor_ros.volume.calibration import (
     has_calibration,
     load_calibration,
 )
-from motion_predictor_ros.volume.capsules import Bodies, bodies
+from motion_predictor_ros.volume.capsules import Bodies
 from motion_predictor_ros.volume.collision import RobotMotion, collision_probability
 from motion_predictor_ros.volume.forecast import BodyForecast, body_forecast, window_frames
 from motion_predictor_ros.volume.grid import VoxelGrid
@@ -156,17 +156,13 @@ class VolumePredictor:
 
     def warm_up(self) -> None:
         """Compile, so that the first person does not have to wait."""
-        still = np.zeros((1, 1, 1, 3))
-        points = np.zeros((1, 2, len(self._shape.point_names), 3))
-        body = bodies(self._shape, points, np.ones(1), np.zeros(2))
-        forecast = BodyForecast(
-            1.0, np.array([0.0, 0.04]), points, np.ones(1), points[0], points[0, ..., 0],
-            points[0, 0, :, 0],
-        )  # fmt: skip
-        window = self._window(forecast, 0, (-10.0, -1.0), body, 1.0)
-        downsampled(window.covered, window.grid)
-        downsampled(window.probability, window.grid)
-        collision_probability(body, RobotMotion(still, still, np.ones((1, 1, 1))))
+        joints = len(self._shape.layout.joint_names)
+        still, times_s = np.zeros((2, joints, 3)), np.array([0.04])
+        forecast = body_forecast(self._shape, still, 0.04, still[None, 1:], np.ones(1), times_s)
+        body = forecast.future_bodies(self._shape, (0.0, 0.04))
+        self._window(forecast, 0, (-10.0, -1.0), body, 1.0)
+        links = np.zeros((1, 1, 1, 3))
+        collision_probability(body, RobotMotion(links, links, np.ones((1, 1, 1))))
 
     def assess_scene(
         self,

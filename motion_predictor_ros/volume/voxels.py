@@ -7,6 +7,8 @@ that a voxel that a capsule touches anywhere is never missed. A capsule marks an
 column along z: in a compiled loop on the CPU, in torch on a GPU.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int64, UInt64
@@ -160,7 +162,7 @@ def _mark(
 @inlined
 def _line(
     start: Float32[np.ndarray, 'xyz=3'], end: Float32[np.ndarray, 'xyz=3'], reach: float
-) -> tuple[float, ...]:
+) -> tuple[Any, ...]:
     """Return what all columns need of a capsule."""
     dx, dy, dz = end[0] - start[0], end[1] - start[1], end[2] - start[2]
     flat = np.sqrt(dx * dx + dy * dy)
@@ -175,7 +177,7 @@ def _line(
 
 @inlined
 def _mark_row(
-    line: tuple[float, ...], x: int, y0: int, lowest: float, row: UInt64[np.ndarray, ' y']
+    line: tuple[Any, ...], x: int, y0: int, lowest: float, row: UInt64[np.ndarray, ' y']
 ) -> None:
     """Set the bits of columns side by side, from voxel `lowest` to the 63rd above it.
 

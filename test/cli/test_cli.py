@@ -183,3 +183,21 @@ def test_warm_up_compiles_once_per_cache(tmp_path: Path) -> None:
     ]
     assert said[0].startswith('compiled') and 'kernels in' in said[0]
     assert said[1] == 'compiled already\n'
+    walk = [sys.executable, '-c', _WALK]
+    first = subprocess.run(walk, env=environment, capture_output=True, text=True, check=True)
+    assert first.stdout == '2 volumes\n'  # nothing compiles when people come
+
+
+_WALK = """
+from motion_predictor_ros.bench.crowd import Crowd
+from motion_predictor_ros.config import PipelineConfig
+from motion_predictor_ros.pipeline import Pipeline
+from motion_predictor_ros.resources import share_file
+from motion_predictor_ros.runtime.jit import log_compilation
+
+pipeline = Pipeline.load(PipelineConfig())
+with log_compilation(print):
+    messages = Crowd(share_file('demo', 'demo.mcap')).messages(2, 60)
+    volumes = [scene.volumes for message in messages if (scene := pipeline.step(message))]
+print(len(next(filter(None, reversed(volumes)))), 'volumes')
+"""
