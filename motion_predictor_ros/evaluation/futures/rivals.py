@@ -67,11 +67,10 @@ def field_of(
 ) -> tuple[TrainedCacheFlow, dict[str, Contender]]:
     """Return the CacheFlow under test and all contenders by name.
 
-    Residuals of the Gaussian ones are those on split 'val'.
+    Residuals of the Gaussian ones are those on split 'val'; without such clips they are left out.
 
     Raises:
         CheckpointError: Weights cannot be used, or have another skeleton.
-        DataError: There are no validation clips for the residuals.
     """
     cached = CacheFlowPredictor.load(config)
     uncached = CacheFlowPredictor.load(dataclasses.replace(config, rule='flow'))
@@ -95,8 +94,10 @@ def field_of(
         ]
         _check_shape(rivals.conditional_vae, shapes[0] == shapes[1])
         contenders['cvae'] = ConditionalVAEContender(rival, trained.frame, count, seed)
-    for name, guess in _guesses(rivals, trained).items():
-        contenders[name] = _gaussian(guess, trained, recordings, count, seed)
+    held_out = recordings.select(lambda clip: clip.split == 'val')
+    if held_out.clips:
+        for name, guess in _guesses(rivals, trained).items():
+            contenders[name] = _gaussian(guess, trained, held_out, count, seed)
     return trained, contenders
 
 
@@ -119,10 +120,9 @@ def _check_shape(source: Path | str, fits: bool) -> None:
 
 
 def _gaussian(
-    guess: Guess, trained: TrainedCacheFlow, recordings: Recordings, count: int, seed: int
+    guess: Guess, trained: TrainedCacheFlow, held_out: Recordings, count: int, seed: int
 ) -> GaussianContender:
     config = trained.module.config
-    held_out = recordings.select(lambda clip: clip.split == 'val')
     windows = every_window(held_out, config.past + config.future, config.period_s, _EVERY_S)
     return GaussianContender(
         guess, trained.frame, windows.to(torch.float64).numpy(), config.past, count, seed

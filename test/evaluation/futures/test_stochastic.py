@@ -193,6 +193,18 @@ def kernel_density_of_samples(files: dict[str, Path]) -> float:
     return float(torch.stack(densities).mean())
 
 
+def test_recordings_without_validation_clips_are_judged_without_gaussians(
+    files: dict[str, Path],
+) -> None:
+    rivals = Rivals(latent_mixture=files['mixture'])
+    judged = walkers().select(lambda clip: clip.split != 'val')
+    assert judged.clips
+    _, whole = field_of(config_of(files), rivals, walkers())
+    _, contenders = field_of(config_of(files), rivals, judged)
+    assert whole.keys() - contenders.keys() == {'constant_velocity_gaussian'}
+    assert 'latent_gmm' in contenders
+
+
 def test_the_table_has_all_contenders_and_json_is_alone_on_stdout(
     files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
