@@ -62,7 +62,7 @@ def predict_windows(
     chunks = list(zip(past, masks, strict=True))
     predicted, solutions = [], []
     for chunk, mask in tqdm(chunks, unit='batch', leave=False, disable=None if progress else True):
-        future, _, solution = trained.module(chunk, SolverSettings(), seen=mask)
+        future, _, solution = trained.module(chunk, SolverSettings(), visible=mask)
         predicted.append(future)
         solutions.append(solution)
     return torch.cat(predicted).double().cpu().numpy() + origin, solutions
