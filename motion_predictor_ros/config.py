@@ -108,7 +108,7 @@ class PredictionConfig:
     """Which model runs, where, and how hard its solver tries."""
 
     weights: str = param('body_1s', 'shipped model name or path of a safetensors file [-]')
-    device: str = param('auto', "'auto', 'cpu' or 'cuda:N'; auto takes a GPU if there is one [-]")
+    device: str = param('auto', "'auto', 'cpu' or 'cuda:N'; auto takes the faster [-]")
     cuda_graph: bool = param(
         False,
         'replay the model as a CUDA graph: spends all of `max_steps`; tried on no GPU yet [-]',
@@ -152,7 +152,7 @@ class DensityConfig:
     )
     weights: str = param('body_2s', 'shipped model name or path of a safetensors file [-]')
     cache: str = param('body_2s_cache', 'shipped cache name or path, made with `weights` [-]')
-    device: str = param('auto', "'auto', 'cpu' or 'cuda:N'; auto takes a GPU if there is one [-]")
+    device: str = param('auto', "'auto', 'cpu' or 'cuda:N'; auto takes the faster [-]")
     futures: int = param(50, 'futures per person [-]', low=1, high=10_000, dynamic=True)
     rule: str = param(
         'nearest',

@@ -36,6 +36,7 @@ from motion_predictor_ros.prediction.predictor import MotionPredictor
 from motion_predictor_ros.prediction.types import Prediction
 from motion_predictor_ros.resources import is_shipped
 from motion_predictor_ros.runtime.cuda_graph import Graphs, check_on_gpu
+from motion_predictor_ros.runtime.device_trial import load_on_faster
 from motion_predictor_ros.runtime.threads import WorkerPool
 from motion_predictor_ros.skeleton.frame import Window
 
@@ -48,7 +49,11 @@ PerPerson = Float[Tensor, ' batch']
 
 
 class CacheFlowPredictor:
-    """CacheFlow with its cache: draws futures and evaluates densities."""
+    """CacheFlow with its cache: draws futures and evaluates densities.
+
+    Attributes:
+        device_choice: Why `device: auto` took its device; empty if another was asked for.
+    """
 
     def __init__(
         self,
@@ -63,6 +68,7 @@ class CacheFlowPredictor:
             pool: Its threads share the people; default: only the caller's.
         """
         self.config, self.trained, self.cache = config, trained, cache
+        self.device_choice = ''
         self._module, self._frame = trained.module, trained.frame
         self._parameter = next(trained.module.parameters())
         self._fused = FusedCacheFlow(trained.module, pool)
@@ -87,8 +93,16 @@ class CacheFlowPredictor:
             CheckpointError: The weights or the cache cannot be used, or not together.
             ConfigError: The device does not exist.
         """
-        trained = load_cache_flow(config.weights, choose_device(config.device))
-        predictor = cls(trained, load_cache(config.cache, trained), config, pool)
+
+        def load(device: torch.device) -> CacheFlowPredictor:
+            trained = load_cache_flow(config.weights, device)
+            return cls(trained, load_cache(config.cache, trained), config, pool)
+
+        if config.device == 'auto' and not config.cuda_graph:
+            predictor, choice = load_on_faster(load)
+            predictor.device_choice = choice
+            return predictor
+        predictor = load(choose_device(config.device))
         predictor.warm_up()
         return predictor
 

@@ -42,9 +42,11 @@ class MotionPredictor(Protocol):
 
     Attributes:
         config: Parameters `prediction.*`; replaced when a dynamic one changes.
+        device_choice: Why `device: auto` took its device; empty if another was asked for.
     """
 
     config: PredictionConfig
+    device_choice: str = ''
 
     @classmethod
     @abstractmethod

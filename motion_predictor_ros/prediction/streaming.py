@@ -28,6 +28,7 @@ from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
 from motion_predictor_ros.prediction.predictor import MotionPredictor, register_predictor
 from motion_predictor_ros.prediction.types import Prediction, SolverReport
 from motion_predictor_ros.runtime.cuda_graph import check_on_gpu
+from motion_predictor_ros.runtime.device_trial import load_on_faster
 from motion_predictor_ros.runtime.threads import WorkerPool
 from motion_predictor_ros.skeleton.frame import Validity, Window
 
@@ -108,8 +109,15 @@ class MotionDEQPredictor(MotionPredictor):
             CheckpointError: The weights cannot be used.
             ConfigError: There is no such device.
         """
-        trained = load_motion_deq(config.weights, choose_device(config.device))
-        predictor = cls(trained, config, pool)
+
+        def load(device: torch.device) -> MotionDEQPredictor:
+            return cls(load_motion_deq(config.weights, device), config, pool)
+
+        if config.device == 'auto' and not config.cuda_graph:
+            predictor, choice = load_on_faster(load)
+            predictor.device_choice = choice
+            return predictor
+        predictor = load(choose_device(config.device))
         predictor.warm_up()
         return predictor
 

@@ -139,6 +139,8 @@ def pipeline_facts(pipeline: Pipeline) -> dict[str, str]:
         'model': predictor.model,
         'density': 'no density model' if density is None else f'density {density.model}',
         'device': str(predictor.device),
+        'prediction.device_auto': predictor.device_choice,
+        'density.device_auto': '' if density is None else density.device_choice,
         **memory_facts(predictor.device),
     }
 

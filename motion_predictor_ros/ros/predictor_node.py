@@ -116,6 +116,9 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         freeze_gc()
         facts, layout = pipeline_facts(self._pipeline), self._pipeline.config.skeleton.layout
         self._failure = ''
+        for stage in ('prediction', 'density'):
+            if facts[f'{stage}.device_auto']:
+                self.get_logger().info(f'{stage}.device auto: {facts[f"{stage}.device_auto"]}')
         self.get_logger().info(
             f'model {facts["model"]} on {facts["device"]}, {facts["density"]}, '
             f'layout {layout!r}, ready after {time.monotonic() - started_s:.2f} s'
