@@ -7,7 +7,6 @@ observation is known in time. Of a damaged bag, what can be read is used.
 
 import dataclasses
 import logging
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,22 +163,23 @@ def find_source(bag: Path, topic: str = '', source: str = '') -> tuple[str, str]
 
 
 def _read_transforms(bag: Path, topic: str, tree: TransformTree) -> None:
-    """Read /tf and /tf_static, or those of the namespace that fits `topic` best.
+    """Read /tf and /tf_static, and those of the namespace in which `topic` is.
+
+    Without either, those of the only namespace that has any.
 
     Raises:
-        BagError: Only several namespaces that fit equally well have transforms.
+        BagError: Several namespaces have transforms, and none of them is that of `topic`.
     """
     kind = SOURCES['tf'].msgtype
-    topics = [each for each, its in topic_types(bag).items() if its == kind]
-    namespaces = {each.rpartition('/')[0] for each in topics if each.endswith((_MOVING, _STATIC))}
-    fitting = {each: len(os.path.commonpath([f'{each}/', topic])) for each in namespaces}
-    best = [each for each in namespaces if fitting[each] == max(fitting.values())]
-    if '' not in namespaces and len(best) > 1:
+    topics = [name for name, its in topic_types(bag).items() if its == kind]
+    suffixes = _MOVING, _STATIC
+    namespaces = {name.rpartition('/')[0] for name in topics if name.endswith(suffixes)}
+    chosen = {name for name in namespaces if topic.startswith(f'{name}/')} or namespaces
+    if len(chosen - {''}) > 1 and not all(topic.startswith(f'{name}/') for name in chosen):
         raise BagError(
             f'{bag}: transforms are on {sorted(topics)}, and it is not clear which belong to '
             f'{topic}; filter the bag, or set parameter "extrinsic"'
         )
-    namespace = '' if '' in namespaces else (best or [''])[0]
-    wanted = [f'{namespace}{_MOVING}', f'{namespace}{_STATIC}']
-    for recorded in _readable(read_messages(bag, wanted, kind)):
-        tree.add(recorded.message, static=recorded.topic == wanted[1])
+    moving, static = ([f'{name}{suffix}' for name in sorted(chosen)] for suffix in suffixes)
+    for recorded in _readable(read_messages(bag, [*moving, *static], kind)):
+        tree.add(recorded.message, static=recorded.topic in static)

@@ -146,6 +146,48 @@ def test_without_a_transform_nothing_is_predicted(weights: Path, tmp_path: Path)
     assert evaluated.pipeline.skeleton.drops == {'no_transform': STEPS}
 
 
+def in_namespaces(said: list[Said], people: str, *transforms: str) -> list[Said]:
+    """Move people to a topic, and transforms to one namespace, or the same ones to several."""
+    moved: list[Said] = []
+    for topic, *rest in said:
+        topics = [f'{name}/tf' for name in transforms] if topic == '/tf' else [people]
+        moved += [(name, *rest) for name in topics]
+    return moved
+
+
+@pytest.mark.parametrize(
+    ('people', 'namespaces'),
+    [
+        ('/people', ('/robot1',)),
+        ('/robot1/people', ('/robot1',)),
+        ('/robot1/people', ('/robot1', '/robot2')),
+        ('/robot1/front/people', ('', '/robot2')),
+    ],
+)
+def test_transforms_of_a_namespace_are_used(
+    people: str, namespaces: tuple[str, ...], weights: Path, tmp_path: Path
+) -> None:
+    said = in_namespaces(walk('yolo', 'coco17', ride=True), people, *namespaces)
+    bag = record(tmp_path / 'bag', said)
+    recorded = open_source(bag, people, config(weights, 'yolo', 'coco17', fixed_frame='map'))
+    accepted = [recorded.pipeline.observe(each.message) for each in recorded.messages]
+    # The first and the last observation may lie outside the transforms.
+    assert sum(accepted) >= STEPS - 2 and len(accepted) == STEPS
+
+
+@pytest.mark.parametrize('people', ['/people', '/robot3/people'])
+def test_transforms_of_several_robots_that_are_not_the_cameras_are_refused_with_a_way_out(
+    people: str, weights: Path, tmp_path: Path
+) -> None:
+    said = in_namespaces(walk('yolo', 'coco17', ride=True), people, '/robot1', '/robot2')
+    bag = record(tmp_path / 'bag', said)
+    with pytest.raises(BagError, match=r'/robot1/tf.*/robot2/tf.*set parameter "extrinsic"'):
+        open_source(bag, people, config(weights, 'yolo', 'coco17', fixed_frame='map'))
+    given = config(weights, 'yolo', 'coco17', extrinsic='0 -1 1.2 0 0 0 1', fixed_frame='map')
+    recorded = open_source(bag, people, given)
+    assert sum(recorded.pipeline.observe(each.message) for each in recorded.messages) == STEPS
+
+
 def test_which_source_is_meant_is_found_by_type_or_asked_for(tmp_path: Path) -> None:
     markers = walk('azure_kinect', 'azure_kinect32')[:2]
     riding = walk('yolo', 'coco17', ride=True)[:4]
