@@ -30,7 +30,7 @@ test: env ## run the tests; ARGS='-k buffer -x' goes to pytest
 	$(BIN)/pytest $(ARGS)
 
 params: env ## write config/predictor.yaml, docs/parameters.md and the launch arguments from the declarations
-	@$(BIN)/python -m motion_predictor_ros.ros.parameter_files
+	@$(BIN)/python test/parameter_files.py
 
 golden: env ## accept what the golden bag's report says now; prints what changed
 	@$(BIN)/python test/golden_bag.py
@@ -39,13 +39,13 @@ fuzz: env ## N hostile messages of every source (default 100000); last line is J
 	@PYTHONPATH=test $(BIN)/python -m fuzz fuzz $(or $(N),100000)
 
 cuts: env ## cut the input of a live node CUTS times (default 200); last line is JSON
-	@$(BIN)/motion-predictor trial cuts --cuts $(or $(CUTS),200)
+	@PYTHONPATH=test $(BIN)/python -m trials cuts $(or $(CUTS),200)
 
 vanish: env ## lose a person LOSSES times (default 200), a tenth of them live; last line is JSON
 	@PYTHONPATH=test $(BIN)/python -m fuzz vanish $(or $(LOSSES),200) --seed $(or $(SEED),1)
 
 restarts: env ## kill -9 a live node and start it again, RESTARTS times (default 10); JSON
-	@$(BIN)/motion-predictor trial restarts --restarts $(or $(RESTARTS),10)
+	@PYTHONPATH=test $(BIN)/python -m trials restarts $(or $(RESTARTS),10)
 
 replay-live: env ## BAG (default: the demo's) without and with a live node; last line is JSON
 	@$(BIN)/motion-predictor trial replay-live --bag "$(or $(BAG),demo/demo.mcap)" \

@@ -74,8 +74,6 @@ RUN = {
     'bench volume': 'evaluation/volumes/test_volume.py',
     'ablate motion-deq': 'evaluation/ablation/test_motion_deq.py',
     'ablate cache-flow': 'evaluation/ablation/test_cache_flow.py',
-    'trial cuts': 'ros/trials/test_trials.py',
-    'trial restarts': 'ros/trials/test_trials.py',
     'trial replay-live': 'ros/trials/test_trials.py',
     'trial latency': 'ros/trials/test_trials.py',
 }

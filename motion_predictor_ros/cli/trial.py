@@ -16,48 +16,12 @@ Commands = argparse._SubParsersAction  # the type argparse itself returns
 
 
 def add_trials(commands: 'Commands[argparse.ArgumentParser]') -> None:
-    """Add `trial cuts`, `restarts`, `replay-live`, `latency` and `soak`."""
+    """Add `trial replay-live`, `latency` and `soak`."""
     trial = commands.add_parser('trial', help='stress tests of the live node')
     kinds = trial.add_subparsers(required=True, metavar='WHAT')
-    _add_cuts(kinds)
-    _add_restarts(kinds)
     _add_replay_live(kinds)
     _add_latency(kinds)
     _add_soak(kinds)
-
-
-def _add_cuts(kinds: 'Commands[argparse.ArgumentParser]') -> None:
-    parser = kinds.add_parser('cuts', help='cut the input of a live node (needs ROS)')
-    parser.add_argument('--cuts', type=_positive, default=200, help='number of cuts')
-    parser.add_argument('--seed', type=int, default=1, help='random seed')
-    _add_weights(parser)
-    parser.set_defaults(run=_cuts)
-
-
-def _cuts(options: argparse.Namespace) -> None:
-    cuts = _with_ros('cuts')
-    report = cuts.run_cuts(options.cuts, options.seed, _config(options))
-    print(f'predicted again, a second of history later, within {report.ok_s:.2f} s')
-    figures = dataclasses.asdict(report)
-    del figures['ok_s']
-    print(json.dumps(_rounded(figures)))
-    slowest_s = max(report.stale_s_max, report.recovery_s_max)
-    _require(slowest_s <= cuts.LIMIT_S, f'slower than {cuts.LIMIT_S} s')
-    _require(not report.fresh_stamps_on_stale, 'stale data was published as fresh')
-
-
-def _add_restarts(kinds: 'Commands[argparse.ArgumentParser]') -> None:
-    parser = kinds.add_parser('restarts', help='kill -9 a live node, start it again (needs ROS)')
-    parser.add_argument('--restarts', type=_positive, default=10, help='number of restarts')
-    _add_weights(parser)
-    parser.set_defaults(run=_restarts)
-
-
-def _restarts(options: argparse.Namespace) -> None:
-    restarts = _with_ros('restarts')
-    report = restarts.run_restarts(options.restarts, _config(options))
-    print(json.dumps(_rounded(dataclasses.asdict(report))))
-    _require(report.predicted_s_max <= restarts.LIMIT_S, f'slower than {restarts.LIMIT_S:g} s')
 
 
 def _add_replay_live(kinds: 'Commands[argparse.ArgumentParser]') -> None:

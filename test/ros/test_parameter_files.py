@@ -4,12 +4,12 @@
 import ast
 from pathlib import Path
 
+import parameter_files
 import pytest
 import yaml
 
 from motion_predictor_ros.config import PipelineConfig, iterate_params
 from motion_predictor_ros.resources import share_file
-from motion_predictor_ros.ros import parameter_files
 from motion_predictor_ros.ros.parameters import NodeConfig
 
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from motion_predictor_ros.msg import PredictedMotion
 from scenes import stream, write_bag
+from trials.__main__ import main as run_trial
+from trials.cuts import Cut, judge
 
 from motion_predictor_ros.cli.main import main
 from motion_predictor_ros.data.bags import skeleton_messages
 from motion_predictor_ros.ros.trials import soak
-from motion_predictor_ros.ros.trials.cuts import Cut, judge
 from motion_predictor_ros.ros.trials.feeder import Answer
 from motion_predictor_ros.ros.trials.replay_live import with_fewer
 
@@ -96,7 +97,7 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
 
 
 def test_cuts_run_against_a_real_node(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(['trial', 'cuts', '--cuts', '1', '--weights', str(model)])  # slow machines return 2
+    run_trial(['cuts', '1', '--weights', str(model)])  # slow machines return 2
     said = last_line(capsys)
     assert list(said) == ['cuts', 'stale_s_max', 'recovery_s_max', 'fresh_stamps_on_stale']
     assert said['fresh_stamps_on_stale'] == 0 and said['stale_s_max'] > 0.3
@@ -105,7 +106,7 @@ def test_cuts_run_against_a_real_node(model: Path, capsys: pytest.CaptureFixture
 def test_a_node_is_killed_and_the_next_one_predicts(
     model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(['trial', 'restarts', '--restarts', '2', '--weights', str(model)])
+    run_trial(['restarts', '2', '--weights', str(model)])
     said = last_line(capsys)
     assert list(said) == ['restarts', 'answer_s_max', 'predicted_s_max']
     assert 0 < said['answer_s_max'] < said['predicted_s_max']

@@ -10,10 +10,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from motion_predictor_ros.msg import PredictedMotion
+
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.data.synthetic import Walker
 from motion_predictor_ros.errors import MotionPredictorError
-from motion_predictor_ros.msg import PredictedMotion
 from motion_predictor_ros.ros.trials.children import (
     TIMEOUT_S,
     command,

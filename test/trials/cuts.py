@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from motion_predictor_ros.msg import PredictedMotion
 
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.data.synthetic import Walker
 from motion_predictor_ros.errors import MotionPredictorError
-from motion_predictor_ros.msg import PredictedMotion
 from motion_predictor_ros.ros.trials.children import child, local_environment, write_parameters
 from motion_predictor_ros.ros.trials.feeder import Answer, Feeder
 
