@@ -208,12 +208,31 @@ def rank_space(
 
     Args:
         scale: s of this window [m].
-        reach_m: What is farther from the likeliest body is ranked as if it were `FARTHEST_M` away.
+        reach_m: Where d > reach + beta log((S + e) / (1 + e)) in a whole column and those beside
+            it, d counts as `FARTHEST_M`.
     """
     occupancy = voxel_probability(futures, grid, device=device)
-    distance = body_distance(likeliest, grid, reach_m, device)
     smooth = (smoothed(occupancy, grid.size_m, ranking, device) + SMALLEST) / (1.0 + SMALLEST)
-    return (ranking.beta_m * np.log(smooth) - distance) / np.float32(scale)
+    closeness = ranking.beta_m * np.log(smooth)
+    distance = body_distance(likeliest, grid, _column_reaches(closeness, reach_m), device)
+    return (closeness - distance) / np.float32(scale)
+
+
+def _column_reaches(
+    closeness_m: Float32[np.ndarray, 'x y z'], reach_m: float
+) -> Float32[np.ndarray, 'x y']:
+    """Return how far from the body a level can be in each column and those beside it [m].
+
+    Args:
+        closeness_m: beta log((S + e) / (1 + e)), by which distances must be smaller.
+    """
+    highest = closeness_m.max(axis=2)
+    for axis in (0, 1):
+        beside = np.moveaxis(highest.copy(), axis, 0)
+        target = np.moveaxis(highest, axis, 0)
+        np.maximum(target[1:], beside[:-1], out=target[1:])
+        np.maximum(target[:-1], beside[1:], out=target[:-1])
+    return np.float32(reach_m) + highest
 
 
 def _around(
@@ -313,23 +332,28 @@ def _gaussian(count: int, width: float) -> Float32[Tensor, 'count count']:
 
 
 def body_distance(
-    body: Bodies, grid: VoxelGrid, reach_m: float = FARTHEST_M, device: torch.device | None = None
+    body: Bodies,
+    grid: VoxelGrid,
+    reach_m: float | Float32[np.ndarray, 'x y'] = FARTHEST_M,
+    device: torch.device | None = None,
 ) -> Float32[np.ndarray, 'x y z']:
     """Return how far voxel centres are from a body's surface [m]; negative inside.
 
     Args:
-        reach_m: What is farther away counts as `FARTHEST_M`.
+        reach_m: What is farther away counts as `FARTHEST_M`; one for all, or one for each column.
     """
     starts, ends, radii = in_voxels(body, grid, 0.0)
     starts, ends, radii = starts.reshape(-1, 3), ends.reshape(-1, 3), radii.ravel()
-    farthest, reach = np.float32(FARTHEST_M / grid.size_m), np.float32(reach_m / grid.size_m)
+    farthest = np.float32(FARTHEST_M / grid.size_m)
+    reach = np.empty(grid.shape[:2], np.float32)
+    reach[:] = np.asarray(reach_m) / grid.size_m
     if device is not None and device.type != 'cpu':
         a, b, r = (torch.from_numpy(part).to(device) for part in (starts, ends, radii))
         distance = capsule_distance_torch(a, b, r, grid.shape).cpu().numpy()
     else:
         distance = np.full(grid.shape, farthest, np.float32)
-        capsule_distance(starts, ends, radii, reach, distance)
-    distance[distance > reach] = farthest
+        capsule_distance(starts, ends, radii, reach, float(reach.max()), distance)
+    distance[distance > reach[..., None]] = farthest
     return distance * np.float32(grid.size_m)
 
 
@@ -356,37 +380,31 @@ def capsule_distance(
     starts: Float32[np.ndarray, 'capsule xyz=3'],
     ends: Float32[np.ndarray, 'capsule xyz=3'],
     radii: Float32[np.ndarray, ' capsule'],
-    reach: float,
+    reach: Float32[np.ndarray, 'x y'],
+    farthest: float,
     distance: Float32[np.ndarray, 'x y z'],
 ) -> None:
     """Lower `distance` to that of each voxel's centre from the nearest capsule's surface.
 
     Args:
         starts, ends, radii: In voxels from the first one's centre.
-        reach: In voxels; what is farther away stays as it is.
+        reach: In voxels, of each column; what is farther away may stay as it is.
+        farthest: The largest of them.
         distance: In voxels; negative inside.
     """
     zero, one = np.float32(0.0), np.float32(1.0)
     nx, ny, nz = distance.shape
     for capsule in range(len(radii)):
         a, b, r = starts[capsule], ends[capsule], radii[capsule]
-        far = r + np.float32(reach)
+        far = r + np.float32(farthest)
         dx, dy, dz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
         flat2 = dx * dx + dy * dy
         inverse = one / max(flat2 + dz * dz, np.float32(1e-12))
         flat_inverse = one / max(flat2, np.float32(1e-12))
-        x0, x1 = (
-            max(int(np.ceil(min(a[0], b[0]) - far)), 0),
-            min(int(max(a[0], b[0]) + far) + 1, nx),
-        )
-        y0, y1 = (
-            max(int(np.ceil(min(a[1], b[1]) - far)), 0),
-            min(int(max(a[1], b[1]) + far) + 1, ny),
-        )
-        z0, z1 = (
-            max(int(np.ceil(min(a[2], b[2]) - far)), 0),
-            min(int(max(a[2], b[2]) + far) + 1, nz),
-        )
+        x0 = max(int(np.ceil(min(a[0], b[0]) - far)), 0)
+        x1 = min(int(max(a[0], b[0]) + far) + 1, nx)
+        y0 = max(int(np.ceil(min(a[1], b[1]) - far)), 0)
+        y1 = min(int(max(a[1], b[1]) + far) + 1, ny)
         for x in range(x0, x1):
             px = np.float32(x) - a[0]
             for y in range(y0, y1):
@@ -394,8 +412,12 @@ def capsule_distance(
                 along = px * dx + py * dy
                 u = min(max(along * flat_inverse, zero), one)
                 ex, ey = px - u * dx, py - u * dy
-                if ex * ex + ey * ey > far * far:
+                left2 = (r + reach[x, y]) * abs(r + reach[x, y]) - ex * ex - ey * ey
+                if left2 < zero:
                     continue
+                left = np.sqrt(left2)
+                z0 = max(int(np.ceil(min(a[2], b[2]) - left)), 0)
+                z1 = min(int(max(a[2], b[2]) + left) + 1, nz)
                 row = distance[x, y, z0:z1]
                 for lane in range(len(row)):
                     pz = np.float32(np.int32(z0 + lane)) - a[2]
