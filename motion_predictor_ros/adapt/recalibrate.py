@@ -13,12 +13,7 @@ from motion_predictor_ros.training.volume_calibration import (
     calibrate_on,
     summary,
 )
-from motion_predictor_ros.training.volume_windows import (
-    APART_S,
-    HORIZONS_S,
-    Models,
-    windows_of,
-)
+from motion_predictor_ros.training.volume_windows import APART_S, HORIZONS_S, Models, windows_of
 from motion_predictor_ros.volume.calibration import (
     load_calibration,
     needed_clips,
@@ -69,7 +64,7 @@ def _enough(models: Models, held_out: Recordings, level: float) -> tuple[list[fl
     """Return the horizons with enough windows for the level, and what the first other lacks."""
     enough, short = [], ''
     longest_s = float(models.futures.horizons_s[-1]) + 1e-6
-    for horizon_s in (each for each in HORIZONS_S if each <= longest_s):
+    for horizon_s in (end_s for end_s in HORIZONS_S if end_s <= longest_s):
         count = _windows(models, held_out, horizon_s)
         if count >= needed_clips(1.0 - level):
             enough.append(horizon_s)

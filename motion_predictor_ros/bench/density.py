@@ -117,9 +117,7 @@ class PlainTorch:
 
     @torch.inference_mode()
     def draw(
-        self,
-        observed: Float64[np.ndarray, 'batch time joint xyz=3'],
-        generator: torch.Generator,
+        self, observed: Float64[np.ndarray, 'batch time joint xyz=3'], generator: torch.Generator
     ) -> tuple[Float64[np.ndarray, 'batch future horizon joint xyz=3'], Float[Tensor, ' batch']]:
         """Return futures by eq. 13 [m], and the effective sample size."""
         config, cache = self._predictor.config, self._cache

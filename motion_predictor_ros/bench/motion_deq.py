@@ -93,11 +93,7 @@ def _of_iterations(
     """Time predictions that stop after this number of iterations [ms]."""
     before = cold.config
     cold.config = replace(
-        config,
-        warm_start=False,
-        max_steps=count,
-        tolerance=_UNREACHABLE,
-        motion_tolerance_m=0.0,
+        config, warm_start=False, max_steps=count, tolerance=_UNREACHABLE, motion_tolerance_m=0.0
     )
     spent_ms = rounds_ms(lambda: cold.predict(windows), _ROUNDS, cold.device)[:, 0]
     cold.config = before

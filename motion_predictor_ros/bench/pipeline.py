@@ -159,10 +159,7 @@ def _with_threads(
         'eqmotion_style_forward_ms': eqmotion_style_ms(
             windows, trained.module.config, predictor.device
         )['p50'],
-        'solver_steps': {
-            'warm': float(np.median(stream.steps)),
-            'cold': cold_steps,
-        },
+        'solver_steps': {'warm': float(np.median(stream.steps)), 'cold': cold_steps},
         'reachable_instead': stream.reached,
         'model': predictor.model,
         'device': machine(predictor.device),

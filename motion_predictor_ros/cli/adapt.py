@@ -73,18 +73,18 @@ def _recordings(
     """Read the bags at twice the model's rate; also return unusable seconds by reason."""
     import torch
 
-    from motion_predictor_ros.data.bag_recordings import people_in, split_by_time, unsplit
+    from motion_predictor_ros.data.bag_recordings import all_for_test, read_segments, split_by_time
     from motion_predictor_ros.prediction.motion_deq.checkpoint import load_motion_deq
 
     trained = load_motion_deq(config.prediction.weights, torch.device('cpu'))
     rate_hz = 2.0 / trained.module.config.period_s
     names = trained.joint_names
-    people = people_in(options.bag, options.topic, config, options.source, rate_hz)
+    people = read_segments(options.bag, options.topic, config, options.source, rate_hz)
     recordings = split_by_time(people, names, (f'own recordings: {len(options.bag)} bags',))
     if options.also is None:
         return recordings, None, people.lost_s
     also = _as_recorded(config, options.also)
-    elsewhere = unsplit(people_in([options.also], '', also, '', rate_hz), names)
+    elsewhere = all_for_test(read_segments([options.also], '', also, '', rate_hz), names)
     return recordings, elsewhere, people.lost_s
 
 

@@ -157,11 +157,7 @@ def _mocap(options: argparse.Namespace) -> Report:
     module='robustness',
 )
 @EVALUATE.command(
-    'streaming',
-    'solver iterations on streams, warm and cold',
-    *_CLIPS,
-    JSON,
-    module='streaming',
+    'streaming', 'solver iterations on streams, warm and cold', *_CLIPS, JSON, module='streaming'
 )
 def _on_clips(options: argparse.Namespace) -> Report:
     """Evaluate MotionDEQ on clips, without an archive."""
@@ -265,21 +261,21 @@ def density_config(options: argparse.Namespace) -> 'DensityConfig':
 )
 def _stochastic(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.evaluation.archive import Figures
-    from motion_predictor_ros.evaluation.futures import rivals, stochastic
+    from motion_predictor_ros.evaluation.futures import contenders, stochastic
 
     recordings = load_training_data(options)
     shipped = options.checkpoint == 'body_2s'
-    compared = rivals.Rivals(
-        rivals.rival_file(options.latent_mixture, 'latent_mixture', shipped),
-        rivals.rival_file(options.conditional_vae, 'conditional_vae', shipped),
+    compared = contenders.ComparedModels(
+        contenders.weights_of(options.latent_mixture, 'latent_mixture', shipped),
+        contenders.weights_of(options.conditional_vae, 'conditional_vae', shipped),
         options.motion_deq,
         tuple(options.beside) if options.beside else None,
     )
-    trained, contenders = rivals.field_of(density_config(options), compared, recordings)
+    trained, models = contenders.load_contenders(density_config(options), compared, recordings)
     case = stochastic.make_case(trained, split_of(options, recordings), options.similar)
     figures, progress = Figures(), not options.json
     report = stochastic.evaluate_stochastic(
-        case, trained, contenders, progress=progress, figures=figures
+        case, trained, models, progress=progress, figures=figures
     )
     keep_results(options, figures.archive('stochastic', report))
     return report, stochastic.print_stochastic

@@ -44,11 +44,7 @@ COMMANDS = Group()
 
 
 @TRAIN.command(
-    'motion-deq',
-    'train MotionDEQ by a recipe',
-    *_RUN,
-    *_RECIPE_AND_START,
-    kind='motion_deq',
+    'motion-deq', 'train MotionDEQ by a recipe', *_RUN, *_RECIPE_AND_START, kind='motion_deq'
 )
 @TRAIN.command(
     'eqmotion-style',

@@ -65,11 +65,7 @@ def _latency(options: argparse.Namespace) -> None:
 
     bag = options.bag or share_file('demo', 'demo.mcap')
     report = _with_ros('latency').run_latency(
-        bag,
-        options.people,
-        options.seconds,
-        options.volume_hz,
-        _config(options),
+        bag, options.people, options.seconds, options.volume_hz, _config(options)
     )
     figures = dataclasses.asdict(report)
     for name in ('motion_ms', 'volume_ms'):

@@ -133,30 +133,29 @@ def find_source(bag: Path, topic: str = '', source: str = '') -> tuple[str, str]
     Raises:
         BagError: Nothing, or more than one thing, could be meant.
     """
-    types = {each: kind for each, kind in topic_types(bag).items() if topic in ('', each)}
+    types = {name: kind for name, kind in topic_types(bag).items() if topic in ('', name)}
     if source:
-        kind = SOURCES[source].msgtype
-        found = [(source, each) for each, its in types.items() if its == kind]
-        fixed = SOURCES[source].topic
+        kind, fixed = SOURCES[source].msgtype, SOURCES[source].topic
+        matches = [(source, name) for name, other in types.items() if other == kind]
         if not topic and fixed:
-            found = [(source, each) for _, each in found if not each.endswith(_STATIC)]
-            found = [(source, fixed)] if fixed in types else found
+            matches = [match for match in matches if not match[1].endswith(_STATIC)]
+            matches = [(source, fixed)] if fixed in types else matches
     else:
-        found = [
-            (name, each)
-            for each, its in types.items()
-            for name, source_class in SOURCES.items()
-            if source_class.msgtype == its and (topic or not (source_class.topic or each in _OURS))
+        matches = [
+            (source_name, name)
+            for name, kind in types.items()
+            for source_name, candidate in SOURCES.items()
+            if candidate.msgtype == kind and (topic or not (candidate.topic or name in _OURS))
         ]
-        certain = [(name, each) for name, each in found if not SOURCES[name].has_shared_type]
-        found = certain or found
-    if len(found) == 1:
-        return found[0]
-    listing = ', '.join(sorted(f'{each} [{its}]' for each, its in topic_types(bag).items()))
+        certain = [match for match in matches if not SOURCES[match[0]].has_shared_type]
+        matches = certain or matches
+    if len(matches) == 1:
+        return matches[0]
+    listing = ', '.join(sorted(f'{name} [{kind}]' for name, kind in topic_types(bag).items()))
     wanted = f'no topic {topic!r} with' if topic else 'not exactly one topic with'
     what = SOURCES[source].msgtype if source else 'skeletons'
-    if len(found) > 1:
-        wanted = f'several skeleton topics {sorted(each for _, each in found)}, not one with'
+    if len(matches) > 1:
+        wanted = f'several skeleton topics {sorted(name for _, name in matches)}, not one with'
     raise BagError(
         f'{bag}: {wanted} {what}; it holds {listing or "nothing"}; name topic and source'
     )
@@ -171,7 +170,7 @@ def _read_transforms(bag: Path, topic: str, tree: TransformTree) -> None:
         BagError: Several namespaces have transforms, and none of them is that of `topic`.
     """
     kind = SOURCES['tf'].msgtype
-    topics = [name for name, its in topic_types(bag).items() if its == kind]
+    topics = [name for name, other in topic_types(bag).items() if other == kind]
     suffixes = _MOVING, _STATIC
     namespaces = {name.rpartition('/')[0] for name in topics if name.endswith(suffixes)}
     chosen = {name for name in namespaces if topic.startswith(f'{name}/')} or namespaces

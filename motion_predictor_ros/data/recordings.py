@@ -103,10 +103,7 @@ Piece = tuple[str, str, str, np.ndarray]
 
 
 def join_clips(
-    joint_names: tuple[str, ...],
-    fps: float,
-    pieces: Iterable[Piece],
-    attribution: tuple[str, ...],
+    joint_names: tuple[str, ...], fps: float, pieces: Iterable[Piece], attribution: tuple[str, ...]
 ) -> Recordings:
     """Lay clips one after the other; none was retargeted."""
     clips, kept, start = [], [], 0

@@ -10,8 +10,7 @@ from jaxtyping import Float64
 from motion_predictor_ros.msg import Coverage as CoverageMessage
 from motion_predictor_ros.msg import LiveScore as LiveScoreMessage
 from motion_predictor_ros.ros.encode import encode_header
-from motion_predictor_ros.scoring.coverage import Coverage
-from motion_predictor_ros.scoring.live_score import LiveScore
+from motion_predictor_ros.scoring.live_score import Coverage, LiveScore
 from motion_predictor_ros.scoring.metrics import report_frames
 
 

@@ -26,8 +26,7 @@ from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
 from motion_predictor_ros.runtime.rate_limit import RateLimiter
 from motion_predictor_ros.scoring.body_inside import body_inside
-from motion_predictor_ros.scoring.coverage import CoverageCounter
-from motion_predictor_ros.scoring.live_score import LiveScore, Row, Rows
+from motion_predictor_ros.scoring.live_score import CoverageCounter, LiveScore, Row, Rows
 from motion_predictor_ros.scoring.metrics import (
     kernel_log_density,
     mean_joint_error,

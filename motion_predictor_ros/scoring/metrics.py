@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics, in the units and under the names of the reports."""
+"""Metrics in the units and under the names of the reports, and the baselines to beat [m]."""
 
 from collections.abc import Sequence
 
@@ -79,3 +79,24 @@ def kernel_log_density(
     weight_column = weights.reshape(-1, *[1] * (samples.ndim - 2))
     exponents = -0.5 * (scaled**2).sum(axis=-1)
     return np.asarray(logsumexp(exponents, axis=0, b=weight_column) - volume)
+
+
+def repeat_last(
+    observed: Float[np.ndarray, '*batch time joint xyz=3'], future: int
+) -> Float[np.ndarray, '*batch horizon joint xyz=3']:
+    """Predict a standing person: the last pose, repeated."""
+    return np.repeat(observed[..., -1:, :, :], future, axis=-3)
+
+
+def constant_velocity(
+    observed: Float[np.ndarray, '*batch time joint xyz=3'], future: int
+) -> Float[np.ndarray, '*batch horizon joint xyz=3']:
+    """Predict each joint at its velocity between the last two frames of the model clock."""
+    last = observed[..., -1:, :, :]
+    step = last - observed[..., -2:-1, :, :]
+    ahead = np.arange(1, future + 1)[:, None, None]
+    return last + ahead * step
+
+
+BASELINES = {'repeat_last': repeat_last, 'constant_velocity': constant_velocity}
+"""By their names in reports."""

@@ -20,6 +20,11 @@ class Track:
 
     frames: list[SkeletonFrame] = field(default_factory=list)
 
+    def observed_at(self, stamp_ns: int) -> Float64[np.ndarray, 'joint xyz=3'] | None:
+        """Return the positions observed at a stamp [m]; None without an observation."""
+        frames = (frame for frame in self.frames if frame.stamp_ns == stamp_ns)
+        return next((frame.positions for frame in frames), None)
+
     def at(
         self, stamp_ns: int, horizons_s: Float64[np.ndarray, ' horizon']
     ) -> Float64[np.ndarray, 'horizon joint xyz=3'] | None:

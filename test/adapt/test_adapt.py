@@ -30,7 +30,7 @@ from motion_predictor_ros.config import (
     VolumeConfig,
     read_parameter_file,
 )
-from motion_predictor_ros.data.bag_recordings import RawSkeletons, people_in, split_by_time
+from motion_predictor_ros.data.bag_recordings import Segments, read_segments, split_by_time
 from motion_predictor_ros.data.recordings import Clip, Recordings
 from motion_predictor_ros.density.cache_flow.checkpoint import load_cache_flow
 from motion_predictor_ros.errors import ConfigError, DataError
@@ -99,13 +99,13 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope='module')
-def sightings(bag: Path, config: PipelineConfig) -> RawSkeletons:
-    return people_in([bag], '', config, '', 50.0)
+def segments(bag: Path, config: PipelineConfig) -> Segments:
+    return read_segments([bag], '', config, '', 50.0)
 
 
 @pytest.fixture(scope='module')
-def recordings(sightings: RawSkeletons) -> Recordings:
-    return split_by_time(sightings, BODY.joint_names, ('ours',))
+def recordings(segments: Segments) -> Recordings:
+    return split_by_time(segments, BODY.joint_names, ('ours',))
 
 
 def plan(out: Path, steps: int) -> Plan:
@@ -168,9 +168,9 @@ def test_training_that_does_not_help_is_not_kept(
     assert after(report, 'after') == after(report, 'before')
 
 
-def test_people_in_a_bag_become_clips(sightings: RawSkeletons) -> None:
-    assert {each.person for each in sightings.seen} == {'0:glides/ann', '0:glides/bo'}
-    for each in sightings.seen:
+def test_people_in_a_bag_become_clips(segments: Segments) -> None:
+    assert {each.person for each in segments.segments} == {'0:glides/ann', '0:glides/bo'}
+    for each in segments.segments:
         times = each.begin_s + np.arange(len(each.positions)) / 50.0
         true = np.array([glides(t, each.person.split('/')[1]) for t in times])
         assert np.abs(each.positions - true).max() < 0.003  # [m] between 12.5 Hz and 50 Hz
@@ -197,12 +197,12 @@ def test_unobserved_time_is_left_out_and_counted(config: PipelineConfig, tmp_pat
         return positions
 
     gone = record(tmp_path / 'gap.mcap', 9.0, 'ann', pose=hides, leave=[(6.0, 8.0)])
-    found = people_in([gone], '', config, '', 50.0)
-    spans = [(each.begin_s, len(each.positions) / 50.0) for each in found.seen]
+    found = read_segments([gone], '', config, '', 50.0)
+    spans = [(each.begin_s, len(each.positions) / 50.0) for each in found.segments]
     begins = [begin for begin, _ in spans]
     assert np.allclose(np.diff(begins), [5.0, 3.0], atol=0.1)
     assert np.allclose([length for _, length in spans], [4.0, 1.0, 1.0], atol=0.15)
-    assert found.lost_s['joints out of sight'] == pytest.approx(1.0, abs=0.1)
+    assert found.lost_s['joints not observed'] == pytest.approx(1.0, abs=0.1)
 
 
 def test_implausible_people_are_left_out(config: PipelineConfig, tmp_path: Path) -> None:
@@ -210,9 +210,11 @@ def test_implausible_people_are_left_out(config: PipelineConfig, tmp_path: Path)
         return glides(time_s, person) * np.array([1.0, -1.0, 1.0])
 
     bag = record(tmp_path / 'mirror.mcap', 4.0, 'ann', pose=mirrored)
-    found = people_in([bag], '', config, '', 50.0)
-    assert not found.seen and found.lost_s['mirrored'] > 3.0
-    with pytest.raises(DataError, match=r'nobody was seen.*3\.9 s mirrored|4\.0 s mirrored'):
+    found = read_segments([bag], '', config, '', 50.0)
+    assert not found.segments and found.lost_s['mirrored'] > 3.0
+    with pytest.raises(
+        DataError, match=r'no person was observed.*3\.9 s mirrored|4\.0 s mirrored'
+    ):
         split_by_time(found, BODY.joint_names, ())
 
 

@@ -17,7 +17,7 @@ from motion_predictor_ros.density.cache_flow.checkpoint import load_cache_flow
 from motion_predictor_ros.density.cache_flow.flow import even_times
 from motion_predictor_ros.density.predictor import CacheFlowPredictor
 from motion_predictor_ros.errors import CheckpointError
-from motion_predictor_ros.scoring.baselines import constant_velocity
+from motion_predictor_ros.scoring.metrics import constant_velocity
 from motion_predictor_ros.skeleton.frame import SkeletonFrame
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.resample import resample

@@ -6,7 +6,7 @@ import sys
 from foreign_messages import DEFINITIONS
 from rosbags.typesys import get_types_from_msg
 
-from motion_predictor_ros.data.bag_types import typestore
+from motion_predictor_ros.data.bags import typestore
 from motion_predictor_ros.ros.tools.record_bag import main
 
 

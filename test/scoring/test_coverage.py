@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from motion_predictor_ros.scoring.coverage import CoverageCounter, alarm_at
+from motion_predictor_ros.scoring.live_score import CoverageCounter, alarm_at
 
 SIGNIFICANCE = 0.01
 

@@ -2,11 +2,14 @@
 """A common interface of all models that draw futures of a person.
 
 A contender gets an observation, and returns guesses in the same frame; those that have a density
-return it as a mixture, over the base samples z or directly over the latents x.
+return it as a mixture, over the base samples z or directly over the latents x. `load_contenders`
+loads those that `evaluate stochastic` compares; a model without weights is left out.
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -14,14 +17,27 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from motion_predictor_ros.config import DensityConfig
+from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.density.body_frame import BodyFrame, leave
+from motion_predictor_ros.density.cache_flow.checkpoint import TrainedCacheFlow
 from motion_predictor_ros.density.cache_flow.mixture import Mixture, ObservationMixture
 from motion_predictor_ros.density.predictor import CacheFlowPredictor
-from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
-from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
-from motion_predictor_ros.scoring.baselines import constant_velocity
-from motion_predictor_ros.training.baselines.conditional_vae import ConditionalVAE
+from motion_predictor_ros.errors import CheckpointError
+from motion_predictor_ros.evaluation.motion.mocap import predict_windows
+from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ, load_motion_deq
+from motion_predictor_ros.resources import share_file
+from motion_predictor_ros.scoring.metrics import constant_velocity
+from motion_predictor_ros.training.baselines.conditional_vae import (
+    ConditionalVAE,
+    load_conditional_vae,
+)
+from motion_predictor_ros.training.baselines.latent_mixture import load_latent_mixture
+from motion_predictor_ros.training.windows import every_window
 
+Observed = Float64[np.ndarray, 'batch time joint xyz=3']
+
+_EVERY_S = 0.4
 _COMPONENTS = 64
 """Principal components of a residual that are drawn; the rest is drawn as independent noise."""
 
@@ -48,7 +64,7 @@ class Answer:
 class Contender(Protocol):
     """Guesses many futures."""
 
-    def answer(self, observed: Float64[np.ndarray, 'batch time joint xyz=3']) -> Answer:
+    def answer(self, observed: Observed) -> Answer:
         """Draw futures of all people."""
 
 
@@ -58,7 +74,7 @@ class CacheFlowContender:
     def __init__(self, predictor: CacheFlowPredictor) -> None:
         self.predictor = predictor
 
-    def answer(self, observed: Float64[np.ndarray, 'batch time joint xyz=3']) -> Answer:
+    def answer(self, observed: Observed) -> Answer:
         """Draw futures of all people."""
         positions, draws, effective = self.predictor.draw(observed)
         _, q = self.predictor.observe(_near(observed, self.predictor.trained.frame.root)[0])
@@ -71,7 +87,7 @@ class SampledContender:
     def __init__(self, predictor: CacheFlowPredictor) -> None:
         self._predictor = predictor
 
-    def answer(self, observed: Float64[np.ndarray, 'batch time joint xyz=3']) -> Answer:
+    def answer(self, observed: Observed) -> Answer:
         """Draw futures of all people."""
         return Answer(self._predictor.draw(observed)[0])
 
@@ -86,7 +102,7 @@ class LatentMixtureContender:
         self._generator = torch.Generator(base.cache.z.device).manual_seed(seed)
 
     @torch.inference_mode()
-    def answer(self, observed: Float64[np.ndarray, 'batch time joint xyz=3']) -> Answer:
+    def answer(self, observed: Observed) -> Answer:
         """Draw futures of all people."""
         frame, module = self._base.trained.frame, self._base.trained.module
         near, origin = _near(observed, frame.root)
@@ -106,7 +122,7 @@ class ConditionalVAEContender:
         self._generator = torch.Generator().manual_seed(seed)
 
     @torch.inference_mode()
-    def answer(self, observed: Float64[np.ndarray, 'batch time joint xyz=3']) -> Answer:
+    def answer(self, observed: Observed) -> Answer:
         """Draw futures of all people."""
         near, origin = _near(observed, self._frame.root)
         positions = torch.from_numpy(near).to(next(self._model.parameters()))
@@ -152,7 +168,7 @@ class GaussianContender:
         rest = (flat - self._mean).var(0) - np.square(self._scaled).sum(0)
         self._rest = np.sqrt(rest.clip(min=0.0))
 
-    def answer(self, observed: Float64[np.ndarray, 'batch time joint xyz=3']) -> Answer:
+    def answer(self, observed: Observed) -> Answer:
         """Draw futures of all people."""
         people, joints = len(observed), observed.shape[2]
         shape = (people, self._count)
@@ -168,29 +184,19 @@ class GaussianContender:
         return self._frame.place(torch.from_numpy(observed[:, -1])).rotation.double().numpy()
 
 
-def constant_velocity_guess() -> Guess:
-    """Return the prediction of constant velocity."""
-    return constant_velocity
-
-
 def motion_deq_guess(trained: TrainedMotionDEQ) -> Guess:
     """Return MotionDEQ, applied recursively where its horizon is too short."""
-    module, device = trained.module, next(trained.module.parameters()).device
+    past = trained.module.config.past
 
-    @torch.inference_mode()
     def guess(
         observed: Float64[np.ndarray, 'batch time joint xyz=3'], future: int
     ) -> Float64[np.ndarray, 'batch horizon joint xyz=3']:
-        near, origin = _near(observed, 0)
-        series = torch.from_numpy(near).float().to(device)
+        series = observed
         while series.shape[1] < observed.shape[1] + future:
-            chunks = series[:, -module.config.past :].split(64)
-            series = torch.cat(
-                [series, torch.cat([module(chunk, SolverSettings())[0] for chunk in chunks])],
-                dim=1,
+            series = np.concatenate(
+                [series, predict_windows(trained, series[:, -past:])[0]], axis=1
             )
-        ahead = series[:, observed.shape[1] : observed.shape[1] + future]
-        return ahead.double().cpu().numpy() + origin
+        return series[:, observed.shape[1] : observed.shape[1] + future]
 
     return guess
 
@@ -212,3 +218,100 @@ def _leave(
     placement = frame.place(torch.from_numpy(near[:, -1]).to(poses))
     flat = leave(frame, poses.flatten(1, 2), placement)
     return flat.unflatten(1, poses.shape[1:3]).double().cpu().numpy()
+
+
+@dataclass(frozen=True)
+class ComparedModels:
+    """Weights of the models that CacheFlow is compared with.
+
+    Attributes:
+        motion_deq: Shipped name or path; empty leaves it out.
+        beside: Weights and cache of another CacheFlow.
+    """
+
+    latent_mixture: Path | None = None
+    conditional_vae: Path | None = None
+    motion_deq: str = ''
+    beside: tuple[str, str] | None = None
+
+
+def weights_of(given: str | None, name: str, shipped: bool) -> Path | None:
+    """Return the weights of a compared model: those given, or the shipped ones; '' leaves it out.
+
+    Args:
+        shipped: Whether CacheFlow is the shipped one, beside which the shipped others were
+            trained; for another one they have to be given.
+
+    Raises:
+        ConfigError: The shipped weights are missing.
+    """
+    if given is None:
+        return share_file('weights', 'rivals', f'{name}.safetensors') if shipped else None
+    return Path(given) if given else None
+
+
+def load_contenders(
+    config: DensityConfig, compared: ComparedModels, recordings: Recordings
+) -> tuple[TrainedCacheFlow, dict[str, Contender]]:
+    """Return the CacheFlow under test and all contenders by name.
+
+    Residuals of the Gaussian ones are those on split 'val'; without such clips they are left out.
+
+    Raises:
+        CheckpointError: Weights cannot be used, or have another skeleton.
+    """
+    cached = CacheFlowPredictor.load(config)
+    uncached = CacheFlowPredictor.load(dataclasses.replace(config, rule='flow'))
+    trained, count, seed = cached.trained, config.futures, config.seed
+    contenders: dict[str, Contender] = {
+        'cache_flow': CacheFlowContender(cached),
+        'cache_flow_without_precompute': CacheFlowContender(uncached),
+    }
+    if compared.beside is not None:
+        weights, cache = compared.beside
+        other = CacheFlowPredictor.load(dataclasses.replace(config, weights=weights, cache=cache))
+        contenders['beside'] = SampledContender(other)
+    if compared.latent_mixture is not None:
+        mixture = load_latent_mixture(compared.latent_mixture, trained)
+        contenders['latent_gmm'] = LatentMixtureContender(cached, mixture, count, seed)
+    if compared.conditional_vae is not None:
+        vae = load_conditional_vae(compared.conditional_vae, cached.cache.z.device)
+        shapes = [
+            (item.joints, item.past, item.future, item.period_s, item.frame)
+            for item in (vae.config, trained.module.config)
+        ]
+        _check_shape(compared.conditional_vae, shapes[0] == shapes[1])
+        contenders['cvae'] = ConditionalVAEContender(vae, trained.frame, count, seed)
+    held_out = recordings.select(lambda clip: clip.split == 'val')
+    if held_out.clips:
+        for name, guess in _guesses(compared, trained).items():
+            contenders[name] = _gaussian(guess, trained, held_out, count, seed)
+    return trained, contenders
+
+
+def _guesses(compared: ComparedModels, trained: TrainedCacheFlow) -> dict[str, Guess]:
+    guesses: dict[str, Guess] = {'constant_velocity_gaussian': constant_velocity}
+    if compared.motion_deq:
+        device = next(trained.module.parameters()).device
+        motion_deq = load_motion_deq(compared.motion_deq, device)
+        same_clock = motion_deq.module.config.period_s == trained.module.config.period_s
+        same_joints = motion_deq.joint_names == trained.joint_names
+        same_past = motion_deq.module.config.past <= trained.module.config.past
+        _check_shape(compared.motion_deq, same_clock and same_joints and same_past)
+        guesses = {'motion_deq_gaussian': motion_deq_guess(motion_deq)} | guesses
+    return guesses
+
+
+def _check_shape(source: Path | str, fits: bool) -> None:
+    if not fits:
+        raise CheckpointError(f'{source} has other joints, frames or horizons than CacheFlow')
+
+
+def _gaussian(
+    guess: Guess, trained: TrainedCacheFlow, held_out: Recordings, count: int, seed: int
+) -> GaussianContender:
+    config = trained.module.config
+    windows = every_window(held_out, config.past + config.future, config.period_s, _EVERY_S)
+    return GaussianContender(
+        guess, trained.frame, windows.to(torch.float64).numpy(), config.past, count, seed
+    )

@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
 
@@ -41,11 +40,13 @@ from motion_predictor_ros.evaluation.futures.metrics import (
     similar_starts,
 )
 from motion_predictor_ros.evaluation.groups import by_group, print_groups
+from motion_predictor_ros.evaluation.tables import print_table
 from motion_predictor_ros.training.windows import windows_with_clips
 
 EVERY_S = 0.4
 SIMILAR_M = 0.5
 
+_ERRORS = ('apd', 'ade_m', 'fde_m', 'mmade_m', 'mmfde_m')
 _CHUNK = 16
 _TIMED = 20
 _CONVENTIONS = (
@@ -167,28 +168,28 @@ def evaluate_stochastic(
         'conventions': _CONVENTIONS,
         'model': trained.name,
     }
-    tallies: dict[str, _Tally] = {}
+    scores_by_name: dict[str, _Scores] = {}
     bar = tqdm(contenders.items(), leave=False, disable=None if progress else True)
     for name, contender in bar:
         bar.set_postfix_str(name)
-        tally = _Tally(case, trained)
+        scores = _Scores(case, trained)
         for start in range(0, len(case.windows), _CHUNK):
             observed = case.windows[start : start + _CHUNK, : trained.module.config.past]
-            tally.count(contender.answer(observed), start)
+            scores.count(contender.answer(observed), start)
         if figures is not None:
-            tally.keep(name, name_cases(case.windows), figures)
-        tallies[name] = tally
-        report[name] = tally.figures() | {'inference_ms': _inference_ms(contender, case, trained)}
+            scores.keep(name, name_cases(case.windows), figures)
+        scores_by_name[name] = scores
+        report[name] = scores.figures() | {'inference_ms': _inference_ms(contender, case, trained)}
         if name == 'cache_flow':
-            report['kde_latent'] = {'log_prob_per_dim': tally.mean('kde_latent')}
-            report['kde_motion'] = {'log_prob_per_motion_dim': tally.mean('kde_motion')}
+            report['kde_latent'] = {'log_prob_per_dim': scores.mean('kde_latent')}
+            report['kde_motion'] = {'log_prob_per_motion_dim': scores.mean('kde_motion')}
     return report | by_group(
         case.clips,
-        lambda chosen: {name: tally.of_cases(chosen) for name, tally in tallies.items()},
+        lambda chosen: {name: scores.of_cases(chosen) for name, scores in scores_by_name.items()},
     )
 
 
-class _Tally:
+class _Scores:
     """The figures of one contender so far."""
 
     def __init__(self, case: Case, trained: TrainedCacheFlow) -> None:
@@ -239,11 +240,11 @@ class _Tally:
         prefix: str,
         guesses: Float[Tensor, 'future horizon size'],
         truths: Float[Tensor, 'window horizon size'],
-        own_index: int,
+        case_index: int,
         like: Bool[Tensor, ' window'],
     ) -> None:
         average, final = displacement_errors(guesses, truths[like])
-        index = int(like[:own_index].sum())  # index of the own future among the similar ones
+        index = int(like[:case_index].sum())  # index of the true future among the similar ones
         self._add(f'{prefix}ade_m', average[index])
         self._add(f'{prefix}fde_m', final[index])
         self._add(f'{prefix}mmade_m', average.mean())
@@ -297,15 +298,14 @@ class _Tally:
 
     def figures(self) -> dict[str, Any]:
         """Return means over windows; root-included ones apart."""
-        names = ('apd', 'ade_m', 'fde_m', 'mmade_m', 'mmfde_m')
-        summary: dict[str, Any] = {name: self.mean(name) for name in names}
+        summary: dict[str, Any] = {name: self.mean(name) for name in _ERRORS}
         guessed = torch.cat(self._motion).mean(0)
         summary['cmd'] = float(
             cumulative_motion_distance(guessed, motion_per_frame(self._case.poses).mean())
         )
         summary['log_prob_per_dim'] = self.mean('log_prob_per_dim')
         if self._trained.module.config.frame != 'dropped':
-            summary['root_included'] = {name: self.mean(f'root_{name}') for name in names}
+            summary['root_included'] = {name: self.mean(f'root_{name}') for name in _ERRORS}
         if 'effective_sample_size' in self._rows:
             summary['effective_sample_size'] = self.mean('effective_sample_size')
         return summary
@@ -325,19 +325,26 @@ def _inference_ms(contender: Contender, case: Case, trained: TrainedCacheFlow) -
 def print_stochastic(report: Mapping[str, Any], console: Console) -> None:
     """Print one table, root dropped, and a second one with it."""
     contenders = {
-        key: value
+        key.replace('_', ' '): value
         for key, value in report.items()
         if isinstance(value, dict) and not key.startswith('by_')
     }
-    errors = ('apd', 'ade_m', 'fde_m', 'mmade_m', 'mmfde_m')
-    rest = ('cmd', 'log_prob_per_dim', 'effective_sample_size', 'inference_ms')
-    title = f'{report["model"]}, {report["windows"]} windows, root dropped'
-    console.print(_table(title, contenders, errors + rest))
     placed = {k: v['root_included'] for k, v in contenders.items() if 'root_included' in v}
-    if placed:
-        console.print(_table('root included', placed, errors))
-    if 'kde_motion' in contenders:
-        density = contenders['kde_motion']['log_prob_per_motion_dim']
+    title = f'{report["model"]}, {report["windows"]} windows, root dropped'
+    rest = ('cmd', 'log_prob_per_dim', 'effective_sample_size', 'inference_ms')
+    for head, rows in ((title, contenders), ('root included', placed)):
+        cells = {
+            name: {
+                key.removesuffix('_m').replace('_', '\n'): figures[key]
+                for key in (*_ERRORS, *rest)
+                if key in figures
+            }
+            for name, figures in rows.items()
+        }
+        if any(cells.values()):
+            print_table({k: v for k, v in cells.items() if v}, head, 'model', console, form='.3f')
+    if 'kde_motion' in report:
+        density = report['kde_motion']['log_prob_per_motion_dim']
         console.print(
             rf'kde_motion: {density:.3f} per coordinate \[m]: another space, its own scale'
         )
@@ -345,20 +352,7 @@ def print_stochastic(report: Mapping[str, Any], console: Console) -> None:
         head: (lambda figures, key=key: float(figures['cache_flow'][key]))
         for head, key in (('log p', 'log_prob_per_dim'), ('FDE', 'fde_m'), ('ADE', 'ade_m'))
     }
-    if 'cache_flow' in contenders:
+    if 'cache_flow' in report:
         print_groups(report['by_kind'], columns, 'kind of motion', console)
         print_groups(report['by_subject'], columns, 'subject', console)
     console.print(report['conventions'], markup=False)
-
-
-def _table(title: str, rows: Mapping[str, Mapping[str, Any]], heads: tuple[str, ...]) -> Table:
-    table = Table(title=title, title_justify='left', box=None, padding=(0, 1, 0, 0))
-    table.add_column('model')
-    for head in heads:
-        words = head.removesuffix('_m').replace('_', '\n')
-        table.add_column(words, justify='right', no_wrap=True)
-    for name, figures in rows.items():
-        cells = (f'{figures[head]:.3f}' if head in figures else '' for head in heads)
-        if any(head in figures for head in heads):
-            table.add_row(name.replace('_', ' '), *cells)
-    return table

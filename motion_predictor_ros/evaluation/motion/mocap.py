@@ -21,8 +21,7 @@ from motion_predictor_ros.evaluation.groups import by_group, print_groups
 from motion_predictor_ros.evaluation.tables import METHODS, print_errors
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.solver import FixedPoint, SolverSettings
-from motion_predictor_ros.scoring.baselines import BASELINES
-from motion_predictor_ros.scoring.metrics import mean_joint_error, mpjpe_mm
+from motion_predictor_ros.scoring.metrics import BASELINES, mean_joint_error, mpjpe_mm
 from motion_predictor_ros.training.windows import windows_with_clips
 
 WINDOW_EVERY_S = 0.2

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two recorded people in one message, through the pipeline that runs on the robot.
 
-Clips with a partner lie on one clock and in one frame. Both people are predicted in one batch;
-that each gets the answer they would get alone is measured, not assumed.
+Clips with a partner lie on one clock and in one frame. Both people are predicted in one batch; the
+report says how far a prediction is from that of the person alone.
 """
 
 import math

@@ -32,13 +32,11 @@ from motion_predictor_ros.evaluation.archive import Figures, name_cases
 from motion_predictor_ros.evaluation.tables import METHODS, print_table
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
-from motion_predictor_ros.scoring.baselines import BASELINES
-from motion_predictor_ros.scoring.metrics import mean_joint_error
+from motion_predictor_ros.scoring.metrics import BASELINES, mean_joint_error
 from motion_predictor_ros.training.baselines.unrolled import TrainedUnrolled
 
 Predict = Callable[
-    [Float[np.ndarray, 'batch time joint xyz=3']],
-    Float[np.ndarray, 'batch horizon joint xyz=3'],
+    [Float[np.ndarray, 'batch time joint xyz=3']], Float[np.ndarray, 'batch horizon joint xyz=3']
 ]
 """From observed to predicted frames of the fed joints, both in millimetres."""
 

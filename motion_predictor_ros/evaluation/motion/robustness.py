@@ -24,8 +24,7 @@ from motion_predictor_ros.evaluation.motion.mocap import check_joints, predict_w
 from motion_predictor_ros.evaluation.tables import print_table
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQConfig
-from motion_predictor_ros.scoring.baselines import BASELINES
-from motion_predictor_ros.scoring.metrics import mean_joint_error, mpjpe_mm
+from motion_predictor_ros.scoring.metrics import BASELINES, mean_joint_error, mpjpe_mm
 from motion_predictor_ros.skeleton.buffer import PersonBuffer
 from motion_predictor_ros.skeleton.frame import SkeletonFrame, Window
 from motion_predictor_ros.skeleton.layout import SkeletonLayout

@@ -8,7 +8,6 @@ further than on a robot, and the error after each evaluation of f is recorded.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -38,10 +37,6 @@ CLOSE_M = 1e-3
 BUDGETS = (1, 2, 3)
 _EXACT = SolverSettings(max_steps=30, tolerance=1e-6)
 _RESIDUAL = 1e-3
-RESIDUAL_RULES = (1e-2, 3e-3, 1e-3, 1e-4)
-MOTION_RULES_M = (1e-2, 3e-3, 1e-3, 3e-4)
-"""Stopping rules that are compared: relative residual, and change of the decoded motion [m]."""
-
 
 _OF_GROUPS = ('iterations_to_residual', 'iterations_to_1mm', 'mpjpe_mm', 'mpjpe_mm_converged')
 """Figures that are reported by kind of motion and by subject too."""
@@ -55,13 +50,11 @@ class Results:
         errors: [m] mean over joints, by prediction, evaluation of f (0: the start) and horizon.
         steps: Evaluations of f until the relative residual was below 1e-3.
         residuals: Relative residual of each evaluation of f.
-        changes: [m] of the decoded motion by each evaluation, mean over joints and time.
     """
 
     errors: list[Float64[np.ndarray, 'case step horizon']] = field(default_factory=list)
     steps: list[Float64[np.ndarray, ' case']] = field(default_factory=list)
     residuals: list[Float64[np.ndarray, 'case evaluation']] = field(default_factory=list)
-    changes: list[Float64[np.ndarray, 'case evaluation']] = field(default_factory=list)
 
 
 @torch.inference_mode()
@@ -71,7 +64,7 @@ def evaluate_streaming(
     """Return iterations and errors, cold and warm, over all streams and by how much people move.
 
     In `by_iteration`, errors begin with those of the start, residuals (medians) with the first
-    evaluation of f. `stopping` compares stopping rules in iterations and error.
+    evaluation of f.
 
     Raises:
         DataError: The recordings have other joints than the model, or no clip is long enough.
@@ -195,9 +188,6 @@ def _count(
     errors = [(motion - truth).norm(dim=-1).mean(-1) for motion in motions]
     errors += [errors[-1]] * (_EXACT.max_steps + 1 - len(errors))
     result.errors.append(torch.stack(errors, dim=1).double().cpu().numpy())
-    changes = [(b - a).norm(dim=-1).mean((1, 2)) for a, b in pairwise(motions)]
-    changes += [changes[-1]] * (_EXACT.max_steps - len(changes))
-    result.changes.append(torch.stack(changes, dim=1).double().cpu().numpy())
     pairs = zip(solution.images, solution.trajectory, strict=True)
     residuals = torch.stack([(f - z).norm(dim=1) / f.norm(dim=1) for f, z in pairs], dim=1)
     below = residuals < _RESIDUAL
@@ -243,26 +233,7 @@ def _report(
             'residual': np.median(np.concatenate(result.residuals)[cases], axis=0).tolist(),
             'mpjpe_mm': [_at(after, frames) for after in errors],
         }
-        report.setdefault('stopping', {})[name] = _stopping(result, cases, frames)
     return report
-
-
-def _stopping(
-    result: Results, cases: slice | Bool[np.ndarray, ' case'], frames: dict[int, int]
-) -> dict[str, dict[str, float]]:
-    """Return mean iterations and errors of each rule, had it decided when each person stops."""
-    errors = np.concatenate(result.errors)[cases]
-    criteria = {
-        **{f'residual {t:g}': (result.residuals, t) for t in RESIDUAL_RULES},
-        **{f'motion {1e3 * t:g} mm': (result.changes, t) for t in MOTION_RULES_M},
-    }
-    rules = {}
-    for name, (values, tolerance) in criteria.items():
-        below = np.concatenate(values)[cases] < tolerance
-        steps = np.where(below.any(axis=1), below.argmax(axis=1) + 1, below.shape[1])
-        stopped = errors[np.arange(len(errors)), steps].mean(axis=0)
-        rules[name] = {'iterations': float(steps.mean()), **_at(stopped, frames)}
-    return rules
 
 
 def _first_close(errors: Sequence[float] | Float64[np.ndarray, ' step']) -> int:
@@ -276,7 +247,7 @@ def _at(errors: Float64[np.ndarray, ' horizon'], frames: dict[int, int]) -> dict
 
 
 def print_streaming(report: Mapping[str, Any], console: Console) -> None:
-    """Print tables for all people and for both halves by motion, and the stopping rules."""
+    """Print tables for all people and for both halves by motion."""
     titles = {'large_motion': 'the faster half', 'small_motion': 'the slower half'}
     parts = {title: report[name] for name, title in titles.items() if name in report}
     keys = {'after 1': 'mpjpe_mm', **{f'after {n}': f'mpjpe_mm_after_{n}' for n in BUDGETS[1:]}}
@@ -291,13 +262,6 @@ def print_streaming(report: Mapping[str, Any], console: Console) -> None:
             for name, iterations in part['iterations_to_residual'].items()
         }
         print_table(rows, f'Streams: {title}', 'start', console)
-    rules: dict[str, dict[str, float | str]] = {}
-    for name, figures_by_rule in report['stopping'].items():
-        for rule, figures in figures_by_rule.items():
-            errors = {ms: error for ms, error in figures.items() if ms != 'iterations'}
-            row = {f'{name}: steps': figures['iterations'], f'{name}: MPJPE': _joined(errors)}
-            rules.setdefault(rule, {}).update(row)
-    print_table(rules, 'Stop when ... is below', 'rule', console)
     console.print('iterations of the solver; MPJPE in mm at 400 / 1000 ms after these iterations')
 
 

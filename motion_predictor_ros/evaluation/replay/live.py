@@ -65,7 +65,7 @@ def compare_live(recorded: Path, run: Replay) -> LiveComparison:
         max_abs_difference_m=max(gaps, default=float('nan')),
         futures=len(future_gaps),
         futures_max_abs_difference_m=max(future_gaps, default=None),
-        volumes=sum(bool(each.message.persons) for each in volumes),
+        volumes=sum(bool(record.message.persons) for record in volumes),
         age_ms={
             'p50': float(np.percentile(ages_ms, 50)),
             'p99': float(np.percentile(ages_ms, 99)),

@@ -20,8 +20,7 @@ from motion_predictor_ros.evaluation.replay.kept_volumes import KeptVolume, Volu
 from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
 from motion_predictor_ros.runtime.stage_times import STAGES
-from motion_predictor_ros.scoring.baselines import BASELINES
-from motion_predictor_ros.scoring.metrics import mean_joint_error
+from motion_predictor_ros.scoring.metrics import BASELINES, mean_joint_error
 from motion_predictor_ros.scoring.track import Track
 
 

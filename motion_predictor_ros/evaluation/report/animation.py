@@ -32,7 +32,7 @@ _COARSER = 2
 
 _GHOSTS_S = (0.2, 0.4, 0.6, 0.8, 1.0)
 _UNTIL_S = 1.0
-_NEAR, _FAR = (255, 170, 64), (148, 92, 255)
+_NOW, _NEAR, _FAR = (244, 246, 255), (255, 170, 64), (148, 92, 255)
 _COVERAGE, _RISK = (64, 190, 255), (70, 255, 196)
 _FUTURE = (255, 110, 180)
 _DENSITY = {'coverage': 0.2, 'risk': 0.6}  # k [1/m]
@@ -141,15 +141,14 @@ def _busiest(played: Replay, seconds: float) -> tuple[int, int]:
 
 
 def _moment(played: Replay, epoch: int, stamp_ns: int) -> list[_Person]:
-    """Return the people of the scene next to a stamp who are seen whole and predicted."""
+    """Return the people of the scene next to a stamp with all joints observed and a prediction."""
     scene = min(
         (scene for other, scene in played.scenes if other == epoch),
         key=lambda scene: abs(scene.stamp_ns - stamp_ns),
     )
     people = []
     for person in scene.people:
-        frames = played.tracks[epoch, person.person_id].frames
-        pose = next((each.positions for each in frames if each.stamp_ns == scene.stamp_ns), None)
+        pose = played.tracks[epoch, person.person_id].observed_at(scene.stamp_ns)
         if pose is not None and person.positions is not None and np.isfinite(pose).all():
             paths = _paths(played, epoch, stamp_ns, person.person_id)
             people.append(_Person(person.person_id, pose, person.positions, paths))
@@ -198,14 +197,11 @@ def _frame(
 ) -> Image.Image:
     picture = _background(camera, up, floor)
     lengths = {name: np.zeros((SIZE[1] // _COARSER, SIZE[0] // _COARSER)) for name in _DENSITY}
-    labels: dict[str, str] = {}
-    for kept in volumes:
-        for volume, share in kept:
-            for name, covered in _promises(volume):
-                lengths[name] += share * _length(camera, volume, covered)
-                labels[name] = name
+    for volume, share in (pair for held in volumes for pair in held):
+        for name, covered in _promises(volume):
+            lengths[name] += share * _length(camera, volume, covered)
     for name, colour in (('coverage', _COVERAGE), ('risk', _RISK)):
-        if name in labels:
+        if lengths[name].any():
             picture = _glow(picture, lengths[name], _DENSITY[name], colour)
     large = tuple(_SHARPER * length for length in SIZE)
     lines = Image.fromarray(picture).resize((large[0], large[1]), Image.Resampling.BICUBIC)
@@ -303,7 +299,7 @@ def _draw_person(
             for near, far in zip(_NEAR, _FAR, strict=True)
         )
         _bones(pen, camera, person.future[frame], layout, colour, 0.028)
-    _bones(pen, camera, person.pose, layout, (244, 246, 255), 0.05)
+    _bones(pen, camera, person.pose, layout, _NOW, 0.05)
 
 
 def _bones(
@@ -332,8 +328,7 @@ def _caption(image: Image.Image, volume: KeptVolume | None) -> None:
     folder = Path(matplotlib.get_data_path()) / 'fonts' / 'ttf'
     font = ImageFont.truetype(str(folder / 'DejaVuSans.ttf'), 13)
     pen = ImageDraw.Draw(image)
-    entries = [('now', (244, 246, 255)), ('+0.2 s', _NEAR), ('+1 s', _FAR)]
-    entries += [('futures, 2 s', _FUTURE)]
+    entries = [('now', _NOW), ('+0.2 s', _NEAR), ('+1 s', _FAR), ('futures, 2 s', _FUTURE)]
     if volume is not None:
         entries += [('keep-out volume: coverage', _COVERAGE), ('risk', _RISK)]
     x, y = 16.0, SIZE[1] - 26

@@ -20,7 +20,7 @@ from motion_predictor_ros.evaluation.report.replay_data import scene_times_ms
 from motion_predictor_ros.skeleton.frame import Validity
 
 MAX_PEOPLE = 40
-"""Lines of the timeline; more could not be told apart."""
+"""Lines of the timeline; more would be too thin."""
 
 _VALIDITY_COLOURS = {
     Validity.OK: '#5b8e7d',
@@ -48,43 +48,37 @@ def errors_chart(cases: list[Case], run: Replay) -> str:
 
 def coverage_chart(shares: Mapping[str, Mapping[str, float]]) -> str:
     """Plot the observed against the nominal coverage of the covariances."""
-
-    def draw(axes: Axes) -> None:
-        axes.plot([0, 1], [0, 1], color='#8d8d8d', linestyle=':', label='ideal')
-        ramp = matplotlib.colormaps['plasma_r']
-        for index, (ms, curve) in enumerate(shares.items(), 1):
-            colour = ramp(0.25 + 0.5 * index / len(shares))
-            axes.plot([*map(float, curve)], [*curve.values()], color=colour, label=f'{ms} ms')
-        axes.set_xlabel('nominal share of joints within the ellipsoid')
-        axes.set_ylabel('observed share')
-        axes.set_xlim(0, 1)
-        axes.set_ylim(0, 1)
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False, fontsize=8)
-
-    return _svg(draw, (4.6, 3.6))
+    curves = {
+        f'{ms} ms': ([*map(float, curve)], [*curve.values()]) for ms, curve in shares.items()
+    }
+    labels = 'nominal share of joints within the ellipsoid', 'observed share'
+    return _calibration(curves, labels, 'plasma_r')
 
 
 def reliability_chart(voxels: Mapping[str, Any]) -> str:
     """Plot the observed frequency of body parts in voxels against the predicted probability."""
+    curves = {
+        f'window until {end} s': tuple(
+            [point[key] for point in window['reliability']] for key in ('predicted', 'observed')
+        )
+        for end, window in voxels.items()
+    }
+    labels = 'predicted probability of a voxel', 'share of voxels with a body part'
+    return _calibration(curves, labels, 'YlGn')
+
+
+def _calibration(
+    curves: Mapping[str, tuple[list[float], ...]], labels: tuple[str, str], colours: str
+) -> str:
+    """Plot observed against predicted shares, and the diagonal that is ideal."""
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color='#8d8d8d', linestyle=':', label='ideal')
-        ramp = matplotlib.colormaps['YlGn']
-        for index, (end, window) in enumerate(voxels.items(), 1):
-            curve = window['reliability']
-            axes.plot(
-                [point['predicted'] for point in curve],
-                [point['observed'] for point in curve],
-                'o-',
-                color=ramp(0.3 + 0.7 * index / len(voxels)),
-                markersize=3,
-                label=f'window until {end} s',
-            )
-        axes.set_xlabel('predicted probability of a voxel')
-        axes.set_ylabel('share of voxels with a body part')
-        axes.set_xlim(0, 1)
-        axes.set_ylim(0, 1)
+        ramp = matplotlib.colormaps[colours]
+        for index, (name, (predicted, observed)) in enumerate(curves.items(), 1):
+            colour = ramp(0.3 + 0.6 * index / len(curves))
+            axes.plot(predicted, observed, 'o-', color=colour, markersize=3, label=name)
+        axes.set(xlabel=labels[0], ylabel=labels[1], xlim=(0, 1), ylim=(0, 1))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize=8)
 
@@ -177,22 +171,16 @@ def _runs(run: Replay) -> dict[str, list[tuple[float, float, Validity]]]:
     for index, (_, scene) in enumerate(run.scenes):
         for person in scene.people:
             states_by_person.setdefault(person.person_id, []).append((index, person.validity))
-    runs = {}
+    runs: dict[str, list[tuple[float, float, Validity]]] = {}
     for name, states in states_by_person.items():
         # Consecutive scenes of one run have the same validity and the same index minus rank.
         ranked = groupby(enumerate(states), key=lambda item: (item[1][0] - item[0], item[1][1]))
-        runs[name] = [
-            _run(times_s, [index for _, (index, _) in group], period_s, key[1])
-            for key, group in ranked
-        ]
+        for (_, validity), group in ranked:
+            indices = [index for _, (index, _) in group]
+            begin_s, end_s = float(times_s[indices[0]]), float(times_s[indices[-1]])
+            interval = begin_s, end_s - begin_s + period_s, validity
+            runs.setdefault(name, []).append(interval)
     return runs
-
-
-def _run(
-    times_s: np.ndarray, indices: list[int], period_s: float, validity: Validity
-) -> tuple[float, float, Validity]:
-    begin, end = float(times_s[indices[0]]), float(times_s[indices[-1]])
-    return begin, end - begin + period_s, validity
 
 
 def _svg(draw: Callable[[Axes], None], inches: tuple[float, float]) -> str:

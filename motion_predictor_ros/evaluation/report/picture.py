@@ -52,7 +52,7 @@ def faces(
     faces = []
     for axis in range(3):
         places = np.argwhere(np.diff(around, axis=axis))
-        others = [each for each in range(3) if each != axis]
+        others = [other for other in range(3) if other != axis]
         places[:, others] -= 1  # of the padding; along `axis` the difference has taken it off
         quads = np.repeat(places[:, None, :].astype(np.float64), 4, axis=1)
         quads[:, :, others] += _CORNERS

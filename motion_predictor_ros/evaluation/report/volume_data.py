@@ -73,7 +73,7 @@ def pack_volumes(
             key: _pack(person_slots[::leave], axis, size_m) for key, person_slots in slots.items()
         }
     first = next(iter(slots.values()))[0].volume
-    all_volumes = [slot.volume for own in slots.values() for slot in own]
+    all_volumes = [slot.volume for person_slots in slots.values() for slot in person_slots]
     promised = next((one for one in all_volumes if one.validity is Validity.OK), first)
     shown_ms = times_ms[::every]
     gaps = [
@@ -147,7 +147,7 @@ def _footprint(
     """Return the footprint of a volume, projected along `up`; None without one."""
     if inside is None:
         return None
-    low = [round(each / grid.size_m) * grid.size_m for each in grid.origin]
+    low = [round(place / grid.size_m) * grid.size_m for place in grid.origin]
     low[axis] = 0.0
     flat = np.expand_dims(inside.max(axis=axis), axis).astype(np.uint8)
     shape = (flat.shape[0], flat.shape[1], flat.shape[2])

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from motion_predictor_ros.config import VolumeConfig
 from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import ConfigError, DataError
-from motion_predictor_ros.scoring.baselines import constant_velocity
+from motion_predictor_ros.scoring.metrics import constant_velocity
 from motion_predictor_ros.training.robot_lines import (
     Lines,
     Robot,

@@ -19,7 +19,12 @@ from motion_predictor_ros.config import DensityConfig
 from motion_predictor_ros.density.cache_flow.checkpoint import load_cache_flow
 from motion_predictor_ros.errors import CheckpointError
 from motion_predictor_ros.evaluation.archive import Archive
-from motion_predictor_ros.evaluation.futures.contenders import Answer, GaussianContender
+from motion_predictor_ros.evaluation.futures.contenders import (
+    Answer,
+    ComparedModels,
+    GaussianContender,
+    load_contenders,
+)
 from motion_predictor_ros.evaluation.futures.metrics import (
     cumulative_motion_distance,
     displacement_errors,
@@ -28,7 +33,6 @@ from motion_predictor_ros.evaluation.futures.metrics import (
     pairwise_diversity,
     similar_starts,
 )
-from motion_predictor_ros.evaluation.futures.rivals import Rivals, field_of
 from motion_predictor_ros.evaluation.futures.stochastic import evaluate_stochastic, make_case
 from motion_predictor_ros.training.baselines.conditional_vae import ConditionalVAETask
 from motion_predictor_ros.training.baselines.latent_mixture import LatentMixtureTask
@@ -174,7 +178,7 @@ def test_a_perfect_predictor_has_no_error(files: dict[str, Path]) -> None:
 
 def kernel_density_of_samples(files: dict[str, Path]) -> float:
     """Compute the kernel density of the samples alone, whose latents only the encoder tells."""
-    trained, contenders = field_of(config_of(files), Rivals(), walkers())
+    trained, contenders = load_contenders(config_of(files), ComparedModels(), walkers())
     case = make_case(trained, walkers().select(lambda clip: clip.split == 'val'))
     observed = torch.from_numpy(case.windows[:, : TINY.past])
     placement = trained.frame.place(observed[:, -1])
@@ -244,11 +248,13 @@ def test_the_table_has_all_contenders_and_json_is_alone_on_stdout(
 
 def test_weights_of_another_shape_are_refused(files: dict[str, Path]) -> None:
     torch.set_default_dtype(torch.float32)
-    rivals = Rivals(motion_deq=str(files['motion_deq']))  # sees 25 frames, CacheFlow gives 5
+    # MotionDEQ sees 25 frames, CacheFlow gives 5.
+    compared = ComparedModels(motion_deq=str(files['motion_deq']))
     with pytest.raises(CheckpointError, match='other joints, frames'):
-        field_of(config_of(files), rivals, walkers())
+        load_contenders(config_of(files), compared, walkers())
     with pytest.raises(CheckpointError, match='conditional_vae'):
-        field_of(config_of(files), Rivals(conditional_vae=files['mixture']), walkers())
+        compared = ComparedModels(conditional_vae=files['mixture'])
+        load_contenders(config_of(files), compared, walkers())
 
 
 def test_a_mixture_over_other_latents_is_refused(files: dict[str, Path], tmp_path: Path) -> None:
@@ -259,7 +265,8 @@ def test_a_mixture_over_other_latents_is_refused(files: dict[str, Path], tmp_pat
     build_cache(trained, walkers(), 100).save(tmp_path / 'cache.safetensors')
     files = {**files, 'weights': other, 'cache': tmp_path / 'cache.safetensors'}
     with pytest.raises(CheckpointError, match='latents of'):
-        field_of(config_of(files), Rivals(latent_mixture=files['mixture']), walkers())
+        compared = ComparedModels(latent_mixture=files['mixture'])
+        load_contenders(config_of(files), compared, walkers())
 
 
 def test_commands_train_build_and_refuse(
@@ -302,7 +309,7 @@ def test_the_literature_s_protocol_knows_no_root(tmp_path: Path) -> None:
         device='cpu',
         futures=10,
     )
-    trained, contenders = field_of(config, Rivals(), walkers())
+    trained, contenders = load_contenders(config, ComparedModels(), walkers())
     report = evaluate_stochastic(make_case(trained, walkers()), trained, contenders)
     assert {'cache_flow', 'cache_flow_without_precompute'} <= contenders.keys()
     for name in contenders:

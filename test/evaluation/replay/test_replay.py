@@ -22,9 +22,14 @@ from motion_predictor_ros.evaluation.report.density_picture import draw_density,
 from motion_predictor_ros.evaluation.report.picture import draw_scene
 from motion_predictor_ros.evaluation.report.tables import bag_report
 from motion_predictor_ros.pipeline import Pipeline
-from motion_predictor_ros.scoring.baselines import constant_velocity, repeat_last
 from motion_predictor_ros.scoring.live_scorer import LiveScorer
-from motion_predictor_ros.scoring.metrics import mean_joint_error, mpjpe_mm, report_frames
+from motion_predictor_ros.scoring.metrics import (
+    constant_velocity,
+    mean_joint_error,
+    mpjpe_mm,
+    repeat_last,
+    report_frames,
+)
 from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.skeleton.intake import Intake
 from motion_predictor_ros.skeleton.layout import SkeletonLayout

@@ -17,12 +17,11 @@ from volume_replays import told
 from volume_scenes import SHAPE
 
 from motion_predictor_ros.config import PipelineConfig, PredictionConfig
-from motion_predictor_ros.evaluation.replay.breakdown import coverage, joint_errors_mm
 from motion_predictor_ros.evaluation.replay.replay import Case, Replay, replay, score
 from motion_predictor_ros.evaluation.report import replay_data
 from motion_predictor_ros.evaluation.report.html import write_html
 from motion_predictor_ros.evaluation.report.replay_data import UNKNOWN, pack_replay, scene_times_ms
-from motion_predictor_ros.evaluation.report.tables import bag_report
+from motion_predictor_ros.evaluation.report.tables import bag_report, coverage, joint_errors_mm
 from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
 from motion_predictor_ros.scoring.track import Track

@@ -21,8 +21,7 @@ from rosbags.convert.converter import migrate_bytes
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from motion_predictor_ros.data.bag_types import typestore
-from motion_predictor_ros.data.bags import BagMessage, BagWriter, read_messages
+from motion_predictor_ros.data.bags import BagMessage, BagWriter, read_messages, typestore
 from motion_predictor_ros.resources import share_file
 
 pytestmark = pytest.mark.slow
