@@ -130,8 +130,8 @@ def _predict(
     is_observed: Bool[np.ndarray, ' joint'],
     trained: TrainedMotionDEQ,
 ) -> dict[str, float]:
-    seen = None if is_observed.all() else np.tile(is_observed, (len(observed), 1))
-    future, _ = predict_windows(trained, observed, seen)
+    visible = None if is_observed.all() else np.tile(is_observed, (len(observed), 1))
+    future, _ = predict_windows(trained, observed, visible)
     config = trained.module.config
     horizons_s = config.period_s * np.arange(1, config.future + 1)
     return mpjpe_mm(mean_joint_error(future, truth), horizons_s)

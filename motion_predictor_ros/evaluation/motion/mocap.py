@@ -45,19 +45,23 @@ def check_joints(recordings: Recordings, trained: TrainedMotionDEQ) -> None:
 def predict_windows(
     trained: TrainedMotionDEQ,
     observed: Float64[np.ndarray, 'batch time joint xyz=3'],
-    seen: Bool[np.ndarray, 'batch joint'] | None = None,
+    visible: Bool[np.ndarray, 'batch joint'] | None = None,
     *,
     progress: bool = False,
 ) -> tuple[Float64[np.ndarray, 'batch horizon joint xyz=3'], list[FixedPoint]]:
     """Predict windows [m], each solved cold; also return how they were solved.
 
     Args:
-        seen: Joints that are observed; None: all.
+        visible: Joints that are observed; None: all.
     """
     device = next(trained.module.parameters()).device
     origin = observed[:, -1:, :1]
     past = torch.from_numpy(observed - origin).float().to(device).split(_CHUNK)
-    masks = [None] * len(past) if seen is None else torch.from_numpy(seen).to(device).split(_CHUNK)
+    masks = (
+        [None] * len(past)
+        if visible is None
+        else torch.from_numpy(visible).to(device).split(_CHUNK)
+    )
     chunks = list(zip(past, masks, strict=True))
     predicted, solutions = [], []
     for chunk, mask in tqdm(chunks, unit='batch', leave=False, disable=None if progress else True):

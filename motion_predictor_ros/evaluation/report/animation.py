@@ -85,7 +85,7 @@ class _Person:
     person_id: str
     pose: Float64[np.ndarray, 'joint xyz=3']
     future: Float64[np.ndarray, 'horizon joint xyz=3']
-    paths: Float64[np.ndarray, 'future horizon xyz=3']
+    paths: Float64[np.ndarray, 'path time xyz=3']
 
 
 def animate(
@@ -157,7 +157,7 @@ def _moment(played: Replay, epoch: int, stamp_ns: int) -> list[_Person]:
 
 def _paths(
     played: Replay, epoch: int, stamp_ns: int, person_id: str
-) -> Float64[np.ndarray, 'future horizon xyz=3']:
+) -> Float64[np.ndarray, 'path time xyz=3']:
     """Return the paths of the root in the newest futures of a person; none where they are old."""
     for (other, drawn_ns), futures in reversed(played.futures.items()):
         age_s = (stamp_ns - drawn_ns) / NS_PER_S
