@@ -159,10 +159,10 @@ def diagnose(
         state: Label of the lifecycle state, or 'compiling' while configure compiles kernels.
         failure: Why the last configure failed; empty if it did not.
         facts: What to report besides the statistics.
-        faults: What is wrong besides what the statistics tell; who has nothing to say is empty.
+        faults: Further warnings; empty texts are left out.
     """
     warning_text = statistics.warning_text() if state == 'active' else f'not active: {state}'
-    warning_text = '; '.join(each for each in (warning_text, *faults) if each)
+    warning_text = '; '.join(text for text in (warning_text, *faults) if text)
     level = DiagnosticStatus.ERROR if failure else DiagnosticStatus.WARN
     values = {'state': state, **facts, **statistics.values()}
     return DiagnosticStatus(
@@ -175,7 +175,7 @@ def diagnose(
 
 
 def _rate_hz(arrivals_s: list[float]) -> float:
-    recent = [each for each in arrivals_s if each > time.monotonic() - 2 * SILENCE_S]
+    recent = [at_s for at_s in arrivals_s if at_s > time.monotonic() - 2 * SILENCE_S]
     return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 else 0.0
 
 
@@ -191,8 +191,8 @@ def _medians(kind: str, reports: deque[SolverReport]) -> dict[str, str]:
     if not reports:
         return {}
     return {
-        f'solver_steps_{kind}': f'{np.median([each.steps for each in reports]):.1f}',
-        f'residual_{kind}': f'{np.median([each.residual for each in reports]):.2g}',
+        f'solver_steps_{kind}': f'{np.median([report.steps for report in reports]):.1f}',
+        f'residual_{kind}': f'{np.median([report.residual for report in reports]):.2g}',
     }
 
 
@@ -205,9 +205,9 @@ def _solver(scene: ScenePrediction | None) -> dict[str, str]:
         **{f'validity.{name}': str(count) for name, count in sorted(valid.items())},
         'persons': str(len(scene.people)),
         'persons_predicted': str(len(solved)),
-        'solver_steps': str(max((each.steps for each in solved), default=0)),
-        'residual': f'{max((each.residual for each in solved), default=0.0):.2g}',
-        'warm_starts': str(sum(each.warm for each in solved)),
+        'solver_steps': str(max((report.steps for report in solved), default=0)),
+        'residual': f'{max((report.residual for report in solved), default=0.0):.2g}',
+        'warm_starts': str(sum(report.warm for report in solved)),
     }
 
 

@@ -43,7 +43,7 @@ class NodeConfig:
     )
     stale_after_s: float = param(
         0.3,
-        'everybody is STALE, then silence, when nothing new came for this long [s]',
+        'all people are STALE, then silence, when nothing new came for this long [s]',
         low=0.05,
         high=10.0,
     )
@@ -53,7 +53,7 @@ class NodeConfig:
         low=0.0,
         high=10.0,
     )
-    markers: bool = param(True, 'publish markers while somebody subscribes [-]', dynamic=True)
+    markers: bool = param(True, 'publish markers while they have subscribers [-]', dynamic=True)
     marker_ghosts: int = param(
         5, 'predicted poses drawn per person, evenly up to the last horizon [-]', low=0, high=50
     )

@@ -134,7 +134,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
             self._pipeline, settings.degradation, settings.stale_after_s, self.get_logger()
         )
         warm_up = self._pipeline.warm_up
-        self._worker = Worker(settings.queue, self._work, warm_up, self._look, CHECK_S)
+        self._worker = Worker(settings.queue, self._work, warm_up, self._check_input, CHECK_S)
         try:
             self._worker.start()
             self._subscription = self._subscribe()
@@ -145,7 +145,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe and forget everybody."""
+        """Unsubscribe and forget all people."""
         self._stop()
         if self._outputs is not None:
             self._outputs.withdraw()
@@ -272,8 +272,8 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
                 self._pipeline.reset()
                 self._pipeline.accept(_internal_error(error))
 
-    def _look(self) -> None:
-        """Run in the worker's thread after each work, and often while there is none."""
+    def _check_input(self) -> None:
+        """Run in the worker's thread after each work, and periodically without any."""
         try:
             if self._watchdog is not None:
                 self._watchdog.check()
@@ -313,7 +313,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         resets = self._pipeline.skeleton.resets
         accepted = sum(self._pipeline.accept(decoded) for decoded, _ in waiting)
         if self._pipeline.skeleton.resets > resets:
-            self._warnings.warn('time_jump', 'time went back: everybody is forgotten')
+            self._warnings.warn('time_jump', 'time went back: all people are forgotten')
         if accepted > 1:
             self._drop(
                 'superseded', 'newer observations waited: too slow for them all', accepted - 1
@@ -368,10 +368,10 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         return SetParametersResult(successful=True)
 
     def _check_rate(self, rate_hz: float) -> None:
-        """Refuse to answer so seldom that everybody would be STALE in between."""
+        """Refuse a rate at which people would be STALE between two answers."""
         if rate_hz * self.settings.stale_after_s <= 1.0:
             raise ConfigError(
-                f'with max_rate_hz {rate_hz:g} everybody would be STALE between two answers: '
+                f'with max_rate_hz {rate_hz:g} people would be STALE between two answers: '
                 f'it must be more than 1 / stale_after_s ({self.settings.stale_after_s:g} s)'
             )
 
@@ -387,7 +387,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
                 self._pipeline.density.config = config.density
 
     def _on_change_state(self, request: Any, response: Any) -> Any:
-        """Answer a transition that the present state does not know, which rclpy raises on."""
+        """Refuse a transition that the present state does not have; rclpy raises."""
         try:
             return self._change_state(request, response)
         except Exception as error:
@@ -408,7 +408,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         if self._watchdog is not None:
             facts |= {'stale': str(self._watchdog.stale), 'stale_times': str(self._watchdog.times)}
         facts |= self._load_shedder.facts() if self._load_shedder is not None else {}
-        facts |= {f'incompatible_qos.{what}': str(n) for what, n in self._qos.found.items()}
+        facts |= {f'incompatible_qos.{what}': str(n) for what, n in self._qos.counts.items()}
         if self._transform_queue is not None:
             facts['waiting_for_transform'] = str(len(self._transform_queue))
         faults = (

@@ -19,7 +19,7 @@ _MAX_WAIT_S = 0.5  # a signal between two waits of the executor wakes neither
 
 @contextmanager
 def ros(args: Sequence[str] | None) -> Iterator[None]:
-    """Start ROS, and end it on the way out; a signal ends it too, which `rclpy.ok()` tells.
+    """Start ROS, and end it on the way out; a signal ends it too: `rclpy.ok()` is then False.
 
     Exits with code 2 if ROS refuses its arguments.
     """

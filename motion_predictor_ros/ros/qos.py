@@ -15,34 +15,34 @@ class QosWatch:
     """Warns of each such partner, and counts them.
 
     Attributes:
-        found: How many there were, by topic and policy.
+        counts: How many there were, by topic and policy.
     """
 
     def __init__(self, node: Node) -> None:
-        """Begin with nobody."""
-        self.found: Counter[str] = Counter()
+        """Start without any."""
+        self.counts: Counter[str] = Counter()
         self._resolve, self._log = node.resolve_topic_name, ThrottledLog(node.get_logger())
 
     def of_subscription(self, topic: str) -> SubscriptionEventCallbacks:
         """Return what a subscription of this topic is to be created with."""
 
-        def tell(event: Any) -> None:
+        def warn(event: Any) -> None:
             self._tell(event, topic, 'subscription', 'a publisher offers')
 
-        return SubscriptionEventCallbacks(incompatible_qos=tell)
+        return SubscriptionEventCallbacks(incompatible_qos=warn)
 
     def of_publisher(self, topic: str) -> PublisherEventCallbacks:
         """Return what a publisher on this topic is to be created with."""
 
-        def tell(event: Any) -> None:
+        def warn(event: Any) -> None:
             self._tell(event, topic, 'publisher', 'a subscriber asks for')
 
-        return PublisherEventCallbacks(incompatible_qos=tell)
+        return PublisherEventCallbacks(incompatible_qos=warn)
 
     def _tell(self, event: Any, topic: str, ours: str, what: str) -> None:
         policy = str(qos_policy_name_from_kind(event.last_policy_kind))
         name = self._resolve(topic)
-        self.found[f'{name} {policy}'] += event.total_count_change
+        self.counts[f'{name} {policy}'] += event.total_count_change
         self._log.warn(
             f'incompatible_qos {name}',
             f'{what} another {policy} on {name} than this node: nothing passes between them; '
@@ -52,4 +52,4 @@ class QosWatch:
     @property
     def warning_text(self) -> str:
         """What does not fit; empty if everything does."""
-        return f'incompatible QoS: {", ".join(sorted(self.found))}' if self.found else ''
+        return f'incompatible QoS: {", ".join(sorted(self.counts))}' if self.counts else ''

@@ -33,7 +33,7 @@ def message_class(msgtype: str, wanted_by: str) -> Any:
 
 
 class SourceSubscription:
-    """Hands over what a source says: its observations, and what it says apart from them."""
+    """Subscribes to a source: its observations, and its static transforms."""
 
     def __init__(
         self,
@@ -57,13 +57,13 @@ class SourceSubscription:
         kind = message_class(source_class.msgtype, f'source {source!r}')
         self._node = node
         overrides = QoSOverridingOptions.with_default_policies()
-        depth = 300  # after ten seconds at 30 Hz even DDS loses something, and tells nobody
+        depth = 300  # after ten seconds at 30 Hz even DDS loses messages without notice
         if source_class.topic:
             topic, depth = source_class.topic, 1000
         qos = QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)
         events = watch.of_subscription(topic)
         subscribe = node.create_subscription
-        self._all = [
+        self._subscriptions = [
             subscribe(
                 kind,
                 topic,
@@ -75,13 +75,15 @@ class SourceSubscription:
         ]
         if source_class.static_topic:
             static_topic = source_class.static_topic
-            self._all.append(subscribe(kind, static_topic, update_static_transforms, static_qos()))
-        self.topic_name: str = self._all[0].topic_name
+            self._subscriptions.append(
+                subscribe(kind, static_topic, update_static_transforms, static_qos())
+            )
+        self.topic_name: str = self._subscriptions[0].topic_name
 
     def close(self) -> None:
         """Hear nothing any more."""
-        for each in self._all:
-            self._node.destroy_subscription(each)
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
 
 
 def static_qos() -> QoSProfile:

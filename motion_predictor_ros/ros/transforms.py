@@ -42,7 +42,7 @@ class OwnTransforms:
         """
         kind = message_class(SOURCES['tf'].msgtype, 'parameter "fixed_frame" without "extrinsic"')
         self._node, self._tree, self._lock = node, TransformTree(), threading.Lock()
-        self._all = [
+        self._subscriptions = [
             node.create_subscription(kind, '/tf', self._on_moving, QoSProfile(depth=100)),
             node.create_subscription(kind, '/tf_static', self._on_static, static_qos()),
         ]
@@ -59,8 +59,8 @@ class OwnTransforms:
 
     def close(self) -> None:
         """Unsubscribe."""
-        for each in self._all:
-            self._node.destroy_subscription(each)
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
 
     def _on_moving(self, message: Any) -> None:
         with self._lock:
@@ -147,7 +147,7 @@ class LiveTransforms:
 
 @runtime_checkable
 class Transforms(Protocol):
-    """What a queue needs to know of transforms."""
+    """What a queue needs of transforms."""
 
     def is_known(self, query: TransformQuery) -> bool:
         """Whether this transform is known now."""

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Say that the node has gone blind, once; then be silent, so that planners' own timeouts trip.
+"""Publish once that the input is stale; then be silent, so that planners' own timeouts trip.
 
-An answer is good for as long as its observation is. When nothing new has been answered for
-`stale_after_s`, everybody in the last answer is told to be STALE, under the stamp of that
-observation: a fresh stamp on old data would keep a planner going. What people may have reached
-meanwhile is told for a while longer, under that same stamp.
+When nothing new has been answered for `stale_after_s`, all people of the last answer are published
+as STALE, under the stamp of that observation: a fresh stamp on old data would keep a planner
+going. Reachable sets are published for a while longer, under that same stamp.
 """
 
 import dataclasses
@@ -15,10 +14,10 @@ from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
 from motion_predictor_ros.skeleton.frame import Validity
 
 CHECK_S = 0.02
-"""How often the age of the input is looked at [s]."""
+"""Period of the check [s]."""
 
 OnStale = Callable[[ScenePrediction, float], None]
-"""Takes the last answer and for how long nothing came [s]."""
+"""Takes the last answer, and the time since then [s]."""
 
 
 class Watchdog:
@@ -36,13 +35,12 @@ class Watchdog:
         on_stale: OnStale,
         while_stale: OnStale = lambda scene, silent_s: None,
     ) -> None:
-        """Begin without input, of which nothing is said.
+        """Start without input, which is not stale.
 
         Args:
-            now_s: The clock that ages are counted on [s].
-            on_stale: Called once when the input goes stale, with everybody STALE.
-            while_stale: Called at that and at each later check until something new comes, with
-                everybody STALE, such as for the space that people may have reached meanwhile.
+            now_s: Clock of the ages [s].
+            on_stale: Called once when the input goes stale, with all people STALE.
+            while_stale: Called then and at each later check, until something new comes.
         """
         self._now_s, self._stale_after_s = now_s, stale_after_s
         self._on_stale, self._while_stale = on_stale, while_stale
@@ -52,15 +50,15 @@ class Watchdog:
         self.times = 0
 
     def feed(self, scene: ScenePrediction, waited_s: float = 0.0) -> None:
-        """Note that an observation was answered just now, which came `waited_s` ago [s]."""
+        """Note that an observation was answered now, which came `waited_s` ago [s]."""
         self._scene, self._came_s, self.stale = scene, self._now_s() - waited_s, False
 
     def forget(self) -> None:
-        """Begin anew, as when the node stops listening on purpose."""
+        """Start again without input, as when the node is deactivated."""
         self._scene, self.stale = None, False
 
     def check(self) -> None:
-        """Look at the age of the input, and say so if it has become too old."""
+        """Call `on_stale` and `while_stale` if the input is too old."""
         if self._scene is None:
             return
         silent_s = self._now_s() - self._came_s
@@ -75,20 +73,20 @@ class Watchdog:
 
 
 class Growing:
-    """What is done `while_stale`: evenly, for a bounded time, then nothing."""
+    """A `while_stale` callback at a fixed period, for a bounded time."""
 
     def __init__(self, grow: OnStale, period_s: float, until_s: float) -> None:
-        """Begin before the input is stale.
+        """Set up.
 
         Args:
-            grow: Not called when the input goes stale, which `on_stale` is, but from then on.
-            until_s: How long nothing came when it is called for the last time [s].
+            grow: Called a period after `on_stale`, and each period from then on.
+            until_s: Time without input after which it is not called any more [s].
         """
         self._grow, self._period_s, self._until_s = grow, period_s, until_s
         self._last_s = math.inf
 
     def __call__(self, scene: ScenePrediction, silent_s: float) -> None:
-        """Grow, if it is time to."""
+        """Call `grow`, if it is due."""
         if silent_s < self._last_s:  # the input went stale just now
             self._last_s = silent_s
         elif self._last_s + self._period_s <= silent_s <= self._until_s:
@@ -97,9 +95,10 @@ class Growing:
 
 
 def _all_stale(scene: ScenePrediction, silent_s: float) -> ScenePrediction:
-    """Return the same people without anything predicted of them."""
+    """Return the same people, STALE and without predictions."""
     reason = f'nothing new was observed for {silent_s:.2f} s'
     people = [
-        Prediction(each.person_id, each.stamp_ns, Validity.STALE, reason) for each in scene.people
+        Prediction(person.person_id, person.stamp_ns, Validity.STALE, reason)
+        for person in scene.people
     ]
     return dataclasses.replace(scene, people=tuple(people))

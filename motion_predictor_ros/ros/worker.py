@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A thread that works off whatever has come in, so that the executor never waits for the model."""
+"""A thread that processes queued items, so that the executor never waits for the model."""
 
 import threading
 from collections import deque
@@ -10,9 +10,9 @@ T = TypeVar('T')
 
 
 class Worker(Generic[T]):
-    """Calls `work` with everything that waits, oldest first, whenever something waits.
+    """Calls `work` with all queued items, oldest first, whenever there are any.
 
-    Neither `work` nor `look` may raise: it would end the thread.
+    Neither `work` nor `check` may raise: that would end the thread.
     """
 
     def __init__(
@@ -20,34 +20,34 @@ class Worker(Generic[T]):
         bound: int,
         work: Callable[[list[T]], None],
         prepare: Callable[[], None],
-        look: Callable[[], None] = lambda: None,
-        look_every_s: float | None = None,
+        check: Callable[[], None] = lambda: None,
+        check_period_s: float | None = None,
     ) -> None:
         """Set up; nothing runs before `start`.
 
         Args:
-            bound: How many items may wait.
-            prepare: Runs first, in the worker's thread: torch sets itself up in each thread anew.
-            look: Runs after each work, and after each time that nothing came for `look_every_s`.
+            bound: Length of the queue.
+            prepare: Runs first, in the worker's thread: torch initialises itself in each thread.
+            check: Runs after each `work`, and whenever nothing came for `check_period_s`.
         """
         self._waiting: deque[T] = deque(maxlen=bound)
         self._changed = threading.Condition()
         self._stopping = False
         self._work, self._prepare = work, prepare
-        self._look, self._look_every_s = look, look_every_s
+        self._check, self._check_period_s = check, check_period_s
         self._prepared = threading.Event()
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name='predict', daemon=True)
 
     def start(self) -> None:
-        """Begin to work; return when prepared, or raise what prevented it."""
+        """Start the thread; return when it is prepared, or raise what prevented it."""
         self._thread.start()
         self._prepared.wait()
         if self._failure is not None:
             raise self._failure
 
     def put(self, item: T) -> bool:
-        """Add one item; return False if the oldest had to give way."""
+        """Queue an item; return False if the oldest one was dropped for it."""
         with self._changed:
             room = len(self._waiting) < (self._waiting.maxlen or 0)
             self._waiting.append(item)
@@ -55,7 +55,7 @@ class Worker(Generic[T]):
         return room
 
     def stop(self) -> None:
-        """Return when the work in hand is done; what waits is dropped."""
+        """Finish the running `work`, drop queued items and end the thread."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -70,12 +70,12 @@ class Worker(Generic[T]):
         while (items := self._take()) is not None:
             if items:
                 self._work(items)
-            self._look()
+            self._check()
 
     def _take(self) -> list[T] | None:
         """Wait for items; empty if none came in time, None when stopping."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._stopping, self._look_every_s)
+            self._changed.wait_for(lambda: self._waiting or self._stopping, self._check_period_s)
             if self._stopping:
                 return None
             items = list(self._waiting)

@@ -56,7 +56,7 @@ class Intake:
     def __init__(
         self, config: InputConfig, layout: SkeletonLayout, lookup: Lookup | None = None
     ) -> None:
-        """Begin with nobody.
+        """Start without people.
 
         Args:
             layout: The model's.
@@ -148,7 +148,7 @@ class Intake:
         return IntakeResult(observation, tuple(restarts), anew)
 
     def refuse(self, reason: str) -> None:
-        """Note that a message could not be read; it may have listed somebody."""
+        """Note that a message could not be read; it may have listed people."""
         self._presence_tracker.refuse_unread(reason)
 
     def _in_fixed_frame(self, observation: Observation) -> Observation:

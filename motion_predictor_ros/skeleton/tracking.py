@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is who from one observation to the next: notice flips and swaps, and mend lost ids if asked.
+"""Track people over time: detect flips and swaps of ids, and associate lost ids if asked.
 
-Stage: skeleton. Trackers turn people around, exchange their ids when they cross and begin new ids
-after losing somebody. Where a person is expected says more than the tracker's id: everybody is
-expected where they were last seen, moved on at their last speed.
+Stage: skeleton. Trackers turn people around, exchange ids when people cross, and assign new ids
+after a loss. People are therefore compared with a constant-velocity extrapolation of each track.
 """
 
 import dataclasses
@@ -20,24 +19,24 @@ from motion_predictor_ros.skeleton.frame import Observation, SkeletonFrame
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 CLEAR_M = 0.15
-"""Mean deviation of the joints above which an id or a side is doubted at all [m]."""
+"""Mean deviation of the joints above which flips and swaps are considered [m]."""
 
 CLEARER = 0.5
-"""It is doubted if the other explanation deviates by less than this share."""
+"""The other hypothesis is accepted if it deviates by less than this share."""
 
 REACH_M, REACH_M_S = 0.3, 1.5
-"""Somebody is found again within this distance of where they are expected [m, m/s]."""
+"""Gate of the association: distance from the extrapolated track [m], growth with the gap [m/s]."""
 
 TRUST_M = 0.1
-"""How much further away the person is taken whom the tracker means [m]."""
+"""Cost of an association that contradicts the tracker's id [m]."""
 
 _SPEED_S = 0.15
-"""The last speed is taken over so long, that noise does not become speed [s]."""
+"""Velocity is estimated over at least this time [s]."""
 
 
 @dataclass(frozen=True)
 class Restart:
-    """Why a person's history is void."""
+    """Why a person's history is dropped."""
 
     person_id: str
     reason: str
@@ -46,37 +45,37 @@ class Restart:
 
 @dataclass
 class _Track:
-    """One person's last observation, and the one that the speed is taken from."""
+    """One person's last observation, and an earlier one for the velocity."""
 
     last: SkeletonFrame
     earlier: SkeletonFrame
     tracker_id: str
 
     def expected(self, stamp_ns: int) -> Float64[np.ndarray, 'joint xyz=3']:
-        """Return the joints if the person moves on as a whole [m]."""
+        """Extrapolate the joints at the mean velocity of the body [m]."""
         seconds = (self.last.stamp_ns - self.earlier.stamp_ns) / NS_PER_S
         moved = self.last.positions - self.earlier.positions
-        twice = ~np.isnan(moved[:, 0])
-        if seconds <= 0 or not twice.any():
+        in_both = ~np.isnan(moved[:, 0])
+        if seconds <= 0 or not in_both.any():
             return self.last.positions
-        speed = moved[twice].mean(axis=0) / seconds
-        return self.last.positions + speed * (stamp_ns - self.last.stamp_ns) / NS_PER_S
+        velocity = moved[in_both].mean(axis=0) / seconds
+        return self.last.positions + velocity * (stamp_ns - self.last.stamp_ns) / NS_PER_S
 
-    def see(self, frame: SkeletonFrame, tracker_id: str) -> None:
-        """Take the next observation in."""
+    def update(self, frame: SkeletonFrame, tracker_id: str) -> None:
+        """Append the next observation."""
         if frame.stamp_ns - self.earlier.stamp_ns > _SPEED_S * NS_PER_S:
             self.earlier = self.last
         self.last, self.tracker_id = frame, tracker_id
 
 
 class Identities:
-    """Remembers everybody for a while."""
+    """Tracks of all people, kept for `forget_after_s`."""
 
     def __init__(self, layout: SkeletonLayout, associate: bool, forget_after_s: float) -> None:
-        """Begin with nobody.
+        """Start without tracks.
 
         Args:
-            associate: Whether to give people their ids by motion instead of believing the tracker.
+            associate: Whether ids come from motion instead of from the tracker.
         """
         self._mirror = list(layout.mirror)
         self._associate, self._forget_ns = associate, round(forget_after_s * NS_PER_S)
@@ -85,21 +84,22 @@ class Identities:
         self._tracks: dict[str, _Track] = {}
 
     def follow(self, observation: Observation) -> tuple[Observation, list[Restart]]:
-        """Return the observation with ids that last, and whose history is void."""
+        """Return the observation with lasting ids, and whose history is dropped."""
         oldest_ns = observation.stamp_ns - self._forget_ns
         self._tracks = {
             who: track for who, track in self._tracks.items() if track.last.stamp_ns >= oldest_ns
         }
         people = list(observation.people)
-        names = self._names(people) if self._associate else [each.person_id for each in people]
+        names = self._associated(people) if self._associate else [p.person_id for p in people]
         renamed = [
-            dataclasses.replace(each, person_id=name)
-            for each, name in zip(people, names, strict=True)
+            dataclasses.replace(frame, person_id=name)
+            for frame, name in zip(people, names, strict=True)
         ]
-        known = self._expected(renamed)
+        known = self._compared(renamed)
         restarts = self._flips(known) + ([] if self._associate else _swaps(known))
-        for frame, seen in zip(renamed, people, strict=True):
-            self._see(frame, seen.person_id, [each.person_id for each in restarts])
+        restarted = [restart.person_id for restart in restarts]
+        for frame, original in zip(renamed, people, strict=True):
+            self._update(frame, original.person_id, restarted)
         observation = self.rename_rejected(observation)
         return dataclasses.replace(observation, people=tuple(renamed)), restarts
 
@@ -114,28 +114,30 @@ class Identities:
         )
         return dataclasses.replace(observation, rejected=rejected)
 
-    def _see(self, frame: SkeletonFrame, tracker_id: str, restarted: list[str]) -> None:
+    def _update(self, frame: SkeletonFrame, tracker_id: str, restarted: list[str]) -> None:
         track = self._tracks.get(frame.person_id)
         if track is None or frame.person_id in restarted:
             self._tracks[frame.person_id] = _Track(frame, frame, tracker_id)
         else:
-            track.see(frame, tracker_id)
+            track.update(frame, tracker_id)
 
-    def _names(self, people: list[SkeletonFrame]) -> list[str]:
-        """Give everybody the id of whom they are expected to be; newcomers keep the tracker's."""
+    def _associated(self, people: list[SkeletonFrame]) -> list[str]:
+        """Return the id of the track of each person; new people keep the tracker's id."""
         known = list(self._tracks)
         names = [''] * len(people)
-        cost = np.array([[self._cost(who, each) for who in known] for each in people])
+        cost = np.array(
+            [[self._cost(person_id, frame) for person_id in known] for frame in people]
+        )
         if cost.size:
             for row, column in zip(*_assignment()(cost), strict=True):
                 if cost[row, column] < _FAR_M:
                     names[row] = known[column]
-        for row, each in enumerate(people):
-            names[row] = names[row] or self._fresh(each.person_id, {*known, *names})
+        for row, frame in enumerate(people):
+            names[row] = names[row] or self._unused(frame.person_id, {*known, *names})
         return names
 
-    def _cost(self, who: str, frame: SkeletonFrame) -> float:
-        track = self._tracks[who]
+    def _cost(self, person_id: str, frame: SkeletonFrame) -> float:
+        track = self._tracks[person_id]
         gap_s = (frame.stamp_ns - track.last.stamp_ns) / NS_PER_S
         apart_m = _apart_m(track.expected(frame.stamp_ns), frame.positions)
         if not apart_m < REACH_M + REACH_M_S * gap_s:  # NaN: no joint in common
@@ -143,41 +145,41 @@ class Identities:
         return apart_m + (0.0 if track.tracker_id == frame.person_id else TRUST_M)
 
     @staticmethod
-    def _fresh(wanted: str, taken: set[str]) -> str:
-        """Return the id, with a number behind it if somebody else bears it."""
+    def _unused(wanted: str, taken: set[str]) -> str:
+        """Return the id, with a number appended if it is taken."""
         name, number = wanted, 2
         while name in taken:
             name, number = f'{wanted}#{number}', number + 1
         return name
 
-    def _expected(self, people: list[SkeletonFrame]) -> list['_Known']:
-        found = []
+    def _compared(self, people: list[SkeletonFrame]) -> list['_Known']:
+        known = []
         for frame in people:
             track = self._tracks.get(frame.person_id)
             if track is not None:
                 expected = track.expected(frame.stamp_ns)
-                found.append(_Known(frame, expected, _apart_m(expected, frame.positions)))
-        return found
+                known.append(_Known(frame, expected, _apart_m(expected, frame.positions)))
+        return known
 
     def _flips(self, known: list['_Known']) -> list[Restart]:
-        found = []
-        for each in known:
-            frame = each.frame
-            if not each.apart_m > CLEAR_M:
+        restarts = []
+        for person in known:
+            frame = person.frame
+            if not person.apart_m > CLEAR_M:
                 continue
-            turned = _apart_m(each.expected, frame.positions[self._mirror])
-            if turned < CLEARER * each.apart_m:
+            turned = _apart_m(person.expected, frame.positions[self._mirror])
+            if turned < CLEARER * person.apart_m:
                 message = (
                     f'person {frame.person_id!r}: left and right exchanged places at once, as '
                     'when a tracker mistakes front for back; history and warm start dropped'
                 )
-                found.append(Restart(frame.person_id, 'flip', message))
-        return found
+                restarts.append(Restart(frame.person_id, 'flip', message))
+        return restarts
 
 
 @dataclass(frozen=True)
 class _Known:
-    """Somebody seen before, where they were expected, and how far from there they are."""
+    """A tracked person: the extrapolated joints, and the mean deviation from them."""
 
     frame: SkeletonFrame
     expected: Float64[np.ndarray, 'joint xyz=3']
@@ -185,29 +187,29 @@ class _Known:
 
 
 def _swaps(known: list[_Known]) -> list[Restart]:
-    """Find pairs who stand where the other is expected."""
-    found: list[Restart] = []
+    """Find pairs of people, each at the extrapolated place of the other."""
+    restarts: list[Restart] = []
     for one, other in combinations(known, 2):
-        own = one.apart_m + other.apart_m
-        if not own > 2 * CLEAR_M:
+        apart_m = one.apart_m + other.apart_m
+        if not apart_m > 2 * CLEAR_M:
             continue
         crossed = _apart_m(other.expected, one.frame.positions)
         crossed += _apart_m(one.expected, other.frame.positions)
-        if crossed < CLEARER * own:
-            ids = [each.frame.person_id for each in (one, other)]
+        if crossed < CLEARER * apart_m:
+            ids = [person.frame.person_id for person in (one, other)]
             message = (
                 f'{ids[0]!r} and {ids[1]!r} exchanged places at once; '
                 'history and warm start dropped'
             )
-            found += [Restart(each, 'swap', message) for each in ids]
-    return found
+            restarts += [Restart(person_id, 'swap', message) for person_id in ids]
+    return restarts
 
 
 _FAR_M = 1e3
 
 
 def _assignment() -> Callable[..., Any]:
-    """Return scipy's, which takes long to load, and which most do not need."""
+    """Import scipy's only when needed: that takes long."""
     from scipy.optimize import linear_sum_assignment
 
     assign: Callable[..., Any] = linear_sum_assignment

@@ -41,7 +41,7 @@ class Rigid:
         Raises:
             ValueError: The quaternion is zero, or a number is not finite.
         """
-        x, y, z, w = (float(each) for each in quat_xyzw)
+        x, y, z, w = (float(value) for value in quat_xyzw)
         numbers = np.array([*shift, x, y, z, w], dtype=np.float64)
         if len(numbers) != 7 or not np.isfinite(numbers).all() or not numbers[3:].any():
             raise ValueError(f'not x y z [m] and a quaternion xyzw: {numbers.tolist()}')
@@ -164,17 +164,17 @@ class TransformTree:
         What is no rigid transform, or moves and has no stamp, is ignored, as tf2 does.
         """
         moved = []
-        for each in msg.transforms:
-            stamp = each.header.stamp
+        for stamped in msg.transforms:
+            stamp = stamped.header.stamp
             stamp_ns = int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
-            shift, turn = each.transform.translation, each.transform.rotation
+            shift, turn = stamped.transform.translation, stamped.transform.rotation
             try:
                 motion = Rigid.from_quaternion(
                     (shift.x, shift.y, shift.z), (turn.x, turn.y, turn.z, turn.w)
                 )
             except ValueError:
                 continue
-            child, parent = each.child_frame_id.lstrip('/'), each.header.frame_id.lstrip('/')
+            child, parent = stamped.child_frame_id.lstrip('/'), stamped.header.frame_id.lstrip('/')
             if child and parent and child != parent and (static or stamp_ns > 0):
                 self._set(child, parent, stamp_ns, motion, static)
                 moved.append(child)
@@ -186,10 +186,10 @@ class TransformTree:
 
     def chain(self, frame: str) -> list[str]:
         """List a frame, its parent and so on to the top."""
-        found = [frame]
-        while (link := self._links.get(found[-1])) is not None and len(found) < _MAX_DEPTH:
-            found.append(link.parent)
-        return found
+        frames = [frame]
+        while (link := self._links.get(frames[-1])) is not None and len(frames) < _MAX_DEPTH:
+            frames.append(link.parent)
+        return frames
 
     def newest_ns(self, frame: str) -> int | None:
         """Return when a frame last moved in its parent; None if it stands still or is unknown."""
