@@ -26,33 +26,33 @@ PARAMETERS = {
     'source': (
         'source',
         str,
-        'what publishes the skeletons; docs/sources.md says what each is: azure_kinect, '
-        'hiros, mocap4r2, native, pose_array, tf, yolo, zed',
+        'source of skeletons, see docs/sources.md: azure_kinect, hiros, mocap4r2, native, '
+        'pose_array, tf, yolo, zed',
     ),
     'layout': (
         'skeleton.source_layout',
         str,
-        "layout of the source's joints; empty: the source's own, else `layout`",
+        "layout of the source's joints; empty: its default, else `layout`",
     ),
     'name_pattern': (
         'skeleton.name_pattern',
         str,
-        'how TF frames and markers are named after joint and person',
+        'names of TF frames and markers',
     ),
     'associate': (
         'associate',
         bool,
-        "tell people apart by their motion instead of believing the tracker's ids",
+        "assign ids by motion instead of the tracker's ids",
     ),
     'fixed_frame': (
         'fixed_frame',
         str,
-        "frame of all that is published; empty: the observations' own",
+        'frame of everything published; empty: the frame of the source',
     ),
     'extrinsic': (
         'extrinsic',
         str,
-        "how the source's frame stands in fixed_frame, 'x y z qx qy qz qw'; empty asks TF",
+        "pose of the source in fixed_frame, 'x y z qx qy qz qw'; empty: from TF",
     ),
 }
 # End of what `make params` writes.

@@ -80,7 +80,7 @@ class Model(Generic[ModuleT]):
 
     Attributes:
         name: Name of the file with the digest, as published messages quote it.
-        training: What the header says of the training.
+        training: Training entry of the header.
         tensors: Tensors of the file that are not the module's.
     """
 

@@ -35,10 +35,10 @@ def param(
     choices: tuple[str, ...] | Callable[[], Iterable[str]] = (),
     dynamic: bool = False,
 ) -> Any:
-    """Declare one field: its default, what it is (with unit), and what it may be.
+    """Declare a field with its default, description (with unit) and range.
 
     Args:
-        choices: The values that are accepted, or a function that returns them; none: all are.
+        choices: Accepted values, or a function that returns them; empty: all.
         dynamic: Whether a running node may change it.
     """
     info = dict(description=description, low=low, high=high, choices=choices, dynamic=dynamic)
@@ -47,25 +47,24 @@ def param(
 
 @dataclass(frozen=True)
 class SkeletonConfig:
-    """How skeletons are read and put on the model clock."""
+    """How skeletons are decoded and resampled."""
 
-    layout: str = param('body18', 'layout of incoming skeletons that name none [-]')
+    layout: str = param(
+        'body18', 'skeleton layout of the model and of messages that name none [-]'
+    )
     source_layout: str = param(
-        '', "layout of the source's joints; empty: the source's own, else `layout` [-]"
+        '', "layout of the source's joints; empty: its default, else `layout` [-]"
     )
-    person_id: str = param('person', 'id of a person whose source states none [-]')
-    name_pattern: str = param(
-        '{joint}_{id}', 'how TF frames and markers are named after joint and person [-]'
-    )
+    person_id: str = param('person', 'id of people whose source gives none [-]')
+    name_pattern: str = param('{joint}_{id}', 'names of TF frames and markers [-]')
     id_pattern: str = param(
-        '', 'regular expression of ids in TF frame names; empty: any that names no robot part [-]'
+        '', 'regular expression of ids in TF frame names; empty: any but robot parts [-]'
     )
     classes: str = param(
-        '', 'detection classes that are people, comma-separated; empty: all with a skeleton [-]'
+        '', 'detection classes of people, comma-separated; empty: all with a skeleton [-]'
     )
     frame: str = param(
-        '',
-        'accepted frame_id, and that of messages without one; empty accepts the first one [-]',
+        '', 'accepted frame_id, also of messages without one; empty: the first one [-]'
     )
     up: str = param(
         'z',
@@ -73,90 +72,82 @@ class SkeletonConfig:
         choices=('z', '-z', 'y', '-y', 'x', '-x', 'unknown'),
     )
     max_gap_s: float = param(
-        0.2,
-        'longest gap that is filled and marked; longer ones reset the person [s]',
-        low=0.02,
-        high=1.0,
+        0.2, 'longest gap that is filled; longer ones restart the history [s]', low=0.02, high=1.0
     )
     max_missing_joints: int = param(
         8,
-        'joints out of sight that are inferred, if the model was trained for it; more: INCOMPLETE'
-        ' [-]',
+        'joints that may be inferred, if the model supports it; more: INCOMPLETE [-]',
         low=0,
         high=128,
     )
     forget_after_s: float = param(
-        1.0, 'forget a person not seen for this long [s]', low=0.1, high=60.0
+        1.0, 'history of an absent person is kept for this long [s]', low=0.1, high=60.0
     )
     max_speed_m_s: float = param(
-        15.0,
-        'a pelvis faster than this is a jump: the person starts anew [m/s]',
-        low=1.0,
-        high=100.0,
+        15.0, 'a faster pelvis is a jump and restarts the history [m/s]', low=1.0, high=100.0
     )
     max_extent_m: float = param(
-        3.0, 'people with the bones of a taller body are refused [m]', low=0.5, high=10.0
+        3.0, 'people with bones of a taller body are refused [m]', low=0.5, high=10.0
     )
     min_extent_m: float = param(
-        0.3, 'people with the bones of a smaller body are refused [m]', low=0.0, high=1.0
+        0.3, 'people with bones of a smaller body are refused [m]', low=0.0, high=1.0
     )
-    max_people: int = param(16, 'people tracked at once; more are dropped [-]', low=1, high=256)
+    max_people: int = param(16, 'people tracked at once; others are dropped [-]', low=1, high=256)
 
 
 @dataclass(frozen=True)
 class PredictionConfig:
-    """Which model runs, where, and how hard its solver tries."""
+    """The motion model, its device and its solver."""
 
     weights: str = param('body_1s', 'shipped model name or path of a safetensors file [-]')
     device: str = param('auto', "'auto', 'cpu' or 'cuda:N'; auto takes the faster [-]")
     cuda_graph: bool = param(
-        False,
-        'replay the model as a CUDA graph: spends all of `max_steps`; tried on no GPU yet [-]',
+        False, 'run as a CUDA graph, always `max_steps`; not tested on a GPU yet [-]'
     )
     max_steps: int = param(
-        30, 'most solver iterations per prediction [-]', low=1, high=200, dynamic=True
+        30, 'maximum solver iterations per prediction [-]', low=1, high=200, dynamic=True
     )
     tolerance: float = param(
-        2e-4, 'relative residual at which a person is solved [-]', low=1e-8, high=1.0, dynamic=True
+        2e-4, 'relative residual at which the solver stops [-]', low=1e-8, high=1.0, dynamic=True
     )
     motion_tolerance_m: float = param(
         0.0,
-        'stop too when the predicted motion changes by less than this per iteration; 0 = off [m]',
+        'change of motion per iteration at which the solver stops too; 0: off [m]',
         low=0.0,
         high=0.1,
         dynamic=True,
     )
     max_residual: float = param(
         5e-3,
-        'predictions with a larger relative residual are marked NOT_CONVERGED [-]',
+        'relative residual above which a prediction is NOT_CONVERGED [-]',
         low=1e-6,
         high=10.0,
         dynamic=True,
     )
     warm_start: bool = param(
-        True, 'start from the previous fixed point of the person [-]', dynamic=True
+        True, 'start from the last fixed point of the person [-]', dynamic=True
     )
 
 
 @dataclass(frozen=True)
 class DensityConfig:
-    """Which density model runs, over which cache, and how futures are drawn."""
+    """The density model, its cache and how futures are sampled."""
 
     enabled: str = param(
         'auto',
-        'whether futures are drawn and weighted; auto: if `weights` and `cache` are there [-]',
+        'sample futures; auto: if `weights` and `cache` exist [-]',
         choices=('auto', 'always', 'never'),
     )
     rate_hz: float = param(
-        5.0, "how often, by the observations' stamps [Hz]", low=0.1, high=100.0, dynamic=True
+        5.0, 'rate of futures and volumes, by stamps [Hz]', low=0.1, high=100.0, dynamic=True
     )
     weights: str = param('body_2s', 'shipped model name or path of a safetensors file [-]')
-    cache: str = param('body_2s_cache', 'shipped cache name or path, made with `weights` [-]')
+    cache: str = param('body_2s_cache', 'shipped cache name or path, built with `weights` [-]')
     device: str = param('auto', "'auto', 'cpu' or 'cuda:N'; auto takes the faster [-]")
     futures: int = param(50, 'futures per person [-]', low=1, high=10_000, dynamic=True)
     rule: str = param(
         'nearest',
-        'nearest: cached z nearest to draws of q; weighted: by W; flow: without the cache [-]',
+        'nearest: cached z nearest to draws of q; weighted: by W; flow: no cache [-]',
         choices=('nearest', 'weighted', 'flow'),
         dynamic=True,
     )
@@ -167,45 +158,41 @@ class DensityConfig:
         high=10**7,
         dynamic=True,
     )
-    cuda_graph: bool = param(False, 'replay the model as CUDA graphs; tried on no GPU yet [-]')
+    cuda_graph: bool = param(False, 'run as CUDA graphs; not tested on a GPU yet [-]')
     seed: int = param(1, 'seed of the draws [-]', low=0, high=2**31 - 1)
 
 
 @dataclass(frozen=True)
 class VolumeConfig:
-    """Which space is kept free around people, and how it is cut into voxels."""
+    """Keep-out volumes and their voxels."""
 
     enabled: str = param(
         'auto',
-        'whether keep-out volumes are computed; auto: if there is a density model and a '
-        'calibration of the models in use [-]',
+        'compute keep-out volumes; auto: with a density model and its calibration [-]',
         choices=('auto', 'always', 'never'),
     )
     calibration: str = param(
-        'body_2s_calibration', 'shipped calibration or path, made with the same weights [-]'
+        'body_2s_calibration', 'shipped calibration or path, of the same weights [-]'
     )
     promise: str = param(
         'coverage',
         'coverage: the whole body stays inside until the horizon with probability `level`; risk: '
-        'at most the share `risk` of the space that the body fills is missed. Coverage is the '
-        'stricter one: a planner that knows nothing of budgets can rely on it [-]',
+        'at most the share `risk` of the space of the body is missed [-]',
         choices=('coverage', 'risk'),
     )
-    level: float = param(0.95, 'coverage that is promised [-]', low=0.5, high=0.999)
+    level: float = param(0.95, 'promised coverage [-]', low=0.5, high=0.999)
     risk: float = param(
         0.01, 'share of the space of the body that may be missed [-]', low=0.001, high=0.2
     )
     horizon_s: float = param(
         1.0,
-        'coverage holds jointly until then; one that was calibrated (0.5, 1, 2). The likeliest '
-        'future ends after 1 s: until 2 s volumes are several times as large [s]',
+        'coverage holds jointly until then; calibrated are 0.5, 1 and 2 [s]',
         low=0.0,
         high=10.0,
     )
     voxel_m: float = param(
         0.05,
-        'least edge of a voxel; those of the calibration (5 cm until 0.25 s, 10 cm later) are '
-        'joined until they are as large [m]',
+        'minimum edge of voxels; calibrated are 5 cm until 0.25 s, 10 cm later [m]',
         low=0.01,
         high=0.5,
     )
@@ -218,10 +205,13 @@ class VolumeConfig:
     )
     every: int = param(3, 'predicted frames that share one set of capsules [-]', low=1, high=25)
     stale_after_s: float = param(
-        0.5, 'older observations give the reachable set [s]', low=0.02, high=10.0
+        0.5,
+        'age of an observation above which the volume is the reachable set [s]',
+        low=0.02,
+        high=10.0,
     )
     measurement_error_m: float = param(
-        0.05, 'how far off an observed joint may be [m]', low=0.0, high=0.5
+        0.05, 'maximum error of an observed joint [m]', low=0.0, high=0.5
     )
     upper_speed_m_s: float = param(
         2.0, 'speed of arms in the reachable set (ISO 13855) [m/s]', low=0.1, high=20.0
@@ -230,88 +220,77 @@ class VolumeConfig:
         1.6, 'speed of the rest in the reachable set (ISO 13855) [m/s]', low=0.1, high=20.0
     )
     reach_factor: float = param(
-        1.0, 'factor on both speeds where the reachable set is given instead [-]', low=0.1, high=10
+        1.0, 'factor on both speeds of the reachable set as fall-back [-]', low=0.1, high=10
     )
 
 
 @dataclass(frozen=True)
 class DegradationConfig:
-    """When the live node gives something up, and takes it back; `degradation.py` says what."""
+    """Load shedding by the live node; see `runtime/load_shedding.py`."""
 
     enabled: bool = param(
-        True, 'give up futures, then volumes, then rate, where the machine is too slow [-]'
+        True, 'leave out futures, then volumes, then reduce the rate under overload [-]'
     )
-    busy: float = param(
-        0.9, 'answers that take more than this share of a second are too slow [-]', low=0.1, high=1
-    )
+    busy: float = param(0.9, 'load above which more is left out [-]', low=0.1, high=1)
     calm: float = param(
-        0.5, 'below this share, for `hold_s`, what was given up is taken back [-]', low=0.0, high=1
+        0.5, 'load below which, for `hold_s`, less is left out [-]', low=0.0, high=1
     )
     late_s: float = param(
-        0.2,
-        'answers that take longer, two in three seconds, are too slow [s]',
-        low=0.01,
-        high=10,
+        0.2, 'two scenes in 3 s that take longer are overload [s]', low=0.01, high=10
     )
     hold_s: float = param(
-        5.0, 'how long the machine must be fast enough; doubled when in vain [s]', low=1, high=60
+        5.0, 'time of low load before less is left out; doubled if in vain [s]', low=1, high=60
     )
 
 
 @dataclass(frozen=True)
 class InputConfig:
-    """Where people are seen, and how what is said of them is read."""
+    """The source of skeletons, its frame, and who counts as present."""
 
     skeleton: SkeletonConfig = field(default_factory=SkeletonConfig)
     _: KW_ONLY
     source: str = param(
-        'native',
-        'what publishes the skeletons; docs/sources.md says what each is [-]',
-        choices=lambda: SOURCES,
+        'native', 'source of skeletons, see docs/sources.md [-]', choices=lambda: SOURCES
     )
     sources: ParameterGroups = field(default_factory=SOURCES.default_config)
     fixed_frame: str = param(
-        '', "frame of all that is published; empty: the observations' own [-]"
+        '', 'frame of everything published; empty: the frame of the source [-]'
     )
     extrinsic: str = param(
-        '',
-        "how the source's frame stands in fixed_frame, 'x y z qx qy qz qw'; empty asks TF [m, -]",
+        '', "pose of the source in fixed_frame, 'x y z qx qy qz qw'; empty: from TF [m, -]"
     )
     transform_wait_s: float = param(
-        0.15, 'how long a live observation waits for its transform [s]', low=0.0, high=1.0
+        0.15, 'how long an observation waits for its transform [s]', low=0.0, high=1.0
     )
-    associate: bool = param(
-        False, "tell people apart by their motion instead of believing the tracker's ids [-]"
-    )
+    associate: bool = param(False, "assign ids by motion instead of the tracker's ids [-]")
     person_hold_s: float = param(
         1.0,
-        'a person who is refused or missing is STALE, with a growing reachable set, for this '
-        'long [s]',
+        'a refused or missing person is STALE, with a reachable set, for this long [s]',
         low=0.0,
         high=10.0,
     )
     refused_people: str = param(
         'unknown',
-        'unknown: planner outputs are silent while somebody is listed whose place is unknown; '
-        'ignored: listed but refused people do not count, for trackers that see ghosts [-]',
+        'unknown: planner outputs are silent while a listed person has no known place; '
+        'ignored: refused people do not count, for trackers with false detections [-]',
         choices=('unknown', 'ignored'),
     )
 
 
 @dataclass(frozen=True)
 class PipelineConfig(InputConfig):
-    """Everything `Pipeline` needs to know."""
+    """All parameters of `Pipeline`."""
 
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
     density: DensityConfig = field(default_factory=DensityConfig)
     volume: VolumeConfig = field(default_factory=VolumeConfig)
     _: KW_ONLY
     threads: int = param(2, 'CPU threads that all stages share [-]', low=1, high=64)
-    predictor: str = param('motion_deq', 'what predicts motion [-]', choices=lambda: PREDICTORS)
+    predictor: str = param('motion_deq', 'motion predictor [-]', choices=lambda: PREDICTORS)
     predictors: ParameterGroups = field(default_factory=PREDICTORS.default_config)
     max_rate_hz: float = param(
         50.0,
-        'most answers per second of the stamps; what is heard between them counts [Hz]',
+        'maximum rate of scenes, by stamps; observations in between are used [Hz]',
         low=1.0,
         high=1000.0,
         dynamic=True,
@@ -320,19 +299,19 @@ class PipelineConfig(InputConfig):
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """How live predictions are judged by what came after."""
+    """Scoring of live predictions by the motion that followed."""
 
     memory_s: float = param(
-        300.0, 'what turned out longer ago does not count [s]', low=10.0, high=36_000.0
+        300.0, 'time over which scores are averaged [s]', low=10.0, high=36_000.0
     )
     rate_hz: float = param(
-        5.0, 'predictions are judged at most so often, in stamps [Hz]', low=0.1, high=100.0
+        5.0, 'maximum rate of scored predictions, by stamps [Hz]', low=0.1, high=100.0
     )
     independent_s: float = param(
-        4.0, 'windows of a person this far apart are independent [s]', low=0.1, high=600.0
+        4.0, 'windows of a person this far apart count as independent [s]', low=0.1, high=600.0
     )
     significance: float = param(
-        0.001, 'probability of an alarm by chance, at each look [-]', low=1e-6, high=0.1
+        0.001, 'probability of a false alarm per test [-]', low=1e-6, high=0.1
     )
     covariance_level: float = param(
         0.95, 'share of joints expected within covariances [-]', low=0.5, high=0.999
@@ -383,7 +362,7 @@ def _checked(item: dataclasses.Field[Any], value: Any, dotted: str) -> Any:
 
 
 def choices_of(item: dataclasses.Field[Any]) -> tuple[str, ...]:
-    """Return the values that a field accepts; empty if any."""
+    """Return the accepted values of a field; empty: all."""
     choices = item.metadata.get('choices', ())
     return tuple(choices() if callable(choices) else choices)
 
@@ -409,9 +388,7 @@ def check_param(item: dataclasses.Field[Any], value: Any, dotted: str) -> Any:
 
 
 def read_parameter_file(path: Path) -> PipelineConfig:
-    """Read what a ROS parameter file says of the pipeline, so that replay and robot agree.
-
-    Entries of the node alone (topics, markers, ...) are passed over.
+    """Read the pipeline's parameters from a ROS parameter file; others are ignored.
 
     Raises:
         ConfigError: The file cannot be read, or an entry of the pipeline is wrong.
@@ -429,12 +406,12 @@ def read_parameter_file(path: Path) -> PipelineConfig:
         raise ConfigError(
             f'{path} is no ROS parameter file (NODE: ros__parameters: ...)'
         ) from error
-    own = {item.name for item in dataclasses.fields(PipelineConfig)}
-    return from_mapping(PipelineConfig, {key: values[key] for key in sorted(own & set(values))})
+    names = {item.name for item in dataclasses.fields(PipelineConfig)}
+    return from_mapping(PipelineConfig, {key: values[key] for key in sorted(names & set(values))})
 
 
 def _nest(values: dict[str, Any], names: list[str], value: Any) -> None:
-    """Set values['a']['b'] for the dotted name a.b, as ROS parameter files may write it."""
+    """Set values['a']['b'] for the dotted name a.b."""
     for name in names[:-1]:
         values = values.setdefault(name, {})
     last = values.get(names[-1])

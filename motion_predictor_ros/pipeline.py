@@ -24,21 +24,21 @@ from typing import Any
 import torch
 
 from motion_predictor_ros.config import PipelineConfig
-from motion_predictor_ros.density.predictor import (
-    CacheFlowPredictor,
-    Sample,
-    check_same_windows,
-    weighted,
-)
+from motion_predictor_ros.density.predictor import CacheFlowPredictor, Sample, check_same_windows
 from motion_predictor_ros.density.types import Futures
-from motion_predictor_ros.prediction.predictor import MotionPredictor, check_joints, load_predictor
-from motion_predictor_ros.prediction.types import Prediction, ScenePrediction, all_people
+from motion_predictor_ros.prediction.predictor import (
+    MotionPredictor,
+    assemble_scene,
+    check_joints,
+    load_predictor,
+)
+from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
 from motion_predictor_ros.runtime.load_shedding import FULL
 from motion_predictor_ros.runtime.process_memory import disable_malloc_trim
 from motion_predictor_ros.runtime.rate_limit import RateLimiter
 from motion_predictor_ros.runtime.stage_times import StageTimes
 from motion_predictor_ros.runtime.threads import WorkerPool, init_worker_thread
-from motion_predictor_ros.skeleton.frame import NotReady, Observation, Rejection, Validity, Window
+from motion_predictor_ros.skeleton.frame import Observation, Rejection, Validity, Window
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.stage import SkeletonStage
 from motion_predictor_ros.skeleton.tracking import Restart
@@ -189,58 +189,44 @@ class Pipeline:
         Args:
             on_prediction: Called as soon as the prediction is known; futures and volumes follow.
         """
-        observation, withheld = self.skeleton.latest, self.skeleton.presence.withheld
+        observation, presence = self.skeleton.latest, self.skeleton.presence
         if observation is None or not self._is_due(observation):
             return None
         with self.times.stage('skeleton'):
             windows, not_ready = self.skeleton.windows()
             implausible = Validity.OUT_OF_DISTRIBUTION
             self.predictor.forget(p.person_id for p in not_ready if p.validity == implausible)
-        due = not withheld and self._are_futures_due(windows)
+        due = False
+        if self.density is not None and windows and not presence.withheld:
+            due = self._futures_rate.is_due(observation.stamp_ns, self.density.config.rate_hz)
         draws = due and self.level.futures > 0.0
         # Futures are drawn while the prediction is solved.
         with self._parallel.submit(partial(self._draw, windows if draws else ())) as drawn:
             with self.times.stage('prediction'):
                 predictions = [self._limit_bones(p) for p in self.predictor.predict(windows)]
-            prediction = self._scene_prediction(observation, predictions, not_ready)
+            prediction = assemble_scene(
+                self.predictor, observation, presence, predictions, not_ready
+            )
             on_prediction(prediction)
             with self.times.stage('density', counts=draws):
                 sample = drawn()
         # The density of the prediction is evaluated while volumes are computed.
-        with self._parallel.submit(partial(weighted, sample, predictions)) as density:
-            volumes_due = due or not (windows or withheld)
+        with self._parallel.submit(partial(Sample.weighted, sample, predictions)) as density:
+            volumes_due = due or not (windows or presence.withheld)
             volumes = self._volumes(prediction, sample) if volumes_due else None
             with self.times.stage('density', counts=draws):
                 futures = density()
         self.times.answered()
-        return Scene(prediction, futures, volumes, withheld)
+        return Scene(prediction, futures, volumes, presence.withheld)
 
     def stale_volumes(
         self, scene: ScenePrediction, age_s: float
     ) -> tuple[SafetyVolume, ...] | None:
         """Return what people may have reached `age_s` after the scene [s]; None if withheld."""
         presence = self.skeleton.presence
-        if presence.withheld:
-            return None
-        if self.volume is None or self.skeleton.latest is None:
-            return ()
+        if self.volume is None or self.skeleton.latest is None or presence.withheld:
+            return None if presence.withheld else ()
         return self.volume.assess_scene(scene, presence, None, self.level, age_s)
-
-    def _scene_prediction(
-        self,
-        observation: Observation,
-        predictions: Sequence[Prediction],
-        not_ready: Sequence[NotReady],
-    ) -> ScenePrediction:
-        stamp_ns, presence = observation.stamp_ns, self.skeleton.presence
-        return ScenePrediction(
-            stamp_ns=stamp_ns,
-            frame_id=observation.frame_id,
-            model=self.predictor.model,
-            joint_names=self.predictor.joint_names,
-            horizons_s=self.predictor.horizons_s,
-            people=all_people(stamp_ns, presence, predictions, not_ready),
-        )
 
     def _draw(self, windows: Sequence[Window]) -> Sample | None:
         """Draw futures, the share of them that the level allows; None without windows."""
@@ -252,9 +238,9 @@ class Pipeline:
         """Return keep-out volumes; without futures they are reachable sets."""
         if self.volume is None or not self.level.volumes:
             return None
-        presence, futures = self.skeleton.presence, sample.futures if sample else None
+        futures = sample.futures if sample else None
         with self.times.stage('volume'):
-            return self.volume.assess_scene(scene, presence, futures, self.level)
+            return self.volume.assess_scene(scene, self.skeleton.presence, futures, self.level)
 
     def _forget_people(self) -> None:
         self.predictor.reset()
@@ -264,18 +250,11 @@ class Pipeline:
     def _is_due(self, observation: Observation) -> bool:
         """Check the rate of scenes, by stamps alone: a replay predicts what the live node did."""
         rate_hz = min(self.max_rate_hz, self.level.rate_hz or self.max_rate_hz)
-        self._scene_rate.rate_hz = rate_hz
-        due = self._scene_rate.is_due(observation.stamp_ns)
+        due = self._scene_rate.is_due(observation.stamp_ns, rate_hz)
         if not due:
             message = f'observed, but the rate is limited to {rate_hz:g} Hz (max_rate_hz)'
             self.skeleton.drop(Rejection('', 'rate_limited', message))
         return due
-
-    def _are_futures_due(self, windows: Sequence[Window]) -> bool:
-        if self.density is None or not windows:
-            return False
-        self._futures_rate.rate_hz = self.density.config.rate_hz
-        return self._futures_rate.is_due(windows[0].stamp_ns)
 
     def _limit_bones(self, prediction: Prediction) -> Prediction:
         """Shorten predicted bones that are longer than a body's."""

@@ -17,8 +17,7 @@ from motion_predictor_ros.density.cache_flow.mixture import Mixture
 from motion_predictor_ros.density.cache_flow.model import CacheFlow, CacheFlowConfig
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.training.cache_build import build_cache
-from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
-from motion_predictor_ros.training.recipe import ScheduleConfig
+from motion_predictor_ros.training.recipe import CacheFlowRecipe, ScheduleConfig
 
 TINY = CacheFlowConfig(
     joints=18,

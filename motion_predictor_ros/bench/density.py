@@ -34,7 +34,7 @@ from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.evaluation.tables import print_table
 from motion_predictor_ros.runtime.process_memory import disable_malloc_trim
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
+from motion_predictor_ros.training.recipe import CacheFlowRecipe
 
 UNTRAINED = 'untrained'
 SIZES = (1_000, 10_000, 100_000, 1_000_000)

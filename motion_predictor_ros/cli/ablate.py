@@ -81,7 +81,7 @@ def _motion_deq(options: argparse.Namespace) -> Report:
 def _cache_flow(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.checkpoint import choose_device
     from motion_predictor_ros.evaluation.ablation import cache_flow
-    from motion_predictor_ros.training.cache_flow_recipe import load_cache_flow_recipe
+    from motion_predictor_ros.training.recipe import load_cache_flow_recipe
 
     name, settings = load_cache_flow_recipe(options.recipe)
     sizes = [*options.smaller, options.size]

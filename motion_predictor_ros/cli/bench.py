@@ -127,7 +127,7 @@ def _motion_deq(options: argparse.Namespace) -> Report:
 def _cache(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.bench import density
     from motion_predictor_ros.checkpoint import choose_device
-    from motion_predictor_ros.training.cache_flow_recipe import load_cache_flow_recipe
+    from motion_predictor_ros.training.recipe import load_cache_flow_recipe
 
     _, settings = load_cache_flow_recipe(options.recipe)
     device, sizes = choose_device(options.device), options.sizes or density.SIZES
@@ -151,7 +151,7 @@ def _density(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.checkpoint import choose_device
     from motion_predictor_ros.config import DensityConfig
     from motion_predictor_ros.density.predictor import CacheFlowPredictor
-    from motion_predictor_ros.training.cache_flow_recipe import load_cache_flow_recipe
+    from motion_predictor_ros.training.recipe import load_cache_flow_recipe
 
     if (options.checkpoint is None) != (options.cache is None):
         raise ConfigError(

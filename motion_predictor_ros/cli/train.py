@@ -63,11 +63,10 @@ COMMANDS = Group()
 def _motion(options: argparse.Namespace) -> None:
     from motion_predictor_ros.training import parallel
     from motion_predictor_ros.training.baselines.unrolled import UNROLLED, UnrolledTask
-    from motion_predictor_ros.training.loop import train
+    from motion_predictor_ros.training.loop import mix_with_start, train
     from motion_predictor_ros.training.motion_deq import MotionDEQTask, MotionTask
     from motion_predictor_ros.training.recipe import in_steps, load_recipe
     from motion_predictor_ros.training.residuals import keep_residuals
-    from motion_predictor_ros.training.weight_average import mix_with_start
 
     name, settings = load_recipe(options.recipe)
     recordings = load_training_data(options)
@@ -134,12 +133,13 @@ def _futures(options: argparse.Namespace) -> None:
     """Train CacheFlow, or a model of futures that it is compared with."""
     from motion_predictor_ros.checkpoint import choose_device
     from motion_predictor_ros.density.cache_flow.checkpoint import load_cache_flow
-    from motion_predictor_ros.training.baselines.conditional_vae import ConditionalVAETask
-    from motion_predictor_ros.training.baselines.latent_mixture import LatentMixtureTask
-    from motion_predictor_ros.training.cache_flow_recipe import load_cache_flow_recipe
-    from motion_predictor_ros.training.cache_flow_run import train_cache_flow
-    from motion_predictor_ros.training.future_data import FutureData
+    from motion_predictor_ros.training.baselines.futures import (
+        ConditionalVAETask,
+        LatentMixtureTask,
+    )
+    from motion_predictor_ros.training.cache_flow import FutureData, train_cache_flow
     from motion_predictor_ros.training.loop import train
+    from motion_predictor_ros.training.recipe import load_cache_flow_recipe
 
     name, settings = load_cache_flow_recipe(options.recipe)
     recordings, device = load_training_data(options), choose_device(options.device)

@@ -165,7 +165,7 @@ class CacheFlowPredictor:
             predictions: Those of the same people in the same order, to evaluate their density.
             share: Share of the configured number of futures; at least one is drawn.
         """
-        return weighted(self.sample(windows, share), predictions)
+        return Sample.weighted(self.sample(windows, share), predictions)
 
     def sample(self, windows: Sequence[Window], share: float = 1.0) -> 'Sample | None':
         """Run the part of `predict` that needs no predictions; thread-safe."""
@@ -315,13 +315,13 @@ class Sample:
     futures: Futures
     densities: Callable[..., Float[np.ndarray, ' batch'] | None]
 
-
-def weighted(sample: Sample | None, predictions: Sequence[Prediction]) -> Futures | None:
-    """Return futures with the density of predictions of the same people, in the same order."""
-    if sample is None:
-        return None
-    densities = sample.densities(predictions, sample.futures.positions)
-    return replace(sample.futures, predicted_log_density=densities)
+    @staticmethod
+    def weighted(sample: 'Sample | None', predictions: Sequence[Prediction]) -> Futures | None:
+        """Return futures with the density of predictions of the same people, in order."""
+        if sample is None:
+            return None
+        densities = sample.densities(predictions, sample.futures.positions)
+        return replace(sample.futures, predicted_log_density=densities)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contract of motion predictors: one class in one file of this folder.
+"""The interface of motion predictors: one class in one file of this folder.
 
-Stage: prediction. Reads `Window`s, returns `Prediction`s; next stage: density. Everything to the
-right knows a predictor only by this contract:
+Stage: prediction. Reads `Window`s, returns `Prediction`s; next stage: density. Other stages know a
+predictor by this interface alone:
 
     @register_predictor('constant_velocity')
     class ConstantVelocity(MotionPredictor):
         def predict(self, windows: Sequence[Window]) -> list[Prediction]: ...
 
-It is then chosen by parameter `predictor`.
+Parameter `predictor` selects it.
 """
 
 from abc import abstractmethod
@@ -22,15 +22,16 @@ from numpy import ndarray
 
 from motion_predictor_ros.config import PREDICTORS, PipelineConfig, PredictionConfig
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.prediction.types import Prediction
+from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
 from motion_predictor_ros.runtime.threads import WorkerPool
-from motion_predictor_ros.skeleton.frame import Window
+from motion_predictor_ros.skeleton.frame import NotReady, Observation, Validity, Window
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.skeleton.people import Presence
 
 
 @dataclass(frozen=True)
 class PredictorConfig:
-    """A predictor's own parameters, `predictors.NAME.*`; one without any takes this class."""
+    """Base of a predictor's own parameters, `predictors.NAME.*`."""
 
 
 PredictorT = TypeVar('PredictorT', bound='type[MotionPredictor]')
@@ -98,11 +99,11 @@ class MotionPredictor(Protocol):
 
     @abstractmethod
     def forget(self, person_ids: Iterable[str]) -> None:
-        """Drop what is remembered of people; unknown ids are ignored."""
+        """Drop the memory of people; unknown ids are ignored."""
 
     @abstractmethod
     def reset(self) -> None:
-        """Drop what is remembered of everybody."""
+        """Drop what is remembered of all people."""
 
     @property
     def infers_missing_joints(self) -> bool:
@@ -134,12 +135,13 @@ def load_predictor(config: PipelineConfig, pool: WorkerPool) -> MotionPredictor:
         ConfigError: There is none, or a parameter does not fit.
     """
     predictor_class: type[MotionPredictor] = PREDICTORS[config.predictor]
-    own = getattr(config.predictors, config.predictor)
-    return predictor_class.load(config.prediction, own, pool)
+    return predictor_class.load(
+        config.prediction, getattr(config.predictors, config.predictor), pool
+    )
 
 
 def check_joints(layout: SkeletonLayout, predictor: MotionPredictor) -> None:
-    """Refuse a predictor of other joints than the layout has.
+    """Check that the predictor has the joints of the layout.
 
     Raises:
         ConfigError: They differ.
@@ -150,3 +152,32 @@ def check_joints(layout: SkeletonLayout, predictor: MotionPredictor) -> None:
             f'{predictor.model!r} was made for {predictor.joint_names}; set parameter '
             '"skeleton.layout" or "prediction.weights"'
         )
+
+
+def assemble_scene(
+    predictor: MotionPredictor,
+    observation: Observation,
+    presence: Presence,
+    predictions: Sequence[Prediction],
+    not_ready: Sequence[NotReady],
+) -> ScenePrediction:
+    """Add people without a prediction: observed people come in their order, then STALE ones.
+
+    STALE are people held since their last observation, and those at an unknown place.
+    """
+    empty = [Prediction(p.person_id, p.stamp_ns, p.validity, p.reason) for p in not_ready]
+    by_id = {person.person_id: person for person in (*predictions, *empty)}
+    people = [by_id[frame.person_id] for frame in presence.observed]
+    stale = {person.frame.person_id: person.reason for person in presence.held}
+    present = {*by_id, *stale, ''}
+    stale |= {p.person_id: p.message for p in presence.unplaced if p.person_id not in present}
+    stamp_ns = observation.stamp_ns
+    people += [Prediction(key, stamp_ns, Validity.STALE, reason) for key, reason in stale.items()]
+    return ScenePrediction(
+        stamp_ns=stamp_ns,
+        frame_id=observation.frame_id,
+        model=predictor.model,
+        joint_names=predictor.joint_names,
+        horizons_s=predictor.horizons_s,
+        people=tuple(people),
+    )

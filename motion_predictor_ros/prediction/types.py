@@ -5,19 +5,18 @@ Stage: prediction. Read by density, volume, ros/encode and evaluation.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
 
-from motion_predictor_ros.skeleton.frame import NotReady, Validity, Window
-from motion_predictor_ros.skeleton.people import Presence
+from motion_predictor_ros.skeleton.frame import Validity, Window
 
 
 @dataclass(frozen=True)
 class SolverReport:
-    """How the fixed point of one person was found.
+    """Result of the solver for one person.
 
     Attributes:
         steps: Evaluations of the layer.
@@ -40,8 +39,8 @@ class Prediction:
             short.
         positions: [m] in the observation's frame; None if nothing was predicted.
         covariances: [m^2] of each joint's error; None if not estimated.
-        reason: Why `validity` is not OK, or which joints were inferred, for people to read.
-        solver: How the fixed point was found; None from a predictor that solves for none.
+        reason: Why `validity` is not OK, or which joints were inferred.
+        solver: None from a predictor without a solver.
     """
 
     person_id: str
@@ -67,25 +66,5 @@ class ScenePrediction:
 
 
 def solver_steps(people: Iterable[Prediction]) -> list[int]:
-    """Return the solver's steps for each person for whom it was run."""
+    """Return the solver's steps of each person with a solver report."""
     return [person.solver.steps for person in people if person.solver is not None]
-
-
-def all_people(
-    stamp_ns: int,
-    presence: Presence,
-    predictions: Sequence[Prediction],
-    not_ready: Sequence[NotReady],
-) -> tuple[Prediction, ...]:
-    """Add people without a prediction: observed people come in their order, then STALE ones.
-
-    STALE are those who are held since they were last observed, and those at an unknown place.
-    """
-    empty = [Prediction(p.person_id, p.stamp_ns, p.validity, p.reason) for p in not_ready]
-    by_id = {person.person_id: person for person in (*predictions, *empty)}
-    people = [by_id[frame.person_id] for frame in presence.observed]
-    stale = {person.frame.person_id: person.reason for person in presence.held}
-    present = {*by_id, *stale, ''}
-    stale |= {p.person_id: p.message for p in presence.unplaced if p.person_id not in present}
-    people += [Prediction(key, stamp_ns, Validity.STALE, reason) for key, reason in stale.items()]
-    return tuple(people)

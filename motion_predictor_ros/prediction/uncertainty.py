@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far off a prediction may be: the variance of held-out residuals, by joint speed.
+"""Covariance of predictions: the variance of held-out residuals, by joint speed.
 
-Stage: prediction. A joint that moves fast is predicted worse than one at rest: the variance of
-each joint and horizon is kept for a few speeds of that joint and interpolated between them.
-Isotropic, so that it turns with the room.
+Stage: prediction. Fast joints are predicted worse than joints at rest: the variance of each joint
+and horizon is stored for a few speeds of that joint and interpolated between them. Isotropic, so
+that it rotates with the frame.
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import Float64
 
 SPEED_OVER_S = 0.2
-"""A joint's speed is its displacement over this time, divided by it: noise weighs little [s]."""
+"""Joint speeds are means over this time, to average noise [s]."""
 
 
 @dataclass(frozen=True)
 class Residuals:
-    """What a model's predictions were off by on people it had not seen.
+    """Errors of a model's predictions on held-out subjects.
 
     Attributes:
         speeds: [m/s] of each joint, increasing.
@@ -30,7 +30,7 @@ class Residuals:
     def covariances(
         self, past: Float64[np.ndarray, 'time joint xyz=3'], period_s: float
     ) -> Float64[np.ndarray, 'horizon joint xyz=3 xyz=3']:
-        """Return the error's covariance [m^2] at the speeds seen; beyond the ends that of the end.
+        """Return the error's covariance [m^2] at the present speeds, constant beyond the ends.
 
         Args:
             past: [m] observed, newest last.
@@ -51,7 +51,7 @@ class Residuals:
 def joint_speeds(
     past: Float64[np.ndarray, '*batch time joint xyz=3'], period_s: float
 ) -> Float64[np.ndarray, '*batch joint']:
-    """Return how fast each joint was at the end of the observation [m/s]."""
+    """Return the speed of each joint at the end of the observation [m/s]."""
     frames = min(max(1, round(SPEED_OVER_S / period_s)), past.shape[-3] - 1)
     moved = past[..., -1, :, :] - past[..., -1 - frames, :, :]
     speed: Float64[np.ndarray, '*batch joint'] = np.linalg.norm(moved, axis=-1)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is given up where the machine is too slow, in a stated order, and when it is taken back.
+"""Load shedding: what is left out under overload, in a fixed order, and when it comes back.
 
-Beside the line: the live node decides with `Degradation`, from what its answers took and when they
-were done, and sets `Pipeline.level`; the pipeline itself decides nothing, so that a replay answers
-in full, or at whatever level it is given. Here no clock is read.
+The live node calls `Degradation.answered` after each scene and sets `Pipeline.level`. The pipeline
+itself decides nothing: a replay computes everything, or what a given level leaves. No clock is
+read here.
 """
 
 from collections import deque
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from motion_predictor_ros.config import DegradationConfig
 
 WINDOW_S = 1.0
-"""The time over which it is judged whether an answer keeps the node busy [s]."""
+"""Time over which the load is measured [s]."""
 
 _LATE_WINDOW_S, _LATE_ANSWERS = 3.0, 2
-_MOST_HOLD_S = 60.0
+_MAX_HOLD_S = 60.0
 _FEWER, _COARSER = 0.25, 2.0
 _RATES_HZ = (15.0, 8.0)
 _ANSWERS_UNTIL_STALE = 2.0
@@ -24,14 +24,14 @@ _ANSWERS_UNTIL_STALE = 2.0
 
 @dataclass(frozen=True)
 class Level:
-    """How much is done.
+    """What is computed.
 
     Attributes:
-        name: What was given up last.
-        futures: Share of the futures that are drawn; 0: none.
+        name: What is left out in addition to the level before.
+        futures: Share of the futures that are drawn.
         coarseness: Factor on the edges of voxels.
-        volumes: Whether the space to keep free is worked out at all.
-        rate_hz: At most so many answers a second of the stamps; None: as configured.
+        volumes: Whether keep-out volumes are computed.
+        rate_hz: Maximum rate of scenes, by stamps; None: as configured.
     """
 
     name: str
@@ -45,12 +45,12 @@ FULL = Level('nothing')
 
 
 def degradation_levels(density: bool, volume: bool, stale_after_s: float) -> tuple[Level, ...]:
-    """List the levels in their order: futures, then resolution of volumes, then rate.
+    """List the levels in order: futures, resolution of volumes, volumes, rate.
 
     Args:
-        density: Whether there are futures to give up.
-        volume: Whether there are volumes to give up.
-        stale_after_s: A rate at which everybody would be STALE between two answers is no help.
+        density: Whether futures are enabled.
+        volume: Whether volumes are enabled.
+        stale_after_s: Age at which people become STALE; rates that would let them are left out.
     """
     levels = [FULL]
     futures, coarseness, volumes = 1.0, 1.0, True
@@ -68,10 +68,10 @@ def degradation_levels(density: bool, volume: bool, stale_after_s: float) -> tup
 
 @dataclass(frozen=True)
 class Change:
-    """Another level, and why.
+    """A change of level.
 
     Attributes:
-        worse: Whether more is given up than before.
+        worse: Whether more is left out than before.
     """
 
     level: Level
@@ -80,24 +80,20 @@ class Change:
 
 
 class Degradation:
-    """Decides how much is given up; the same answers give the same decisions.
+    """Chooses the level from the times of the last scenes; at most one change per second.
 
-    One level a second at most. Worse when the answers kept the node busy for more than `busy` of
-    the last second, or two of the last three seconds were late; better when they have kept it busy
-    for less than `calm` for `hold_s` on end. Who was too hasty in this waits twice as long next.
+        load > busy, or two scenes of the last 3 s took more than late_s    one level down
+        load < calm for hold_s, and no scene was late                       one level up
+
+    `hold_s` doubles when a level up must be taken back within it.
 
     Attributes:
-        number: Of the level that is taken now; 0 is everything done.
+        number: Index of the level; 0: nothing is left out.
         reason: Why; empty at 0.
-        load: Share of the last second that went into answers.
+        load: Share of the last second spent on scenes.
     """
 
     def __init__(self, levels: tuple[Level, ...], config: DegradationConfig) -> None:
-        """Begin with everything done.
-
-        Args:
-            levels: In the order in which they are taken.
-        """
         self._levels, self._config = levels, config
         self.number, self.reason, self.load = 0, '', 0.0
         self._hold_s, self._better_s = config.hold_s, float('-inf')
@@ -107,20 +103,20 @@ class Degradation:
 
     @property
     def level(self) -> Level:
-        """What is given up now."""
+        """The present level."""
         return self._levels[self.number]
 
     def answered(self, done_s: float, stages_s: Mapping[str, float]) -> Change | None:
-        """Note one answer; return the change of level that follows from it, if any.
+        """Add the times of one scene; return the change of level that follows, if any.
 
         Args:
-            done_s: When it was done, on any clock that does not go back [s].
-            stages_s: What each stage took, the stages together being all of the work [s].
+            done_s: When it was published, on any clock that does not go back [s].
+            stages_s: Time of each stage; together all of the work [s].
         """
         if not self._config.enabled:
             return None
         if not self._answers or done_s - self._answers[-1][0] > WINDOW_S:
-            self._begin(done_s - sum(stages_s.values()))
+            self._restart(done_s - sum(stages_s.values()))
         self._answers.append((done_s, stages_s))
         while self._answers[0][0] < done_s - _LATE_WINDOW_S:
             self._answers.popleft()
@@ -132,8 +128,8 @@ class Degradation:
             return self._worse(done_s, late)
         return self._better(done_s, calm=full and not late and self.load < self._config.calm)
 
-    def _begin(self, now_s: float) -> None:
-        """Judge only what comes from now on."""
+    def _restart(self, now_s: float) -> None:
+        """Ignore earlier scenes."""
         self._answers.clear()
         self._since_s, self._calm_since_s = now_s, None
 
@@ -143,22 +139,22 @@ class Degradation:
         return sum(spent) / WINDOW_S
 
     def _recent(self, begin_s: float) -> list[tuple[float, Mapping[str, float]]]:
-        return [each for each in self._answers if each[0] > begin_s]
+        return [(done_s, took) for done_s, took in self._answers if done_s > begin_s]
 
     def _worse(self, now_s: float, late: int) -> Change | None:
         self._calm_since_s = None
         if self.number + 1 == len(self._levels):
             return None
-        hasty = now_s - self._better_s < self._hold_s
-        self._hold_s = min(2 * self._hold_s, _MOST_HOLD_S) if hasty else self._config.hold_s
+        too_soon = now_s - self._better_s < self._hold_s
+        self._hold_s = min(2 * self._hold_s, _MAX_HOLD_S) if too_soon else self._config.hold_s
         self.number += 1
         if late >= _LATE_ANSWERS:
-            said = f'{late} of the last {len(self._answers)} answers took more than '
-            said += f'{self._config.late_s:g} s'
+            cause = f'{late} of the last {len(self._answers)} scenes took more than '
+            cause += f'{self._config.late_s:g} s'
         else:
-            said = f'busy {100 * self.load:.0f} % of the last second'
-        self.reason = f'{said} ({self._shares(now_s)})'
-        self._begin(now_s)
+            cause = f'busy {100 * self.load:.0f} % of the last second'
+        self.reason = f'{cause} ({self._shares(now_s)})'
+        self._restart(now_s)
         return Change(self.level, True, self.reason)
 
     def _better(self, now_s: float, calm: bool) -> Change | None:
@@ -169,19 +165,19 @@ class Degradation:
             self._calm_since_s = now_s
         if now_s - self._calm_since_s < self._hold_s:
             return None
-        said = f'busy {100 * self.load:.0f} % of the last second, not more for {self._hold_s:g} s'
+        text = f'busy {100 * self.load:.0f} % of the last second, not more for {self._hold_s:g} s'
         self.number -= 1
         self._better_s = now_s
         self.reason = self.reason if self.number else ''
-        self._begin(now_s)
-        return Change(self.level, False, said)
+        self._restart(now_s)
+        return Change(self.level, False, text)
 
     def _shares(self, now_s: float) -> str:
-        """Say which stages took the time of the last second, the greatest first."""
+        """Format the shares of the stages in the last second, the largest first."""
         spent: dict[str, float] = {}
         for _, took in self._recent(now_s - WINDOW_S):
-            for name, each in took.items():
-                spent[name] = spent.get(name, 0.0) + each
+            for name, time_s in took.items():
+                spent[name] = spent.get(name, 0.0) + time_s
         order = sorted(spent, key=lambda name: -spent[name])
         whole = sum(spent.values()) or 1.0
         return ', '.join(f'{name} {100 * spent[name] / whole:.0f} %' for name in order)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory that is not given back to the kernel, and not searched for garbage, between two steps."""
+"""Memory of this process: measured, kept from the kernel, and exempt from garbage collection."""
 
 import ctypes
 import gc
@@ -11,7 +11,7 @@ _KB_PER_MB = 1024.0
 
 
 def resident_mb(pid: int | str = 'self') -> float | None:
-    """Read a process's resident memory [MiB]; None where it ended, or the system does not tell."""
+    """Read a process's resident memory [MiB]; None if it ended, or without /proc."""
     try:
         lines = Path(f'/proc/{pid}/status').read_text(encoding='utf-8').splitlines()
         return (
@@ -28,7 +28,7 @@ def memory_facts(device: torch.device) -> dict[str, str]:
     if device.type == 'cuda':
         held = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
         names = 'device_memory_mb', 'device_memory_reserved_mb'
-        facts |= {name: f'{each / 2**20:.0f}' for name, each in zip(names, held, strict=True)}
+        facts |= {name: f'{size / 2**20:.0f}' for name, size in zip(names, held, strict=True)}
     return facts
 
 
@@ -38,10 +38,10 @@ _NEVER = 2**31 - 1
 
 
 def disable_malloc_trim() -> bool:
-    """Ask glibc to keep what this process frees, for the next step; return whether it could.
+    """Let glibc keep freed memory for the next step; return whether it could.
 
-    Each step frees megabytes (in training, hundreds) and asks for them again. Given back to the
-    kernel, every page comes again as a page fault and zeroed.
+    Each step frees megabytes (in training, hundreds) and allocates them again. Returned to the
+    kernel, every page costs a page fault.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -52,11 +52,10 @@ def disable_malloc_trim() -> bool:
 
 
 def freeze_gc() -> None:
-    """Leave what lives now out of garbage collection, for a process that has loaded everything.
+    """Exempt all present objects from garbage collection, once everything is loaded.
 
-    Torch and numba alone are a great many objects, and each full collection follows every one of
-    them: a pause in which a live node falls behind. They also need not be taken apart, one by one,
-    when the process ends. `gc.unfreeze` undoes it.
+    A full collection visits every object of torch and numba: a pause in which a live node falls
+    behind. `gc.unfreeze` undoes it.
     """
     gc.collect()
     gc.freeze()

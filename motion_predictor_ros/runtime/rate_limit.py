@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Limit a rate by the stamps of the data, so that a replay lets through what the live node does.
+"""Limit a rate by the stamps of the data, so that a replay selects the same as the live node.
 
-Any stage may use it. Stamps are cut into periods that begin at multiples of 1 / rate:
+Stamps are divided into periods that begin at multiples of 1 / rate:
 
     slot(stamp) = floor(stamp / period)
 
@@ -27,8 +27,13 @@ class RateLimiter:
         self.rate_hz = rate_hz
         self._slot: int | None = None
 
-    def is_due(self, stamp_ns: int) -> bool:
-        """Return whether this stamp is in another period than the one that passed before it."""
+    def is_due(self, stamp_ns: int, rate_hz: float | None = None) -> bool:
+        """Return whether this stamp is in another period than the one that passed before it.
+
+        Args:
+            rate_hz: Replaces `rate_hz`.
+        """
+        self.rate_hz = rate_hz or self.rate_hz
         slot = stamp_ns // round(NS_PER_S / self.rate_hz)
         previous, self._slot = self._slot, slot
         return slot != previous

@@ -1,22 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long each stage of the pipeline took, for diagnostics and reports; nothing depends on it."""
+"""Time of each stage of the pipeline, for diagnostics and reports."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 STAGES = ('skeleton', 'prediction', 'density', 'volume')
-"""In the order in which an observation meets them."""
+"""In the order of the pipeline."""
 
 
 class StageTimes:
-    """Counts one answer after the other.
+    """Times of one scene after the other.
 
     Attributes:
-        last_ms: What each stage took for the last answer [ms]; a stage that was not due is not
-            there. Futures are drawn while the prediction is solved: what that takes beyond it
-            counts as density. A new object for each answer, so that it may be kept.
-        last_processor_ms: The same of all processors, whatever else the machine did [ms].
+        last_ms: Time of each stage that was due, for the last scene [ms]; a new dict per scene.
+            Futures are drawn while the prediction is solved: only the rest counts as density.
+        last_processor_ms: The same in processor time of all threads [ms].
     """
 
     def __init__(self) -> None:
@@ -27,7 +26,7 @@ class StageTimes:
 
     @contextmanager
     def stage(self, name: str, *, counts: bool = True) -> Iterator[None]:
-        """Add the time of the body of the `with` to the current answer.
+        """Add the time of the body of the `with` to the current scene.
 
         Args:
             counts: False where the stage was not due: nothing is added.
@@ -44,7 +43,7 @@ class StageTimes:
             _add(self._running_processor_ms, name, time.process_time() - begin_processor_s)
 
     def answered(self) -> None:
-        """The answer in hand is complete; what comes now counts towards the next one."""
+        """Complete the current scene; later times count towards the next one."""
         self.last_ms, self._running_ms = self._running_ms, {}
         self.last_processor_ms, self._running_processor_ms = self._running_processor_ms, {}
 

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One pool of threads, which all stages share.
 
-Any stage may use it. A thread that is free takes the next piece of work. Where other work keeps
-the cores busy a thread may not run for long: the caller never waits for one that has not begun.
-
-A thread that is woken may begin on the core of the thread that woke it, although another core is
-idle, and share it for milliseconds: threads are kept off the caller's core.
+A free thread takes the next piece of work. On a busy machine a thread may not run for long, so
+the caller never waits for a piece that has not started: it does it itself. Linux may start a
+woken thread on the core of its waker although another is idle, so threads are kept off that core.
 """
 
 import ctypes
@@ -25,8 +23,8 @@ _POLL_S = 0.0005
 def init_worker_thread() -> None:
     """Apply torch's number of threads in the calling thread.
 
-    In a new thread OpenMP and MKL take a thread per core until torch is asked: small products
-    become slower, and may round otherwise than where one thread computes them.
+    In a new thread OpenMP and MKL use a thread per core until torch's number is read: small
+    products become slower, and round differently.
     """
     torch.get_num_threads()
 
@@ -35,7 +33,7 @@ _core = getattr(ctypes.CDLL(None), 'sched_getcpu', lambda: -1)
 
 
 def _usable_cores() -> set[int]:
-    """Return the cores that this process may use; none where the system cannot tell."""
+    """Return the cores that this process may use; none on systems without affinity."""
     return os.sched_getaffinity(0) if hasattr(os, 'sched_setaffinity') else set()
 
 

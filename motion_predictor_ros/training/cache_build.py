@@ -22,8 +22,8 @@ from motion_predictor_ros.density.cache_flow.mixture import Mixture, powers_of
 from motion_predictor_ros.density.cache_flow.model import CacheFlow
 from motion_predictor_ros.density.cache_flow.neighbours import neighbours_among
 from motion_predictor_ros.errors import CheckpointError, ConfigError
-from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
-from motion_predictor_ros.training.future_data import FutureData, batch_generator
+from motion_predictor_ros.training.cache_flow import FutureData, batch_generator
+from motion_predictor_ros.training.recipe import CacheFlowRecipe
 
 _CHUNK = 1000
 _CONTEXTS = 512

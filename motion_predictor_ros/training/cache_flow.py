@@ -13,7 +13,9 @@ pays for the volume that is lost; hence):
 """
 
 import dataclasses
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,24 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from motion_predictor_ros.checkpoint import load_checkpoint
-from motion_predictor_ros.density.body_frame import PastPoses
+from motion_predictor_ros.data.recordings import Recordings
+from motion_predictor_ros.density.body_frame import BodyFrame, FuturePoses, PastPoses, body_frame
 from motion_predictor_ros.density.cache_flow.behaviour import PoseFromBehaviour
 from motion_predictor_ros.density.cache_flow.checkpoint import KIND
 from motion_predictor_ros.density.cache_flow.flow import Latents, even_times, random_times
 from motion_predictor_ros.density.cache_flow.mixture import Mixture
 from motion_predictor_ros.density.cache_flow.model import CacheFlow
-from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
-from motion_predictor_ros.training.future_data import Batch, FutureData, batch_generator
+from motion_predictor_ros.errors import DataError
+from motion_predictor_ros.prediction.motion_deq.layers import Past
+from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.training.loop import Task, train
+from motion_predictor_ros.training.recipe import CacheFlowRecipe, ScheduleConfig
+from motion_predictor_ros.training.windows import (
+    Origins,
+    WindowSampler,
+    every_window,
+    limit_training,
+)
 
 _STATISTICS = 4096
 """Training windows from which mean, directions and scale of latents are taken."""
@@ -41,6 +53,76 @@ _BEHAVIOUR = (
 """Fields that behaviours depend on; the flow after them is independent of these."""
 
 _CHUNK = 256
+
+
+_SEED_STRIDE = 1_000_003
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Poses [m] in the body frame."""
+
+    past: PastPoses
+    future: FuturePoses
+
+
+class FutureData:
+    """Batches for CacheFlow and for the models it is compared with.
+
+    Attributes:
+        held_out: All windows of the held-out subjects.
+    """
+
+    def __init__(
+        self, recipe: CacheFlowRecipe, recordings: Recordings, device: torch.device
+    ) -> None:
+        layout = SkeletonLayout.load(recipe.layout)
+        if recordings.joint_names != layout.joint_names:
+            raise DataError(
+                f'the recordings have joints {recordings.joint_names}, the recipe has layout '
+                f'{recipe.layout!r} with {layout.joint_names}'
+            )
+        model = recipe.model
+        if model.joints != len(layout.joint_names):
+            raise DataError(
+                f'the recipe has {model.joints} joints, its layout {recipe.layout!r} has '
+                f'{len(layout.joint_names)}'
+            )
+        self.attribution = recordings.attribution
+        self.joint_names = layout.joint_names
+        self.frame: BodyFrame = body_frame(model.frame, layout.joint_names)
+        self.past, self.device, self._size = model.past, device, recipe.variety.size
+        length = model.past + model.future
+        train = limit_training(recipe.subjects.select(recordings, 'train'), recipe.sampling)
+        self.sampler = WindowSampler(
+            train, length, model.period_s, layout.mirror, recipe.sampling, device
+        )
+        held_out = recipe.subjects.select(recordings, 'val')
+        self.held_out_positions = every_window(
+            held_out, length, model.period_s, recipe.sampling.validation_stride_s
+        ).to(device)
+        self.held_out = self.poses(self.held_out_positions)
+
+    def draw(self, count: int, generator: torch.Generator) -> Batch:
+        """Return random training windows of people of varied size."""
+        return self.draw_with_origins(count, generator)[0]
+
+    def draw_with_origins(self, count: int, generator: torch.Generator) -> tuple[Batch, Origins]:
+        """Return the windows of `draw`, and their origin."""
+        windows, origins = self.sampler.draw_with_origins(count, generator)
+        size = self._size ** (2.0 * torch.rand(count, generator=generator) - 1.0)
+        return self.poses(windows * size.to(windows)[:, None, None, None]), origins
+
+    def poses(self, windows: Past) -> Batch:
+        """Map windows [m] to the body frame."""
+        placement = self.frame.place(windows[:, self.past - 1])
+        poses = self.frame.enter(windows, placement)
+        return Batch(poses[:, : self.past], poses[:, self.past :])
+
+
+def batch_generator(seed: int, index: int) -> torch.Generator:
+    """Return the generator of step `index`: a batch follows from seed and index alone."""
+    return torch.Generator().manual_seed(seed * _SEED_STRIDE + index)
 
 
 class BehaviourLearner(nn.Module):
@@ -126,10 +208,10 @@ class DecoderTask:
         self.name, self.recipe, self.data = name, recipe, data
         self.module = CacheFlow(recipe.model).to(data.device)
         del self.module.flow, self.module.mixture
-        learned = load_checkpoint(behaviour, BehaviourTask.kind).tensors
+        trained = load_checkpoint(behaviour, BehaviourTask.kind).tensors
         prefix = 'model.vae.'
         self.module.vae.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in learned.items() if k.startswith(prefix)}
+            {k.removeprefix(prefix): v for k, v in trained.items() if k.startswith(prefix)}
         )
         self.module.factorisation.fit_directions(behaviours(self.module, data, recipe))
 
@@ -184,8 +266,8 @@ class FlowTask:
             for key, value in self.module.state_dict().items()
             if key.startswith(('flow.', 'mixture.'))
         }
-        learned = load_checkpoint(decoder, DecoderTask.kind).tensors
-        self.module.load_state_dict({**learned, **fresh})
+        trained = load_checkpoint(decoder, DecoderTask.kind).tensors
+        self.module.load_state_dict({**trained, **fresh})
         self.module.flow.begin_at_rest()
         self.module.factorisation.fit_scale(behaviours(self.module, data, recipe))
         self.module.requires_grad_(False)
@@ -335,3 +417,38 @@ def header_of(
         'joint_names': list(data.joint_names),
         'training': {'recipe': dataclasses.asdict(recipe), 'attribution': list(data.attribution)},
     }
+
+
+def train_cache_flow(
+    name: str,
+    recipe: CacheFlowRecipe,
+    recordings: Recordings,
+    out: Path,
+    device: torch.device,
+    *,
+    minutes: float | None = None,
+    resume: bool = False,
+) -> Path:
+    """Train all three parts, into `out/behaviour`, `out/decoder` and `out`.
+
+    Returns:
+        The best checkpoint of the last part that was reached.
+    """
+    data = FutureData(recipe, recordings, device)
+    deadline = None if minutes is None else time.monotonic() + 60.0 * minutes
+
+    def run(task: Task, schedule: ScheduleConfig, folder: Path) -> tuple[Path, bool]:
+        left = None if deadline is None else max(0.0, (deadline - time.monotonic()) / 60.0)
+        last = folder / 'last.safetensors'
+        best = train(task, schedule, folder, minutes=left, resume=resume)
+        return best, load_checkpoint(last, task.kind).header['done'] >= schedule.steps
+
+    behaviour, whole = run(BehaviourTask(name, recipe, data), recipe.behaviour, out / 'behaviour')
+    if not whole:
+        return behaviour
+    decoder, whole = run(
+        DecoderTask(name, recipe, data, behaviour), recipe.decoder, out / 'decoder'
+    )
+    if not whole:
+        return decoder
+    return run(FlowTask(name, recipe, data, decoder), recipe.flow, out)[0]

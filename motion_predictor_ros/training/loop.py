@@ -3,12 +3,24 @@
 
 `last.safetensors` holds everything a run needs to go on (weights, state of the optimiser, step),
 `best.safetensors` the weights with the lowest validation score, `losses.csv` every validation.
+
+Muon takes the nearest orthogonal matrix of the momentum as its step. Weights are averaged along a
+training, and between its start and its end:
+    w_bar <- d w_bar + (1 - d) w,   d = min(decay, (1 + step) / (10 + step))    [Polyak 1992]
+    w     =  s w_start + (1 - s) w_end                                          [WiSE-FT]
+The smaller d of the first steps keeps the random initial weights out of the average.
+
+References:
+    Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.
+    Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992.
+    Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022.
 """
 
 import csv
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,9 +31,146 @@ from tqdm import tqdm
 from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
 from motion_predictor_ros.errors import CheckpointError
 from motion_predictor_ros.training import parallel
-from motion_predictor_ros.training.optimiser import Optimiser
 from motion_predictor_ros.training.recipe import ScheduleConfig
-from motion_predictor_ros.training.weight_average import WeightAverage
+
+_ADAM = ('step', 'exp_avg', 'exp_avg_sq')
+
+
+class Optimiser:
+    """An optimiser of parts with different rates, which keep their ratio."""
+
+    def __init__(self, module: nn.Module, schedule: ScheduleConfig) -> None:
+        self._names: dict[Tensor, str] = {
+            p: name for name, p in module.named_parameters() if p.requires_grad
+        }
+        matrices = _matrices(module) if schedule.muon_rate > 0.0 else []
+        taken = set(matrices)
+        others = [parameter for parameter in self._names if parameter not in taken]
+        self._parts: list[tuple[torch.optim.Optimizer, float]] = []
+        if others:
+            self._parts.append((torch.optim.Adam(others), schedule.learning_rate))
+        if matrices:
+            muon = torch.optim.Muon(matrices, momentum=0.95, weight_decay=schedule.muon_decay)
+            self._parts.append((muon, schedule.muon_rate))
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for part, _ in self._parts:
+            part.zero_grad(set_to_none=True)
+
+    def step(self, share: float) -> None:
+        """Move the parameters at this share of the peak rates."""
+        for part, rate in self._parts:
+            for group in part.param_groups:
+                group['lr'] = share * rate
+            part.step()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the state, by names of parameters."""
+        return {
+            f'optimiser.{key}.{self._names[parameter]}': value
+            for part, _ in self._parts
+            for parameter, state in part.state.items()
+            for key, value in state.items()
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore the result of `tensors`.
+
+        Raises:
+            KeyError: The state is that of another optimiser or module.
+        """
+        for part, _ in self._parts:
+            keys = ('momentum_buffer',) if isinstance(part, torch.optim.Muon) else _ADAM
+            for parameter in _parameters(part):
+                name = self._names[parameter]
+                state = {key: tensors[f'optimiser.{key}.{name}'] for key in keys}
+                # Adam counts its steps on the CPU.
+                part.state[parameter] = {
+                    key: value if key == 'step' else value.to(parameter.device)
+                    for key, value in state.items()
+                }
+
+
+def _parameters(part: torch.optim.Optimizer) -> Iterable[nn.Parameter]:
+    return (parameter for group in part.param_groups for parameter in group['params'])
+
+
+def _matrices(module: nn.Module) -> list[Tensor]:
+    """List the matrices that map one width to another; not columns, vectors per joint, decoders.
+
+    A decoder (`out`) is in metres: its scale matters, and Muon ignores scales.
+    """
+    return [
+        part.weight
+        for name, part in module.named_modules()
+        if isinstance(part, nn.Linear) and name != 'out' and min(part.weight.shape) > 4
+        if part.weight.requires_grad
+    ]
+
+
+class WeightAverage:
+    """The averaged parameters of a module; decay 0 means the parameters themselves."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self._parameters = dict(module.named_parameters()) if decay > 0.0 else {}
+        self._averages = {name: p.detach().clone() for name, p in self._parameters.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the parameters after optimiser step `step`, counted from 0."""
+        decay = min(self._decay, (1.0 + step) / (10.0 + step))
+        for name, parameter in self._parameters.items():
+            self._averages[name].lerp_(parameter, 1.0 - decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Put the averages in place of the parameters for the length of a `with` block."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, parameter in self._parameters.items():
+            kept = parameter.clone()
+            parameter.copy_(self._averages[name])
+            self._averages[name].copy_(kept)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the state, named so that it can lie in one file with the weights."""
+        return {f'average.{name}': value for name, value in self._averages.items()}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore the result of `tensors`.
+
+        Raises:
+            KeyError: The run was made without averaging.
+        """
+        for name, average in self._averages.items():
+            average.copy_(tensors[f'average.{name}'])
+
+
+def mix_with_start(end: Path, start: Path, share: float, kind: str) -> None:
+    """Replace the weights of checkpoint `end` by s w_start + (1 - s) w_end.
+
+    Weights that the start does not have count as zero there. A checkpoint is mixed once: if its
+    header says that it was, nothing changes.
+
+    Raises:
+        CheckpointError: One of them cannot be read, or is of another kind.
+    """
+    first, last = load_checkpoint(start, kind), load_checkpoint(end, kind)
+    if share == 0.0 or 'start_share' in last.header:
+        return
+    mixed = {
+        name: torch.lerp(weight, first.tensors.get(name, torch.zeros_like(weight)), share)
+        for name, weight in last.tensors.items()
+    }
+    save_checkpoint(end, {**last.header, 'start_share': share}, mixed)
 
 
 @runtime_checkable

@@ -16,7 +16,7 @@ from motion_predictor_ros.density.types import Futures
 from motion_predictor_ros.density.wire import decode_futures
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
-from motion_predictor_ros.prediction.wire import decode_observed, decode_prediction, decode_seen
+from motion_predictor_ros.prediction.wire import decode_prediction
 from motion_predictor_ros.ros.encode import encode_futures, encode_prediction
 
 SCENE = scene(seen('anna'), unseen('ben'))
@@ -63,9 +63,10 @@ def test_a_scene_survives_the_way_there_and_back(way: Any) -> None:
         assert after.window is None
     window = SCENE.people[0].window
     assert window is not None
-    observed = decode_observed(message)
-    assert list(observed) == ['anna']
-    np.testing.assert_allclose(observed['anna'], window.positions[-1], atol=1e-6)
+    observed = {person.person_id: person.observed for person in message.persons}
+    assert [name for name, values in observed.items() if len(values)] == ['anna']
+    pose = np.reshape(observed['anna'], window.positions[-1].shape)
+    np.testing.assert_allclose(pose, window.positions[-1], atol=1e-6)
 
 
 def test_a_person_without_prediction_has_a_residual_of_nan_and_no_values() -> None:
@@ -124,9 +125,9 @@ def test_which_joints_were_in_sight_travels_too() -> None:
     assert person.window is not None
     person.window.observed[:, 17] = False
     message = encode_prediction(scene(person, unseen('ben')), 0.0)
-    found = decode_seen(message)
-    assert list(found) == ['anna']
-    assert found['anna'].tolist() == [True] * 17 + [False]
+    anna, ben = message.persons
+    assert [bool(value) for value in anna.seen] == [True] * 17 + [False]
+    assert len(ben.seen) == 0
 
 
 def futures_gap(left: Futures, right: Futures) -> float:

@@ -23,7 +23,7 @@ from ros.graph import (
 )
 from visualization_msgs.msg import Marker, MarkerArray
 
-from motion_predictor_ros.prediction.wire import decode_observed, decode_prediction
+from motion_predictor_ros.prediction.wire import decode_prediction
 
 _hours = count()
 
@@ -81,7 +81,7 @@ def test_everybody_is_predicted_with_the_observations_stamp_and_frame(
         np.testing.assert_allclose(person.covariances, np.full((25, 18, 1, 1), 0.01) * np.eye(3))
         assert 0 < person.solver.steps <= 30 and person.solver.residual < 5e-2
     sent = np.asarray(skeletons(last_ns).persons[0].positions).reshape(18, 3)
-    np.testing.assert_allclose(decode_observed(message)['anna'], sent, atol=1e-5)
+    np.testing.assert_allclose(np.reshape(message.persons[0].observed, (-1, 3)), sent, atol=1e-5)
 
 
 def test_an_unfinished_history_says_so_and_has_no_positions(

@@ -20,16 +20,17 @@ from motion_predictor_ros.training.cache_build import build_cache
 from motion_predictor_ros.training.cache_flow import (
     DecoderTask,
     FlowTask,
+    FutureData,
+    batch_generator,
+    train_cache_flow,
     vary_latent,
     vary_past,
 )
-from motion_predictor_ros.training.cache_flow_recipe import (
+from motion_predictor_ros.training.loop import train
+from motion_predictor_ros.training.recipe import (
     CacheFlowRecipe,
     load_cache_flow_recipe,
 )
-from motion_predictor_ros.training.cache_flow_run import train_cache_flow
-from motion_predictor_ros.training.future_data import FutureData, batch_generator
-from motion_predictor_ros.training.loop import train
 
 CPU = torch.device('cpu')
 

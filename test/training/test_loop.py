@@ -13,9 +13,8 @@ from motion_predictor_ros.checkpoint import load_checkpoint
 from motion_predictor_ros.errors import CheckpointError, ConfigError, DataError
 from motion_predictor_ros.prediction.motion_deq.checkpoint import load_motion_deq
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
-from motion_predictor_ros.training.loop import rate_share, train
+from motion_predictor_ros.training.loop import Optimiser, rate_share, train
 from motion_predictor_ros.training.motion_deq import MotionDEQTask
-from motion_predictor_ros.training.optimiser import Optimiser
 from motion_predictor_ros.training.recipe import MotionDEQRecipe, ScheduleConfig, load_recipe
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
-from motion_predictor_ros.training.weight_average import WeightAverage, mix_with_start
+from motion_predictor_ros.training.loop import WeightAverage, mix_with_start
 
 
 def trained(decay: float, steps: int) -> tuple[nn.Linear, WeightAverage, list[torch.Tensor]]:

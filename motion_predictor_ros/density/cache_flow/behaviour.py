@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A future becomes a short latent x, and x with a start pose becomes a future again.
+"""Encode a future as a short latent x, and decode x from a start pose.
 
 Stage: density. Source: [CacheFlow] arXiv 2505.13140, on the behavioural latent space of BeLFusion
-(arXiv 2211.14304). The latent says what is done, not from which pose: decoding adds offsets to the
-last observed frame, so a behaviour recorded elsewhere can be played by the person in view.
+(arXiv 2211.14304). The latent describes the behaviour, not the pose: decoding adds offsets to the
+last observed frame, so a recorded behaviour can be decoded for the person in view.
     b = encoder(last frames, future)             128-d, variational
     x = (Q^T (b - m)) / s                         8-d, Q orthonormal, whitened
     future = last frame + decoder(m + Q s x, last frames)
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Posterior:
-    """What the encoder makes of futures: independent Gaussians."""
+    """Result of the encoder: independent Gaussians."""
 
     mean: Float[Tensor, 'batch behaviour']
     log_variance: Float[Tensor, 'batch behaviour']
@@ -35,10 +35,7 @@ class Posterior:
 
 
 class ConstantGRU(nn.Module):
-    """GRU from a zero state under an input that never changes.
-
-    Its input's share of the gates is computed once, not at every step.
-    """
+    """GRU from a zero state under a constant input, which is multiplied only once."""
 
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()
@@ -52,16 +49,15 @@ class ConstantGRU(nn.Module):
         self, constant: Float[Tensor, 'batch inputs'], steps: int
     ) -> Float[Tensor, 'batch step hidden']:
         """Return the state after each of `steps` steps."""
-        given = self.input(constant)
-        gates_given, new_given = given.split([2 * self.hidden, self.hidden], dim=1)
+        sizes = [2 * self.hidden, self.hidden]
+        gates_input, candidate_input = self.input(constant).split(sizes, dim=1)
         weight, bias = self.state.weight.t(), self.state.bias
-        state = given.new_zeros(len(given), self.hidden)
+        state = constant.new_zeros(len(constant), self.hidden)
         states = []
         for _ in range(steps):
-            own = torch.addmm(bias, state, weight)
-            gates_own, new_own = own.split([2 * self.hidden, self.hidden], dim=1)
-            reset, keep = torch.sigmoid(gates_given + gates_own).chunk(2, dim=1)
-            new = torch.tanh(torch.addcmul(new_given, reset, new_own))
+            gates, candidate = torch.addmm(bias, state, weight).split(sizes, dim=1)
+            reset, keep = torch.sigmoid(gates_input + gates).chunk(2, dim=1)
+            new = torch.tanh(torch.addcmul(candidate_input, reset, candidate))
             state = torch.lerp(new, state, keep)
             states.append(state)
         return torch.stack(states, dim=1)
@@ -72,7 +68,7 @@ class BehaviourVAE(nn.Module):
 
     Args:
         size: Numbers in a pose, three for each joint.
-        seen: Observed frames that encoder and decoder see.
+        seen: Observed frames that encoder and decoder read.
     """
 
     def __init__(self, size: int, seen: int, future: int, hidden: int, behaviour: int) -> None:
@@ -93,13 +89,13 @@ class BehaviourVAE(nn.Module):
     def decode(
         self, behaviour: Float[Tensor, 'batch behaviour'], last: Float[Tensor, 'batch seen size']
     ) -> Float[Tensor, 'batch horizon size']:
-        """Play behaviours from the last observed frames."""
+        """Decode behaviours from the last observed frames."""
         constant = torch.cat([behaviour, self.start(last.flatten(1))], dim=1)
         return last[:, -1:] + self.offset(self.decoder(constant, self.future))
 
 
 class PoseFromBehaviour(nn.Module):
-    """The adversary: it tells poses from the behaviour alone, which should not be possible."""
+    """Adversary: decodes poses from the behaviour alone, which should not be possible."""
 
     def __init__(self, size: int, future: int, hidden: int, behaviour: int) -> None:
         super().__init__()
@@ -110,7 +106,7 @@ class PoseFromBehaviour(nn.Module):
     def forward(
         self, behaviour: Float[Tensor, 'batch behaviour'], weight: float
     ) -> Float[Tensor, 'batch horizon size']:
-        """Guess the future; towards the behaviour the gradient is reversed, times `weight`."""
+        """Decode the future; the gradient towards the behaviour is reversed, times `weight`."""
         reversed_ = _Reversed.apply(behaviour, weight)  # type: ignore[no-untyped-call]
         return self.pose(self.decoder(reversed_, self.future))
 
@@ -131,7 +127,7 @@ class _Reversed(torch.autograd.Function):
 class Factorisation(nn.Module):
     """Linear map between behaviours and the whitened latent x.
 
-    Q is the QR factor of a free matrix, so that it stays orthonormal while it learns.
+    Q is the QR factor of a free matrix, so that it stays orthonormal in training.
     """
 
     mean: Tensor
@@ -156,12 +152,12 @@ class Factorisation(nn.Module):
         return (behaviour - self.mean) @ self.basis / self.scale
 
     def reduce_posterior(self, posterior: Posterior) -> Posterior:
-        """Return what a posterior over behaviours says of each component of x."""
+        """Return the posterior of each component of x."""
         variance = posterior.log_variance.exp() @ self.basis.square() / self.scale.square()
         return Posterior(self.reduce(posterior.mean), variance.log())
 
     def expand(self, x: Float[Tensor, '*batch latent']) -> Float[Tensor, '*batch behaviour']:
-        """Return the behaviour that x stands for."""
+        """Return the behaviour of x."""
         return self.mean + (x * self.scale) @ self.basis.mT
 
     @torch.no_grad()

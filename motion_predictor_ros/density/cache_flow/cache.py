@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cache: recorded futures with all that does not depend on who is watched.
+"""The cache: recorded futures with everything that does not depend on the observation.
 
 Stage: density. [CacheFlow] Alg. 1, as a structure of arrays in safetensors with a JSON header. A
-cache belongs to the one checkpoint it was computed with; with any other it would be silently
-wrong, so the checkpoint's hash is in the header and a mismatch is an error.
+cache holds for the checkpoint that it was computed with. The checkpoint's hash is in the header,
+and a mismatch is an error.
 """
 
 from collections.abc import Mapping
@@ -42,9 +42,8 @@ class FutureCache:
         clips: Index into `figures['clips']`; with `frames`, where a future was recorded.
         frames: Of the recording, at which the observation ended.
         digest: Of the checkpoint it was computed with.
-        figures: What was measured when the cache was made: `typical_distance`, the distance to
-            the nearest cached z that 99 of 100 held-out people stay below; `clips`; the rest is
-            for the reader.
+        figures: Measured when the cache was built: `typical_distance`, the 99th percentile over
+            held-out people of the distance to the nearest cached z; `clips`; others for readers.
     """
 
     z: Float[Tensor, 'cached latent']
@@ -122,15 +121,15 @@ def load_cache(name: str, trained: TrainedCacheFlow) -> FutureCache:
 
 
 def _check(path: Path, tensors: Mapping[str, Tensor], trained: TrainedCacheFlow) -> None:
-    """Refuse a file that the right hash but not the right arrays has."""
+    """Check shapes and values."""
     config = trained.module.config
     count = len(tensors['z']) if 'z' in tensors else 0
     rows = {'z': (config.latent,), 'x': (config.latent,), 'log_det': (), 'log_rho': ()}
     rows |= {'clips': (), 'frames': ()}
     for name, shape in rows.items():
-        found = tuple(tensors[name].shape) if name in tensors else None
-        if found != (count, *shape) or not count:
-            raise CheckpointError(f'{path}: {name} is {found}, expected {(count, *shape)}')
+        actual = tuple(tensors[name].shape) if name in tensors else None
+        if actual != (count, *shape) or not count:
+            raise CheckpointError(f'{path}: {name} is {actual}, expected {(count, *shape)}')
     finite = (bool(v.isfinite().all()) for v in tensors.values() if v.is_floating_point())
     if not all(finite):
         raise CheckpointError(f'{path} holds futures that are not finite')

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A continuous normalizing flow that never sees the context: x = f(z), z = f^-1(x).
 
-Stage: density. [CacheFlow] section 3.2: dy/dt = v(y, t), y(0) = z, y(1) = x, learned by flow
+Stage: density. [CacheFlow] section 3.2: dy/dt = v(y, t), y(0) = z, y(1) = x, trained by flow
 matching over straight paths (eq. 6). One fixed-step scheme serves forward, inverse and
 log-determinant, and the trace of dv/dy is exact: all tangents are pushed, there are only eight.
 """
@@ -89,7 +89,7 @@ class Flow(nn.Module):
         self.velocity = MLPVelocity(latent, width)
 
     def begin_at_rest(self) -> None:
-        """Make f the identity: what the mixture says is then already a density of x."""
+        """Make f the identity: the mixture is then a density of x."""
         for parameter in self.velocity.get_submodule('out').parameters():
             nn.init.zeros_(parameter)
 
@@ -140,8 +140,8 @@ def even_times(steps: int) -> list[float]:
 def random_times(steps: int, generator: torch.Generator) -> list[float]:
     """Return where `steps` steps begin and end when each boundary is moved at random.
 
-    A flow that learns its own likelihood over a fixed grid learns to hide from the grid: what it
-    does between the evaluations counts for nothing. From a grid that changes it cannot.
+    A flow trained by its own likelihood on a fixed grid exploits the grid: errors between the
+    evaluations cost nothing. A random grid prevents that.
     """
     moves = (0.8 * torch.rand(steps - 1, generator=generator) - 0.4).tolist()
     return [0.0, *((index + 1 + move) / steps for index, move in enumerate(moves)), 1.0]
@@ -150,7 +150,7 @@ def random_times(steps: int, generator: torch.Generator) -> list[float]:
 def integrate(
     rate: Rate, start: Latents, times: Sequence[float], scheme: str
 ) -> tuple[Latents, Float[Tensor, ' batch']]:
-    """Follow the rate along `times`; return where it leads and the log-volume gained."""
+    """Integrate along `times`; return y at the end, and the log-volume gained."""
     y, volume = start, start.new_zeros(len(start))
     advance = {'midpoint': _midpoint, 'rk4': _rk4}[scheme]
     for begin, end in itertools.pairwise(times):

@@ -65,7 +65,7 @@ class FusedCacheFlow:
         """Decode x from the last observed poses, relative to the origins of the people [m].
 
         On a CPU each person is decoded alone, in one of the threads: the result for a person does
-        not depend on who else is in the batch.
+        not depend on the rest of the batch.
 
         Args:
             leaving: Linear map from a pose in the body frame to joint positions in room axes.

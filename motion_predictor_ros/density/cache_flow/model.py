@@ -76,20 +76,20 @@ class CacheFlow(nn.Module):
         return self.mixture(self.features(past))
 
     def features(self, past: PastPoses) -> Float[Tensor, 'batch time feature']:
-        """Return what the mixture sees of observed poses."""
+        """Return the input of the mixture."""
         return pose_features(past, self.config.period_s)
 
     def behaviour(self, past: PastPoses, future: FuturePoses) -> Float[Tensor, 'batch behaviour']:
         """Return the mean behaviour of futures [-]."""
-        seen = past[:, -self.config.seen :]
-        return self.vae.encode(torch.cat([seen, future], dim=1).flatten(2)).mean
+        last = past[:, -self.config.seen :]
+        return self.vae.encode(torch.cat([last, future], dim=1).flatten(2)).mean
 
     def latent(self, past: PastPoses, future: FuturePoses) -> Latents:
         """Return x of futures."""
         return self.factorisation.reduce(self.behaviour(past, future))
 
     def decode(self, x: Latents, past: PastPoses) -> FuturePoses:
-        """Play x from where the observation ends; poses [m]."""
+        """Decode x from the end of the observation; poses [m]."""
         last = past[:, -self.config.seen :].flatten(2)
         return self.vae.decode(self.factorisation.expand(x), last).unflatten(2, (-1, 3))
 

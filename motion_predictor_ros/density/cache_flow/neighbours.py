@@ -74,7 +74,7 @@ class BruteForce:
         self, points: Float[Tensor, 'point latent']
     ) -> tuple[Float[Tensor, ' point'], Int64[Tensor, ' point']]:
         """Return distance and row of the nearest fixed point."""
-        mode = 'donot_use_mm_for_euclid_dist'  # the matrix product cannot tell close ones apart
+        mode = 'donot_use_mm_for_euclid_dist'  # the matrix product loses small distances
         distance, row = torch.cdist(points, self._fixed, compute_mode=mode).min(dim=1)
         return distance, row
 

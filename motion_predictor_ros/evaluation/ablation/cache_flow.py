@@ -36,16 +36,20 @@ from motion_predictor_ros.evaluation.futures.contenders import (
 )
 from motion_predictor_ros.evaluation.futures.stochastic import evaluate_stochastic, make_case
 from motion_predictor_ros.evaluation.tables import print_table, write_json
-from motion_predictor_ros.training.baselines.latent_mixture import (
+from motion_predictor_ros.training.baselines.futures import (
     LatentMixtureTask,
     load_latent_mixture,
 )
 from motion_predictor_ros.training.cache_build import build_cache
-from motion_predictor_ros.training.cache_flow import BehaviourTask, DecoderTask, FlowTask
-from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
-from motion_predictor_ros.training.future_data import FutureData, batch_generator
+from motion_predictor_ros.training.cache_flow import (
+    BehaviourTask,
+    DecoderTask,
+    FlowTask,
+    FutureData,
+    batch_generator,
+)
 from motion_predictor_ros.training.loop import Task, train
-from motion_predictor_ros.training.recipe import ScheduleConfig
+from motion_predictor_ros.training.recipe import CacheFlowRecipe, ScheduleConfig
 
 VARIANTS = (*MODES, 'without_factorisation', 'without_flow')
 

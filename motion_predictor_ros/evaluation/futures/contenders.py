@@ -28,11 +28,11 @@ from motion_predictor_ros.evaluation.motion.mocap import predict_windows
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ, load_motion_deq
 from motion_predictor_ros.resources import share_file
 from motion_predictor_ros.scoring.metrics import constant_velocity
-from motion_predictor_ros.training.baselines.conditional_vae import (
+from motion_predictor_ros.training.baselines.futures import (
     ConditionalVAE,
     load_conditional_vae,
+    load_latent_mixture,
 )
-from motion_predictor_ros.training.baselines.latent_mixture import load_latent_mixture
 from motion_predictor_ros.training.windows import every_window
 
 Observed = Float64[np.ndarray, 'batch time joint xyz=3']

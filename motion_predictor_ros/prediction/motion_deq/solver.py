@@ -109,7 +109,7 @@ def anderson(
 
 
 class _Progress:
-    """The best image of each person so far, and who is still being solved."""
+    """The best image of each person so far, and which people are not solved yet."""
 
     def __init__(self, start: Flat, settings: SolverSettings, decode: Map | None) -> None:
         self.best_state = start

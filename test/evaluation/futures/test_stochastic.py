@@ -34,11 +34,9 @@ from motion_predictor_ros.evaluation.futures.metrics import (
     similar_starts,
 )
 from motion_predictor_ros.evaluation.futures.stochastic import evaluate_stochastic, make_case
-from motion_predictor_ros.training.baselines.conditional_vae import ConditionalVAETask
-from motion_predictor_ros.training.baselines.latent_mixture import LatentMixtureTask
+from motion_predictor_ros.training.baselines.futures import ConditionalVAETask, LatentMixtureTask
 from motion_predictor_ros.training.cache_build import build_cache
-from motion_predictor_ros.training.cache_flow_run import train_cache_flow
-from motion_predictor_ros.training.future_data import FutureData
+from motion_predictor_ros.training.cache_flow import FutureData, train_cache_flow
 from motion_predictor_ros.training.loop import train
 
 CPU = torch.device('cpu')

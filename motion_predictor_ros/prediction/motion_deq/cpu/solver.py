@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """MotionDEQ on a CPU: fused encoder and cell, and Anderson mixing for one person at a time.
 
-Stage: prediction. Takes the steps and stops of `solver.anderson`. Each person is solved alone: no
-answer waits for the slowest person or depends on who else is in the scene.
+Stage: prediction. Takes the steps and stops of `solver.anderson`. Each person is solved
+separately: no result depends on the other people or waits for the slowest one.
 """
 
 import math

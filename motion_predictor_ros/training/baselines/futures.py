@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A conditional VAE of futures, in the manner of DLow (ECCV 2020) and TPK (ICCV 2017).
+"""Density models that CacheFlow is compared with, trained on the same windows.
 
-The observation conditions encoder and decoder directly; samples are decoded from N(0, I). It is
-the baseline of the density model, trained on the same windows.
+conditional_vae   in the manner of DLow (ECCV 2020) and TPK (ICCV 2017): the observation
+conditions encoder and decoder; samples are decoded from N(0, I)
+latent_mixture    CacheFlow without its flow: the same behaviours, observation network and
+number of modes, but f is the identity; shows the effect of the flow
 """
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,16 +16,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from motion_predictor_ros.checkpoint import load_model
+from motion_predictor_ros.checkpoint import load_checkpoint, load_model
 from motion_predictor_ros.config import from_mapping
 from motion_predictor_ros.density.body_frame import FuturePoses, PastPoses
 from motion_predictor_ros.density.cache_flow.behaviour import ConstantGRU, Posterior
+from motion_predictor_ros.density.cache_flow.checkpoint import TrainedCacheFlow
+from motion_predictor_ros.density.cache_flow.mixture import ObservationMixture
 from motion_predictor_ros.density.cache_flow.model import CacheFlowConfig, pose_features
-from motion_predictor_ros.training.cache_flow import chunks, header_of, squared_error
-from motion_predictor_ros.training.cache_flow_recipe import CacheFlowRecipe
-from motion_predictor_ros.training.future_data import FutureData, batch_generator
+from motion_predictor_ros.errors import CheckpointError
+from motion_predictor_ros.training.cache_flow import (
+    FutureData,
+    batch_generator,
+    chunks,
+    header_of,
+    squared_error,
+    vary_latent,
+    vary_past,
+)
+from motion_predictor_ros.training.recipe import CacheFlowRecipe
 
-KIND = 'conditional_vae'
+VAE_KIND = 'conditional_vae'
 
 _NOISE = 32
 _DIVERGENCE = 2e-3
@@ -75,7 +88,7 @@ class ConditionalVAE(nn.Module):
 class ConditionalVAETask:
     """The conditional VAE with its data."""
 
-    kind = KIND
+    kind = VAE_KIND
 
     def __init__(self, name: str, recipe: CacheFlowRecipe, data: FutureData) -> None:
         torch.manual_seed(recipe.behaviour.seed)
@@ -125,4 +138,80 @@ def load_conditional_vae(path: Path, device: torch.device) -> ConditionalVAE:
     def build(config: Mapping[str, Any]) -> ConditionalVAE:
         return ConditionalVAE(from_mapping(CacheFlowConfig, config))
 
-    return load_model(str(path), KIND, build, device).module
+    return load_model(str(path), VAE_KIND, build, device).module
+
+
+MIXTURE_KIND = 'latent_mixture'
+
+
+class LatentMixtureTask:
+    """The mixture over x, on the frozen behaviours of a trained CacheFlow."""
+
+    kind = MIXTURE_KIND
+
+    def __init__(
+        self, name: str, recipe: CacheFlowRecipe, data: FutureData, base: TrainedCacheFlow
+    ) -> None:
+        torch.manual_seed(recipe.flow.seed)
+        self.name, self.recipe, self.data, self.base = name, recipe, data, base
+        self.module = _mixture(base).to(data.device)
+
+    def header(self) -> dict[str, Any]:
+        """Return the header: the mixture's configuration, and the model of its latents."""
+        header = header_of(self.name, self.recipe, self.data)
+        config = {**dataclasses.asdict(self.base.module.config), 'latents_of': self.base.digest}
+        return {**header, 'config': config}
+
+    def step(self, index: int) -> dict[str, float]:
+        """Accumulate the gradients of one batch."""
+        schedule = self.recipe.flow
+        generator = batch_generator(schedule.seed, index)
+        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))  # for dropout
+        self.module.train()
+        batch = self.data.draw(schedule.batch, generator)
+        with torch.no_grad():
+            x = self.base.module.latent(batch.past, batch.future)
+            x = vary_latent(x, self.recipe, generator)
+        past = vary_past(batch.past, self.recipe, generator)
+        q = self.module(self.base.module.features(past))
+        likelihood = q.log_prob(x[:, None])[:, 0].mean()
+        (-likelihood).backward()
+        return {'log_prob': float(likelihood.detach()) / x.shape[1]}
+
+    @torch.no_grad()
+    def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Return the log-density per dimension of held-out futures."""
+        self.module.eval()
+        densities = []
+        for batch in chunks(self.data.held_out):
+            x = self.base.module.latent(batch.past, batch.future)
+            q = self.module(self.base.module.features(batch.past))
+            densities.append(q.log_prob(x[:, None])[:, 0] / x.shape[1])
+        density = float(torch.cat(densities).mean())
+        return {'score': -density, 'log_prob_per_dim': density}, {}
+
+
+def load_latent_mixture(path: Path, base: TrainedCacheFlow) -> ObservationMixture:
+    """Load a trained mixture.
+
+    Raises:
+        CheckpointError: The file is damaged, or was trained on another model's latents.
+    """
+    checkpoint = load_checkpoint(path, MIXTURE_KIND)
+    owner = checkpoint.header.get('config', {}).get('latents_of')
+    if owner != base.digest:
+        raise CheckpointError(f'{path} was trained on the latents of {owner!r}, not {base.name!r}')
+    module = _mixture(base)
+    try:
+        module.load_state_dict({key: checkpoint.tensors[key] for key in module.state_dict()})
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(f'{path} does not hold a latent mixture: {error}') from error
+    device = next(base.module.parameters()).device
+    return module.to(device).eval().requires_grad_(False)
+
+
+def _mixture(base: TrainedCacheFlow) -> ObservationMixture:
+    config = base.module.config
+    return ObservationMixture(
+        6 * config.posed, config.hidden, config.modes, config.latent, config.dropout
+    )
