@@ -33,6 +33,7 @@ from motion_predictor_ros.density.sampling import effective_sample_size, importa
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.evaluation.tables import print_table
 from motion_predictor_ros.runtime.process_memory import disable_malloc_trim
+from motion_predictor_ros.scoring.metrics import Windows
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.training.recipe import CacheFlowRecipe
 
@@ -78,9 +79,7 @@ def untrained_predictor(
     return CacheFlowPredictor(trained, cache, config)
 
 
-def wandering_people(
-    shape: CacheFlowConfig, count: int
-) -> Float64[np.ndarray, 'batch time joint xyz=3']:
+def wandering_people(shape: CacheFlowConfig, count: int) -> Windows:
     """Return people on random walks [m]."""
     random = np.random.default_rng(_SEED)
     still = random.normal(size=(count, 1, shape.joints, 3))
@@ -107,9 +106,7 @@ class PlainTorch:
         self._neighbours = BruteForce(self._cache.z)
 
     @torch.inference_mode()
-    def density(
-        self, observed: Float64[np.ndarray, 'batch time joint xyz=3'], count: int
-    ) -> Float[Tensor, 'batch cached']:
+    def density(self, observed: Windows, count: int) -> Float[Tensor, 'batch cached']:
         """Return log p(x | c) of the first `count` cached futures [nat]."""
         q = self._module.observe(self._past(observed))
         z = self._cache.z[:count].expand(len(observed), -1, -1)
@@ -117,7 +114,7 @@ class PlainTorch:
 
     @torch.inference_mode()
     def draw(
-        self, observed: Float64[np.ndarray, 'batch time joint xyz=3'], generator: torch.Generator
+        self, observed: Windows, generator: torch.Generator
     ) -> tuple[Float64[np.ndarray, 'batch future horizon joint xyz=3'], Float[Tensor, ' batch']]:
         """Return futures by eq. 13 [m], and the effective sample size."""
         config, cache = self._predictor.config, self._cache
@@ -138,9 +135,7 @@ class PlainTorch:
         places = local @ rotation + placement.origin[:, None, None, None]
         return places.double().cpu().numpy(), size
 
-    def _past(
-        self, observed: Float64[np.ndarray, 'batch time joint xyz=3']
-    ) -> Float[Tensor, 'batch time posed xyz=3']:
+    def _past(self, observed: Windows) -> Float[Tensor, 'batch time posed xyz=3']:
         positions = torch.from_numpy(observed).to(self._cache.z)
         return self._frame.enter(positions, self._frame.place(positions[:, -1]))
 

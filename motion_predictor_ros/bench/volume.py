@@ -15,6 +15,7 @@ from rich.console import Console
 
 from motion_predictor_ros.bench.timing import rounds_ms
 from motion_predictor_ros.runtime.jit import compiled
+from motion_predictor_ros.scoring.metrics import Pose
 from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.capsules import Bodies, bodies
 from motion_predictor_ros.volume.collision import RobotMotion, collision_probability
@@ -34,7 +35,7 @@ _STANDING = {
 }  # fmt: skip
 
 
-def standing(shape: BodyShape) -> Float64[np.ndarray, 'joint xyz=3']:
+def standing(shape: BodyShape) -> Pose:
     """Return a standing person facing +x [m]."""
     places = []
     for name in shape.layout.joint_names:

@@ -178,7 +178,8 @@ def load_model(options: argparse.Namespace) -> 'TrainedMotionDEQ':
 
 def pipeline_config(options: argparse.Namespace) -> PipelineConfig:
     """Return the configuration of `--params`, with `--weights` and `--device` where given."""
-    config = read_parameter_file(options.params) if options.params else PipelineConfig()
+    params = getattr(options, 'params', None)
+    config = read_parameter_file(params) if params else PipelineConfig()
     chosen = {key: getattr(options, key) for key in ('weights', 'device') if getattr(options, key)}
     prediction, density = dataclasses.replace(config.prediction, **chosen), config.density
     if options.device:

@@ -19,6 +19,7 @@ from jaxtyping import Float64
 
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.evaluation.replay.replay import Case
+from motion_predictor_ros.scoring.metrics import Horizons
 
 KINDS = ('bag', 'mocap', 'cmu', 'h36m', '3dpw', 'stochastic', 'volume')
 """Evaluations that have archives."""
@@ -138,9 +139,7 @@ def name_cases(observed: Iterable[np.ndarray]) -> list[str]:
     return names
 
 
-def bag_archive(
-    report: dict[str, Any], cases: list[Case], horizons_s: Float64[np.ndarray, ' horizon']
-) -> Archive:
+def bag_archive(report: dict[str, Any], cases: list[Case], horizons_s: Horizons) -> Archive:
     """Collect the errors of a bag's scored cases [mm], at every horizon."""
     figures = Figures()
     names = [f'{case.prediction.person_id}@{case.prediction.stamp_ns}' for case in cases]
@@ -155,7 +154,7 @@ def add_horizons(
     method: str,
     cases: list[str],
     errors_mm: Float64[np.ndarray, 'case horizon'],
-    horizons_s: Float64[np.ndarray, ' horizon'],
+    horizons_s: Horizons,
 ) -> None:
     """Add errors by horizon."""
     for frame, horizon_s in enumerate(horizons_s):

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables of figures on the console, names of methods, and JSON files of reports."""
+"""Tables of figures on the console, by method and by group of cases, and JSON files of reports."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Bool
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from motion_predictor_ros.data.recordings import Clip
 
 Cell = float | int | str | None
 
@@ -66,6 +70,51 @@ def print_errors(errors: Mapping[str, Mapping[str, float]], title: str, console:
     """Print errors [mm] by method and horizon [ms], the lowest in bold."""
     rows = {METHODS[name]: errors[name] for name in METHODS}
     print_table(rows, title, 'MPJPE [mm] after [ms]', console, mark_lowest=True)
+
+
+def by_group(
+    clips: Sequence[Clip], figures: Callable[[Bool[np.ndarray, ' case']], dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return `by_kind` and `by_subject`: the figures of each group, and how many cases it has.
+
+    Args:
+        clips: The clip of each case, in the order of the cases.
+        figures: Returns the figures of the cases of a group.
+    """
+    names = {
+        'by_kind': np.array([clip.kind for clip in clips]),
+        'by_subject': np.array([clip.subject for clip in clips]),
+    }
+    return {
+        title: {
+            str(name): {'windows': int((group == name).sum()), **figures(group == name)}
+            for name in np.unique(group)
+        }
+        for title, group in names.items()
+    }
+
+
+def print_groups(
+    groups: Mapping[str, Mapping[str, Any]],
+    columns: Mapping[str, Callable[[Mapping[str, Any]], float]],
+    title: str,
+    console: Console,
+) -> None:
+    """Print one row per group, ordered by the last column, the lowest first.
+
+    Args:
+        columns: How each column's value follows from the figures of a group.
+    """
+    values = {
+        name: {column: value(figures) for column, value in columns.items()}
+        for name, figures in groups.items()
+    }
+    last = list(columns)[-1]
+    rows = {
+        name: {'windows': groups[name]['windows'], **values[name]}
+        for name in sorted(values, key=lambda name: values[name][last])
+    }
+    print_table(rows, title, title, console, form='.3g')
 
 
 def write_json(report: Mapping[str, Any], path: Path) -> None:

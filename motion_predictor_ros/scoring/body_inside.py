@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from motion_predictor_ros.scoring.metrics import Poses
 from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.sparse import SparseWindow
 
@@ -21,7 +22,7 @@ _EDGE_S = 1e-6
 def body_inside(
     shape: BodyShape,
     windows: Sequence[SparseWindow],
-    poses: Float64[np.ndarray, 'time joint xyz=3'],
+    poses: Poses,
     times_s: Float64[np.ndarray, ' time'],
 ) -> bool:
     """Check that the body stays within the covered voxels of every window.
@@ -41,9 +42,7 @@ def body_inside(
     return True
 
 
-def _skin(
-    shape: BodyShape, poses: Float64[np.ndarray, 'time joint xyz=3'], scale: float
-) -> Float64[np.ndarray, 'time some xyz=3']:
+def _skin(shape: BodyShape, poses: Poses, scale: float) -> Float64[np.ndarray, 'time some xyz=3']:
     """Sample points on the skin [m]."""
     points = shape.points(poses, scale)
     starts, ends = points[:, shape.capsules[:, 0]], points[:, shape.capsules[:, 1]]

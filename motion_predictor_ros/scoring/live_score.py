@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.stats import binom
 
-Row = Float64[np.ndarray, ' horizon']
+from motion_predictor_ros.scoring.metrics import Horizons
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ class LiveScore:
     frame_id: str
     volumes: tuple[tuple[float, Coverage], ...]
     covariances: Coverage | None
-    horizons_s: Row
-    mpjpe_m: Row
+    horizons_s: Horizons
+    mpjpe_m: Horizons
     future_horizons_s: Float64[np.ndarray, ' later']
     log_density: Float64[np.ndarray, ' later']
     predictions: int
@@ -143,21 +143,21 @@ class Rows:
     def __init__(self, memory_s: float) -> None:
         """Start without rows."""
         self._memory_s = memory_s
-        self._rows: deque[tuple[float, Row]] = deque()
-        self._horizons_s: Row = np.zeros(0)
+        self._rows: deque[tuple[float, Horizons]] = deque()
+        self._horizons_s: Horizons = np.zeros(0)
 
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self._rows)
 
-    def add(self, now_s: float, horizons_s: Row, row: Row) -> None:
+    def add(self, now_s: float, horizons_s: Horizons, row: Horizons) -> None:
         """Add a row; new horizons discard the old rows."""
         if not np.array_equal(horizons_s, self._horizons_s):
             self._rows.clear()
             self._horizons_s = horizons_s
         self._rows.append((now_s, row))
 
-    def mean(self, now_s: float) -> tuple[Row, Row]:
+    def mean(self, now_s: float) -> tuple[Horizons, Horizons]:
         """Return the horizons and the mean at each; both empty without rows."""
         while self._rows and self._rows[0][0] < now_s - self._memory_s:
             self._rows.popleft()

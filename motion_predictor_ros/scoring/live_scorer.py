@@ -26,8 +26,10 @@ from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
 from motion_predictor_ros.runtime.rate_limit import RateLimiter
 from motion_predictor_ros.scoring.body_inside import body_inside
-from motion_predictor_ros.scoring.live_score import CoverageCounter, LiveScore, Row, Rows
+from motion_predictor_ros.scoring.live_score import CoverageCounter, LiveScore, Rows
 from motion_predictor_ros.scoring.metrics import (
+    Horizons,
+    Poses,
     kernel_log_density,
     mean_joint_error,
     squared_mahalanobis,
@@ -47,8 +49,6 @@ _LATE_NS = 2 * NS_PER_S
 _AHEAD_NS = NS_PER_S
 _MAX_PENDING = 20_000
 
-Truth = Float64[np.ndarray, 'time joint xyz=3']
-
 
 @dataclass(frozen=True)
 class _Pending:
@@ -62,7 +62,7 @@ class _Pending:
     person_id: str
     stamp_ns: int
     times_s: Float64[np.ndarray, ' time']
-    evaluate: Callable[[Truth], None]
+    evaluate: Callable[[Poses], None]
 
     @property
     def due_ns(self) -> int:
@@ -206,7 +206,7 @@ class LiveScorer:
         person_id: str,
         stamp_ns: int,
         times_s: Float64[np.ndarray, ' time'],
-        evaluate: Callable[[Truth], None],
+        evaluate: Callable[[Poses], None],
     ) -> None:
         if len(self._pending) >= _MAX_PENDING:
             self.unscored['too_many'] += 1
@@ -225,12 +225,12 @@ class LiveScorer:
                 item.evaluate(truth)
 
     def _motion_evaluation(
-        self, prediction: Prediction, horizons_s: Row
-    ) -> Callable[[Truth], None]:
+        self, prediction: Prediction, horizons_s: Horizons
+    ) -> Callable[[Poses], None]:
         positions, covariances = prediction.positions, prediction.covariances
         assert positions is not None
 
-        def evaluate(truth: Truth) -> None:
+        def evaluate(truth: Poses) -> None:
             self._errors.add(self._now_s, horizons_s, mean_joint_error(positions, truth))
             if covariances is not None:
                 within = squared_mahalanobis(truth - positions, covariances) <= self._limit
@@ -241,10 +241,10 @@ class LiveScorer:
 
         return evaluate
 
-    def _futures_evaluation(self, futures: Futures, row: int) -> Callable[[Truth], None]:
+    def _futures_evaluation(self, futures: Futures, row: int) -> Callable[[Poses], None]:
         positions, weights = futures.positions[row], futures.weights[row]
 
-        def evaluate(truth: Truth) -> None:
+        def evaluate(truth: Poses) -> None:
             density = kernel_log_density(positions, weights, truth).mean(axis=-1)
             self._log_densities.add(self._now_s, futures.horizons_s, density)
 
@@ -252,10 +252,10 @@ class LiveScorer:
 
     def _volume_evaluation(
         self, published: PublishedVolume, times_s: Float64[np.ndarray, ' time']
-    ) -> Callable[[Truth], None]:
+    ) -> Callable[[Poses], None]:
         key = published.level, published.horizon_s
 
-        def evaluate(truth: Truth) -> None:
+        def evaluate(truth: Poses) -> None:
             if key not in self._volumes:
                 self._volumes[key] = self._counter(*key)
             inside = body_inside(self._shape, published.windows, truth, times_s)

@@ -4,10 +4,18 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from scipy.special import logsumexp
 
 from motion_predictor_ros.conventions import REPORT_HORIZONS_MS
+
+Horizons = Float64[np.ndarray, ' horizon']
+"""Times after the observation [s], or values at these times."""
+
+Pose = Float64[np.ndarray, 'joint xyz=3']
+Poses = Float64[np.ndarray, 'time joint xyz=3']
+Motion = Float64[np.ndarray, 'horizon joint xyz=3']
+Windows = Float64[np.ndarray, 'batch time joint xyz=3']
 
 
 def mean_joint_error(

@@ -4,9 +4,9 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float64
 
 from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.scoring.metrics import Horizons, Motion, Pose
 from motion_predictor_ros.skeleton.frame import SkeletonFrame
 from motion_predictor_ros.skeleton.resample import resample
 
@@ -20,14 +20,12 @@ class Track:
 
     frames: list[SkeletonFrame] = field(default_factory=list)
 
-    def observed_at(self, stamp_ns: int) -> Float64[np.ndarray, 'joint xyz=3'] | None:
+    def observed_at(self, stamp_ns: int) -> Pose | None:
         """Return the positions observed at a stamp [m]; None without an observation."""
         frames = (frame for frame in self.frames if frame.stamp_ns == stamp_ns)
         return next((frame.positions for frame in frames), None)
 
-    def at(
-        self, stamp_ns: int, horizons_s: Float64[np.ndarray, ' horizon']
-    ) -> Float64[np.ndarray, 'horizon joint xyz=3'] | None:
+    def at(self, stamp_ns: int, horizons_s: Horizons) -> Motion | None:
         """Interpolate positions [m] after `stamp_ns`; None unless all of them were observed."""
         stamps_s = np.array([frame.stamp_ns - stamp_ns for frame in self.frames]) / NS_PER_S
         near = np.flatnonzero((stamps_s > -MAX_GAP_S) & (stamps_s < horizons_s[-1] + MAX_GAP_S))

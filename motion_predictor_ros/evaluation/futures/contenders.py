@@ -27,15 +27,13 @@ from motion_predictor_ros.errors import CheckpointError
 from motion_predictor_ros.evaluation.motion.mocap import predict_windows
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ, load_motion_deq
 from motion_predictor_ros.resources import share_file
-from motion_predictor_ros.scoring.metrics import constant_velocity
+from motion_predictor_ros.scoring.metrics import Windows, constant_velocity
 from motion_predictor_ros.training.baselines.futures import (
     ConditionalVAE,
     load_conditional_vae,
     load_latent_mixture,
 )
 from motion_predictor_ros.training.windows import every_window
-
-Observed = Float64[np.ndarray, 'batch time joint xyz=3']
 
 _EVERY_S = 0.4
 _COMPONENTS = 64
@@ -64,7 +62,7 @@ class Answer:
 class Contender(Protocol):
     """Guesses many futures."""
 
-    def answer(self, observed: Observed) -> Answer:
+    def answer(self, observed: Windows) -> Answer:
         """Draw futures of all people."""
 
 
@@ -74,7 +72,7 @@ class CacheFlowContender:
     def __init__(self, predictor: CacheFlowPredictor) -> None:
         self.predictor = predictor
 
-    def answer(self, observed: Observed) -> Answer:
+    def answer(self, observed: Windows) -> Answer:
         """Draw futures of all people."""
         positions, draws, effective = self.predictor.draw(observed)
         _, q = self.predictor.observe(_near(observed, self.predictor.trained.frame.root)[0])
@@ -87,7 +85,7 @@ class SampledContender:
     def __init__(self, predictor: CacheFlowPredictor) -> None:
         self._predictor = predictor
 
-    def answer(self, observed: Observed) -> Answer:
+    def answer(self, observed: Windows) -> Answer:
         """Draw futures of all people."""
         return Answer(self._predictor.draw(observed)[0])
 
@@ -102,7 +100,7 @@ class LatentMixtureContender:
         self._generator = torch.Generator(base.cache.z.device).manual_seed(seed)
 
     @torch.inference_mode()
-    def answer(self, observed: Observed) -> Answer:
+    def answer(self, observed: Windows) -> Answer:
         """Draw futures of all people."""
         frame, module = self._base.trained.frame, self._base.trained.module
         near, origin = _near(observed, frame.root)
@@ -122,7 +120,7 @@ class ConditionalVAEContender:
         self._generator = torch.Generator().manual_seed(seed)
 
     @torch.inference_mode()
-    def answer(self, observed: Observed) -> Answer:
+    def answer(self, observed: Windows) -> Answer:
         """Draw futures of all people."""
         near, origin = _near(observed, self._frame.root)
         positions = torch.from_numpy(near).to(next(self._model.parameters()))
@@ -131,10 +129,7 @@ class ConditionalVAEContender:
         return Answer(_leave(self._frame, poses, near) + origin[:, None])
 
 
-Guess = Callable[
-    [Float64[np.ndarray, 'batch time joint xyz=3'], int],
-    Float64[np.ndarray, 'batch horizon joint xyz=3'],
-]
+Guess = Callable[[Windows, int], Float64[np.ndarray, 'batch horizon joint xyz=3']]
 """Maps an observation and a number of frames to one future [m]."""
 
 
@@ -168,7 +163,7 @@ class GaussianContender:
         rest = (flat - self._mean).var(0) - np.square(self._scaled).sum(0)
         self._rest = np.sqrt(rest.clip(min=0.0))
 
-    def answer(self, observed: Observed) -> Answer:
+    def answer(self, observed: Windows) -> Answer:
         """Draw futures of all people."""
         people, joints = len(observed), observed.shape[2]
         shape = (people, self._count)
@@ -178,9 +173,7 @@ class GaussianContender:
         turned = residual @ self._axes(observed)[:, None, None].swapaxes(-1, -2)
         return Answer(self._guess(observed, self._future)[:, None] + turned)
 
-    def _axes(
-        self, observed: Float64[np.ndarray, 'batch time joint xyz=3']
-    ) -> Float64[np.ndarray, 'batch xyz=3 xyz=3']:
+    def _axes(self, observed: Windows) -> Float64[np.ndarray, 'batch xyz=3 xyz=3']:
         return self._frame.place(torch.from_numpy(observed[:, -1])).rotation.double().numpy()
 
 
@@ -188,9 +181,7 @@ def motion_deq_guess(trained: TrainedMotionDEQ) -> Guess:
     """Return MotionDEQ, applied recursively where its horizon is too short."""
     past = trained.module.config.past
 
-    def guess(
-        observed: Float64[np.ndarray, 'batch time joint xyz=3'], future: int
-    ) -> Float64[np.ndarray, 'batch horizon joint xyz=3']:
+    def guess(observed: Windows, future: int) -> Float64[np.ndarray, 'batch horizon joint xyz=3']:
         series = observed
         while series.shape[1] < observed.shape[1] + future:
             series = np.concatenate(
@@ -201,18 +192,14 @@ def motion_deq_guess(trained: TrainedMotionDEQ) -> Guess:
     return guess
 
 
-def _near(
-    observed: Float64[np.ndarray, 'batch time joint xyz=3'], root: int
-) -> tuple[Float64[np.ndarray, 'batch time joint xyz=3'], Float64[np.ndarray, 'batch 1 1 xyz=3']]:
+def _near(observed: Windows, root: int) -> tuple[Windows, Float64[np.ndarray, 'batch 1 1 xyz=3']]:
     """Return people moved to the origin, and from where; height is kept."""
     origin = observed[:, -1:, root : root + 1] * np.array([1.0, 1.0, 0.0])
     return observed - origin, origin
 
 
 def _leave(
-    frame: BodyFrame,
-    poses: Float[Tensor, 'batch future horizon posed xyz=3'],
-    near: Float64[np.ndarray, 'batch time joint xyz=3'],
+    frame: BodyFrame, poses: Float[Tensor, 'batch future horizon posed xyz=3'], near: Windows
 ) -> Float64[np.ndarray, 'batch future horizon joint xyz=3']:
     """Map poses back to the frame of the observation."""
     placement = frame.place(torch.from_numpy(near[:, -1]).to(poses))

@@ -39,8 +39,7 @@ from motion_predictor_ros.evaluation.futures.metrics import (
     pairwise_diversity,
     similar_starts,
 )
-from motion_predictor_ros.evaluation.groups import by_group, print_groups
-from motion_predictor_ros.evaluation.tables import print_table
+from motion_predictor_ros.evaluation.tables import by_group, print_groups, print_table
 from motion_predictor_ros.training.windows import windows_with_clips
 
 EVERY_S = 0.4

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
 from rich.console import Console
 
 from motion_predictor_ros.config import SkeletonConfig
@@ -17,6 +16,7 @@ from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.evaluation.tables import print_table
+from motion_predictor_ros.scoring.metrics import Poses, Windows
 from motion_predictor_ros.skeleton.frame import Observation, SkeletonFrame
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.tracking import Identities
@@ -25,8 +25,6 @@ CLOSE_M = 0.7
 LOST_S = 0.4
 PASSING_M = 0.4
 _WALKS_M_S = 0.6
-
-Path = Float64[np.ndarray, 'time joint xyz=3']
 
 
 def evaluate_identity(
@@ -60,7 +58,7 @@ def evaluate_identity(
     return report
 
 
-def _walks(recordings: Recordings) -> Iterator[Path]:
+def _walks(recordings: Recordings) -> Iterator[Poses]:
     """Yield clips of walking people, at 25 Hz or the recording's rate."""
     for clip in recordings.clips:
         path = recordings.positions[clip.start : clip.start + clip.length].astype(np.float64)
@@ -69,9 +67,7 @@ def _walks(recordings: Recordings) -> Iterator[Path]:
             yield path
 
 
-def _cross(
-    one: Path, other: Path, rng: np.random.Generator
-) -> Float64[np.ndarray, 'batch time joint xyz=3']:
+def _cross(one: Poses, other: Poses, rng: np.random.Generator) -> Windows:
     """Lay two walks across each other at any angle; they pass at arm's length in the middle."""
     length = min(len(one), len(other))
     turned = []
@@ -90,11 +86,7 @@ def _cross(
 
 
 def _follow(
-    people: Float64[np.ndarray, 'batch time joint xyz=3'],
-    fps: float,
-    layout: SkeletonLayout,
-    associate: bool,
-    rng: np.random.Generator,
+    people: Windows, fps: float, layout: SkeletonLayout, associate: bool, rng: np.random.Generator
 ) -> tuple[int, int]:
     """Return the numbers of id switches and of reported restarts."""
     identities = Identities(layout, associate, SkeletonConfig().forget_after_s)

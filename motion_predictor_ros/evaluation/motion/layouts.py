@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool
 from rich.console import Console
 from tqdm import tqdm
 
@@ -20,7 +20,7 @@ from motion_predictor_ros.evaluation.motion.mocap import predict_windows
 from motion_predictor_ros.evaluation.tables import print_table
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.resources import share_file
-from motion_predictor_ros.scoring.metrics import mean_joint_error, mpjpe_mm
+from motion_predictor_ros.scoring.metrics import Poses, Windows, mean_joint_error, mpjpe_mm
 from motion_predictor_ros.skeleton.completion import Inference, StandIns, shipped_proportions
 from motion_predictor_ros.skeleton.frame import Window
 from motion_predictor_ros.skeleton.joint_map import load_joint_map
@@ -30,8 +30,6 @@ from motion_predictor_ros.training.windows import every_window
 
 WINDOW_EVERY_S = 1.0
 _SHOWN_MS = ('400', '1000')
-
-Windows = Float64[np.ndarray, 'batch time joint xyz=3']
 
 
 def mapped_layouts(target: SkeletonLayout) -> list[str]:
@@ -155,11 +153,7 @@ def _recognised(
     }
 
 
-def _fault(
-    plausibility: Plausibility,
-    poses: Float64[np.ndarray, 'time joint xyz=3'],
-    given: Bool[np.ndarray, ' joint'],
-) -> str:
+def _fault(plausibility: Plausibility, poses: Poses, given: Bool[np.ndarray, ' joint']) -> str:
     observed = np.ones(poses.shape[:2], dtype=bool)
     fault = plausibility.fault(
         Window(

@@ -17,11 +17,10 @@ from tqdm import tqdm
 from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.evaluation.archive import Figures, add_horizons, name_cases
-from motion_predictor_ros.evaluation.groups import by_group, print_groups
-from motion_predictor_ros.evaluation.tables import METHODS, print_errors
+from motion_predictor_ros.evaluation.tables import METHODS, by_group, print_errors, print_groups
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.solver import FixedPoint, SolverSettings
-from motion_predictor_ros.scoring.metrics import BASELINES, mean_joint_error, mpjpe_mm
+from motion_predictor_ros.scoring.metrics import BASELINES, Windows, mean_joint_error, mpjpe_mm
 from motion_predictor_ros.training.windows import windows_with_clips
 
 WINDOW_EVERY_S = 0.2
@@ -44,7 +43,7 @@ def check_joints(recordings: Recordings, trained: TrainedMotionDEQ) -> None:
 @torch.inference_mode()
 def predict_windows(
     trained: TrainedMotionDEQ,
-    observed: Float64[np.ndarray, 'batch time joint xyz=3'],
+    observed: Windows,
     visible: Bool[np.ndarray, 'batch joint'] | None = None,
     *,
     progress: bool = False,

@@ -19,12 +19,17 @@ from motion_predictor_ros.config import SkeletonConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.data.recordings import Clip, Recordings
 from motion_predictor_ros.errors import DataError
-from motion_predictor_ros.evaluation.groups import by_group
 from motion_predictor_ros.evaluation.motion.mocap import check_joints, predict_windows
-from motion_predictor_ros.evaluation.tables import print_table
+from motion_predictor_ros.evaluation.tables import by_group, print_table
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQConfig
-from motion_predictor_ros.scoring.metrics import BASELINES, mean_joint_error, mpjpe_mm
+from motion_predictor_ros.scoring.metrics import (
+    BASELINES,
+    Motion,
+    Poses,
+    mean_joint_error,
+    mpjpe_mm,
+)
 from motion_predictor_ros.skeleton.buffer import PersonBuffer
 from motion_predictor_ros.skeleton.frame import SkeletonFrame, Window
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
@@ -102,9 +107,9 @@ class _Scene:
     clip: Clip
     past: Float64[np.ndarray, 'sample joint xyz=3']
     fps: float
-    truth: Float64[np.ndarray, 'horizon joint xyz=3']
+    truth: Motion
 
-    def at(self, age_s: Float64[np.ndarray, ' time']) -> Float64[np.ndarray, 'time joint xyz=3']:
+    def at(self, age_s: Float64[np.ndarray, ' time']) -> Poses:
         """Return the positions so long ago, straight between recorded frames [m]."""
         place = len(self.past) - 1 - age_s * self.fps
         low = np.clip(np.floor(place).astype(int), 0, len(self.past) - 2)

@@ -19,16 +19,15 @@ from tqdm import tqdm
 
 from motion_predictor_ros.data.recordings import Clip, Recordings
 from motion_predictor_ros.errors import DataError
-from motion_predictor_ros.evaluation.groups import by_group
 from motion_predictor_ros.evaluation.motion.mocap import check_joints
-from motion_predictor_ros.evaluation.tables import print_table
+from motion_predictor_ros.evaluation.tables import by_group, print_table
 from motion_predictor_ros.prediction.motion_deq.cell import Condition, State
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.correction import Innovation
 from motion_predictor_ros.prediction.motion_deq.features import Features
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
 from motion_predictor_ros.prediction.motion_deq.solver import FixedPoint, SolverSettings
-from motion_predictor_ros.scoring.metrics import report_frames
+from motion_predictor_ros.scoring.metrics import Horizons, report_frames
 
 ROUNDS = 25
 """Predictions per stream: one second of them."""
@@ -211,9 +210,7 @@ def _by_motion(moved: Float64[np.ndarray, ' batch']) -> dict[str, Bool[np.ndarra
 
 
 def _report(
-    results: dict[str, Results],
-    horizons_s: Float64[np.ndarray, ' horizon'],
-    cases: slice | Bool[np.ndarray, ' case'],
+    results: dict[str, Results], horizons_s: Horizons, cases: slice | Bool[np.ndarray, ' case']
 ) -> dict[str, Any]:
     frames = report_frames(horizons_s)
     report: dict[str, Any] = {
@@ -242,7 +239,7 @@ def _first_close(errors: Sequence[float] | Float64[np.ndarray, ' step']) -> int:
     return int(off[-1]) + 1 if len(off) else 0
 
 
-def _at(errors: Float64[np.ndarray, ' horizon'], frames: dict[int, int]) -> dict[str, float]:
+def _at(errors: Horizons, frames: dict[int, int]) -> dict[str, float]:
     return {str(ms): 1000.0 * float(errors[at]) for ms, at in frames.items() if ms in (400, 1000)}
 
 

@@ -20,7 +20,7 @@ from motion_predictor_ros.evaluation.replay.kept_volumes import KeptVolume, Volu
 from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
 from motion_predictor_ros.runtime.stage_times import STAGES
-from motion_predictor_ros.scoring.metrics import BASELINES, mean_joint_error
+from motion_predictor_ros.scoring.metrics import BASELINES, Horizons, Motion, mean_joint_error
 from motion_predictor_ros.scoring.track import Track
 
 
@@ -95,8 +95,8 @@ class Case:
     """
 
     prediction: Prediction
-    truth: Float64[np.ndarray, 'horizon joint xyz=3']
-    errors: dict[str, Float64[np.ndarray, ' horizon']]
+    truth: Motion
+    errors: dict[str, Horizons]
 
 
 def score(run: Replay) -> list[Case]:
@@ -112,9 +112,7 @@ def score(run: Replay) -> list[Case]:
     return cases
 
 
-def predictions_by_method(
-    prediction: Prediction, future: int
-) -> dict[str, Float64[np.ndarray, 'horizon joint xyz=3']]:
+def predictions_by_method(prediction: Prediction, future: int) -> dict[str, Motion]:
     """Return the positions predicted by the model and the baselines [m]."""
     assert prediction.window is not None and prediction.positions is not None
     observed = prediction.window.positions
@@ -122,9 +120,7 @@ def predictions_by_method(
     return {'motion_deq': prediction.positions, **others}
 
 
-def _errors(
-    prediction: Prediction, truth: Float64[np.ndarray, 'horizon joint xyz=3']
-) -> dict[str, Float64[np.ndarray, ' horizon']]:
+def _errors(prediction: Prediction, truth: Motion) -> dict[str, Horizons]:
     return {
         name: mean_joint_error(positions, truth)
         for name, positions in predictions_by_method(prediction, len(truth)).items()

@@ -19,6 +19,7 @@ from scipy.ndimage import gaussian_filter
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.evaluation.replay.kept_volumes import KeptVolume
 from motion_predictor_ros.evaluation.replay.replay import Replay
+from motion_predictor_ros.scoring.metrics import Motion, Pose
 from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.plausibility import UPWARDS
@@ -83,8 +84,8 @@ class _Person:
     """A person as observed, and as predicted [m]; `paths` are those of the root in all futures."""
 
     person_id: str
-    pose: Float64[np.ndarray, 'joint xyz=3']
-    future: Float64[np.ndarray, 'horizon joint xyz=3']
+    pose: Pose
+    future: Motion
     paths: Float64[np.ndarray, 'path time xyz=3']
 
 
@@ -305,7 +306,7 @@ def _draw_person(
 def _bones(
     pen: ImageDraw.ImageDraw,
     camera: _Camera,
-    pose: Float64[np.ndarray, 'joint xyz=3'],
+    pose: Pose,
     layout: SkeletonLayout,
     colour: tuple[int, ...],
     width_m: float,

@@ -14,9 +14,8 @@ from motion_predictor_ros.density.predictor import CacheFlowPredictor
 from motion_predictor_ros.evaluation.archive import Archive, bag_archive
 from motion_predictor_ros.evaluation.replay.replay import Case, Replay, replay, score
 from motion_predictor_ros.evaluation.report.animation import animate
-from motion_predictor_ros.evaluation.report.density_picture import draw_density
 from motion_predictor_ros.evaluation.report.html import write_html
-from motion_predictor_ros.evaluation.report.picture import draw_scene
+from motion_predictor_ros.evaluation.report.pictures import draw_density, draw_scene
 from motion_predictor_ros.evaluation.report.tables import bag_report, print_bag_report
 from motion_predictor_ros.evaluation.tables import write_json
 from motion_predictor_ros.runtime.process_memory import freeze_gc

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from motion_predictor_ros.evaluation.replay.replay import Case, Replay
-from motion_predictor_ros.evaluation.report.picture import draw_errors
+from motion_predictor_ros.evaluation.report.pictures import draw_errors
 from motion_predictor_ros.evaluation.report.replay_data import scene_times_ms
 from motion_predictor_ros.skeleton.frame import Validity
 

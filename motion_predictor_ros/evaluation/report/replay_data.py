@@ -29,6 +29,7 @@ from motion_predictor_ros.evaluation.report.volume_data import (
     shown_futures,
 )
 from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
+from motion_predictor_ros.scoring.metrics import Horizons, Pose
 from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.plausibility import UPWARDS
@@ -43,7 +44,7 @@ _PAUSE_NS = NS_PER_S // 2
 _PER_S, _MIN_SIZE, _MAX_SIZE = 200_000, 2_000_000, 16_000_000
 """Characters of a packed replay per second, and in all, above which scenes are left out."""
 
-_Row = tuple[int, Float64[np.ndarray, 'joint xyz=3'], Prediction]
+_Row = tuple[int, Pose, Prediction]
 
 
 def pack_replay(run: Replay, layout: SkeletonLayout, up: str) -> dict[str, Any]:
@@ -93,7 +94,7 @@ def scene_times_ms(run: Replay) -> Int32[np.ndarray, ' scene']:
     return np.round(np.cumsum(steps_ns) / 1e6).astype(np.int32)
 
 
-def _ghost_frames(horizons_s: Float64[np.ndarray, ' horizon']) -> list[int]:
+def _ghost_frames(horizons_s: Horizons) -> list[int]:
     """Return evenly spaced horizons, including the last one."""
     last = len(horizons_s)
     return sorted({math.ceil(last * ghost / _GHOSTS) - 1 for ghost in range(1, _GHOSTS + 1)})

@@ -15,7 +15,12 @@ from motion_predictor_ros.errors import BagError
 from motion_predictor_ros.evaluation.replay.replay import Case, Replay, predictions_by_method
 from motion_predictor_ros.evaluation.replay.volume_scores import volume_report, volume_rows
 from motion_predictor_ros.evaluation.tables import METHODS, print_errors, print_table
-from motion_predictor_ros.scoring.metrics import mpjpe_mm, report_frames, squared_mahalanobis
+from motion_predictor_ros.scoring.metrics import (
+    Horizons,
+    mpjpe_mm,
+    report_frames,
+    squared_mahalanobis,
+)
 from motion_predictor_ros.volume.body import BodyShape
 
 LEVELS = (*(round(0.05 * step, 2) for step in range(1, 20)), 0.99)
@@ -66,7 +71,7 @@ def bag_report(
 
 
 def joint_errors_mm(
-    cases: list[Case], horizons_s: Float64[np.ndarray, ' horizon'], joint_names: tuple[str, ...]
+    cases: list[Case], horizons_s: Horizons, joint_names: tuple[str, ...]
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Return the mean error [mm] by joint, method and reported horizon ('80', '160', ...)."""
     frames = report_frames(horizons_s)
@@ -86,9 +91,7 @@ def joint_errors_mm(
     }
 
 
-def coverage(
-    cases: list[Case], horizons_s: Float64[np.ndarray, ' horizon']
-) -> dict[str, dict[str, float]]:
+def coverage(cases: list[Case], horizons_s: Horizons) -> dict[str, dict[str, float]]:
     """Return the share of joints within the ellipsoids of the published covariances.
 
     By reported horizon [ms] and nominal share: for Gaussian errors of the published covariance,
@@ -153,16 +156,14 @@ def latency_ms(step_ms: Float64[np.ndarray, ' step']) -> dict[str, float]:
     return {'p50': float(np.percentile(step_ms, 50)), 'p99': float(np.percentile(step_ms, 99))}
 
 
-def _errors(
-    cases: list[Case], horizons_s: Float64[np.ndarray, ' horizon']
-) -> dict[str, dict[str, float]]:
+def _errors(cases: list[Case], horizons_s: Horizons) -> dict[str, dict[str, float]]:
     return {
         name: mpjpe_mm([case.errors[name] for case in cases], horizons_s)
         for name in ('motion_deq', 'repeat_last', 'constant_velocity')
     }
 
 
-def _people(cases: list[Case], horizons_s: Float64[np.ndarray, ' horizon']) -> dict[str, Any]:
+def _people(cases: list[Case], horizons_s: Horizons) -> dict[str, Any]:
     by_person: dict[str, list[Case]] = {}
     for case in cases:
         by_person.setdefault(case.prediction.person_id, []).append(case)

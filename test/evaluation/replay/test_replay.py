@@ -18,8 +18,7 @@ from motion_predictor_ros.config import (
 )
 from motion_predictor_ros.errors import BagError
 from motion_predictor_ros.evaluation.replay.replay import Replay, replay, score
-from motion_predictor_ros.evaluation.report.density_picture import draw_density, project
-from motion_predictor_ros.evaluation.report.picture import draw_scene
+from motion_predictor_ros.evaluation.report.pictures import draw_density, draw_scene, project
 from motion_predictor_ros.evaluation.report.tables import bag_report
 from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.scoring.live_scorer import LiveScorer

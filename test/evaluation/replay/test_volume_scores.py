@@ -14,7 +14,7 @@ from volume_scenes import SHAPE
 
 from motion_predictor_ros.evaluation.replay.kept_volumes import KeptVolume, VolumeKeeper
 from motion_predictor_ros.evaluation.replay.volume_scores import Reliability, volume_report
-from motion_predictor_ros.evaluation.report.picture import faces
+from motion_predictor_ros.evaluation.report.pictures import faces
 from motion_predictor_ros.evaluation.report.tables import print_volumes
 from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.volume.grid import VoxelGrid
