@@ -263,6 +263,7 @@ def _find_contacts(
                     robot_ends[robot, at],
                     robot_radii[robot, at],
                     robot_boxes[robot, at],
+                    nearest[robot, future],
                 )
                 if away < nearest[robot, future]:
                     nearest[robot, future] = away
@@ -290,8 +291,13 @@ def _clearance(
     robot_ends: Float64[np.ndarray, 'link xyz=3'],
     robot_radii: Float64[np.ndarray, ' link'],
     box: Float64[np.ndarray, ' corners=6'],
+    reach: float,
 ) -> float:
-    """Return the distance of surfaces, among capsules that reach into the robot's box [m]."""
+    """Return the distance of surfaces [m], of the first pair that meets; infinite beyond reach.
+
+    Args:
+        box: Around the robot, as far as it reaches.
+    """
     nearest = np.inf
     for part in range(len(radii)):
         outside = False
@@ -305,8 +311,11 @@ def _clearance(
             square = squared_distance(
                 starts[part], ends[part], robot_starts[link], robot_ends[link]
             )
-            away = np.sqrt(square) - radii[part] - robot_radii[link]
-            nearest = away if away < nearest else nearest
+            thick = radii[part] + robot_radii[link]
+            if square <= (thick + reach) * (thick + reach):
+                reach = nearest = np.sqrt(square) - thick
+                if nearest <= 0.0:
+                    return nearest
     return nearest
 
 
