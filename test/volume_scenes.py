@@ -48,7 +48,7 @@ def forecast_of(
     )
 
 
-RANKING = Ranking(0.2, (0.0, 0.3), (0.7, 0.3), ((0.0,) * 3,) * 4)
+RANKING = Ranking(0.2, (0.0, 0.3), (0.7, 0.3), 0.5)
 
 
 def calibration(reach_m: np.ndarray, horizon_s: float = 1.0) -> Calibration:
@@ -66,6 +66,7 @@ def calibration(reach_m: np.ndarray, horizon_s: float = 1.0) -> Calibration:
         RANKING,
         profiles,
         np.linspace(0.0, 2.0, len(reach_m)),
+        np.full(len(reach_m), 1.0),
         np.full(len(reach_m), 1.0),
     )
     return Calibration('made_up@0', ModelDigests('d', 'c', 'p'), False, (until,), {})

@@ -45,7 +45,7 @@ def recalibrate(
         return {'reason': short, 'horizons_s': []}
     try:
         calibration = calibrate_on(
-            models, held_out, CalibrationRecipe(tuple(enough), several=True), progress=progress
+            models, held_out, CalibrationRecipe(tuple(enough), approximate=True), progress=progress
         )
     except (ConfigError, DataError) as error:
         return {'reason': str(error), 'horizons_s': []}
@@ -76,7 +76,7 @@ def _enough(models: Models, held_out: Recordings, level: float) -> tuple[list[fl
 def _windows(models: Models, recordings: Recordings, horizon_s: float) -> int:
     frames = models.futures.past + round(horizon_s / models.period_s)
     try:
-        return len(windows_of(recordings, [frames], models.period_s, several=True))
+        return len(windows_of(recordings, frames, models.period_s))
     except DataError:
         return 0
 

@@ -210,7 +210,6 @@ def _build_cache(options: argparse.Namespace) -> None:
     *FUTURES_MODELS,
     JSON,
     option('--out', type=Path, help='default: CHECKPOINT_calibration beside it'),
-    option('--several', action='store_true', help='windows 4 s apart; approximate'),
     option('--level', type=float, action='append', help='fail without it; repeatable'),
     option('--horizon', type=float, action='append', help='default: 0.5, 1 and 2 s'),
 )
@@ -221,7 +220,7 @@ def _calibrate(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.volume.calibration import load_calibration, save_calibration
 
     horizons_s = tuple(sorted(options.horizon or HORIZONS_S))
-    settings = volume_calibration.CalibrationRecipe(horizons_s, several=options.several)
+    settings = volume_calibration.CalibrationRecipe(horizons_s)
     models, recordings = load_volume_models(options), load_training_data(options)
     calibration = volume_calibration.calibrate(
         models, recordings, settings, options.split, progress=not options.json

@@ -139,15 +139,31 @@ def clearances(
     capsules: Int64[np.ndarray, 'capsule 2'],
     radii: Float64[np.ndarray, ' capsule'],
 ) -> Float64[np.ndarray, 'body line']:
-    """Return the smallest distance of each line's tool centre from each body's surface [m]."""
+    """Return the smallest distance of each line's tool centre from each body's surface [m].
+
+    A ball around the body rules out the instants at which it is farther than what was found.
+    """
     nearest = np.full((len(ways), len(starts)), np.inf)
     for body in range(len(ways)):
-        for line in range(len(starts)):
-            for step in range(len(times_s)):
-                points = ways[body, step]
+        for step in range(len(times_s)):
+            points = ways[body, step]
+            count, thick, ball = len(points), radii.max(), 0.0
+            middle_x, middle_y, middle_z = (
+                points[:, 0].sum(),
+                points[:, 1].sum(),
+                points[:, 2].sum(),
+            )
+            middle_x, middle_y, middle_z = middle_x / count, middle_y / count, middle_z / count
+            for point in points:
+                px, py, pz = point[0] - middle_x, point[1] - middle_y, point[2] - middle_z
+                ball = max(ball, np.sqrt(px * px + py * py + pz * pz) + thick)
+            for line in range(len(starts)):
                 x = starts[line, 0] + velocities[line, 0] * times_s[step]
                 y = starts[line, 1] + velocities[line, 1] * times_s[step]
                 z = starts[line, 2] + velocities[line, 2] * times_s[step]
+                px, py, pz = x - middle_x, y - middle_y, z - middle_z
+                if np.sqrt(px * px + py * py + pz * pz) - ball >= nearest[body, line]:
+                    continue
                 for capsule in range(len(radii)):
                     a, b = points[capsules[capsule, 0]], points[capsules[capsule, 1]]
                     dx, dy, dz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
@@ -181,7 +197,7 @@ def calibrate_collisions(
     shape: BodyShape,
     cases: Sequence[Case],
     period_s: float,
-    lines: int = 20,
+    lines: int = 10,
     *,
     progress: bool = False,
 ) -> CollisionCalibration | None:

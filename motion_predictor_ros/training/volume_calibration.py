@@ -2,11 +2,11 @@
 """Calibrate keep-out volumes: the ranking on split `val`, thresholds on split `cal`.
 
 Split conformal prediction: the ranking is fixed before the people of the calibration are looked
-at, each of whose clips gives one window. Thresholds then keep their promise for a new person who
-is exchangeable with those people. Windows of one clip, though far apart, are not independent;
-with `several` windows per clip the promise is approximate.
+at. Thresholds then keep their promise for new people who are exchangeable with those people.
+Windows of one clip, though far apart, are not independent, so they share the weight of one.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +41,7 @@ RANKING = Ranking(
     beta_m=0.25,
     widths_m=(0.0, 0.15, 0.3, 0.6),
     shares=(0.5, 0.25, 0.15, 0.1),
-    slopes=((0.06, 0.27, -0.2), (0.06, 0.27, -0.2), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0)),
+    rise=1.0,
 )
 """Chosen on split `val`."""
 
@@ -54,12 +54,12 @@ class CalibrationRecipe:
     """How to calibrate.
 
     Attributes:
-        several: Whether clips may give several windows.
+        approximate: Whether the models know some of the people, and windows count as clips.
     """
 
     horizons_s: tuple[float, ...] = HORIZONS_S
     ranking: Ranking = RANKING
-    several: bool = False
+    approximate: bool = False
 
 
 def calibrate(
@@ -96,21 +96,20 @@ def calibrate_on(
     longest = float(models.futures.horizons_s[-1])
     if max(recipe.horizons_s) > longest + 1e-6:
         raise ConfigError(f'horizons {recipe.horizons_s}: the futures end at {longest:.2f} s')
-    cases = cases_of(
-        models, held_out, recipe.horizons_s, several=recipe.several, progress=progress
-    )
+    cases = cases_of(models, held_out, min(recipe.horizons_s), progress=progress)
     cases = [case for case in cases if case.novelty <= 1.0]
     ranked = rank_all(models, cases, recipe.ranking, max(recipe.horizons_s), progress=progress)
     horizons = tuple(
-        _until(models, cases, ranked, horizon_s, recipe.ranking) for horizon_s in recipe.horizons_s
+        _until(models, cases, ranked, horizon_s, recipe) for horizon_s in recipe.horizons_s
     )
     figures = {
         'people': len({case.clip.subject for case in cases}),
-        'clips': {f'{each.horizon_s}': len(each.speeds) for each in horizons},
+        'windows': {f'{until.horizon_s}': len(until.speeds) for until in horizons},
+        'clips': {f'{until.horizon_s}': until.clips for until in horizons},
         'attribution': list(held_out.attribution),
     }
     collision = calibrate_collisions(models.shape, cases, models.period_s, progress=progress)
-    return Calibration('', models.digests, recipe.several, horizons, figures, collision)
+    return Calibration('', models.digests, recipe.approximate, horizons, figures, collision)
 
 
 def rank_all(
@@ -143,7 +142,7 @@ def _until(
     cases: Sequence[Case],
     ranked: Sequence[list[np.ndarray]],
     horizon_s: float,
-    ranking: Ranking,
+    recipe: CalibrationRecipe,
 ) -> HorizonCalibration:
     windows_s = windows_until(horizon_s)
     if not windows_s:
@@ -153,15 +152,20 @@ def _until(
         for case, values in zip(cases, ranked, strict=True)
         if case.lasts(windows_s[-1][1])
     ]
-    check_enough(len(lasting), 1.0 - min(LEVELS), f'coverage {min(LEVELS)} until {horizon_s} s')
+    windows = Counter(case.clip.key for case, _ in lasting)
+    clips = len(lasting) if recipe.approximate else len(windows)
+    check_enough(clips, 1.0 - min(LEVELS), f'coverage {min(LEVELS)} until {horizon_s} s')
     return HorizonCalibration(
         horizon_s,
         windows_s,
         VOXELS_M[: len(windows_s)],
-        ranking,
+        recipe.ranking,
         np.array([values[: len(windows_s)] for _, values in lasting]),
         np.array([case.forecast.speeds.mean() for case, _ in lasting]),
         np.array([case.needed_factor(models.shape, windows_s[-1][1]) for case, _ in lasting]),
+        np.array(
+            [1.0 if recipe.approximate else 1 / windows[case.clip.key] for case, _ in lasting]
+        ),
     )
 
 
@@ -170,7 +174,8 @@ def summary(calibration: Calibration) -> dict[str, Any]:
     horizons: dict[str, Any] = {}
     for until in calibration.horizons:
         horizons[f'{until.horizon_s}'] = {
-            'clips': len(until.speeds),
+            'clips': until.clips,
+            'windows': len(until.speeds),
             'coverage': {f'{level:g}': _thresholds(until, 'coverage', level) for level in LEVELS},
             'risk': {f'{share:g}': _thresholds(until, 'risk', share) for share in RISKS},
         }
@@ -209,4 +214,4 @@ def print_calibration(report: dict[str, Any], console: Console) -> None:
                 table.add_row(horizon, str(row['clips']), f'{promise} {value}', text)
     console.print(table)
     if report['approximate']:
-        console.print('approximate: several windows per clip')
+        console.print('approximate: the models know some of the people')

@@ -119,14 +119,16 @@ class Case:
 
 
 def windows_of(
-    recordings: Recordings, frames: Sequence[int], period_s: float, *, several: bool
+    recordings: Recordings, frames: int, period_s: float
 ) -> list[tuple[Clip, Float64[np.ndarray, '_ joint xyz=3']]]:
-    """Cut one window out of each clip that is long enough, at a random place; or several.
+    """Cut windows out of all clips, `APART_S` after one another from a random instant on.
+
+    A window goes on beyond its length as far as the clip does. The first instant is random,
+    because people stand still where many recordings begin: windows that begin there are harder to
+    predict than those at any other time.
 
     Args:
-        frames: Lengths, ascending. One window has the greatest of them that its clip allows.
-            Several have the least, begin `APART_S` after one another, the first at the clip's
-            beginning. A window goes on beyond its length as far as the clip does.
+        frames: Least length; shorter clips have no window.
 
     Raises:
         DataError: The recordings' rate is no multiple of the model's, or no clip is long enough.
@@ -135,34 +137,33 @@ def windows_of(
     if abs(stride - round(stride)) > 1e-6:
         raise DataError(f'{recordings.fps} fps is not a multiple of the model clock {period_s} s')
     random, step = np.random.default_rng(_SEED), round(stride)
+    apart = round(APART_S * recordings.fps)
     windows = []
     for clip in recordings.clips:
-        rooms = [clip.length - (length - 1) * step for length in frames]
-        fitting = [room for room in rooms if room > 0]
-        if not fitting:
+        room = clip.length - (frames - 1) * step
+        if room <= 0:
             continue
-        apart = round(APART_S * recordings.fps)
-        starts = range(0, fitting[0], apart) if several else [int(random.integers(fitting[-1]))]
-        for start in starts:
-            first = clip.start + start
-            window = recordings.positions[first : clip.start + clip.length : step]
-            windows.append((clip, window.astype(np.float64)))
+        for start in range(int(random.integers(min(room, apart))), room, apart):
+            frame = slice(clip.start + start, clip.start + clip.length, step)
+            windows.append((clip, recordings.positions[frame].astype(np.float64)))
     if not windows:
-        raise DataError(f'no clip is as long as a window of {frames[0] * period_s:.2f} s')
+        raise DataError(f'no clip is as long as a window of {frames * period_s:.2f} s')
     return windows
 
 
 def cases_of(
     models: Models,
     recordings: Recordings,
-    horizons_s: Sequence[float] = HORIZONS_S,
+    until_s: float = HORIZONS_S[0],
     *,
-    several: bool,
     progress: bool = False,
 ) -> list[Case]:
-    """Predict windows of recordings; the motion that followed is known for the least horizon.
+    """Predict windows of recordings.
 
     Windows that are out of distribution are among them: no level set is published of them.
+
+    Args:
+        until_s: The motion that followed is known at least until then.
 
     Raises:
         DataError: The recordings have other joints than the models, or are too short.
@@ -173,8 +174,7 @@ def cases_of(
             f'{models.shape.layout.joint_names}'
         )
     past, period_s = models.futures.past, models.period_s
-    frames = sorted(past + round(horizon_s / period_s) for horizon_s in horizons_s)
-    windows = windows_of(recordings, frames, period_s, several=several)
+    windows = windows_of(recordings, past + round(until_s / period_s), period_s)
     models.futures.reset()
     cases: list[Case] = []
     starts = range(0, len(windows), _CHUNK)
@@ -228,8 +228,7 @@ def rank_truth(
     corners = np.array([body.bounds for body in (futures, likeliest, truth)])
     low, high = corners[:, 0].min(axis=0), corners[:, 1].max(axis=0)
     coarse = VoxelGrid.around(low - 2.0 * size_m, high + 2.0 * size_m, 2.0 * size_m)
-    scale = ranking.scale(case.forecast, window_s)
-    values = rank_space(likeliest, futures, coarse, ranking, scale)
+    values = rank_space(likeliest, futures, coarse, ranking)
     field = refined(WindowField(coarse, values))
     low, high = truth.bounds
     grid = VoxelGrid.around(low - size_m, high + size_m, size_m)

@@ -2,16 +2,21 @@
 """Thresholds of the level sets for each promise, bound by hash to the models they judge.
 
 Stage: volume. F ranks space (`level_sets.py`); n clips of people whom no model has seen say where
-the volumes {F >= tau} have to end. Two promises:
+the volumes {F >= tau} have to end. A clip gives windows, some seconds apart, whose weights sum to
+one: w_i. A promise is one at a random instant of a new person's clip. Two promises:
 
 * coverage, level 1 - alpha: the whole body stays inside, jointly in all windows until the horizon.
-  m_ij is the lowest F that body i reaches in window j, r_i the lowest of the ranks of m_i1, m_i2,
-  ... among all clips (max-rank); with the floor((n + 1) alpha)-th smallest r of all, tau_j is the
-  r-th smallest of m_1j ... m_nj.
+  m_ij is the lowest F that body i reaches in window j, R_ij the weight of all m_kj <= m_ij, and
+  r_i = min over j of a_j R_ij (max-rank). r is the largest r_i such that the weight of all
+  r_k <= r_i is at most (n + 1) alpha; tau_j is the lowest m_ij with a_j R_ij >= r. a is 1 in the
+  last window and `EARLY_WEIGHT` before: early volumes are small, and cost little to be left more
+  rarely.
 * risk, share alpha: of the space that the body fills in a window, at most alpha lies outside, in
-  expectation: the largest tau with (sum_i L_i(tau) + 1) / (n + 1) <= alpha, L_i the missed share.
+  expectation: the largest tau with (sum_i w_i L_i(tau) + 1) / (n + 1) <= alpha, L_i the missed
+  share.
 
-Both need n >= 1 / alpha - 1 and hold for people exchangeable with those of the calibration.
+Both need n >= 1 / alpha - 1 and hold for people exchangeable with those of the calibration. Clips
+of one person are not independent, so that coverage of few new people varies more than n says.
 Thresholds are taken among clips of people who moved about as fast (Mondrian), so that fast and
 slow people each have their promise.
 
@@ -43,7 +48,7 @@ from motion_predictor_ros.volume.forecast import BodyForecast
 from motion_predictor_ros.volume.level_sets import Ranking
 
 KIND = 'volume_calibration'
-FORMAT = 2
+FORMAT = 3
 
 LEVELS = (0.8, 0.9, 0.95, 0.99)
 """Levels of coverage that are reported; any other that clips suffice for can be asked for."""
@@ -56,8 +61,13 @@ Promise = Literal['coverage', 'risk']
 SHARES = (0.0, *np.geomspace(0.001, 1.0, 40).tolist())
 """Shares of a body's space at which the field is kept."""
 
-SOFTNESS_M = 0.05
+SOFTNESS_M = 0.01
 """h: how near a future passes before it counts [m]; chosen on split `val`."""
+
+_NO_SCORE = 1e-30
+
+EARLY_WEIGHT = 2.0
+"""a of all windows but the last; chosen on split `val`."""
 
 _GROUPS, _GROUP_CLIPS = 3, 5.0
 """Groups of speed are at most so many, of at least this number of clips over alpha each."""
@@ -83,7 +93,7 @@ class ModelDigests:
 
 @dataclass(frozen=True)
 class HorizonCalibration:
-    """Held-out clips until one horizon.
+    """Windows of held-out people until one horizon.
 
     Attributes:
         horizon_s: Coverage holds jointly until then [s].
@@ -93,16 +103,23 @@ class HorizonCalibration:
         profiles: Field values below which `SHARES` of the space lie that the body filled; the
             first is the lowest.
         speeds: [m/s] mean of the points observed last.
-        factors: On the reachable set's speeds that each clip needed.
+        factors: On the reachable set's speeds that each window needed.
+        weights: Of windows; those of a clip sum to one.
     """
 
     horizon_s: float
     windows_s: tuple[tuple[float, float], ...]
     voxels_m: tuple[float, ...]
     ranking: Ranking
-    profiles: Float64[np.ndarray, 'clip window share']
-    speeds: Float64[np.ndarray, ' clip']
-    factors: Float64[np.ndarray, ' clip']
+    profiles: Float64[np.ndarray, 'case window share']
+    speeds: Float64[np.ndarray, ' case']
+    factors: Float64[np.ndarray, ' case']
+    weights: Float64[np.ndarray, ' case']
+
+    @property
+    def clips(self) -> int:
+        """Return n."""
+        return round(float(self.weights.sum()))
 
     def thresholds(
         self, promise: Promise, value: float, forecast: BodyForecast
@@ -141,13 +158,13 @@ class HorizonCalibration:
         self, promise: Promise, value: float
     ) -> tuple[tuple[float, tuple[float, ...]], ...]:
         alpha = value if promise == 'risk' else 1.0 - value
-        check_enough(len(self.speeds), alpha, f'{promise} {value:g}')
-        count = max(1, min(_GROUPS, int(len(self.speeds) * alpha / _GROUP_CLIPS)))
+        check_enough(self.clips, alpha, f'{promise} {value:g}')
+        count = max(1, min(_GROUPS, int(self.clips * alpha / _GROUP_CLIPS)))
         edges = np.quantile(self.speeds, np.arange(1, count) / count)
         of = np.searchsorted(edges, self.speeds, side='right')
         threshold = risk_thresholds if promise == 'risk' else coverage_thresholds
         return tuple(
-            (float(edge), threshold(self.profiles[of == group], alpha))
+            (float(edge), threshold(self.profiles[of == group], self.weights[of == group], alpha))
             for group, edge in enumerate((*edges, np.inf))
         )
 
@@ -170,26 +187,20 @@ class CollisionCalibration:
 
     @classmethod
     def fit(
-        cls,
-        scores: Float64[np.ndarray, ' line'],
-        contact: Bool[np.ndarray, ' line'],
-        bins: int = 24,
+        cls, scores: Float64[np.ndarray, ' line'], contact: Bool[np.ndarray, ' line']
     ) -> 'CollisionCalibration':
-        """Fit by isotonic regression of how often lines of about the same score were crossed.
+        """Fit by isotonic regression how often lines of about the same score were crossed.
 
         Args:
             scores: As above.
             contact: Whether the person met the robot.
         """
-        edges = np.sin(0.5 * np.pi * np.linspace(0.0, 1.0, bins + 1)) ** 2  # finer at the ends
-        index = np.searchsorted(edges, scores, side='left')  # zero has a bin of its own
-        counts = np.bincount(index, minlength=bins + 2)
-        used = np.flatnonzero(counts)
-        means, rates = (
-            np.bincount(index, values, bins + 2)[used] / counts[used]
-            for values in (scores, contact.astype(np.float64))
-        )
-        return cls(means, isotonic_regression(rates, weights=counts[used]).x)
+        logs, index = np.unique(np.log(scores + _NO_SCORE), return_inverse=True)
+        counts = np.bincount(index)
+        fitted = isotonic_regression(np.bincount(index, contact) / counts, weights=counts)
+        first = fitted.blocks[:-1]
+        means = np.add.reduceat(logs * counts, first) / np.add.reduceat(counts, first)
+        return cls(np.exp(means), fitted.x[first])
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any] | None) -> 'CollisionCalibration | None':
@@ -216,8 +227,9 @@ class CollisionCalibration:
         return {'scores': self.scores.tolist(), 'probabilities': self.probabilities.tolist()}
 
     def __call__(self, scores: Float64[np.ndarray, ' line']) -> Float64[np.ndarray, ' line']:
-        """Return calibrated probabilities."""
-        return np.interp(scores, self.scores, self.probabilities)
+        """Return calibrated probabilities, interpolated along log score."""
+        logs, known = np.log(scores + _NO_SCORE), np.log(self.scores + _NO_SCORE)
+        return np.interp(logs, known, self.probabilities)
 
 
 @dataclass(frozen=True)
@@ -227,8 +239,7 @@ class Calibration:
     Attributes:
         name: The file's name and the first digits of its hash: what volumes quote.
         digests: Of the models that it was made with.
-        approximate: Whether some windows are of the same clip, at least 4 s apart, or of people
-            whom the models know: then the promises hold nearly, not exactly.
+        approximate: Whether the models know some of the people: then the promises hold nearly.
         figures: For the reader: clips, people, attribution.
         collision: Of the collision service; None leaves its probabilities as they are counted.
     """
@@ -259,32 +270,52 @@ def profile(values: Float32[np.ndarray, ' voxel']) -> Float64[np.ndarray, ' shar
 
 
 def coverage_thresholds(
-    profiles: Float64[np.ndarray, 'clip window share'], alpha: float
+    profiles: Float64[np.ndarray, 'case window share'],
+    weights: Float64[np.ndarray, ' case'],
+    alpha: float,
 ) -> tuple[float, ...]:
     """Return tau of each window, so that a body stays above all of them but for alpha."""
+    factors = np.full(profiles.shape[1], EARLY_WEIGHT)
+    factors[-1] = 1.0
     minima = profiles[..., 0]
-    ordered = np.sort(minima, axis=0)
-    ranks = [
-        np.searchsorted(column, lowest, side='right')
-        for column, lowest in zip(ordered.T, minima.T, strict=True)
-    ]
-    joint = np.sort(np.min(ranks, axis=0))
-    rank = joint[math.floor((len(minima) + 1) * alpha + 1e-9) - 1]
-    return tuple(float(tau) for tau in ordered[rank - 1])
+    ranks = factors * np.stack([_weighted_ranks(column, weights) for column in minima.T], axis=1)
+    joint = ranks.min(axis=1)
+    below = _weighted_ranks(joint, weights)
+    rank = joint[below <= (weights.sum() + 1.0) * alpha + 1e-6].max()
+    return tuple(
+        float(column[rank_of >= rank - 1e-6].min())
+        for column, rank_of in zip(minima.T, ranks.T, strict=True)
+    )
+
+
+def _weighted_ranks(
+    values: Float64[np.ndarray, ' case'], weights: Float64[np.ndarray, ' case']
+) -> Float64[np.ndarray, ' case']:
+    """Return the weight of all values that are not above each one."""
+    order = np.argsort(values)
+    total, ordered = np.cumsum(weights[order]), values[order]
+    return total[np.searchsorted(ordered, values, side='right') - 1]
 
 
 def risk_thresholds(
-    profiles: Float64[np.ndarray, 'clip window share'], alpha: float
+    profiles: Float64[np.ndarray, 'case window share'],
+    weights: Float64[np.ndarray, ' case'],
+    alpha: float,
 ) -> tuple[float, ...]:
     """Return the largest tau of each window below which at most alpha of bodies lies."""
-    return tuple(_risk_threshold(window, alpha) for window in profiles.swapaxes(0, 1))
+    return tuple(_risk_threshold(window, weights, alpha) for window in profiles.swapaxes(0, 1))
 
 
-def _risk_threshold(profiles: Float64[np.ndarray, 'clip share'], alpha: float) -> float:
+def _risk_threshold(
+    profiles: Float64[np.ndarray, 'case share'],
+    weights: Float64[np.ndarray, ' case'],
+    alpha: float,
+) -> float:
     low, high = float(profiles.min()), float(profiles.max())
     for _ in range(50):
         middle = 0.5 * (low + high)
-        if (missed_shares(profiles, middle).sum() + 1.0) / (len(profiles) + 1) <= alpha:
+        missed = weights @ missed_shares(profiles, middle)
+        if (missed + 1.0) / (weights.sum() + 1.0) <= alpha:
             low = middle
         else:
             high = middle
@@ -336,7 +367,7 @@ def file_digest(name: str) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
-_ARRAYS = ('profiles', 'speeds', 'factors')
+_ARRAYS = ('profiles', 'speeds', 'factors', 'weights')
 
 
 def save_calibration(path: Path, calibration: Calibration) -> None:
@@ -344,7 +375,7 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
     tensors, horizons = {}, []
     for index, horizon in enumerate(calibration.horizons):
         for name in _ARRAYS:
-            array = np.ascontiguousarray(getattr(horizon, name), np.float64)
+            array = np.ascontiguousarray(getattr(horizon, name), np.float32)
             tensors[f'{index}.{name}'] = torch.from_numpy(array)
         horizons.append(
             {
@@ -422,9 +453,9 @@ def _horizon(
         if not np.isfinite(array).all():
             raise ValueError(f'{index}.{name} is not finite')
     windows_s = tuple((float(start), float(end)) for start, end in entry['windows_s'])
-    clips = len(arrays['speeds'])
-    expected = (clips, len(windows_s), len(SHARES))
-    if arrays['profiles'].shape != expected or arrays['factors'].shape != (clips,):
+    cases = len(arrays['speeds'])
+    expected = (cases, len(windows_s), len(SHARES))
+    if arrays['profiles'].shape != expected or not (arrays['weights'] > 0.0).all():
         raise ValueError(f'{index}.profiles: {arrays["profiles"].shape}, expected {expected}')
     ranking = Ranking.from_mapping(entry['ranking'])
     voxels_m = tuple(float(size_m) for size_m in entry['voxels_m'])

@@ -24,6 +24,8 @@ from motion_predictor_ros.volume.capsules import Bodies
 from motion_predictor_ros.volume.types import SafetyVolume
 
 _STEP_S = 0.05
+_REACH_M = 0.4
+"""Futures that pass farther away than this do not count."""
 
 
 def robot_collision_probability(
@@ -189,7 +191,7 @@ def nearness(
 
 
 def clearances(
-    bodies: Bodies, robots: RobotMotion, reach_m: float = 8.0 * SOFTNESS_M
+    bodies: Bodies, robots: RobotMotion, reach_m: float = _REACH_M
 ) -> Float64[np.ndarray, 'robot future']:
     """Return the smallest distance of surfaces at any time [m]; at most `reach_m`."""
     return _contacts_and_clearances(bodies, robots, reach_m)[1]

@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Float64
 
 from motion_predictor_ros.prediction.uncertainty import joint_speeds
-from motion_predictor_ros.runtime.jit import compiled
 from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.capsules import Bodies, bodies
 
@@ -27,7 +26,6 @@ class BodyForecast:
         paths: [m] futures, each from the observed pose on.
         weights: They sum to one.
         likeliest: [m] mean of the paths; until MotionDEQ's horizon its prediction.
-        deviation: [m] root mean square distance of the paths from their mean.
         speeds: [m/s] of the points, observed last.
     """
 
@@ -36,7 +34,6 @@ class BodyForecast:
     paths: Float64[np.ndarray, 'future time point xyz=3']
     weights: Float64[np.ndarray, ' future']
     likeliest: Float64[np.ndarray, 'time point xyz=3']
-    deviation: Float64[np.ndarray, 'time point']
     speeds: Float64[np.ndarray, ' point']
 
     @property
@@ -99,7 +96,7 @@ def body_forecast(
     paths[:, 0] = past[-1]
     paths[:, 1:, :joints] = futures
     paths[:, 1:, joints:] = shape.tip_points(futures, scale)
-    mean, deviation = _moments(paths, weights)
+    mean: np.ndarray = np.tensordot(weights, paths, axes=1)
     if likeliest is not None:
         known = min(len(likeliest), times)
         shift = np.empty((times, *mean.shape[1:]))
@@ -114,38 +111,8 @@ def body_forecast(
         paths=paths,
         weights=weights,
         likeliest=mean,
-        deviation=deviation,
         speeds=joint_speeds(past, period_s),
     )
-
-
-def _moments(
-    paths: Float64[np.ndarray, 'future time point xyz=3'],
-    weights: Float64[np.ndarray, ' future'],
-) -> tuple[Float64[np.ndarray, 'time point xyz=3'], Float64[np.ndarray, 'time point']]:
-    """Return the futures' mean and their root mean square distance from it [m]."""
-    mean = np.tensordot(weights, paths, axes=1)
-    squares = np.zeros(paths.shape[1:3])
-    _add_squares(paths, weights, mean, squares)
-    return mean, np.sqrt(squares)
-
-
-@compiled
-def _add_squares(
-    paths: Float64[np.ndarray, 'future time point xyz=3'],
-    weights: Float64[np.ndarray, ' future'],
-    mean: Float64[np.ndarray, 'time point xyz=3'],
-    squares: Float64[np.ndarray, 'time point'],
-) -> None:
-    """Add sum over futures of W |path - mean|^2."""
-    futures, times, count, _ = paths.shape
-    for future in range(futures):
-        for time in range(times):
-            for point in range(count):
-                x = paths[future, time, point, 0] - mean[time, point, 0]
-                y = paths[future, time, point, 1] - mean[time, point, 1]
-                z = paths[future, time, point, 2] - mean[time, point, 2]
-                squares[time, point] += weights[future] * (x * x + y * y + z * z)
 
 
 def window_frames(

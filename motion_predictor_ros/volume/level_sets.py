@@ -3,14 +3,14 @@
 
 Stage: volume. Within a window of time, a place is ranked by
 
-    F = (-d + beta log((S + e) / (1 + e))) / s
+    F = -d - g h + beta log((S + e) / (1 + e))    [m]
 
 * d: distance from the body of the likeliest future, swept through the window [m]
+* h: height above that body [m]; people move over the floor farther than they jump
 * S = sum over m of w_m Gaussian(sigma_m) * P: smoothed occupancy P of all futures
-* s: how far off the prediction is expected to be, from what was observed [m]
 
 The volumes {F >= tau} are nested; `calibration.py` finds tau for each promise. As S <= 1,
-F >= tau only where d <= -tau s: what is farther away is never computed. F is computed at the
+F >= tau only where d <= -tau: what is farther away is never computed. F is computed at the
 centres of voxels of twice the edge, and interpolated linearly between them.
 """
 
@@ -28,7 +28,7 @@ from torch import Tensor
 from motion_predictor_ros.runtime.jit import compiled
 from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.capsules import Bodies
-from motion_predictor_ros.volume.forecast import BodyForecast, window_frames
+from motion_predictor_ros.volume.forecast import BodyForecast
 from motion_predictor_ros.volume.grid import VoxelGrid
 from motion_predictor_ros.volume.voxels import in_voxels, voxel_probability
 
@@ -41,8 +41,6 @@ SMALLEST = 1e-4
 FARTHEST_M = 1e3
 """Distance of what is out of reach."""
 
-FEATURES = ('log speed of the body', 'log speed of the fastest point', 'log spread of futures')
-
 
 @dataclass(frozen=True)
 class Ranking:
@@ -52,13 +50,13 @@ class Ranking:
         beta_m: How much a factor e of occupancy counts, as a distance [m].
         widths_m: Standard deviations of the Gaussians that smooth occupancy [m].
         shares: Of each of them; they sum to one.
-        slopes: Of log s in each feature, by window.
+        rise: g, how much more a metre above the body counts than one beside it.
     """
 
     beta_m: float
     widths_m: tuple[float, ...]
     shares: tuple[float, ...]
-    slopes: tuple[tuple[float, ...], ...]
+    rise: float = 0.0
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> 'Ranking':
@@ -71,23 +69,8 @@ class Ranking:
             float(values['beta_m']),
             tuple(float(width) for width in values['widths_m']),
             tuple(float(share) for share in values['shares']),
-            tuple(tuple(float(slope) for slope in row) for row in values['slopes']),
+            float(values['rise']),
         )
-
-    def scale(self, forecast: BodyForecast, window_s: tuple[float, float]) -> float:
-        """Return s of the window of `WINDOWS_S` in which `window_s` ends."""
-        index = int(np.searchsorted([end_s for _, end_s in WINDOWS_S], window_s[1] - 1e-6))
-        slopes = np.array(self.slopes[min(index, len(WINDOWS_S) - 1)])
-        return float(np.exp(features(forecast, window_s) @ slopes))
-
-
-def features(
-    forecast: BodyForecast, window_s: tuple[float, float]
-) -> Float64[np.ndarray, ' feature']:
-    """Return what the expected error depends on, zero for a person who walks."""
-    last = window_frames(forecast.times_s, window_s)[1] - 1
-    speeds, spread = forecast.speeds, forecast.deviation[last].mean()
-    return np.log([(speeds.mean() + 0.1) / 0.6, (speeds.max() + 0.2) / 1.2, (spread + 0.02) / 0.2])
 
 
 @dataclass(frozen=True)
@@ -95,7 +78,7 @@ class WindowField:
     """Space ranked in one window of time.
 
     Attributes:
-        values: F.
+        values: F [m].
     """
 
     grid: VoxelGrid
@@ -132,36 +115,31 @@ def window_field(
     """
     futures = forecast.future_bodies(shape, window_s, every)
     likeliest = forecast.likeliest_body(shape, window_s, every)
-    scale = ranking.scale(forecast, window_s)
-    return rank_around(likeliest, futures, ranking, scale, lowest, size_m, device)
+    return rank_around(likeliest, futures, ranking, lowest, size_m, device)
 
 
 def rank_around(
     likeliest: Bodies,
     futures: Bodies,
     ranking: Ranking,
-    scale: float,
     lowest: float,
     size_m: float,
     device: torch.device | None = None,
 ) -> WindowField:
     """Rank space as `window_field` does, around bodies that are swept through a window.
 
-    Args:
-        scale: s of the window [m].
-
     Raises:
         DataError: There would be more voxels than fit in memory.
     """
     (low, high), (first, last) = likeliest.bounds, futures.bounds
-    reach_m = max(-lowest * scale, 0.0)
+    reach_m = max(-lowest, 0.0)
     beyond = np.stack([low - first, last - high])
     reaches = side_reaches(ranking, reach_m, beyond, 2.0 * size_m)
     low, high = np.minimum(low - reaches[0], first), np.maximum(high + reaches[1], last)
     coarse = VoxelGrid.around(low - 2.0 * size_m, high + 2.0 * size_m, 2.0 * size_m)
     # Of interpolated values at least `lowest`, no corner is farther away.
     farthest_m = reach_m + 2.0 * np.sqrt(3.0) * size_m
-    values = rank_space(likeliest, futures, coarse, ranking, scale, farthest_m, device)
+    values = rank_space(likeliest, futures, coarse, ranking, farthest_m, device)
     cut = _around(values >= lowest, coarse, first, last)
     return refined(WindowField(coarse, values), cut, device)
 
@@ -176,11 +154,11 @@ def side_reaches(
 
     At u beyond the body and t beyond the futures, P <= 1 and Phi is the normal distribution:
 
-        d >= u,  S <= sum over m of w_m Phi(-t / sigma_m)
-        F >= lowest  <=>  d <= reach + beta log((S + e) / (1 + e))
+        d >= u,  S <= sum over m of w_m Phi(-t / sigma_m),  h = u above it
+        F >= lowest  <=>  d + g h <= reach + beta log((S + e) / (1 + e))
 
     Args:
-        reach_m: -lowest * s.
+        reach_m: -lowest.
         beyond_m: How far the box of all futures reaches beyond that of the body; may be negative.
         size_m: Edge of a voxel; P is not zero up to its diagonal beyond the futures.
     """
@@ -191,7 +169,9 @@ def side_reaches(
         for width_m, share in zip(ranking.widths_m, ranking.shares, strict=True)
     )
     limit_m = reach_m + ranking.beta_m * np.log((smooth + SMALLEST) / (1.0 + SMALLEST))
-    count: Float64[np.ndarray, 'side xyz=3'] = (u <= limit_m).sum(axis=0)
+    cost = np.ones((2, 3))
+    cost[1, 2] += ranking.rise
+    count: Float64[np.ndarray, 'side xyz=3'] = (cost * u <= limit_m).sum(axis=0)
     return size_m * count
 
 
@@ -200,22 +180,22 @@ def rank_space(
     futures: Bodies,
     grid: VoxelGrid,
     ranking: Ranking,
-    scale: float,
     reach_m: float = FARTHEST_M,
     device: torch.device | None = None,
 ) -> Float32[np.ndarray, 'x y z']:
     """Return F at the centres of a grid that holds all futures.
 
     Args:
-        scale: s of this window [m].
-        reach_m: Where d > reach + beta log((S + e) / (1 + e)) in a whole column and those beside
-            it, d counts as `FARTHEST_M`.
+        reach_m: Where d + g h > reach + beta log((S + e) / (1 + e)) in a whole column and those
+            beside it, d counts as `FARTHEST_M`.
     """
     occupancy = voxel_probability(futures, grid, device=device)
     smooth = (smoothed(occupancy, grid.size_m, ranking, device) + SMALLEST) / (1.0 + SMALLEST)
-    closeness = ranking.beta_m * np.log(smooth)
+    heights = grid.origin[2] + grid.size_m * (np.arange(grid.shape[2]) + 0.5)
+    above = np.maximum(heights - likeliest.bounds[1][2], 0.0)
+    closeness = ranking.beta_m * np.log(smooth) - (ranking.rise * above).astype(np.float32)
     distance = body_distance(likeliest, grid, _column_reaches(closeness, reach_m), device)
-    return (closeness - distance) / np.float32(scale)
+    return closeness - distance
 
 
 def _column_reaches(
@@ -224,7 +204,7 @@ def _column_reaches(
     """Return how far from the body a level can be in each column and those beside it [m].
 
     Args:
-        closeness_m: beta log((S + e) / (1 + e)), by which distances must be smaller.
+        closeness_m: beta log((S + e) / (1 + e)) - g h, by which distances must be smaller.
     """
     highest = closeness_m.max(axis=2)
     for axis in (0, 1):

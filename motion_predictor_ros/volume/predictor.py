@@ -333,11 +333,11 @@ class VolumePredictor:
         ranking, every, size_m = self._until.ranking, config.every, self._until.voxels_m[index]
         futures = forecast.future_bodies(self._shape, window_s, every)
         core = forecast.likeliest_body(self._shape, window_s, every)
-        scale, lowest = ranking.scale(forecast, window_s), min(thresholds)
-        field = rank_around(core, futures, ranking, scale, lowest, size_m, device)
+        lowest = min(thresholds)
+        field = rank_around(core, futures, ranking, lowest, size_m, device)
         grid, volumes = field.grid, [field.values >= threshold for threshold in thresholds]
         tops = grid.origin[2] + grid.size_m * np.arange(1, grid.shape[2] + 1)
-        can_exceed = self._can_exceed(forecast, index, -lowest * scale)
+        can_exceed = self._can_exceed(forecast, index, -lowest)
         possible = covered(limit, grid, device=device) if can_exceed else None
         for volume in volumes:
             if possible is not None:

@@ -85,7 +85,7 @@ def test_clearances_are_where_contacts_begin() -> None:
             )
             meets = collision_probability(bodies, wider).probability[robot]
             assert meets == (shift > 0.0)
-    assert (found < 0.0).any() and (found == 8.0 * SOFTNESS_M).any()
+    assert (found < 0.0).any() and (found == 0.4).any()
 
 
 def test_in_the_reachable_set_nothing_is_mapped() -> None:

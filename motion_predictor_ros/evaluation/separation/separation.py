@@ -109,7 +109,7 @@ def evaluate_separation(
     """
     horizons = [_horizon(calibration, robot) for robot in robots]
     longest = max(robot.stopping_s for robot in robots)
-    cases = cases_of(models, recordings, (longest,), several=True, progress=progress)
+    cases = cases_of(models, recordings, longest, progress=progress)
     usable = [case for case in cases if case.novelty <= 1.0 and case.lasts(longest)]
     if not usable:
         raise DataError(f'no window is known for {longest:.2f} s and like what was recorded')

@@ -108,7 +108,7 @@ def evaluate_volume(
         DataError: The recordings do not fit the models.
     """
     selected = recordings.select(lambda clip: clip.split == split)
-    cases = cases_of(models, selected, several=True, progress=progress)
+    cases = cases_of(models, selected, progress=progress)
     known = [case for case in cases if case.novelty <= 1.0]
     bar = tqdm(known, leave=False, disable=None if progress else True)
     results = [promised(models, case, calibration) for case in bar]
@@ -117,7 +117,7 @@ def evaluate_volume(
         _report_horizon(report, until, models, known, results, figures)
     held_out = recordings.select(lambda clip: clip.split == 'cal')
     for horizon_s in _VOLUME_HORIZONS_S if held_out.clips else ():
-        against = cases_of(models, held_out, (horizon_s,), several=False, progress=progress)
+        against = cases_of(models, held_out, horizon_s, progress=progress)
         sizes = rival_volumes(models, known, against, horizon_s)
         report['volume_m3'].setdefault(f'{horizon_s}', {}).update(sizes)
     return {
