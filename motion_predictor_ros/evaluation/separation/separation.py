@@ -215,7 +215,7 @@ def _decide(
     for family in PREDICTIONS:
         columns[family] = -away[family]
         for margin in MARGINS_M:
-            columns[f'{family}_{margin:g}'] = away[family] < margin
+            columns[f'{family}_{margin:.1f}'] = away[family] < margin
     futures = future_clearances(models.shape, case.forecast, models.period_s, robot, lines)
     weights = case.forecast.weights
     columns |= {'counted': (futures <= 0.0) @ weights, 'ours': nearness(futures, weights)}

@@ -116,8 +116,8 @@ def evaluate_volume(
     for until in calibration.horizons:
         _report_horizon(report, until, models, known, results, figures)
     held_out = recordings.select(lambda clip: clip.split == 'cal')
-    for horizon_s in _VOLUME_HORIZONS_S if held_out.clips else ():
-        against = cases_of(models, held_out, horizon_s, progress=progress)
+    against = cases_of(models, held_out, progress=progress) if held_out.clips else []
+    for horizon_s in _VOLUME_HORIZONS_S if against else ():
         sizes = rival_volumes(models, known, against, horizon_s)
         report['volume_m3'].setdefault(f'{horizon_s}', {}).update(sizes)
     return {

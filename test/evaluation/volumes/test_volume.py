@@ -4,6 +4,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -244,6 +245,48 @@ def test_commands_print_the_promised_keys(
     assert set(report['fallback_share']) == {'stale', 'incomplete', 'out_of_distribution'}
     assert report['clips'] == 24
     assert plot_volume(report, Path(files['folder'])).stat().st_size > 10_000
+
+
+def test_separation_is_judged_from_the_command_line(
+    files: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = [
+        '--data', files['data'], '--checkpoint', files['checkpoint'], '--cache', files['cache'],
+        '--motion-deq', files['motion-deq'], '--samples', '6', '--device', 'cpu', '--json',
+    ]  # fmt: skip
+    assert cli(['calibrate', *common, '--horizon', '0.5', '--horizon', '1.0']) == 0
+    capsys.readouterr()
+
+    def report(*options: str) -> dict[str, Any]:
+        assert cli(['evaluate', 'separation', *common, '--decisions', '1000', *options]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found['stopping']
+
+    stopping = report()
+    assert set(stopping) == {'0.43', '1.0'}
+    margins = [f'{0.1 * tenths:.1f}' for tenths in range(1, 11)]
+    for row in stopping.values():
+        rules, compared = row['rules'], row['stops_at_missed']
+        assert row['decisions'] >= 1000 and row['people'] == 24 and row['contacts'] > 20
+        assert row['default_rule'] in ('coverage_0.95', 'risk_0.01')
+        assert {'iso_13855', 'coverage_0.9', 'coverage_0.95', 'risk_0.05'} < set(rules)
+        for family in ('present', 'constant_velocity', 'motion_deq'):
+            by_margin = [rules[f'{family}_{margin}'] for margin in margins]
+            assert all(rule['moving'] == 1.0 - rule['stops'] for rule in by_margin)
+            assert (np.diff([rule['stops'] for rule in by_margin]) >= 0.0).all()
+            assert (np.diff([rule['missed'] for rule in by_margin]) <= 0.0).all()
+        assert {'present', 'constant_velocity', 'motion_deq', 'ours'} <= set(compared)
+        for shares in compared.values():
+            assert set(shares) == {'0.02', '0.01', '0.005'}
+            for share in shares.values():
+                assert set(share) == {'stops', 'relative', 'low', 'high'}
+        assert compared['motion_deq']['0.01']['relative'] == 1.0
+    assert report('--threads', '2') == stopping
+    assert report('--seed', '1') != stopping  # the control: other lines
+    mine = report('--speed', '0.5', '--reaction', '0.1', '--deceleration', '1.25')
+    assert set(mine) == {'0.5'}
+    assert cli(['evaluate', 'separation', *common, '--deceleration', '0.2']) == 2
+    assert 'let it brake harder' in capsys.readouterr().err
 
 
 def test_bench_prints_the_promised_keys(capsys: pytest.CaptureFixture[str]) -> None:
