@@ -59,13 +59,15 @@ def probability(calibrated: CollisionCalibration | None, radius: float, **how: V
 
 def test_the_service_maps_how_near_futures_pass() -> None:
     # exp(-c / h) is the chance that c is less than a margin drawn from Exp(h).
+    radii = 0.05 + 0.01 * np.arange(60)
+    radius = radii[np.argmax([probability(None, radius) > 0.0 for radius in radii])] - 0.01
     margins_m = -SOFTNESS_M * np.log(1.0 - (np.arange(100) + 0.5) / 100)
-    counted = [probability(None, 0.05 + margin_m) for margin_m in margins_m]
+    counted = [probability(None, radius + margin_m) for margin_m in margins_m]
     assert 0.0 < np.mean(counted) < 1.0
-    score = 0.5 * (probability(None, 0.05) + np.mean(counted))
-    assert probability(MAP, 0.05) == pytest.approx(MAP(np.array([score]))[0], abs=0.01)
+    score = 0.5 * (probability(None, radius) + np.mean(counted))
+    assert probability(MAP, radius) == pytest.approx(MAP(np.array([score]))[0], abs=0.01)
     # Control: were only contacts counted, something else would come out.
-    assert probability(MAP, 0.05) > MAP(np.array([probability(None, 0.05)]))[0] + 0.003
+    assert probability(MAP, radius) > MAP(np.array([probability(None, radius)]))[0] + 0.003
 
 
 def test_clearances_are_where_contacts_begin() -> None:
