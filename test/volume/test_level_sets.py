@@ -117,12 +117,11 @@ def test_no_level_set_reaches_beyond_the_box_in_which_space_is_ranked() -> None:
     for window_s in WINDOWS_S:
         futures = forecast.future_bodies(SHAPE, window_s, 3)
         body = forecast.likeliest_body(SHAPE, window_s, 3)
-        scale, (low, high) = RANKING.scale(forecast, window_s), body.bounds
-        reach_m = -tau * scale
+        (low, high), reach_m = body.bounds, -tau
         beyond = np.stack([low - futures.bounds[0], futures.bounds[1] - high])
         reaches = side_reaches(RANKING, reach_m, beyond, 0.2)
         grid = VoxelGrid.around(low - reach_m - 0.4, high + reach_m + 0.4, 0.2)
-        inside = rank_space(body, futures, grid, RANKING, scale) >= tau
+        inside = rank_space(body, futures, grid, RANKING) >= tau
         centres = grid.centres(inside)
         assert (low - centres.min(axis=0) <= reaches[0]).all()
         assert (centres.max(axis=0) - high <= reaches[1]).all()
