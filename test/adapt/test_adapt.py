@@ -317,7 +317,7 @@ def test_volumes_are_calibrated_where_windows_suffice(
 ) -> None:
     weights = write_weights(tmp_path / 'deq.safetensors')
     config = PipelineConfig(density=futures, volume=VolumeConfig(level=0.8))
-    found = recalibrate(crowd(12.0), config, weights)  # three windows in each part
+    found = recalibrate(crowd(14.0), config, weights)  # three windows in each part
     assert found['horizons_s'] == [0.5, 1.0] and found['reason'] == ''
     kept = load_calibration(found['file'])
     assert kept.approximate and len(kept.until(1.0).factors) == 6
