@@ -12,8 +12,8 @@ one: w_i. A promise is one at a random instant of a new person's clip. Two promi
   last window and `EARLY_WEIGHT` before: early volumes are small, and cost little to be left more
   rarely.
 * risk, share alpha: of the space that the body fills in a window, at most alpha lies outside, in
-  expectation: the largest tau with (sum_i w_i L_i(tau) + 1) / (n + 1) <= alpha, L_i the missed
-  share.
+  expectation: the largest tau with (n mean_i L_i(tau) + 1) / (n + 1) <= alpha, L_i the missed
+  share. The expectation is one over time, so all windows weigh the same.
 
 Both need n >= 1 / alpha - 1 and hold for people exchangeable with those of the calibration. Clips
 of one person are not independent, so that coverage of few new people varies more than n says.
@@ -162,9 +162,12 @@ class HorizonCalibration:
         count = max(1, min(_GROUPS, int(self.clips * alpha / _GROUP_CLIPS)))
         edges = np.quantile(self.speeds, np.arange(1, count) / count)
         of = np.searchsorted(edges, self.speeds, side='right')
-        threshold = risk_thresholds if promise == 'risk' else coverage_thresholds
+        weights, threshold = self.weights, coverage_thresholds
+        if promise == 'risk':
+            weights = np.full(len(weights), weights.mean())
+            threshold = risk_thresholds
         return tuple(
-            (float(edge), threshold(self.profiles[of == group], self.weights[of == group], alpha))
+            (float(edge), threshold(self.profiles[of == group], weights[of == group], alpha))
             for group, edge in enumerate((*edges, np.inf))
         )
 
