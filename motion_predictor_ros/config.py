@@ -177,7 +177,8 @@ class VolumeConfig:
     promise: str = param(
         'coverage',
         'coverage: the whole body stays inside until the horizon with probability `level`; risk: '
-        'at most the share `risk` of the space of the body is missed [-]',
+        'at most the share `risk` of the space of the body is missed. Coverage is stricter, and '
+        'needs no risk budget; robots move more under a risk (docs/separation.md) [-]',
         choices=('coverage', 'risk'),
     )
     level: float = param(0.95, 'promised coverage [-]', low=0.5, high=0.999)
