@@ -78,7 +78,7 @@ class MonitorNode(Node):  # type: ignore[misc]
         self._transforms = None
         self._transform_queue: TransformQueue[Observation] | None = None
         if self._config.fixed_frame and not self._config.extrinsic:
-            self._transforms = LiveTransforms(self)
+            self._transforms = LiveTransforms.listen(self)
             self._transform_queue = TransformQueue(
                 self._transforms, self._put_observation, self._config.transform_wait_s, _QUEUE
             )

@@ -173,7 +173,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         message_class(SOURCES[config.source].msgtype, f'source {config.source!r}')
         lookup, lookup_newest = None, None
         if config.fixed_frame and not config.extrinsic:
-            self._transforms = LiveTransforms(self)
+            self._transforms = LiveTransforms.listen(self)
             lookup, lookup_newest = self._transforms.lookup, self._transforms.lookup_newest
             self._transform_queue = TransformQueue(
                 self._transforms, self._put, config.transform_wait_s, self.settings.queue

@@ -9,6 +9,7 @@ thread, so that waiting is no work and the worker is free meanwhile.
 import importlib
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
@@ -31,15 +32,57 @@ _TIME_JUMP_NS = NS_PER_S
 T = TypeVar('T')
 
 
-class OwnTransforms:
+class LiveTransforms(ABC):
+    """Looks transforms up in any thread, while the executor receives them."""
+
+    @staticmethod
+    def listen(node: Node) -> 'LiveTransforms':
+        """Listen by tf2_ros, or by our own tree.
+
+        Raises:
+            ConfigError: Neither tf2_ros nor tf2_msgs is installed.
+        """
+        try:
+            return Tf2Transforms(node, importlib.import_module('tf2_ros'))
+        except ImportError:
+            return OwnTransforms(node)
+
+    @abstractmethod
+    def lookup(self, target: str, source: str, stamp_ns: int) -> Rigid:
+        """Return the transform from `source` coordinates to `target` coordinates at that time.
+
+        Raises:
+            SkeletonFormatError: `no_transform`; the frames are not connected, or not at that time.
+        """
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Forget moving frames: time jumped back."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Unsubscribe."""
+
+    def lookup_newest(self, target: str, source: str, stamp_ns: int) -> Rigid:
+        """Look up at that time, or the newest transform if it is not known there; raises alike."""
+        try:
+            return self.lookup(target, source, stamp_ns)
+        except SkeletonFormatError:
+            return self.lookup(target, source, 0)
+
+    def is_known(self, query: TransformQuery) -> bool:
+        """Whether `lookup` finds this transform now."""
+        try:
+            self.lookup(*query)
+        except SkeletonFormatError:
+            return False
+        return True
+
+
+class OwnTransforms(LiveTransforms):
     """Listens to /tf and /tf_static without tf2_ros; needs only tf2_msgs."""
 
     def __init__(self, node: Node) -> None:
-        """Subscribe.
-
-        Raises:
-            ConfigError: tf2_msgs is not installed either.
-        """
         kind = message_class(SOURCES['tf'].msgtype, 'parameter "fixed_frame" without "extrinsic"')
         self._node, self._tree, self._lock = node, TransformTree(), threading.Lock()
         self._subscriptions = [
@@ -47,18 +90,15 @@ class OwnTransforms:
             node.create_subscription(kind, '/tf_static', self._on_static, static_qos()),
         ]
 
-    def get(self, target: str, source: str, stamp_ns: int) -> Rigid:
-        """Look up; raises `SkeletonFormatError` as `TransformTree.lookup` does."""
+    def lookup(self, target: str, source: str, stamp_ns: int) -> Rigid:
         with self._lock:
             return self._tree.lookup(target, source, stamp_ns)
 
     def clear(self) -> None:
-        """Forget moving frames."""
         with self._lock:
             self._tree.clear()
 
     def close(self) -> None:
-        """Unsubscribe."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
 
@@ -72,16 +112,15 @@ class OwnTransforms:
             self._tree.add(message, static=True)
 
 
-class Tf2Transforms:
-    """Asks tf2_ros."""
+class Tf2Transforms(LiveTransforms):
+    """Looks up in the buffer of tf2_ros."""
 
     def __init__(self, node: Node, tf2_ros: Any) -> None:
         self._buffer = tf2_ros.Buffer()
         self._listener = tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
         self._fault = tf2_ros.TransformException
 
-    def get(self, target: str, source: str, stamp_ns: int) -> Rigid:
-        """Look up; raises `SkeletonFormatError` (`no_transform`)."""
+    def lookup(self, target: str, source: str, stamp_ns: int) -> Rigid:
         try:
             stamped = self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp_ns))
         except self._fault as error:
@@ -90,59 +129,10 @@ class Tf2Transforms:
         return Rigid.from_quaternion((shift.x, shift.y, shift.z), (turn.x, turn.y, turn.z, turn.w))
 
     def clear(self) -> None:
-        """Forget moving frames: tf2 keeps its newest data after a jump back in time."""
-        self._buffer.clear()
+        self._buffer.clear()  # tf2 keeps its newest data after a jump back in time
 
     def close(self) -> None:
-        """Unsubscribe."""
         self._listener.unregister()
-
-
-class LiveTransforms:
-    """Looks transforms up in any thread, while the executor takes them in."""
-
-    def __init__(self, node: Node) -> None:
-        """Listen.
-
-        Raises:
-            ConfigError: Neither tf2_ros nor tf2_msgs is installed.
-        """
-        self._transforms: OwnTransforms | Tf2Transforms
-        try:
-            self._transforms = Tf2Transforms(node, importlib.import_module('tf2_ros'))
-        except ImportError:
-            self._transforms = OwnTransforms(node)
-
-    def lookup(self, target: str, source: str, stamp_ns: int) -> Rigid:
-        """Return the transform from `source` coordinates to `target` coordinates at that time.
-
-        Raises:
-            SkeletonFormatError: `no_transform`; the frames are not connected, or not at that time.
-        """
-        return self._transforms.get(target, source, stamp_ns)
-
-    def lookup_newest(self, target: str, source: str, stamp_ns: int) -> Rigid:
-        """Look up at that time, or the newest transform if it is not known there; raises alike."""
-        try:
-            return self._transforms.get(target, source, stamp_ns)
-        except SkeletonFormatError:
-            return self._transforms.get(target, source, 0)
-
-    def is_known(self, query: TransformQuery) -> bool:
-        """Whether `lookup` finds this transform now."""
-        try:
-            self._transforms.get(*query)
-        except SkeletonFormatError:
-            return False
-        return True
-
-    def clear(self) -> None:
-        """Forget moving frames: time jumped back."""
-        self._transforms.clear()
-
-    def close(self) -> None:
-        """Unsubscribe."""
-        self._transforms.close()
 
 
 @runtime_checkable

@@ -71,7 +71,7 @@ class SpeedLimitOutput(Output[SpeedLimitConfig]):
         )
         self._lookup = context.lookup
         if self._lookup is None:
-            transforms = LiveTransforms(node)
+            transforms = LiveTransforms.listen(node)
             self.on_close(transforms.close)
             self._lookup = transforms.lookup_newest
         self._band = Band(config.until_s, config.min_height_m, config.max_height_m)
