@@ -166,7 +166,7 @@ def encode_persons(message: SimpleNamespace) -> list[Skeleton]:
         Skeleton(
             person_id=person.person_id,
             tracking_state=person.tracking_state,
-            positions=person.positions.tolist(),
+            positions=np.asarray(person.positions).tolist(),
             confidences=np.asarray(person.confidences).tolist(),
         )
         for person in message.persons
