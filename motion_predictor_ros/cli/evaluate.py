@@ -261,17 +261,17 @@ def density_config(options: argparse.Namespace) -> 'DensityConfig':
 )
 def _stochastic(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.evaluation.archive import Figures
-    from motion_predictor_ros.evaluation.futures import contenders, stochastic
+    from motion_predictor_ros.evaluation.futures import samplers, stochastic
 
     recordings = load_training_data(options)
     shipped = options.checkpoint == 'body_2s'
-    compared = contenders.ComparedModels(
-        contenders.weights_of(options.latent_mixture, 'latent_mixture', shipped),
-        contenders.weights_of(options.conditional_vae, 'conditional_vae', shipped),
+    compared = samplers.ComparedModels(
+        samplers.weights_of(options.latent_mixture, 'latent_mixture', shipped),
+        samplers.weights_of(options.conditional_vae, 'conditional_vae', shipped),
         options.motion_deq,
         tuple(options.beside) if options.beside else None,
     )
-    trained, models = contenders.load_contenders(density_config(options), compared, recordings)
+    trained, models = samplers.load_samplers(density_config(options), compared, recordings)
     case = stochastic.make_case(trained, split_of(options, recordings), options.similar)
     figures, progress = Figures(), not options.json
     report = stochastic.evaluate_stochastic(

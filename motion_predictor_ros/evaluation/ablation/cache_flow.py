@@ -29,10 +29,10 @@ from motion_predictor_ros.density.cache_flow.checkpoint import TrainedCacheFlow,
 from motion_predictor_ros.density.cache_flow.model import MODES
 from motion_predictor_ros.density.predictor import CacheFlowPredictor
 from motion_predictor_ros.evaluation.ablation.runs import fingerprint, run_once
-from motion_predictor_ros.evaluation.futures.contenders import (
-    CacheFlowContender,
-    Contender,
-    LatentMixtureContender,
+from motion_predictor_ros.evaluation.futures.samplers import (
+    CacheFlowSampler,
+    FutureSampler,
+    LatentMixtureSampler,
 )
 from motion_predictor_ros.evaluation.futures.stochastic import evaluate_stochastic, make_case
 from motion_predictor_ros.evaluation.tables import print_table, write_json
@@ -162,17 +162,17 @@ def _with_flow(trial: CacheFlowTrial, name: str) -> dict[str, Any]:
     trained = _trained(trial, name)
     cache = build_cache(trained, trial.recordings, trial.cached)
     predictor = _predictor(trial, trained, cache)
-    contenders: dict[str, Contender] = {name: CacheFlowContender(predictor)}
+    samplers: dict[str, FutureSampler] = {name: CacheFlowSampler(predictor)}
     if name == trial.recipe.model.mode:
         for rule in ('weighted', 'flow'):
             config = dataclasses.replace(predictor.config, rule=rule)
             variant = CacheFlowPredictor(trained, cache, config)
-            contenders[f'rule_{rule}'] = CacheFlowContender(variant)
+            samplers[f'rule_{rule}'] = CacheFlowSampler(variant)
         others = {f'cache_{size}': beginning(cache, size) for size in trial.smaller}
         others['random_cache'] = random_cache(trained, cache)
         for key, other in others.items():
-            contenders[key] = CacheFlowContender(_predictor(trial, trained, other))
-    return _figures(trial, trained, contenders)
+            samplers[key] = CacheFlowSampler(_predictor(trial, trained, other))
+    return _figures(trial, trained, samplers)
 
 
 def _without_flow(trial: CacheFlowTrial) -> dict[str, Any]:
@@ -182,8 +182,8 @@ def _without_flow(trial: CacheFlowTrial) -> dict[str, Any]:
     best = _train(trial, task, trial.recipe.flow, trial.out / 'without_flow/mixture')
     mixture = load_latent_mixture(best, trained)
     base = _predictor(trial, trained, build_cache(trained, trial.recordings, 1))
-    contender = LatentMixtureContender(base, mixture, trial.futures, base.config.seed)
-    return _figures(trial, trained, {'without_flow': contender})
+    sampler = LatentMixtureSampler(base, mixture, trial.futures, base.config.seed)
+    return _figures(trial, trained, {'without_flow': sampler})
 
 
 def _predictor(
@@ -194,13 +194,13 @@ def _predictor(
 
 
 def _figures(
-    trial: CacheFlowTrial, trained: TrainedCacheFlow, contenders: Mapping[str, Contender]
+    trial: CacheFlowTrial, trained: TrainedCacheFlow, samplers: Mapping[str, FutureSampler]
 ) -> dict[str, Any]:
     held_out = trial.recipe.subjects.select(trial.recordings, 'val')
-    report = evaluate_stochastic(make_case(trained, held_out), trained, contenders)
+    report = evaluate_stochastic(make_case(trained, held_out), trained, samplers)
     return {
         name: {key: report[name][key] for key in _FIGURES if key in report[name]}
-        for name in contenders
+        for name in samplers
     }
 
 

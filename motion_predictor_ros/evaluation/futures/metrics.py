@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How good many guesses of one future are, as the literature on many futures counts.
+"""How good many samples of one future are, as the literature on many futures counts.
 
 Poses are flat vectors of all coordinates of all joints [m], as in DLow (ECCV 2020) and after: the
 distance of two poses is the norm of the whole vector, not a mean over joints.
-    APD    mean distance of two guesses, over all frames as one vector: how diverse they are
-    ADE    minimum over guesses of the mean over frames of the distance from the truth
-    FDE    minimum over guesses of the distance at the last frame
+    APD    mean distance of two samples, over all frames as one vector: how diverse they are
+    ADE    minimum over samples of the mean over frames of the distance from the truth
+    FDE    minimum over samples of the distance at the last frame
     MMADE, MMFDE   the same for every future of a similar start, mean over those futures
     CMD    how far the motion per frame is from that of the data, counted from every frame on
            (BeLFusion, ICCV 2023); here over one class, all windows
@@ -19,21 +19,21 @@ from torch import Tensor
 
 
 def pairwise_diversity(
-    guesses: Float[Tensor, 'batch future horizon size'],
+    samples: Float[Tensor, 'batch future horizon size'],
 ) -> Float[Tensor, ' batch']:
     """Return APD [m]."""
-    flat = guesses.flatten(2)
+    flat = samples.flatten(2)
     count = flat.shape[1]
     distances = torch.cdist(flat, flat, compute_mode='donot_use_mm_for_euclid_dist')
     return distances.sum((1, 2)) / max(1, count * (count - 1))
 
 
 def displacement_errors(
-    guesses: Float[Tensor, 'future horizon size'], truths: Float[Tensor, 'truth horizon size']
+    samples: Float[Tensor, 'future horizon size'], truths: Float[Tensor, 'truth horizon size']
 ) -> tuple[Float[Tensor, ' truth'], Float[Tensor, ' truth']]:
-    """Return ADE and FDE of one person's guesses against each of several truths [m]."""
-    average = [(guesses - truth).norm(dim=2).mean(1).min() for truth in truths]
-    final = torch.cdist(truths[:, -1], guesses[:, -1]).min(dim=1).values
+    """Return ADE and FDE of one person's samples against each of several truths [m]."""
+    average = [(samples - truth).norm(dim=2).mean(1).min() for truth in truths]
+    final = torch.cdist(truths[:, -1], samples[:, -1]).min(dim=1).values
     return torch.stack(average), final
 
 
@@ -46,23 +46,23 @@ def similar_starts(
 
 
 def motion_per_frame(
-    guesses: Float[Tensor, '*batch horizon size'],
+    samples: Float[Tensor, '*batch horizon size'],
 ) -> Float[Tensor, '*batch step']:
     """Return the mean over joints of how far they move from frame to frame [m]."""
-    steps = guesses.diff(dim=-2).unflatten(-1, (-1, 3))
+    steps = samples.diff(dim=-2).unflatten(-1, (-1, 3))
     return steps.norm(dim=-1).mean(-1)
 
 
 def cumulative_motion_distance(
-    guessed: Float[Tensor, ' step'], mean_true: Float[Tensor, '']
+    sampled: Float[Tensor, ' step'], mean_true: Float[Tensor, '']
 ) -> Float[Tensor, '']:
     """Return CMD [m]: |M_t - M| summed over t up to every frame.
 
     Args:
-        guessed: Mean motion of all guesses at each frame [m].
+        sampled: Mean motion of all samples at each frame [m].
         mean_true: Mean motion of the data over all frames [m].
     """
-    return (guessed - mean_true).abs().cumsum(0).sum()
+    return (sampled - mean_true).abs().cumsum(0).sum()
 
 
 def kernel_log_density(

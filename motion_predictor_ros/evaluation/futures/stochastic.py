@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judge many futures: accuracy, diversity, density and time, of all contenders on equal terms.
+"""Judge many futures: accuracy, diversity, density and time, of all samplers on equal terms.
 
 Conventions, which differ between papers:
     windows        all that begin `EVERY_S` apart
@@ -10,7 +10,7 @@ Conventions, which differ between papers:
     multimodal     MMADE, MMFDE and log-probability count every window, also those whose only
                    similar future is their own; how many have more is `multimodal_windows`
     log-prob       of the latents x (8-d, whitened) of all similar futures, mean over futures, then
-                   over windows, per dimension [nat]; exact where the contender has a density, a
+                   over windows, per dimension [nat]; exact where the sampler has a density, a
                    kernel density over its samples' x elsewhere
 """
 
@@ -30,7 +30,6 @@ from motion_predictor_ros.data.recordings import Clip, Recordings
 from motion_predictor_ros.density.cache_flow.checkpoint import TrainedCacheFlow
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.evaluation.archive import Figures, name_cases
-from motion_predictor_ros.evaluation.futures.contenders import Answer, Contender
 from motion_predictor_ros.evaluation.futures.metrics import (
     cumulative_motion_distance,
     displacement_errors,
@@ -39,6 +38,7 @@ from motion_predictor_ros.evaluation.futures.metrics import (
     pairwise_diversity,
     similar_starts,
 )
+from motion_predictor_ros.evaluation.futures.samplers import FutureSampler, SampledFutures
 from motion_predictor_ros.evaluation.tables import by_group, print_groups, print_table
 from motion_predictor_ros.training.windows import windows_with_clips
 
@@ -149,12 +149,12 @@ def _placed(
 def evaluate_stochastic(
     case: Case,
     trained: TrainedCacheFlow,
-    contenders: Mapping[str, Contender],
+    samplers: Mapping[str, FutureSampler],
     *,
     progress: bool = False,
     figures: Figures | None = None,
 ) -> dict[str, Any]:
-    """Return the figures of every contender, under its name.
+    """Return the figures of every sampler, under its name.
 
     Args:
         figures: Gets those of every window.
@@ -168,17 +168,17 @@ def evaluate_stochastic(
         'model': trained.name,
     }
     scores_by_name: dict[str, _Scores] = {}
-    bar = tqdm(contenders.items(), leave=False, disable=None if progress else True)
-    for name, contender in bar:
+    bar = tqdm(samplers.items(), leave=False, disable=None if progress else True)
+    for name, sampler in bar:
         bar.set_postfix_str(name)
         scores = _Scores(case, trained)
         for start in range(0, len(case.windows), _CHUNK):
             observed = case.windows[start : start + _CHUNK, : trained.module.config.past]
-            scores.count(contender.answer(observed), start)
+            scores.count(sampler.draw(observed), start)
         if figures is not None:
             scores.keep(name, name_cases(case.windows), figures)
         scores_by_name[name] = scores
-        report[name] = scores.figures() | {'inference_ms': _inference_ms(contender, case, trained)}
+        report[name] = scores.figures() | {'inference_ms': _inference_ms(sampler, case, trained)}
         if name == 'cache_flow':
             report['kde_latent'] = {'log_prob_per_dim': scores.mean('kde_latent')}
             report['kde_motion'] = {'log_prob_per_motion_dim': scores.mean('kde_motion')}
@@ -189,14 +189,14 @@ def evaluate_stochastic(
 
 
 class _Scores:
-    """The figures of one contender so far."""
+    """The figures of one sampler so far."""
 
     def __init__(self, case: Case, trained: TrainedCacheFlow) -> None:
         self._case, self._trained = case, trained
         self._rows: dict[str, list[float]] = {}
         self._motion: list[Tensor] = []
 
-    def count(self, answer: Answer, start: int) -> None:
+    def count(self, answer: SampledFutures, start: int) -> None:
         """Add a batch whose first window is `start`."""
         case, trained = self._case, self._trained
         past = trained.module.config.past
@@ -224,7 +224,7 @@ class _Scores:
     def _latents(
         self, poses: Float[Tensor, 'batch future horizon posed xyz=3'], start: int
     ) -> Float[Tensor, 'batch future latent']:
-        """Encode guesses as if they were the true futures."""
+        """Encode samples as if they were the true futures."""
         config = self._trained.module.config
         people, futures = poses.shape[:2]
         observed = torch.from_numpy(self._case.windows[start : start + people, : config.past])
@@ -237,12 +237,12 @@ class _Scores:
     def _errors(
         self,
         prefix: str,
-        guesses: Float[Tensor, 'future horizon size'],
+        samples: Float[Tensor, 'future horizon size'],
         truths: Float[Tensor, 'window horizon size'],
         case_index: int,
         like: Bool[Tensor, ' window'],
     ) -> None:
-        average, final = displacement_errors(guesses, truths[like])
+        average, final = displacement_errors(samples, truths[like])
         index = int(like[:case_index].sum())  # index of the true future among the similar ones
         self._add(f'{prefix}ade_m', average[index])
         self._add(f'{prefix}fde_m', final[index])
@@ -251,9 +251,9 @@ class _Scores:
 
     def _densities(
         self,
-        answer: Answer,
+        answer: SampledFutures,
         latents: Float[Tensor, 'future latent'],
-        guesses: Float[Tensor, 'future horizon size'],
+        samples: Float[Tensor, 'future horizon size'],
         index: int,
         like: Bool[Tensor, ' window'],
     ) -> None:
@@ -261,9 +261,9 @@ class _Scores:
         by_kernel = kernel_log_density(latents.double(), case.x[like].double())
         self._add('kde_latent', by_kernel.mean() / latents.shape[1])
         motion = kernel_log_density(
-            guesses.flatten(1).double(), case.poses[like].flatten(1).double()
+            samples.flatten(1).double(), case.poses[like].flatten(1).double()
         )
-        self._add('kde_motion', motion.mean() / guesses[0].numel())
+        self._add('kde_motion', motion.mean() / samples[0].numel())
         if answer.density is None:
             self._add('log_prob_per_dim', by_kernel.mean() / latents.shape[1])
             return
@@ -288,19 +288,19 @@ class _Scores:
         rows = {name: self._rows[name] for name in names if name in self._rows}
         return {name: float(np.array(values)[chosen].mean()) for name, values in rows.items()}
 
-    def keep(self, contender: str, cases: list[str], figures: Figures) -> None:
+    def keep(self, sampler: str, cases: list[str], figures: Figures) -> None:
         """Add the values of all windows to the figures."""
         for name, values in self._rows.items():
             unit = 'm' if name.endswith('_m') or name.endswith('apd') else ''
             unit = 'nat' if 'log_prob' in name or name.startswith('kde') else unit
-            figures.add(contender, name, unit, cases, values)
+            figures.add(sampler, name, unit, cases, values)
 
     def figures(self) -> dict[str, Any]:
         """Return means over windows; root-included ones apart."""
         summary: dict[str, Any] = {name: self.mean(name) for name in _ERRORS}
-        guessed = torch.cat(self._motion).mean(0)
+        sampled = torch.cat(self._motion).mean(0)
         summary['cmd'] = float(
-            cumulative_motion_distance(guessed, motion_per_frame(self._case.poses).mean())
+            cumulative_motion_distance(sampled, motion_per_frame(self._case.poses).mean())
         )
         summary['log_prob_per_dim'] = self.mean('log_prob_per_dim')
         if self._trained.module.config.frame != 'dropped':
@@ -310,28 +310,28 @@ class _Scores:
         return summary
 
 
-def _inference_ms(contender: Contender, case: Case, trained: TrainedCacheFlow) -> float:
+def _inference_ms(sampler: FutureSampler, case: Case, trained: TrainedCacheFlow) -> float:
     """Return the median time of one person's answer [ms]."""
     spent = []
     for index in np.linspace(0, len(case.windows) - 1, _TIMED).astype(int):
         observed = case.windows[index : index + 1, : trained.module.config.past]
         begin = time.perf_counter()
-        contender.answer(observed)
+        sampler.draw(observed)
         spent.append(1e3 * (time.perf_counter() - begin))
     return float(np.median(spent))
 
 
 def print_stochastic(report: Mapping[str, Any], console: Console) -> None:
     """Print one table, root dropped, and a second one with it."""
-    contenders = {
+    samplers = {
         key.replace('_', ' '): value
         for key, value in report.items()
         if isinstance(value, dict) and not key.startswith('by_')
     }
-    placed = {k: v['root_included'] for k, v in contenders.items() if 'root_included' in v}
+    placed = {k: v['root_included'] for k, v in samplers.items() if 'root_included' in v}
     title = f'{report["model"]}, {report["windows"]} windows, root dropped'
     rest = ('cmd', 'log_prob_per_dim', 'effective_sample_size', 'inference_ms')
-    for head, rows in ((title, contenders), ('root included', placed)):
+    for head, rows in ((title, samplers), ('root included', placed)):
         cells = {
             name: {
                 key.removesuffix('_m').replace('_', '\n'): figures[key]

@@ -93,9 +93,9 @@ def evaluate_mocap(
     observed, truth = np.split(windows.double().numpy(), [shape.past], axis=1)
     predicted, solutions = predict_windows(trained, observed, progress=progress)
     horizons_s = shape.period_s * np.arange(1, shape.future + 1)
-    guesses = {'motion_deq': predicted}
-    guesses |= {name: guess(observed, shape.future) for name, guess in BASELINES.items()}
-    errors = {name: mean_joint_error(guess, truth) for name, guess in guesses.items()}
+    predictions = {'motion_deq': predicted}
+    predictions |= {name: predict(observed, shape.future) for name, predict in BASELINES.items()}
+    errors = {name: mean_joint_error(values, truth) for name, values in predictions.items()}
 
     def of_cases(chosen: Bool[np.ndarray, ' case'] | slice) -> dict[str, Any]:
         return {

@@ -168,10 +168,10 @@ def _judge(
     predicted, _ = predict_windows(
         trained, observed, np.stack([window.seen for window in windows])
     )
-    guesses = {'motion_deq': predicted}
-    guesses |= {name: guess(observed, truth.shape[1]) for name, guess in BASELINES.items()}
+    predictions = {'motion_deq': predicted}
+    predictions |= {name: predict(observed, truth.shape[1]) for name, predict in BASELINES.items()}
     horizons_s = config.period_s * np.arange(1, config.future + 1)
-    errors = {name: mean_joint_error(guess, truth) for name, guess in guesses.items()}
+    errors = {name: mean_joint_error(values, truth) for name, values in predictions.items()}
     groups = by_group(
         clips, lambda chosen: {'mpjpe_mm': mpjpe_mm(errors['motion_deq'][chosen], horizons_s)}
     )

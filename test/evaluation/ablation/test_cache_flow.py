@@ -103,8 +103,8 @@ def test_finished_runs_are_not_repeated_and_another_budget_is_rejected(
     assert json.loads(capsys.readouterr().out)['variants']['two-stage'] == {'ade_m': 7.0}
 
 
-def fake_report(case: object, trained: object, contenders: dict[str, object]) -> dict[str, object]:
-    return {name: {'ade_m': 7.0} for name in contenders}
+def fake_report(case: object, trained: object, samplers: dict[str, object]) -> dict[str, object]:
+    return {name: {'ade_m': 7.0} for name in samplers}
 
 
 def test_a_random_cache_has_the_density_of_where_it_was_drawn(tmp_path: Path) -> None:

@@ -19,12 +19,6 @@ from motion_predictor_ros.config import DensityConfig
 from motion_predictor_ros.density.cache_flow.checkpoint import load_cache_flow
 from motion_predictor_ros.errors import CheckpointError
 from motion_predictor_ros.evaluation.archive import Archive
-from motion_predictor_ros.evaluation.futures.contenders import (
-    Answer,
-    ComparedModels,
-    GaussianContender,
-    load_contenders,
-)
 from motion_predictor_ros.evaluation.futures.metrics import (
     cumulative_motion_distance,
     displacement_errors,
@@ -32,6 +26,12 @@ from motion_predictor_ros.evaluation.futures.metrics import (
     motion_per_frame,
     pairwise_diversity,
     similar_starts,
+)
+from motion_predictor_ros.evaluation.futures.samplers import (
+    ComparedModels,
+    GaussianResidualSampler,
+    SampledFutures,
+    load_samplers,
 )
 from motion_predictor_ros.evaluation.futures.stochastic import evaluate_stochastic, make_case
 from motion_predictor_ros.training.baselines.futures import ConditionalVAETask, LatentMixtureTask
@@ -42,20 +42,20 @@ from motion_predictor_ros.training.loop import train
 CPU = torch.device('cpu')
 
 
-def test_diversity_is_the_mean_distance_of_two_guesses() -> None:
-    guesses = torch.zeros(1, 3, 2, 1)
-    guesses[0, 1] = 3.0
+def test_diversity_is_the_mean_distance_of_two_point_predictors() -> None:
+    samples = torch.zeros(1, 3, 2, 1)
+    samples[0, 1] = 3.0
     distance = 3.0 * math.sqrt(2)  # two frames as one vector; of three pairs two differ
-    assert float(pairwise_diversity(guesses)) == pytest.approx(2 / 3 * distance)
-    assert float(pairwise_diversity(guesses[:, :1])) == 0.0
+    assert float(pairwise_diversity(samples)) == pytest.approx(2 / 3 * distance)
+    assert float(pairwise_diversity(samples[:, :1])) == 0.0
 
 
 def test_errors_are_those_of_the_best_guess_for_each_truth() -> None:
-    guesses = torch.tensor([[[0.0, 0.0], [0.0, 0.0]], [[3.0, 4.0], [1.0, 0.0]]])
+    samples = torch.tensor([[[0.0, 0.0], [0.0, 0.0]], [[3.0, 4.0], [1.0, 0.0]]])
     truths = torch.tensor([[[0.0, 0.0], [1.0, 0.0]], [[3.0, 4.0], [1.0, 0.0]]])
-    average, final = displacement_errors(guesses, truths)
+    average, final = displacement_errors(samples, truths)
     torch.testing.assert_close(average, torch.tensor([0.5, 0.0]))
-    torch.testing.assert_close(final, torch.tensor([0.0, 0.0]))  # another guess ends right
+    torch.testing.assert_close(final, torch.tensor([0.0, 0.0]))  # another predict ends right
 
 
 def test_windows_are_similar_to_themselves_and_to_close_poses() -> None:
@@ -95,8 +95,8 @@ def test_gaussian_residuals_have_the_moments_of_held_out_people() -> None:
     def repeat(observed: np.ndarray, future: int) -> np.ndarray:
         return np.repeat(observed[:, -1:], future, axis=1)
 
-    contender = GaussianContender(repeat, body_frame('heading', names), windows, 3, 2000, 0)
-    answer = contender.answer(windows[:1, :3])
+    sampler = GaussianResidualSampler(repeat, body_frame('heading', names), windows, 3, 2000, 0)
+    answer = sampler.draw(windows[:1, :3])
     rise = answer.positions[0, :, 1, 0, 2] - windows[0, 2, 0, 2]
     assert rise.mean() == pytest.approx(0.6, abs=0.02)
     assert rise.std() == pytest.approx(math.sqrt(0.02), rel=0.15)
@@ -139,18 +139,18 @@ def config_of(files: dict[str, Path]) -> DensityConfig:
 
 
 class Oracle:
-    """Knows the future, once; its other guesses are its past."""
+    """Knows the future, once; its other samples are its past."""
 
     def __init__(self, windows: np.ndarray) -> None:
         self._windows = windows
 
-    def answer(self, observed: np.ndarray) -> Answer:
+    def draw(self, observed: np.ndarray) -> SampledFutures:
         rows = [
             np.flatnonzero((self._windows[:, :5] == each).all((1, 2, 3)))[0] for each in observed
         ]
         truth = self._windows[rows, 5:]
         frozen = np.repeat(observed[:, -1:], truth.shape[1], axis=1)
-        return Answer(np.stack([frozen, truth, frozen], axis=1))
+        return SampledFutures(np.stack([frozen, truth, frozen], axis=1))
 
 
 def test_a_perfect_predictor_has_no_error(files: dict[str, Path]) -> None:
@@ -176,12 +176,12 @@ def test_a_perfect_predictor_has_no_error(files: dict[str, Path]) -> None:
 
 def kernel_density_of_samples(files: dict[str, Path]) -> float:
     """Compute the kernel density of the samples alone, whose latents only the encoder tells."""
-    trained, contenders = load_contenders(config_of(files), ComparedModels(), walkers())
+    trained, samplers = load_samplers(config_of(files), ComparedModels(), walkers())
     case = make_case(trained, walkers().select(lambda clip: clip.split == 'val'))
     observed = torch.from_numpy(case.windows[:, : TINY.past])
     placement = trained.frame.place(observed[:, -1])
     past = trained.frame.enter(observed, placement).float()
-    positions = contenders['cache_flow'].answer(case.windows[:, : TINY.past]).positions
+    positions = samplers['cache_flow'].draw(case.windows[:, : TINY.past]).positions
     found = []
     with torch.no_grad():
         for future in torch.from_numpy(positions).unbind(1):
@@ -202,9 +202,9 @@ def test_recordings_without_validation_clips_are_judged_without_gaussians(
     judged = walkers().select(lambda clip: clip.split != 'val')
     assert judged.clips
     _, whole = field_of(config_of(files), rivals, walkers())
-    _, contenders = field_of(config_of(files), rivals, judged)
-    assert whole.keys() - contenders.keys() == {'constant_velocity_gaussian'}
-    assert 'latent_gmm' in contenders
+    _, samplers = field_of(config_of(files), rivals, judged)
+    assert whole.keys() - samplers.keys() == {'constant_velocity_gaussian'}
+    assert 'latent_gmm' in samplers
 
 
 def test_the_table_has_all_contenders_and_json_is_alone_on_stdout(
@@ -249,10 +249,10 @@ def test_weights_of_another_shape_are_refused(files: dict[str, Path]) -> None:
     # MotionDEQ sees 25 frames, CacheFlow gives 5.
     compared = ComparedModels(motion_deq=str(files['motion_deq']))
     with pytest.raises(CheckpointError, match='other joints, frames'):
-        load_contenders(config_of(files), compared, walkers())
+        load_samplers(config_of(files), compared, walkers())
     with pytest.raises(CheckpointError, match='conditional_vae'):
         compared = ComparedModels(conditional_vae=files['mixture'])
-        load_contenders(config_of(files), compared, walkers())
+        load_samplers(config_of(files), compared, walkers())
 
 
 def test_a_mixture_over_other_latents_is_refused(files: dict[str, Path], tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_a_mixture_over_other_latents_is_refused(files: dict[str, Path], tmp_pat
     files = {**files, 'weights': other, 'cache': tmp_path / 'cache.safetensors'}
     with pytest.raises(CheckpointError, match='latents of'):
         compared = ComparedModels(latent_mixture=files['mixture'])
-        load_contenders(config_of(files), compared, walkers())
+        load_samplers(config_of(files), compared, walkers())
 
 
 def test_commands_train_build_and_refuse(
@@ -307,8 +307,8 @@ def test_the_literature_s_protocol_knows_no_root(tmp_path: Path) -> None:
         device='cpu',
         futures=10,
     )
-    trained, contenders = load_contenders(config, ComparedModels(), walkers())
-    report = evaluate_stochastic(make_case(trained, walkers()), trained, contenders)
-    assert {'cache_flow', 'cache_flow_without_precompute'} <= contenders.keys()
-    for name in contenders:
+    trained, samplers = load_samplers(config, ComparedModels(), walkers())
+    report = evaluate_stochastic(make_case(trained, walkers()), trained, samplers)
+    assert {'cache_flow', 'cache_flow_without_precompute'} <= samplers.keys()
+    for name in samplers:
         assert report[name]['ade_m'] > 0 and 'root_included' not in report[name]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A common interface of all models that draw futures of a person.
 
-A contender gets an observation, and returns guesses in the same frame; those that have a density
-return it as a mixture, over the base samples z or directly over the latents x. `load_contenders`
+A sampler gets an observation, and returns samples in the same frame; those that have a density
+return it as a mixture, over the base samples z or directly over the latents x. `load_samplers`
 loads those that `evaluate stochastic` compares; a model without weights is left out.
 """
 
@@ -41,13 +41,13 @@ _COMPONENTS = 64
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A contender's answer for a batch of people.
+class SampledFutures:
+    """A sampler's answer for a batch of people.
 
     Attributes:
         positions: [m], in the frame of the observation.
         density: Over z if `of_base`, else over x; None where only samples are known.
-        latents: x of the guesses, where the contender has them.
+        latents: x of the samples, where the sampler has them.
         effective: Effective sample size over the cache.
     """
 
@@ -59,38 +59,38 @@ class Answer:
 
 
 @runtime_checkable
-class Contender(Protocol):
+class FutureSampler(Protocol):
     """Guesses many futures."""
 
-    def answer(self, observed: Windows) -> Answer:
+    def draw(self, observed: Windows) -> SampledFutures:
         """Draw futures of all people."""
 
 
-class CacheFlowContender:
+class CacheFlowSampler:
     """CacheFlow, with its cache or without, by the predictor's configuration."""
 
     def __init__(self, predictor: CacheFlowPredictor) -> None:
         self.predictor = predictor
 
-    def answer(self, observed: Windows) -> Answer:
+    def draw(self, observed: Windows) -> SampledFutures:
         """Draw futures of all people."""
         positions, draws, effective = self.predictor.draw(observed)
         _, q = self.predictor.observe(_near(observed, self.predictor.trained.frame.root)[0])
-        return Answer(positions, q, True, draws.x, effective)
+        return SampledFutures(positions, q, True, draws.x, effective)
 
 
-class SampledContender:
+class OtherCacheFlowSampler:
     """Another CacheFlow, judged by its samples alone: its latents are not those under test."""
 
     def __init__(self, predictor: CacheFlowPredictor) -> None:
         self._predictor = predictor
 
-    def answer(self, observed: Windows) -> Answer:
+    def draw(self, observed: Windows) -> SampledFutures:
         """Draw futures of all people."""
-        return Answer(self._predictor.draw(observed)[0])
+        return SampledFutures(self._predictor.draw(observed)[0])
 
 
-class LatentMixtureContender:
+class LatentMixtureSampler:
     """Draws from a mixture over x, decoded by CacheFlow's decoder."""
 
     def __init__(
@@ -100,7 +100,7 @@ class LatentMixtureContender:
         self._generator = torch.Generator(base.cache.z.device).manual_seed(seed)
 
     @torch.inference_mode()
-    def answer(self, observed: Windows) -> Answer:
+    def draw(self, observed: Windows) -> SampledFutures:
         """Draw futures of all people."""
         frame, module = self._base.trained.frame, self._base.trained.module
         near, origin = _near(observed, frame.root)
@@ -109,10 +109,10 @@ class LatentMixtureContender:
         x = q.sample(self._count, self._generator)
         repeated = past.repeat_interleave(self._count, dim=0)
         poses = module.decode(x.flatten(0, 1), repeated).unflatten(0, x.shape[:2])
-        return Answer(_leave(frame, poses, near) + origin[:, None], q, False, x)
+        return SampledFutures(_leave(frame, poses, near) + origin[:, None], q, False, x)
 
 
-class ConditionalVAEContender:
+class ConditionalVAESampler:
     """A conditional VAE."""
 
     def __init__(self, model: ConditionalVAE, frame: BodyFrame, count: int, seed: int) -> None:
@@ -120,21 +120,21 @@ class ConditionalVAEContender:
         self._generator = torch.Generator().manual_seed(seed)
 
     @torch.inference_mode()
-    def answer(self, observed: Windows) -> Answer:
+    def draw(self, observed: Windows) -> SampledFutures:
         """Draw futures of all people."""
         near, origin = _near(observed, self._frame.root)
         positions = torch.from_numpy(near).to(next(self._model.parameters()))
         past = self._frame.enter(positions, self._frame.place(positions[:, -1]))
         poses = self._model.sample(past, self._count, self._generator)
-        return Answer(_leave(self._frame, poses, near) + origin[:, None])
+        return SampledFutures(_leave(self._frame, poses, near) + origin[:, None])
 
 
-Guess = Callable[[Windows, int], Float64[np.ndarray, 'batch horizon joint xyz=3']]
+PointPredictor = Callable[[Windows, int], Float64[np.ndarray, 'batch horizon joint xyz=3']]
 """Maps an observation and a number of frames to one future [m]."""
 
 
-class GaussianContender:
-    """One guess, with residuals drawn as on held-out people (canonical frame, all frames at once).
+class GaussianResidualSampler:
+    """One prediction, plus residuals drawn as on validation people, in the body frame.
 
     Args:
         held_out: Windows [m] for the distribution of residuals.
@@ -142,19 +142,19 @@ class GaussianContender:
 
     def __init__(
         self,
-        guess: Guess,
+        predict: PointPredictor,
         frame: BodyFrame,
         held_out: Float64[np.ndarray, 'window time joint xyz=3'],
         past: int,
         count: int,
         seed: int,
     ) -> None:
-        self._guess, self._frame, self._count = guess, frame, count
+        self._predict, self._frame, self._count = predict, frame, count
         self._future = held_out.shape[1] - past
         self._random = np.random.default_rng(seed)
         observed = held_out[:, :past]
         axes = self._axes(observed)
-        residual = (held_out[:, past:] - guess(observed, self._future)) @ axes[:, None]
+        residual = (held_out[:, past:] - predict(observed, self._future)) @ axes[:, None]
         flat = residual.reshape(len(residual), -1)
         self._mean = flat.mean(0)
         _, spread, directions = np.linalg.svd(flat - self._mean, full_matrices=False)
@@ -163,7 +163,7 @@ class GaussianContender:
         rest = (flat - self._mean).var(0) - np.square(self._scaled).sum(0)
         self._rest = np.sqrt(rest.clip(min=0.0))
 
-    def answer(self, observed: Windows) -> Answer:
+    def draw(self, observed: Windows) -> SampledFutures:
         """Draw futures of all people."""
         people, joints = len(observed), observed.shape[2]
         shape = (people, self._count)
@@ -171,17 +171,19 @@ class GaussianContender:
         noise += self._rest * self._random.normal(size=(*shape, len(self._rest)))
         residual = (self._mean + noise).reshape(*shape, self._future, joints, 3)
         turned = residual @ self._axes(observed)[:, None, None].swapaxes(-1, -2)
-        return Answer(self._guess(observed, self._future)[:, None] + turned)
+        return SampledFutures(self._predict(observed, self._future)[:, None] + turned)
 
     def _axes(self, observed: Windows) -> Float64[np.ndarray, 'batch xyz=3 xyz=3']:
         return self._frame.place(torch.from_numpy(observed[:, -1])).rotation.double().numpy()
 
 
-def motion_deq_guess(trained: TrainedMotionDEQ) -> Guess:
+def motion_deq_prediction(trained: TrainedMotionDEQ) -> PointPredictor:
     """Return MotionDEQ, applied recursively where its horizon is too short."""
     past = trained.module.config.past
 
-    def guess(observed: Windows, future: int) -> Float64[np.ndarray, 'batch horizon joint xyz=3']:
+    def predict(
+        observed: Windows, future: int
+    ) -> Float64[np.ndarray, 'batch horizon joint xyz=3']:
         series = observed
         while series.shape[1] < observed.shape[1] + future:
             series = np.concatenate(
@@ -189,7 +191,7 @@ def motion_deq_guess(trained: TrainedMotionDEQ) -> Guess:
             )
         return series[:, observed.shape[1] : observed.shape[1] + future]
 
-    return guess
+    return predict
 
 
 def _near(observed: Windows, root: int) -> tuple[Windows, Float64[np.ndarray, 'batch 1 1 xyz=3']]:
@@ -237,10 +239,10 @@ def weights_of(given: str | None, name: str, shipped: bool) -> Path | None:
     return Path(given) if given else None
 
 
-def load_contenders(
+def load_samplers(
     config: DensityConfig, compared: ComparedModels, recordings: Recordings
-) -> tuple[TrainedCacheFlow, dict[str, Contender]]:
-    """Return the CacheFlow under test and all contenders by name.
+) -> tuple[TrainedCacheFlow, dict[str, FutureSampler]]:
+    """Return the CacheFlow under test and all samplers by name.
 
     Residuals of the Gaussian ones are those on split 'val'; without such clips they are left out.
 
@@ -250,17 +252,17 @@ def load_contenders(
     cached = CacheFlowPredictor.load(config)
     uncached = CacheFlowPredictor.load(dataclasses.replace(config, rule='flow'))
     trained, count, seed = cached.trained, config.futures, config.seed
-    contenders: dict[str, Contender] = {
-        'cache_flow': CacheFlowContender(cached),
-        'cache_flow_without_precompute': CacheFlowContender(uncached),
+    samplers: dict[str, FutureSampler] = {
+        'cache_flow': CacheFlowSampler(cached),
+        'cache_flow_without_precompute': CacheFlowSampler(uncached),
     }
     if compared.beside is not None:
         weights, cache = compared.beside
         other = CacheFlowPredictor.load(dataclasses.replace(config, weights=weights, cache=cache))
-        contenders['beside'] = SampledContender(other)
+        samplers['beside'] = OtherCacheFlowSampler(other)
     if compared.latent_mixture is not None:
         mixture = load_latent_mixture(compared.latent_mixture, trained)
-        contenders['latent_gmm'] = LatentMixtureContender(cached, mixture, count, seed)
+        samplers['latent_gmm'] = LatentMixtureSampler(cached, mixture, count, seed)
     if compared.conditional_vae is not None:
         vae = load_conditional_vae(compared.conditional_vae, cached.cache.z.device)
         shapes = [
@@ -268,16 +270,18 @@ def load_contenders(
             for item in (vae.config, trained.module.config)
         ]
         _check_shape(compared.conditional_vae, shapes[0] == shapes[1])
-        contenders['cvae'] = ConditionalVAEContender(vae, trained.frame, count, seed)
+        samplers['cvae'] = ConditionalVAESampler(vae, trained.frame, count, seed)
     held_out = recordings.select(lambda clip: clip.split == 'val')
     if held_out.clips:
-        for name, guess in _guesses(compared, trained).items():
-            contenders[name] = _gaussian(guess, trained, held_out, count, seed)
-    return trained, contenders
+        for name, predict in _point_predictors(compared, trained).items():
+            samplers[name] = _gaussian(predict, trained, held_out, count, seed)
+    return trained, samplers
 
 
-def _guesses(compared: ComparedModels, trained: TrainedCacheFlow) -> dict[str, Guess]:
-    guesses: dict[str, Guess] = {'constant_velocity_gaussian': constant_velocity}
+def _point_predictors(
+    compared: ComparedModels, trained: TrainedCacheFlow
+) -> dict[str, PointPredictor]:
+    predictors: dict[str, PointPredictor] = {'constant_velocity_gaussian': constant_velocity}
     if compared.motion_deq:
         device = next(trained.module.parameters()).device
         motion_deq = load_motion_deq(compared.motion_deq, device)
@@ -285,8 +289,8 @@ def _guesses(compared: ComparedModels, trained: TrainedCacheFlow) -> dict[str, G
         same_joints = motion_deq.joint_names == trained.joint_names
         same_past = motion_deq.module.config.past <= trained.module.config.past
         _check_shape(compared.motion_deq, same_clock and same_joints and same_past)
-        guesses = {'motion_deq_gaussian': motion_deq_guess(motion_deq)} | guesses
-    return guesses
+        predictors = {'motion_deq_gaussian': motion_deq_prediction(motion_deq)} | predictors
+    return predictors
 
 
 def _check_shape(source: Path | str, fits: bool) -> None:
@@ -295,10 +299,10 @@ def _check_shape(source: Path | str, fits: bool) -> None:
 
 
 def _gaussian(
-    guess: Guess, trained: TrainedCacheFlow, held_out: Recordings, count: int, seed: int
-) -> GaussianContender:
+    predict: PointPredictor, trained: TrainedCacheFlow, held_out: Recordings, count: int, seed: int
+) -> GaussianResidualSampler:
     config = trained.module.config
     windows = every_window(held_out, config.past + config.future, config.period_s, _EVERY_S)
-    return GaussianContender(
-        guess, trained.frame, windows.to(torch.float64).numpy(), config.past, count, seed
+    return GaussianResidualSampler(
+        predict, trained.frame, windows.to(torch.float64).numpy(), config.past, count, seed
     )
