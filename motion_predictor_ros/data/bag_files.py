@@ -260,5 +260,5 @@ def _has_foreign_definitions(path: Path) -> bool:
     try:
         with closing(sqlite3.connect(address, uri=True)) as database:
             return database.execute(query).fetchone() is not None
-    except sqlite3.Error:  # no such table before Jazzy; a damaged file is the reader's affair
+    except sqlite3.Error:  # no such table before Jazzy; the reader reports damage
         return False

@@ -85,7 +85,7 @@ def open_mcap(path: Path) -> tuple[McapReader, str, str]:
     """Open an mcap.
 
     Returns:
-        The open reader; what cannot be read, or ''; what is odd but costs no message, or ''.
+        The open reader; what cannot be read, or ''; what is unusual but loses no message, or ''.
 
     Raises:
         Exception: Of many kinds, where not even the first record can be read.

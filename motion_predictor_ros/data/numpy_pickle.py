@@ -27,7 +27,7 @@ _PLAIN = re.compile(r'[biufcSU]\d+|O8?')  # numbers, text and objects, nothing c
 
 
 class _DType:
-    """A dtype as a pickle makes it, in two steps; numpy would believe anything of the second."""
+    """A dtype as a pickle makes it, in two steps; numpy does not check the second."""
 
     def __init__(self, name: Any, *_: Any) -> None:
         if not isinstance(name, str) or not _PLAIN.fullmatch(name):

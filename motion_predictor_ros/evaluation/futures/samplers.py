@@ -60,7 +60,7 @@ class SampledFutures:
 
 @runtime_checkable
 class FutureSampler(Protocol):
-    """Guesses many futures."""
+    """Draws many futures."""
 
     def draw(self, observed: Windows) -> SampledFutures:
         """Draw futures of all people."""
@@ -80,7 +80,7 @@ class CacheFlowSampler:
 
 
 class OtherCacheFlowSampler:
-    """Another CacheFlow, judged by its samples alone: its latents are not those under test."""
+    """Another CacheFlow, scored by its samples: its latents are not those under test."""
 
     def __init__(self, predictor: CacheFlowPredictor) -> None:
         self._predictor = predictor

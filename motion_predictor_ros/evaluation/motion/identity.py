@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often people change their ids when they cross, believing the tracker or their motion.
+"""How often people change their ids when they cross, by the tracker's ids or by their motion.
 
 Two recorded walkers cross. A synthetic tracker loses both while they are close, as cameras do, and
 then assigns new, exchanged or correct ids.

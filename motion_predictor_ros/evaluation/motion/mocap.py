@@ -77,7 +77,7 @@ def evaluate_mocap(
     progress: bool = False,
     figures: Figures | None = None,
 ) -> dict[str, Any]:
-    """Return errors [mm] by method and horizon, and how the solver fared.
+    """Return errors [mm] by method and horizon, and statistics of the solver.
 
     Args:
         figures: Gets the errors of every window.

@@ -33,7 +33,7 @@ RATE_HZ = 25.0
 
 
 def evaluate_pairs(recordings: Recordings, weights: str, device: str) -> dict[str, Any]:
-    """Return errors [mm] of people in company, and how far they are from those of people alone.
+    """Return errors [mm] of both people, and how far predictions are from those of one person.
 
     Raises:
         DataError: No two clips name each other as partners.
@@ -114,7 +114,7 @@ def _person(clip: Clip, frame: Float[np.ndarray, 'joint xyz=3']) -> SimpleNamesp
 
 
 def _gaps_mm(together: Replay, alone: Replay) -> list[float]:
-    """Return how far each prediction of a person in company is from that of the person alone."""
+    """Return how far predictions with another person are from those of the person alone."""
     together_m = {
         (person.person_id, person.stamp_ns): person.positions
         for _, scene in together.scenes
@@ -134,4 +134,6 @@ def print_pairs(report: Mapping[str, Any], console: Console) -> None:
     title = f'{report["model"]}, {report["pairs"]} pairs, {report["predictions"]} predictions'
     print_errors(report['mpjpe_mm'], title, console)
     validity = ', '.join(f'{name} {count}' for name, count in report['validity'].items())
-    console.print(f'{validity}; company changes a joint by {report["company_changes_mm"]:.2g} mm')
+    console.print(
+        f'{validity}; the second person changes a joint by {report["company_changes_mm"]:.2g} mm'
+    )

@@ -116,7 +116,7 @@ def _squared_distances(case: Case, frame: int) -> Float64[np.ndarray, ' joint']:
 
 
 def _nothing_to_score(run: Replay, reasons: Mapping[str, str]) -> str:
-    """Say why, in the words of the drops and of the people who were not predicted."""
+    """Return the reasons of drops and the states of people without a prediction."""
     text = (
         f'nothing to score in {run.frames} messages: a person must be observed for about 1 s '
         'before and 1 s after a prediction without gaps'

@@ -40,14 +40,6 @@ Grid = list[Any]
 """Size [m], place of the lowest corner in voxels, voxels along x, y and z, runs."""
 
 
-@dataclass(frozen=True)
-class _Slot:
-    """One volume and the scene in which it appears."""
-
-    scene: int
-    volume: KeptVolume
-
-
 def pack_volumes(
     played: Replay, times_ms: Int32[np.ndarray, ' scene'], every: int, up: Float64[np.ndarray, '3']
 ) -> dict[str, Any] | None:
@@ -63,29 +55,23 @@ def pack_volumes(
     axis = int(np.argmax(np.abs(up)))
     allowed = min(max(_LEAST, _PER_S * int(times_ms[-1]) / 1000.0), _MOST)
     size_m, leave = _VOXEL_M, 1
-    people = {key: _pack(person_slots, axis, size_m) for key, person_slots in slots.items()}
+    people = {key: _pack(shown, axis, size_m) for key, shown in slots.items()}
     while len(str(people)) > allowed and leave < 64:
         if size_m == _VOXEL_M:
             size_m *= 2.0
         else:
             leave *= 2
-        people = {
-            key: _pack(person_slots[::leave], axis, size_m) for key, person_slots in slots.items()
-        }
-    first = next(iter(slots.values()))[0].volume
-    all_volumes = [slot.volume for person_slots in slots.values() for slot in person_slots]
-    promised = next((one for one in all_volumes if one.validity is Validity.OK), first)
+        people = {key: _pack(shown[::leave], axis, size_m) for key, shown in slots.items()}
+    volumes = [volume for shown in slots.values() for _, volume in shown]
+    promised = next((v for v in volumes if v.validity is Validity.OK), volumes[0])
     shown_ms = times_ms[::every]
-    gaps = [
-        np.diff(shown_ms[[slot.scene for slot in person_slots[::leave]]])
-        for person_slots in slots.values()
-    ]
+    gaps = [np.diff(shown_ms[[scene for scene, _ in shown[::leave]]]) for shown in slots.values()]
     usual_ms = float(np.median(np.concatenate(gaps))) if sum(map(len, gaps)) else 0.0
     ramp = colormaps['YlGn'](0.25 + 0.75 * np.arange(1, len(LEVELS_P) + 1) / len(LEVELS_P))
     return {
         'levels': list(LEVELS_P),
         'colours': [to_hex(colour) for colour in ramp],
-        'windows_s': [[window.start_s, window.end_s] for window in first.windows],
+        'windows_s': [[window.start_s, window.end_s] for window in volumes[0].windows],
         'up_axis': axis,
         'promises': [promised.promise, promised.other],
         'voxel_m': size_m,
@@ -103,25 +89,31 @@ def _places(played: Replay, every: int) -> dict[tuple[int, int], int]:
     }
 
 
-def _slots(played: Replay, every: int) -> dict[tuple[int, str], list[_Slot]]:
+def _slots(played: Replay, every: int) -> dict[tuple[int, str], list[tuple[int, KeptVolume]]]:
+    """Return the volumes of each person with the scene in which they appear."""
     places = _places(played, every)
-    slots_by_person: dict[tuple[int, str], dict[int, _Slot]] = {}
+    by_person: dict[tuple[int, str], dict[int, KeptVolume]] = {}
     for key, volumes in played.volumes.items():
         for volume in volumes:
-            slot = _Slot(places[key], volume)
-            slots_by_person.setdefault((key[0], volume.person_id), {})[slot.scene] = slot
-    return {key: list(slots.values()) for key, slots in slots_by_person.items()}
+            by_person.setdefault((key[0], volume.person_id), {})[places[key]] = volume
+    return {key: list(by_scene.items()) for key, by_scene in by_person.items()}
 
 
-def _pack(slots: list[_Slot], axis: int, size_m: float) -> dict[str, Any]:
-    volumes = [slot.volume for slot in slots]
+def _pack(shown: list[tuple[int, KeptVolume]], axis: int, size_m: float) -> dict[str, Any]:
+    volumes = [volume for _, volume in shown]
     return {
-        'scenes': [slot.scene for slot in slots],
+        'scenes': [scene for scene, _ in shown],
         'voxels': [
             [_voxels(volume, window, size_m) for window in volume.windows] for volume in volumes
         ],
-        'keep': [_footprints(volume, axis) for volume in volumes],
-        'other': [_footprints(volume, axis, other=True) for volume in volumes],
+        'keep': [
+            [_footprint(window.covered, window.grid, axis) for window in volume.windows]
+            for volume in volumes
+        ],
+        'other': [
+            [_footprint(window.other, window.grid, axis) for window in volume.windows]
+            for volume in volumes
+        ],
     }
 
 
@@ -132,13 +124,6 @@ def _voxels(volume: KeptVolume, window: KeptWindow, size_m: float) -> Grid | Non
     reached = np.arange(256)[:, None] + 0.5 >= 255.0 * np.array(LEVELS_P)
     level_of = reached.sum(axis=1).astype(np.uint8)
     return _grid(level_of[window.parts_of_255], window.grid, size_m)
-
-
-def _footprints(volume: KeptVolume, axis: int, *, other: bool = False) -> list[Grid | None]:
-    return [
-        _footprint(window.other if other else window.covered, window.grid, axis)
-        for window in volume.windows
-    ]
 
 
 def _footprint(
@@ -206,17 +191,13 @@ class ShownFutures:
 def shown_futures(played: Replay, every: int) -> dict[tuple[int, str], ShownFutures]:
     """Return the likeliest futures of each person at the horizon next to `FUTURES_S`."""
     places = _places(played, every)
-    futures_by_person: dict[
-        tuple[int, str], dict[int, Float64[np.ndarray, 'future joint xyz=3']]
-    ] = {}
+    by_person: dict[tuple[int, str], dict[int, Float64[np.ndarray, 'future joint xyz=3']]] = {}
     for key, futures in played.futures.items():
         for row, person in enumerate(futures.person_ids):
-            futures_by_person.setdefault((key[0], person), {})[places[key]] = _likeliest(
-                futures, row
-            )
+            by_person.setdefault((key[0], person), {})[places[key]] = _likeliest(futures, row)
     return {
-        key: ShownFutures(list(scenes), np.array(list(scenes.values())))
-        for key, scenes in futures_by_person.items()
+        key: ShownFutures(list(by_scene), np.array(list(by_scene.values())))
+        for key, by_scene in by_person.items()
     }
 
 

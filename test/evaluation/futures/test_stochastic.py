@@ -198,11 +198,11 @@ def kernel_density_of_samples(files: dict[str, Path]) -> float:
 def test_recordings_without_validation_clips_are_judged_without_gaussians(
     files: dict[str, Path],
 ) -> None:
-    rivals = Rivals(latent_mixture=files['mixture'])
+    rivals = ComparedModels(latent_mixture=files['mixture'])
     judged = walkers().select(lambda clip: clip.split != 'val')
     assert judged.clips
-    _, whole = field_of(config_of(files), rivals, walkers())
-    _, samplers = field_of(config_of(files), rivals, judged)
+    _, whole = load_samplers(config_of(files), rivals, walkers())
+    _, samplers = load_samplers(config_of(files), rivals, judged)
     assert whole.keys() - samplers.keys() == {'constant_velocity_gaussian'}
     assert 'latent_gmm' in samplers
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Replays a bag on a 2-D canvas: one can orbit, zoom, scrub and play.
 //
-// Reads the JSON that evaluation/replay_data.py packed; volumes.js draws voxels. Positions are int16 multiples of `step_m`
+// Reads the JSON that evaluation/report/replay_data.py packed; volumes.js draws voxels. Positions are int16 multiples of `step_m`
 // around `origin_m`; -32768 means that a joint is not known. Lines are drawn far ones first.
 'use strict';
 (() => {

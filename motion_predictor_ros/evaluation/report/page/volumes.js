@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Draws voxels and footprints of the space to keep free on a 2-D canvas.
 //
-// Reads what evaluation/volume_data.py packed: grids of levels, written in runs. A voxel's level is
+// Reads what evaluation/report/volume_data.py packed: grids of levels, written in runs. A voxel's level is
 // how many of `levels` its probability reaches, so that a threshold is a level. Only faces between
 // a voxel that is shown and one that is not are drawn, far ones first, if they look at the eye.
 'use strict';
