@@ -118,7 +118,7 @@ def bench_volume(futures: int = 50, poses: int = 15, robots: int = 1000) -> dict
     missed, extra, true = compare(people, GRID)
     arms = arms_near(robots)
     collision_ms = _best_ms(lambda: collision_probability(people, arms), 10)
-    probability = collision_probability(people, arms).probability
+    probability = collision_probability(people, arms)
     return {
         'rasterise_ms': rasterise_ms[0],
         'yardstick_ms': yardstick_ms[0],

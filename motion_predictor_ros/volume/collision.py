@@ -14,7 +14,7 @@ score to how often people whom no model has seen met such robots (`CollisionCali
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.runtime.jit import compiled, inlined
@@ -26,6 +26,7 @@ from motion_predictor_ros.volume.types import SafetyVolume
 _STEP_S = 0.05
 _REACH_M = 0.4
 """Futures that pass farther away than this do not count."""
+_TOUCH_M = 1e-9
 
 
 def robot_collision_probability(
@@ -53,7 +54,7 @@ def robot_collision_probability(
         thick = np.broadcast_to(radii, starts.shape[:3]).copy()
         moving = RobotMotion(starts, ends, thick)
     if volume.validity != Validity.OK or volume.collision is None:
-        return np.minimum(collision_probability(bodies, moving).probability, 1.0)
+        return np.minimum(collision_probability(bodies, moving), 1.0)
     away = clearances(bodies, moving)
     return volume.collision(nearness(away, bodies.weights))
 
@@ -100,19 +101,6 @@ class RobotMotion:
             raise DataError(f'robot radii must be >= 0 [m], got {self.radii.min()}')
 
 
-@dataclass(frozen=True)
-class Collision:
-    """What was found for each configuration.
-
-    Attributes:
-        probability: That robot and person meet at any time.
-        until: The same until each of the bodies' poses: never decreasing.
-    """
-
-    probability: Float64[np.ndarray, ' robot']
-    until: Float64[np.ndarray, 'robot pose']
-
-
 def robot_motion(
     starts: Float64[np.ndarray, 'robot given link xyz=3'],
     ends: Float64[np.ndarray, 'robot given link xyz=3'],
@@ -135,7 +123,7 @@ def robot_motion(
     half = 0.5 * (times_s[1:] + times_s[:-1])
     first = np.concatenate([[min(0.0, times_s[0])], half])
     last = np.concatenate([half, times_s[-1:] + (times_s[-1:] - half[-1:] if len(half) else 0.0)])
-    moved = [_at(each, given_s, times_s) for each in (starts, ends)]
+    moved = [_at(places, given_s, times_s) for places in (starts, ends)]
     step = np.zeros(moved[0].shape[:3])
     for pose, (begin_s, end_s) in enumerate(zip(first, last, strict=True)):
         within = given_s[(given_s > begin_s) & (given_s < end_s)]
@@ -160,25 +148,14 @@ def _at(
     return between
 
 
-def collision_probability(bodies: Bodies, robots: RobotMotion) -> Collision:
-    """Return how likely each configuration meets the person.
+def collision_probability(bodies: Bodies, robots: RobotMotion) -> Float64[np.ndarray, ' robot']:
+    """Return how likely each robot and the person meet at any time.
 
     Raises:
         DataError: The robot is given at other times than the bodies.
     """
-    poses = len(bodies.times_s)
-    if robots.starts.shape[1] not in (1, poses):
-        raise DataError(
-            f'a robot is given at one time or at the {poses} of the bodies, '
-            f'got {robots.starts.shape[1]}'
-        )
-    first, _ = _contacts_and_clearances(bodies, robots, 0.0)
-    until = np.zeros((len(first), poses + 1))
-    rows = np.arange(len(first))
-    for future, weight in enumerate(bodies.weights):
-        until[rows, first[:, future]] += weight
-    until = until[:, :poses].cumsum(axis=1)
-    return Collision(until[:, -1], until)
+    probability: np.ndarray = (clearances(bodies, robots, _TOUCH_M) <= 0.0) @ bodies.weights
+    return probability
 
 
 def nearness(
@@ -193,30 +170,31 @@ def nearness(
 def clearances(
     bodies: Bodies, robots: RobotMotion, reach_m: float = _REACH_M
 ) -> Float64[np.ndarray, 'robot future']:
-    """Return the smallest distance of surfaces at any time [m]; at most `reach_m`."""
-    return _contacts_and_clearances(bodies, robots, reach_m)[1]
-
-
-def _contacts_and_clearances(
-    bodies: Bodies, robots: RobotMotion, reach_m: float
-) -> tuple[Int64[np.ndarray, 'robot future'], Float64[np.ndarray, 'robot future']]:
-    """Return the first pose at which they meet, and the smallest distance of surfaces [m].
+    """Return the distance of surfaces when they meet first or are nearest [m].
 
     Boxes around all, around each future and around each pose rule most out.
 
     Returns:
-        The number of poses, and at most `reach_m`, where they do not meet.
+        At most `reach_m`.
+
+    Raises:
+        DataError: The robot is given at other times than the bodies.
     """
-    shape, poses = (len(robots.starts), len(bodies.starts)), len(bodies.times_s)
-    first, nearest = np.full(shape, poses), np.full(shape, float(reach_m))
-    _find_contacts(
+    poses = len(bodies.times_s)
+    if robots.starts.shape[1] not in (1, poses):
+        raise DataError(
+            f'a robot is given at one time or at the {poses} of the bodies, '
+            f'got {robots.starts.shape[1]}'
+        )
+    nearest = np.full((len(robots.starts), len(bodies.starts)), reach_m)
+    _find_clearances(
         bodies.starts, bodies.ends, bodies.radii,
         *_boxes(bodies.starts, bodies.ends, bodies.radii),
         robots.starts, robots.ends, robots.radii,
         *_boxes(robots.starts, robots.ends, robots.radii + reach_m),
-        first, nearest,
+        nearest,
     )  # fmt: skip
-    return first, nearest
+    return nearest
 
 
 def _boxes(
@@ -233,7 +211,7 @@ def _boxes(
 
 
 @compiled
-def _find_contacts(
+def _find_clearances(
     starts: Float64[np.ndarray, 'future pose capsule xyz=3'],
     ends: Float64[np.ndarray, 'future pose capsule xyz=3'],
     radii: Float64[np.ndarray, 'future pose capsule'],
@@ -244,10 +222,9 @@ def _find_contacts(
     robot_radii: Float64[np.ndarray, 'robot robotpose link'],
     robot_boxes: Float64[np.ndarray, 'robot robotpose corners=6'],
     whole_boxes: Float64[np.ndarray, 'robot corners=6'],
-    first: Int64[np.ndarray, 'robot future'],
     nearest: Float64[np.ndarray, 'robot future'],
 ) -> None:
-    """Write the first contact, and lower `nearest` to the clearance until then."""
+    """Lower `nearest` to the clearance until the first contact."""
     still = robot_starts.shape[1] == 1
     for robot in range(len(robot_starts)):
         for future in range(len(starts)):
@@ -270,7 +247,6 @@ def _find_contacts(
                 if away < nearest[robot, future]:
                     nearest[robot, future] = away
                 if away <= 0.0:
-                    first[robot, future] = pose
                     break
 
 

@@ -85,7 +85,7 @@ def test_clearances_are_where_contacts_begin() -> None:
                 radii=person.bodies.radii[[future]],
                 weights=np.ones(1),
             )
-            meets = collision_probability(bodies, wider).probability[robot]
+            meets = collision_probability(bodies, wider)[robot]
             assert meets == (shift > 0.0)
     assert (found < 0.0).any() and (found == 0.4).any()
 

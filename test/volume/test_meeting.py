@@ -51,7 +51,7 @@ def test_a_robot_that_stands_still_meets_what_the_weights_say() -> None:
     places = np.stack([[0.1 * step, 0.0, 1.0] for step in range(12)])[:, None, None]
     found = robot_collision_probability(one, places, places, RADIUS, np.zeros(1))
     moving = robot_motion(places, places, RADIUS, np.zeros(1), one.bodies.times_s)
-    np.testing.assert_allclose(found, collision_probability(one.bodies, moving).probability)
+    np.testing.assert_allclose(found, collision_probability(one.bodies, moving))
     assert ((found > 0.01) & (found < 0.99)).any()
 
 

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from rich.console import Console
-from rich.table import Table
 from tqdm import tqdm
 
 from motion_predictor_ros.config import VolumeConfig
 from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import ConfigError, DataError
+from motion_predictor_ros.evaluation.tables import Cell, print_table
 from motion_predictor_ros.scoring.metrics import constant_velocity
 from motion_predictor_ros.training.robot_lines import (
     Lines,
@@ -431,47 +431,36 @@ def weighted_stops(
 
 
 def print_separation(report: Mapping[str, Any], console: Console) -> None:
-    """Print a table for each stopping time, and how families compare."""
-    for stopping_s, found in report['stopping'].items():
+    """Print tables for each stopping time: rules, families, and reliability of the service."""
+    for stopping_s, result in report['stopping'].items():
         title = (
-            f'{stopping_s} s to stop: {found["decisions"]} decisions, {found["contacts"]} '
-            f'contacts, {found["people"]} people'
+            f'{stopping_s} s to stop: {result["decisions"]} decisions, {result["contacts"]} '
+            f'contacts, {result["people"]} people'
         )
-        table = Table(title=title, title_justify='left')
-        for head in ('rule', 'stops', 'contacts missed', 'moving'):
-            table.add_column(head, justify='left' if head == 'rule' else 'right')
-        for name, row in found['rules'].items():
-            missed = '' if row['missed'] is None else f'{row["missed"]:.2%}'
-            mark = ' (default)' if name == found['default_rule'] else ''
-            table.add_row(name + mark, f'{row["stops"]:.1%}', missed, f'{row["moving"]:.1%}')
-        console.print(table)
-        console.print(_families(found))
-        if found['reliability']:
-            console.print(_reliability(found['reliability']))
+        rules: dict[str, dict[str, Cell]] = {
+            name + (' (default)' if name == result['default_rule'] else ''): {
+                'stops': row['stops'],
+                'contacts missed': row['missed'],
+                'moving': row['moving'],
+            }
+            for name, row in result['rules'].items()
+        }
+        print_table(rules, title, 'rule', console, form='.2%')
+        families: dict[str, dict[str, Cell]] = {
+            family: {
+                f'{float(missed):.1%} missed': f'{row["stops"]:.1%}, x {row["relative"]:.2f} '
+                f'[{row["low"]:.2f}, {row["high"]:.2f}]'
+                for missed, row in rows.items()
+            }
+            for family, rows in result['stops_at_missed'].items()
+        }
+        title = 'stops where as many contacts are missed; relative to MotionDEQ + margin'
+        print_table(families, title, 'family', console)
+        for name, row in result['reliability'].items():
+            bins: dict[str, dict[str, Cell]] = {
+                f'{part["predicted"]:.2%}': {'contacts': part['observed'], 'lines': part['lines']}
+                for part in row['bins']
+            }
+            title = f'collision service, {name} probabilities: Brier {row["brier"]:.4f}'
+            print_table(bins, title, 'predicted', console, form='.2%')
     console.print('a comparison of rules beside recorded people; it certifies no robot')
-
-
-def _families(found: Mapping[str, Any]) -> Table:
-    table = Table(title='stops where as many contacts are missed; relative to MotionDEQ + margin')
-    table.add_column('family')
-    for missed in MISSED:
-        table.add_column(f'{missed:.1%} missed', justify='right')
-    for family, rows in found['stops_at_missed'].items():
-        cells = [
-            f'{row["stops"]:.1%}, x {row["relative"]:.2f} [{row["low"]:.2f}, {row["high"]:.2f}]'
-            for row in rows.values()
-        ]
-        table.add_row(family, *cells)
-    return table
-
-
-def _reliability(found: Mapping[str, Any]) -> Table:
-    table = Table(title="reliability of the collision service's probabilities")
-    for head in ('', 'said', 'came true', 'lines', 'Brier'):
-        table.add_column(head, justify='right')
-    for name, row in found.items():
-        for place, part in enumerate(row['bins']):
-            begin, end = (name, f'{row["brier"]:.4f}') if place == 0 else ('', '')
-            said, came = (f'{part[key]:.2%}' for key in ('predicted', 'observed'))
-            table.add_row(begin, said, came, str(part['lines']), end)
-    return table

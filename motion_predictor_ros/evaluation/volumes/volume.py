@@ -12,14 +12,13 @@ calibrated to the same level on the same people:
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 from rich.console import Console
-from rich.table import Table
 from tqdm import tqdm
 
 from motion_predictor_ros.config import VolumeConfig
@@ -418,28 +417,31 @@ def _fallbacks(cases: Sequence[Case]) -> dict[str, float]:
 
 def print_volume(report: dict[str, Any], console: Console) -> None:
     """Print coverage by horizon and by group, missed shares, and volumes."""
-    title = f'{report["calibration"]}: {report["windows"]} windows of {report["clips"]} clips'
-    table = Table(title=title, title_justify='left')
-    for head in ('covered until, s', 'people', 'windows', *(f'{level:.0%}' for level in LEVELS)):
-        table.add_column(head, justify='right')
+    rows: dict[str, dict[str, Cell]] = {}
     for horizon, row in report['coverage_by_horizon'].items():
-        table.add_row(horizon, 'all', '', *_cells(row), end_section=True)
+        rows[f'until {horizon} s'] = {'windows': None, **_cells(row)}
         for grouping in ('coverage_by_speed', 'coverage_by_kind', 'coverage_by_subject'):
             for group, members in report[grouping][horizon].items():
-                table.add_row('', group, str(members['windows']), *_cells(members))
-    console.print(table)
-    for share, windows in report.get('risk', {}).items():
-        text = ', '.join(
-            f'{window} s {row["missed_share"]:.2%} in {row["volume_m3"]:.2f} m^3'
+                rows[f'until {horizon} s: {group}'] = {
+                    'windows': members['windows'],
+                    **_cells(members),
+                }
+    title = f'{report["calibration"]}: {report["windows"]} windows of {report["clips"]} clips'
+    print_table(rows, title, 'covered', console, form='.3f')
+    risks: dict[str, dict[str, Cell]] = {
+        f'{float(share):.1%}': {
+            f'{window} s': f'{row["missed_share"]:.2%} in {row["volume_m3"]:.2f} m^3'
             for window, row in windows.items()
             if 'volume_m3' in row
-        )
-        console.print(f'missed at risk {float(share):.1%}: {text}')
-    for horizon, sizes in report.get('volume_m3', {}).items():
-        text = ', '.join(f'{name} {size:.2f}' for name, size in sizes.items())
-        slow = report['volume_m3_slow'].get(horizon)
-        slow_text = '' if slow is None else f'; ours of slow people {slow:.2f}'
-        console.print(f'm^3 until {horizon} s at {VOLUME_LEVEL:.0%}: {text}{slow_text}')
+        }
+        for share, windows in report.get('risk', {}).items()
+    }
+    print_table(risks, 'missed share of the body, and volume', 'risk', console)
+    sizes: dict[str, dict[str, Cell]] = {
+        f'{horizon} s': {**row, 'ours, slow people': report['volume_m3_slow'].get(horizon)}
+        for horizon, row in report.get('volume_m3', {}).items()
+    }
+    print_table(sizes, f'volume at {VOLUME_LEVEL:.0%} [m^3]', 'until', console, form='.2f')
     iso = ', '.join(f'{share:.1%} until {end} s' for end, share in report['reachable_iso'].items())
     console.print(f'the speeds of ISO 13855 as they are hold for {iso}')
     console.print(
@@ -449,6 +451,5 @@ def print_volume(report: dict[str, Any], console: Console) -> None:
     console.print('promises hold for people exchangeable with those of the calibration only')
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    keys = [f'{level:.2f}' for level in LEVELS]
-    return [f'{row[key]:.3f}' if key in row else 'refused' for key in keys]
+def _cells(row: Mapping[str, float]) -> dict[str, Cell]:
+    return {f'{level:.0%}': row.get(f'{level:.2f}', 'refused') for level in LEVELS}
