@@ -25,6 +25,7 @@ from motion_predictor_ros.config import VolumeConfig
 from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.evaluation.archive import Figures, name_cases
+from motion_predictor_ros.evaluation.tables import Cell, print_table
 from motion_predictor_ros.scoring.metrics import constant_velocity
 from motion_predictor_ros.training.volume_windows import (
     EVERY,
