@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Augmentation: body shapes, and camera faults (noise, low rates, joints out of sight)."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from motion_predictor_ros.config import param
@@ -17,87 +16,45 @@ from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 @dataclass(frozen=True)
 class BodyShapeConfig:
-    """How far bodies are varied; 1, and 0 for the posture, leave them as they were recorded."""
+    """Variation of bodies; 1 leaves them as recorded."""
 
     size: float = param(
-        1.0, 'scale people, and how far they move, up to this factor [-]', low=1.0, high=2.0
+        1.0, 'scale people, and their paths, up to this factor [-]', low=1.0, high=2.0
     )
     bones: float = param(
         1.0, 'scale each bone, left and right alike, up to this factor [-]', low=1.0, high=2.0
     )
-    posture_deg: float = param(
-        0.0,
-        'turn each bone, and all that hangs from it, by a rotation that lasts the whole window;'
-        ' standard deviation about each axis [deg]',
-        low=0.0,
-        high=45.0,
-    )
 
 
 class BodyShape:
-    """Scale windows of one skeleton by random factors per window."""
+    """Scales windows of one skeleton by random factors per window."""
 
     def __init__(self, layout: SkeletonLayout, config: BodyShapeConfig) -> None:
         self._config = config
-        count = len(layout.joint_names)
-        bones = torch.eye(count, dtype=torch.float64)
+        bones = torch.eye(len(layout.joint_names), dtype=torch.float64)
         for parent, child in layout.bones:
             bones[child, parent] = -1.0
-        self._to_bones = bones
-        self._to_joints = torch.linalg.inv(bones)
-        # Mirrored joints draw the factor of the first of the two.
+        self._to_bones, self._to_joints = bones, torch.linalg.inv(bones)
+        # Mirrored joints have the factor of the first of the two.
         self._same = torch.tensor([min(i, other) for i, other in enumerate(layout.mirror)])
         self._roots = torch.tensor([parent < 0 for parent in layout.parents])
-        self._parents = layout.parents
 
     def vary(self, windows: Past, generator: torch.Generator) -> Past:
-        """Return the windows [m] with other bones, each moving as it did in the recording.
+        """Return the windows [m] with scaled bones in their recorded directions.
 
         The root's path is scaled with the size about where it begins.
         """
         config = self._config
-        if config.size == config.bones == 1.0 and config.posture_deg == 0.0:
+        if config.size == config.bones == 1.0:
             return windows
-        change = self._lengths(len(windows), generator)
-        if config.posture_deg > 0.0:
-            change = self._turns(len(windows), generator) @ change
+        size = len(windows), 1 + len(self._same)
+        drawn = 2.0 * torch.rand(size, generator=generator, dtype=torch.float64) - 1.0
+        factor = config.bones ** drawn[:, 1:][:, self._same]
+        factor = torch.where(self._roots, torch.ones_like(factor), factor)
+        factor = (factor * config.size ** drawn[:, :1]).to(windows)[:, None, :, None]
         start = windows[:, :1, self._roots.to(windows.device)].mean(2, keepdim=True)
         bones = self._to_bones.to(windows) @ (windows - start)
-        bones = (change.to(windows)[:, None] @ bones[..., None])[..., 0]
-        return self._to_joints.to(windows) @ bones + start
-
-    def _lengths(
-        self, batch: int, generator: torch.Generator
-    ) -> Float64[Tensor, 'batch joint 3 3']:
-        """Draw by how much each bone is longer."""
-        count = len(self._same)
-        drawn = 2.0 * torch.rand(batch, 1 + count, generator=generator, dtype=torch.float64) - 1.0
-        factor = self._config.bones ** drawn[:, 1:][:, self._same]
-        factor = torch.where(self._roots, torch.ones_like(factor), factor)
-        factor = factor * self._config.size ** drawn[:, :1]
-        return factor[..., None, None] * torch.eye(3, dtype=torch.float64)
-
-    def _turns(self, batch: int, generator: torch.Generator) -> Float64[Tensor, 'batch joint 3 3']:
-        """Draw rotations of all bones: of the bone itself, after those of its ancestors."""
-        vectors = math.radians(self._config.posture_deg) * torch.randn(
-            batch, len(self._same), 3, generator=generator, dtype=torch.float64
-        )
-        rotations = torch.linalg.matrix_exp(_cross_matrices(vectors))
-        turned: dict[int, Tensor] = {-1: torch.eye(3, dtype=torch.float64).expand(batch, 3, 3)}
-        while len(turned) <= len(self._parents):
-            for joint, parent in enumerate(self._parents):
-                if parent in turned and joint not in turned:
-                    turned[joint] = (
-                        turned[-1] if parent < 0 else rotations[:, joint] @ turned[parent]
-                    )
-        return torch.stack([turned[joint] for joint in range(len(self._parents))], 1)
-
-
-def _cross_matrices(vectors: Float64[Tensor, '*batch 3']) -> Float64[Tensor, '*batch 3 3']:
-    x, y, z = vectors.unbind(-1)
-    zero = torch.zeros_like(x)
-    rows = [zero, -z, y, z, zero, -x, -y, x, zero]
-    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+        return self._to_joints.to(windows) @ (factor * bones) + start
 
 
 _ALONE = 0.1
@@ -106,7 +63,7 @@ _ALONE = 0.1
 
 @dataclass(frozen=True)
 class DegradeConfig:
-    """Share of the windows with each fault; faults are drawn independently."""
+    """Share of windows with each fault; faults are independent."""
 
     noisy: float = param(0.0, 'share of windows with noise [-]', low=0.0, high=1.0)
     noise_m: float = param(

@@ -39,8 +39,8 @@ def world() -> tuple[Flow, FutureCache, float]:
     torch.set_default_dtype(torch.float64)
     flow = lively_flow(latent=2, steps=8)
     z = RHO.sample(30_000, torch.Generator().manual_seed(0))[0]
-    cache = cache_of(flow, flow.push(z), RHO.log_prob_shared(powers_of(z))[0])
-    truth = flow.push(Q.sample(100_000, torch.Generator().manual_seed(1))[0])
+    cache = cache_of(flow, flow.push_with_volume(z)[0], RHO.log_prob_shared(powers_of(z))[0])
+    truth = flow.push_with_volume(Q.sample(100_000, torch.Generator().manual_seed(1))[0])[0]
     return flow, cache, float(event(truth, flow).double().mean())
 
 
@@ -51,7 +51,7 @@ def noise(count: int, seed: int = 2) -> tuple[Noise, Tensor]:
 
 def event(x: Tensor, flow: Flow) -> Tensor:
     """Whether a future lies beyond the median of the person in view, along the heaps."""
-    middle = flow.push(Q.means[0])
+    middle = flow.push_with_volume(Q.means[0])[0]
     return x[..., 0] > middle[0, 0]
 
 

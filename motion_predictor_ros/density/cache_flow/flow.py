@@ -100,14 +100,6 @@ class Flow(nn.Module):
         at = torch.lerp(z, x, time[:, None])
         return (self.velocity(at, time) - (x - z)).square().sum(1)
 
-    def push(self, z: Latents) -> Latents:
-        """Return x = f(z)."""
-
-        def rate(y: Tensor, time: float) -> tuple[Tensor, Tensor]:
-            return self._velocity(y, time), y.new_zeros(len(y))
-
-        return integrate(rate, z, even_times(self.steps), self.scheme)[0]
-
     def push_with_volume(self, z: Latents) -> tuple[Latents, Float[Tensor, ' batch']]:
         """Return x = f(z) and log|det dx/dz| [nat]."""
         return integrate(self._velocity_and_trace, z, even_times(self.steps), self.scheme)
@@ -122,9 +114,6 @@ class Flow(nn.Module):
         """
         backwards = list(reversed(times or even_times(self.steps)))
         return integrate(self._velocity_and_trace, x, backwards, scheme or self.scheme)
-
-    def _velocity(self, y: Latents, time: float) -> Tensor:
-        return self.velocity(y, torch.full_like(y[:, 0], time))
 
     def _velocity_and_trace(
         self, y: Latents, time: float

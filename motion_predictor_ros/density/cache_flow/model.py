@@ -4,8 +4,7 @@
 Stage: density. Source: [CacheFlow] arXiv 2505.13140. With x the latent of a future and z = f^-1(x)
     log p(x | c) = log q(z | c) + log|det dz/dx|                                   (eq. 7)
 The flow f ignores the observation c, so (z, x, log|det|) of every recorded future is computed once
-(`cache.py`); online only the mixture q is evaluated. Densities are those of the whitened x: in the
-unwhitened latent, log p is less by `log_scale`.
+(`cache.py`); online only the mixture q is evaluated. Densities are those of the whitened x.
 """
 
 from dataclasses import dataclass
@@ -65,11 +64,6 @@ class CacheFlow(nn.Module):
         self.mixture = ObservationMixture(
             2 * size, config.hidden, config.modes, config.latent, config.dropout
         )
-
-    @property
-    def log_scale(self) -> Float[Tensor, '']:
-        """Return log|det d(unwhitened)/dx| [nat]."""
-        return self.factorisation.scale.log().sum()
 
     def observe(self, past: PastPoses) -> Mixture:
         """Return q(z | c) of observed poses [m]."""
