@@ -216,7 +216,7 @@ class Pipeline:
             volumes = self._volumes(prediction, sample) if volumes_due else None
             with self.times.stage('density', counts=draws):
                 futures = density()
-        self.times.answered()
+        self.times.complete()
         return Scene(prediction, futures, volumes, presence.withheld)
 
     def stale_volumes(

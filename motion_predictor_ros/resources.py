@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Find the files that ship with the package: config/, launch/, msg/, weights/.
 
-They lie at the repository's top in a source tree and in `share/motion_predictor_ros` of an install
-prefix (colcon, CMake, pip); both are found by walking up from this module.
+They are at the top of a source tree, and in `share/motion_predictor_ros` of an install prefix
+(colcon, CMake, pip); both are found by walking up from this module.
 """
 
 from pathlib import Path

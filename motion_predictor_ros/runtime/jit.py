@@ -65,7 +65,7 @@ class _Compilations(event.Listener):
         self._depth, self._begin_s = 0, 0.0
 
     def on_start(self, event: Any) -> None:
-        """Compilation begins, perhaps of a function that another kernel calls."""
+        """Compilation starts, perhaps of a function that another kernel calls."""
         if not self._depth:
             if not self.count:
                 self._log(

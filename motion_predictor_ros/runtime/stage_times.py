@@ -42,7 +42,7 @@ class StageTimes:
             _add(self._running_ms, name, time.perf_counter() - begin_s)
             _add(self._running_processor_ms, name, time.process_time() - begin_processor_s)
 
-    def answered(self) -> None:
+    def complete(self) -> None:
         """Complete the current scene; later times count towards the next one."""
         self.last_ms, self._running_ms = self._running_ms, {}
         self.last_processor_ms, self._running_processor_ms = self._running_processor_ms, {}

@@ -5,8 +5,8 @@
     decoder    encoder, Q and decoder, fine-tuned with no more than eight numbers between them
     flow       flow and observation mixture on the fixed latents x
 
-The flow's modes ([CacheFlow] eq. 11 taken literally lets z collapse to a point, because nothing
-pays for the volume that is lost; hence):
+Modes of the flow ([CacheFlow] eq. 11 as written lets z collapse to a point, because lost volume
+costs nothing):
     joint           flow matching from draws of q, and the exact log-likelihood of x through both
     joint-stopgrad  flow matching from draws of q; q is fitted to z = f^-1(x) without its gradient
     two-stage       flow matching from N(0, I); q is fitted to z after the flow
@@ -228,8 +228,8 @@ class DecoderTask:
         factorisation = self.module.factorisation
         posterior = factorisation.reduce_posterior(self.module.vae.encode(frames.flatten(2)))
         noise = torch.randn(posterior.mean.shape, generator=generator)
-        played = self.module.decode(posterior.sample(noise.to(posterior.mean)), batch.past)
-        error = squared_error(played.flatten(2), batch.future.flatten(2))
+        decoded = self.module.decode(posterior.sample(noise.to(posterior.mean)), batch.past)
+        error = squared_error(decoded.flatten(2), batch.future.flatten(2))
         divergence = posterior.divergence().mean()
         (error + self.recipe.losses.divergence * divergence).backward()
         return {'error': float(error.detach()), 'divergence': float(divergence.detach())}
@@ -239,8 +239,8 @@ class DecoderTask:
         """Return the error of reconstruction from x, on held-out subjects."""
         squares, distances = [], []
         for batch in chunks(self.data.held_out):
-            played = self.module.decode(self.module.latent(batch.past, batch.future), batch.past)
-            difference = played - batch.future
+            decoded = self.module.decode(self.module.latent(batch.past, batch.future), batch.past)
+            difference = decoded - batch.future
             squares.append(difference.square().sum((2, 3)).mean(1))
             distances.append(difference.norm(dim=3).mean((1, 2)))
         figures = {
@@ -337,9 +337,8 @@ class FlowTask:
     def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Return the exact log-density per dimension of held-out futures.
 
-        A flow that pays little for bad matching is tempted to outrun its integrator. Hence the
-        score is that of four times as many steps, and the difference between the two counts
-        tenfold.
+        With a small weight of matching, a flow may exploit errors of its integrator. The score is
+        that of four times as many steps, and the difference between the two counts tenfold.
         """
         flow, parts = self.module.flow, []
         finer = even_times(4 * flow.steps)
@@ -379,10 +378,10 @@ def vary_latent(x: Latents, recipe: CacheFlowRecipe, generator: torch.Generator)
 
 
 def squared_error(
-    played: Float[Tensor, 'batch horizon size'], future: Float[Tensor, 'batch horizon size']
+    decoded: Float[Tensor, 'batch horizon size'], future: Float[Tensor, 'batch horizon size']
 ) -> Float[Tensor, '']:
     """Return the squared error of whole poses, mean over horizons and people [m^2]."""
-    return (played - future).square().sum(2).mean()
+    return (decoded - future).square().sum(2).mean()
 
 
 def chunks(batch: Batch) -> Sequence[Batch]:

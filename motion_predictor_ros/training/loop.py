@@ -141,7 +141,7 @@ class WeightAverage:
             self._averages[name].copy_(kept)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the state, named so that it can lie in one file with the weights."""
+        """Return the state, under names that differ from those of weights."""
         return {f'average.{name}': value for name, value in self._averages.items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:

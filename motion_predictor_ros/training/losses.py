@@ -56,7 +56,7 @@ def phantom_backward(
 
     Args:
         weights: Of each horizon in the mean; scale them to scale the loss.
-        neumann_terms: Powers of J = df/dz beside I; 1 is the paper's.
+        neumann_terms: Powers of J = df/dz beside I; 1: as published.
 
     Returns:
         The loss [m], times the mean of `weights`.
@@ -95,8 +95,8 @@ def contraction_hinge(
     flat = [model.pack(item, leaves) for item in (state, first, second)]
     before = (flat[1] - flat[0]).detach().norm(dim=1)
     after = (flat[2] - flat[1]).norm(dim=1)
-    pays = before > _ROUNDING * flat[1].detach().norm(dim=1)
-    ratio = torch.where(pays, after / before.clamp_min(1e-9), 0.0)
+    counts = before > _ROUNDING * flat[1].detach().norm(dim=1)
+    ratio = torch.where(counts, after / before.clamp_min(1e-9), 0.0)
     return (ratio - limit).relu().square().mean()
 
 

@@ -116,6 +116,6 @@ def broadcast_from_rank0(decision: bool) -> bool:
     """Return the first process's decision."""
     if world() == 1:
         return decision
-    word = torch.tensor(decision)
-    dist.broadcast(word, 0)
-    return bool(word)
+    flag = torch.tensor(decision)
+    dist.broadcast(flag, 0)
+    return bool(flag)

@@ -96,9 +96,7 @@ class EquilibriumConfig:
     hinge_ramp_steps: int = param(
         400, 'steps over which the hinge grows from a third [-]', low=1, high=10**6
     )
-    hinge_share: float = param(
-        0.25, 'share of the batch that pays the hinge [-]', low=0.0, high=1.0
-    )
+    hinge_share: float = param(0.25, 'share of the batch with a hinge loss [-]', low=0.0, high=1.0)
 
 
 @dataclass(frozen=True)

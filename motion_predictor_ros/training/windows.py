@@ -23,11 +23,11 @@ class SamplingConfig:
 
     mirror: bool = param(True, 'exchange left and right in half of the windows [-]')
     stretch: float = param(
-        1.25, 'play windows up to this factor faster or slower [-]', low=1.0, high=4.0
+        1.25, 'change the speed of windows up to this factor [-]', low=1.0, high=4.0
     )
     stretch_share: float = param(
         1.0,
-        'share of windows played at another pace; the others are cut as recorded, frame by frame,'
+        'share of windows at another speed; others are cut frame by frame, as recorded,'
         ' where interpolation smooths nothing [-]',
         low=0.0,
         high=1.0,
@@ -39,7 +39,7 @@ class SamplingConfig:
         0.3, 'weight of clips retargeted to a foreign figure [-]', low=0.0, high=1.0
     )
     rare_kinds: str = param(
-        '', 'words, separated by blanks: clips of a kind with one of them get `rare_weight` [-]'
+        '', 'words, separated by blanks, of the kinds of clips that get `rare_weight` [-]'
     )
     rare_weight: float = param(
         1.0, 'weight of kinds of motion that robots hardly meet [-]', low=0.0, high=1.0
@@ -57,7 +57,7 @@ class SamplingConfig:
         high=1e6,
     )
     validation_stride_s: float = param(
-        0.4, 'validation windows begin this far apart [s]', low=0.04, high=60.0
+        0.4, 'time between the starts of validation windows [s]', low=0.04, high=60.0
     )
 
 
@@ -122,8 +122,8 @@ class WindowSampler:
         as_recorded = uniform[0] >= share
         stretch = torch.where(as_recorded, torch.ones_like(stretch), stretch)
         step = self._stride * torch.minimum(stretch, longest)
-        room = self._lengths[clip] - 1.001 - step * (len(self._offsets) - 1)
-        offset = torch.where(as_recorded, (room * uniform[1]).round(), room * uniform[1])
+        slack = self._lengths[clip] - 1.001 - step * (len(self._offsets) - 1)
+        offset = torch.where(as_recorded, (slack * uniform[1]).round(), slack * uniform[1])
         first = self._starts[clip] + offset
         windows = self._gather(first[:, None] + step[:, None] * self._offsets)
         if self._config.mirror:

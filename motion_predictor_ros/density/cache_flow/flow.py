@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A continuous normalizing flow that never sees the context: x = f(z), z = f^-1(x).
+"""A continuous normalizing flow without context: x = f(z), z = f^-1(x).
 
 Stage: density. [CacheFlow] section 3.2: dy/dt = v(y, t), y(0) = z, y(1) = x, trained by flow
 matching over straight paths (eq. 6). One fixed-step scheme serves forward, inverse and
@@ -110,7 +110,7 @@ class Flow(nn.Module):
         """Return z = f^-1(x) and log|det dz/dx| [nat].
 
         Args:
-            times: From 0 to 1, at which steps begin and end; default: `steps` even ones.
+            times: Boundaries of the steps, from 0 to 1; default: `steps` even ones.
         """
         backwards = list(reversed(times or even_times(self.steps)))
         return integrate(self._velocity_and_trace, x, backwards, scheme or self.scheme)
@@ -122,12 +122,12 @@ class Flow(nn.Module):
 
 
 def even_times(steps: int) -> list[float]:
-    """Return where `steps` even steps from 0 to 1 begin and end."""
+    """Return the boundaries of `steps` even steps from 0 to 1."""
     return [index / steps for index in range(steps + 1)]
 
 
 def random_times(steps: int, generator: torch.Generator) -> list[float]:
-    """Return where `steps` steps begin and end when each boundary is moved at random.
+    """Return boundaries of `steps` steps, each moved at random.
 
     A flow trained by its own likelihood on a fixed grid exploits the grid: errors between the
     evaluations cost nothing. A random grid prevents that.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """CacheFlow for inference: products of weights that no observation changes are computed once.
 
-Stage: density. Plain torch, the same on a CPU and a GPU; answers equal those of `CacheFlow` to
+Stage: density. Plain torch, the same on a CPU and a GPU; results equal those of `CacheFlow` to
 rounding. Folded are
     x to the decoder's gates      whitening, basis, mean and input weights into one matrix
     last frames to the gates      into one matrix, applied once per person
@@ -68,10 +68,10 @@ class FusedCacheFlow:
         not depend on the rest of the batch.
 
         Args:
-            leaving: Linear map from a pose in the body frame to joint positions in room axes.
+            leaving: Linear map from a pose in the body frame to joint positions in input axes.
 
         Returns:
-            Flat joint positions in room axes [m].
+            Flat joint positions in input axes [m].
         """
         if not self._on_cpu:
             return self._decode(x, past, leaving)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CacheFlow: the density of all futures, split so that the heavy half never sees the observation.
+"""CacheFlow: the density of all futures, with the costly half independent of the observation.
 
 Stage: density. Source: [CacheFlow] arXiv 2505.13140. With x the latent of a future and z = f^-1(x)
     log p(x | c) = log q(z | c) + log|det dz/dx|                                   (eq. 7)
@@ -31,7 +31,7 @@ class CacheFlowConfig:
     future: int = param(50, 'predicted frames [-]', low=2, high=400)
     period_s: float = param(0.04, 'model clock [s]', low=0.005, high=0.5)
     frame: str = param('heading', 'body frame [-]', choices=('heading', 'dropped'))
-    seen: int = param(3, 'observed frames the decoder sees [-]', low=1, high=50)
+    seen: int = param(3, 'observed frames that encoder and decoder read [-]', low=1, high=50)
     hidden: int = param(128, 'state of the recurrent networks [-]', low=4, high=1024)
     behaviour: int = param(128, 'behaviour latent before factorisation [-]', low=2, high=1024)
     latent: int = param(8, 'latent x after factorisation [-]', low=1, high=1024)

@@ -5,7 +5,7 @@ Stage: prediction. Source: MotionDEQ, streaming: H = H* + MLP(H'), G = G* + W (G
 (G', H') lift the deviation of the new observation from the last prediction. Added here:
     * a trained shift of the state along its own time axis, W_s G*, per model frame elapsed;
     * the change of the features of the observation, W_x dX_G + W_v dV and dX_H.
-Each map acts on channels only, so the corrected state turns with the room.
+Each map acts on channels only, so the corrected state is equivariant.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Features of the observed second: x = {X_G, X_H, X_C} of MotionDEQ.
 
-Stage: prediction. All geometry is held relative to its own mean M(.), so nothing here or later
-depends on where the room's origin is; rotations commute with every linear map because each acts on
+Stage: prediction. All geometry is relative to its mean M(.), so nothing here or later
+depends on the origin of the frame; rotations commute with every linear map because each acts on
 channels only, never on xyz. Geometry is [batch, channel, joint, xyz] and pairs are
 [batch, channel, joint, joint]: distances and aggregation are then batched matrix products and no
 [batch, joint, joint, channel, xyz] tensor is ever built.

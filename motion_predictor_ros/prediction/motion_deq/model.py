@@ -7,7 +7,7 @@ with Deep Equilibrium Models" (CVPR 2026), on the backbone of EqMotion (CVPR 202
     condition  the edge categories X_C and all of f that depends on x alone
     solve      z* = f(z*, x), Anderson mixing from z_0 = F_DL(last frame) or from an earlier z*
     decode     Y = X_last + iDCT(W_o (G - M(G)))
-Theorem 1 of the paper holds for each part: turning or shifting the room turns or shifts Y.
+Each part is equivariant (theorem 1): a rotation or translation of the input is one of Y.
 """
 
 import math

@@ -198,9 +198,11 @@ def load_latent_mixture(path: Path, base: TrainedCacheFlow) -> ObservationMixtur
         CheckpointError: The file is damaged, or was trained on another model's latents.
     """
     checkpoint = load_checkpoint(path, MIXTURE_KIND)
-    owner = checkpoint.header.get('config', {}).get('latents_of')
-    if owner != base.digest:
-        raise CheckpointError(f'{path} was trained on the latents of {owner!r}, not {base.name!r}')
+    base_digest = checkpoint.header.get('config', {}).get('latents_of')
+    if base_digest != base.digest:
+        raise CheckpointError(
+            f'{path} was trained on the latents of {base_digest!r}, not {base.name!r}'
+        )
     module = _mixture(base)
     try:
         module.load_state_dict({key: checkpoint.tensors[key] for key in module.state_dict()})

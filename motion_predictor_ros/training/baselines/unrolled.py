@@ -7,7 +7,7 @@ Both are trained by ordinary backpropagation through everything they did.
     ESL8            one cell for eight stages, from F_DL(last frame); MotionDEQ's own module
 The last layer of EqMotionStyle has no pattern update, whose output would be unused.
 [MotionDEQ] trains ESL's intermediate stages on progressively smoothed targets; here every stage
-sees the true motion, since smoothing would be a second thing in which the two methods differ.
+has the true motion as target, since smoothing would be a second difference of the methods.
 """
 
 from collections.abc import Mapping

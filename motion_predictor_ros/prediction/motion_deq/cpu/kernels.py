@@ -172,7 +172,7 @@ def observe(
     for j in range(joints):
         before = np.float32(0.0)
         for t in range(1, frames):
-            last = t - 1 if t > 1 else 1  # the first step stands for the one before it
+            last = t - 1 if t > 1 else 1  # the first step is repeated before it
             along, length2 = np.float32(0.0), np.float32(0.0)
             for axis in range(3):
                 step = positions[t, j, axis] - positions[t - 1, j, axis]
