@@ -15,7 +15,7 @@ from walkers import RECIPE, walkers
 
 from motion_predictor_ros.checkpoint import load_checkpoint
 from motion_predictor_ros.training import loop, parallel
-from motion_predictor_ros.training.motion_deq import MotionDEQTask
+from motion_predictor_ros.training.motion_deq import MotionDEQLearner, MotionTask
 
 # One process is solved before the other, and three of four pay the hinge: both must be shared out.
 SCHEDULE = dataclasses.replace(RECIPE.schedule, steps=6, batch=4, validate_every=3)
@@ -25,11 +25,11 @@ EQUILIBRIUM = dataclasses.replace(
 TASK = dataclasses.replace(RECIPE, schedule=SCHEDULE, equilibrium=EQUILIBRIUM)
 
 
-class _Exact(MotionDEQTask):
+class _Exact(MotionTask):
     """Learn in float64 from windows that are recorded in float32."""
 
     def __init__(self) -> None:
-        super().__init__('tiny', TASK, walkers(), torch.device('cpu'))
+        super().__init__('tiny', TASK, walkers(), MotionDEQLearner(TASK, torch.device('cpu')))
         accumulate_gradients, predict = self.learner.accumulate_gradients, self.learner.predict
 
         def exact(past: Tensor, target: Tensor, *rest: Any) -> dict[str, float]:

@@ -40,7 +40,7 @@ from motion_predictor_ros.prediction.motion_deq.checkpoint import (
 from motion_predictor_ros.resources import is_shipped, resolve_file
 from motion_predictor_ros.scoring.metrics import report_frames
 from motion_predictor_ros.training.loop import train
-from motion_predictor_ros.training.motion_deq import MotionDEQTask
+from motion_predictor_ros.training.motion_deq import MotionDEQLearner, MotionTask
 from motion_predictor_ros.training.recipe import MotionDEQRecipe
 from motion_predictor_ros.training.residuals import keep_residuals
 from motion_predictor_ros.training.windows import every_window
@@ -194,7 +194,7 @@ def _task(
     config: PipelineConfig,
     plan: Plan,
     device: torch.device,
-) -> MotionDEQTask:
+) -> MotionTask:
     """Set up the recipe for the adapted model; keep the attribution of its data."""
     recipe, model = plan.recipe, base.module.config
     missing = recipe.degrade.missing if model.masked else 0.0
@@ -207,7 +207,7 @@ def _task(
     )
     sources = tuple(str(line) for line in base.training.get('attribution', ()))
     recordings = dataclasses.replace(recordings, attribution=(*sources, *recordings.attribution))
-    return MotionDEQTask(plan.name, recipe, recordings, device)
+    return MotionTask(plan.name, recipe, recordings, MotionDEQLearner(recipe, device))
 
 
 def score(trained: TrainedMotionDEQ, recordings: Recordings) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def _random_people(recipe: MotionDEQRecipe, device: torch.device) -> tuple[Tenso
     return past, target
 
 
-def _cost(learner: Learner, past: Tensor, target: Tensor) -> dict[str, Any]:
+def _cost(learner: Learner[Any], past: Tensor, target: Tensor) -> dict[str, Any]:
     """Step once to count and warm up, then once to time without counting.
 
     Returns:

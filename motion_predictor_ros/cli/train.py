@@ -62,9 +62,9 @@ COMMANDS = Group()
 )
 def _motion(options: argparse.Namespace) -> None:
     from motion_predictor_ros.training import parallel
-    from motion_predictor_ros.training.baselines.unrolled import UNROLLED, UnrolledTask
+    from motion_predictor_ros.training.baselines.unrolled import UNROLLED, UnrolledLearner
     from motion_predictor_ros.training.loop import mix_with_start, train
-    from motion_predictor_ros.training.motion_deq import MotionDEQTask, MotionTask
+    from motion_predictor_ros.training.motion_deq import Learner, MotionDEQLearner, MotionTask
     from motion_predictor_ros.training.recipe import in_steps, load_recipe
     from motion_predictor_ros.training.residuals import keep_residuals
 
@@ -72,11 +72,12 @@ def _motion(options: argparse.Namespace) -> None:
     recordings = load_training_data(options)
     settings = in_steps(settings, recordings)
     device = parallel.init_process_group(options.device)
-    task: MotionTask
-    if options.kind in UNROLLED:
-        task = UnrolledTask(options.kind, name, settings, recordings, device)
-    else:
-        task = MotionDEQTask(name, settings, recordings, device)
+    learner: Learner[Any] = (
+        UnrolledLearner(options.kind, settings, device)
+        if options.kind in UNROLLED
+        else MotionDEQLearner(settings, device)
+    )
+    task = MotionTask(name, settings, recordings, learner)
     if options.start_from is not None:
         task.start_from(options.start_from)
     schedule = settings.schedule
@@ -85,7 +86,7 @@ def _motion(options: argparse.Namespace) -> None:
         if options.start_from is not None:
             mix_with_start(best, options.start_from, settings.start_share, task.kind)
         # Residuals on training clips would be too small: then there is no covariance.
-        if isinstance(task, MotionDEQTask) and not settings.held_out_too:
+        if isinstance(learner, MotionDEQLearner) and not settings.held_out_too:
             keep_residuals(best, recordings.select(lambda clip: clip.split == 'val'), device)
         print(best)
 

@@ -7,11 +7,12 @@ only one graph is alive at a time.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Generic, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -23,7 +24,7 @@ from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import CheckpointError, DataError
 from motion_predictor_ros.prediction.motion_deq.cell import Condition, State
 from motion_predictor_ros.prediction.motion_deq.layers import Future, Mask, PairModule, Past
-from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ
+from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
 from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.training import parallel
@@ -38,6 +39,8 @@ from motion_predictor_ros.training.losses import (
 )
 from motion_predictor_ros.training.recipe import MotionDEQRecipe, training_clips
 from motion_predictor_ros.training.windows import WindowSampler, every_window
+
+ModuleT = TypeVar('ModuleT', bound=nn.Module)
 
 
 @contextmanager
@@ -57,28 +60,41 @@ def pairs_in(module: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
 _CHUNK = 64
 
 
-@runtime_checkable
-class Learner(Protocol):
+class Learner(ABC, Generic[ModuleT]):
     """A model and its training step on one batch; independent of the data."""
 
-    kind: str
+    kind = ''
 
-    @property
-    def module(self) -> nn.Module:
-        """The trained module."""
+    def __init__(
+        self,
+        build: Callable[[MotionDEQConfig], ModuleT],
+        recipe: MotionDEQRecipe,
+        device: torch.device,
+    ) -> None:
+        torch.manual_seed(recipe.schedule.seed)
+        self.recipe, self.module = recipe, build(recipe.model).to(device)
+        weights = horizon_weights(recipe.model.future, recipe.equilibrium.horizon_power)
+        self._weights = weights.to(device, torch.float32)
 
+    @abstractmethod
     def accumulate_gradients(
-        self, past: Past, target: Future, seen: Mask | None, generator: torch.Generator, index: int
+        self,
+        past: Past,
+        target: Future,
+        visible: Mask | None,
+        generator: torch.Generator,
+        index: int,
     ) -> dict[str, float]:
         """Accumulate the gradients of step `index` and return its losses."""
 
+    @abstractmethod
     def predict(self, past: Past) -> tuple[Future, dict[str, Float[Tensor, ' batch']]]:
         """Predict as the deployed model would; return also figures of each person."""
 
 
 @dataclass(frozen=True)
 class _Solved:
-    """z* and a state sampled from the way there, after which `left` iterates followed."""
+    """z*, and a state sampled from the trajectory, `left` iterates before its end."""
 
     state: State
     sampled: State
@@ -86,60 +102,61 @@ class _Solved:
     residual: float
 
 
-class MotionDEQLearner:
+class MotionDEQLearner(Learner[MotionDEQ]):
     """MotionDEQ and its loss."""
 
     kind = 'motion_deq'
 
     def __init__(self, recipe: MotionDEQRecipe, device: torch.device) -> None:
-        torch.manual_seed(recipe.schedule.seed)
-        self.recipe = recipe
-        self.module = MotionDEQ(recipe.model).to(device)
+        super().__init__(MotionDEQ, recipe, device)
         self.module.cell.recompute = recipe.equilibrium.recompute
-        weights = horizon_weights(recipe.model.future, recipe.equilibrium.horizon_power)
-        self._weights = weights.to(device, torch.float32)
 
     def accumulate_gradients(
-        self, past: Past, target: Future, seen: Mask | None, generator: torch.Generator, index: int
+        self,
+        past: Past,
+        target: Future,
+        visible: Mask | None,
+        generator: torch.Generator,
+        index: int,
     ) -> dict[str, float]:
-        """Accumulate the gradients of one batch, and hold as few graphs at once as possible."""
+        """Accumulate the gradients of one batch, with one graph at a time."""
         equilibrium, last = self.recipe.equilibrium, past[:, -1]
         with torch.no_grad():
-            leaves = leaves_of(self.module.encode(past, seen))
-        solved = self._solve(past, seen, leaves, generator)
+            leaves = leaves_of(self.module.encode(past, visible))
+        solved = self._solve(past, visible, leaves, generator)
 
-        def send_back(state: State, truth: Tensor, weight: float) -> float:
+        def backward(state: State, truth: Tensor, weight: float) -> float:
             weights, terms = weight * self._weights, equilibrium.neumann_terms
             return phantom_backward(
                 self.module, state, leaves, last, truth, weights, neumann_terms=terms
             )
 
-        loss, sparse = send_back(solved.state, target, 1.0), 0.0
+        loss, sparse = backward(solved.state, target, 1.0), 0.0
         if equilibrium.sparse_weight > 0.0:
             intermediate = self.intermediate_target(target, solved.left)
-            sparse = send_back(solved.sampled, intermediate, equilibrium.sparse_weight)
+            sparse = backward(solved.sampled, intermediate, equilibrium.sparse_weight)
         hinge = self._hinge(solved.sampled, leaves, index)
-        # Encoding again costs less than to keep the features' graph beside every other.
-        backward_through(self.module.encode(past, seen), leaves)
+        # Encoded again, so that the graph of the features is not kept beside the others.
+        backward_through(self.module.encode(past, visible), leaves)
         return {'loss': loss, 'sparse': sparse, 'hinge': hinge, 'residual': solved.residual}
 
     def intermediate_target(self, target: Future, left: int) -> Future:
-        """Return the target of a state that the solver left `left` iterates ago.
+        """Return the target of a state `left` iterates before the end of the trajectory.
 
-        The true motion [MotionDEQ]; the ablation of it overrides this.
+        The true motion [MotionDEQ]; an ablation overrides this.
         """
         return target
 
     @torch.no_grad()
     def _solve(
-        self, past: Past, seen: Mask | None, leaves: Condition, generator: torch.Generator
+        self, past: Past, visible: Mask | None, leaves: Condition, generator: torch.Generator
     ) -> '_Solved':
-        """Return z* and one state on the way to it.
+        """Return z* and one state of the trajectory.
 
-        The rest of the trajectory is released here, before the first graph is built.
+        The others are released here, before the first graph is built.
         """
         settings = SolverSettings(max_steps=self.recipe.equilibrium.solver_steps)
-        start = self.module.lift(past, seen)
+        start = self.module.lift(past, visible)
         solution = self.module.solve(leaves, start, settings, keep_trajectory=True)
         # A process whose people have all converged stops earlier; their states stay constant.
         longest = parallel.largest(len(solution.trajectory))
@@ -176,7 +193,7 @@ class MotionTask:
     """A learner with its data, ready for `loop.train`."""
 
     def __init__(
-        self, name: str, recipe: MotionDEQRecipe, recordings: Recordings, learner: Learner
+        self, name: str, recipe: MotionDEQRecipe, recordings: Recordings, learner: Learner[Any]
     ) -> None:
         layout = SkeletonLayout.load(recipe.layout)
         if recordings.joint_names != layout.joint_names:
@@ -241,12 +258,12 @@ class MotionTask:
         generator = torch.Generator().manual_seed(schedule.seed * 1_000_003 + index)
         windows = self._shape.vary(self._sampler.draw(schedule.batch, generator), generator)
         past, target = windows.split([model.past, model.future], dim=1)
-        past, seen = self._degrader.degrade(past, generator)
+        past, visible = self._degrader.degrade(past, generator)
         rows = parallel.shard(schedule.batch)
-        seen = None if seen is None else seen[rows]
+        visible = None if visible is None else visible[rows]
         with pairs_in(self.module, torch.bfloat16 if self.recipe.bfloat16 else None):
             return self.learner.accumulate_gradients(
-                past[rows], target[rows], seen, generator, index
+                past[rows], target[rows], visible, generator, index
             )
 
     @torch.no_grad()
@@ -283,12 +300,3 @@ class MotionTask:
         figures = {f'mpjpe_mm_{ms}': 1000.0 * float(error[f]) for ms, f in kept.items()}
         ratios = [float(error[f] / baseline[f]) for f in kept.values()]
         return {'score': sum(ratios) / len(ratios), **figures}
-
-
-class MotionDEQTask(MotionTask):
-    """MotionDEQ with its data."""
-
-    def __init__(
-        self, name: str, recipe: MotionDEQRecipe, recordings: Recordings, device: torch.device
-    ) -> None:
-        super().__init__(name, recipe, recordings, MotionDEQLearner(recipe, device))

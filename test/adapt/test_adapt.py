@@ -40,7 +40,7 @@ from motion_predictor_ros.prediction.motion_deq.model import MotionDEQConfig
 from motion_predictor_ros.resources import resolve_file
 from motion_predictor_ros.training.cache_build import build_cache
 from motion_predictor_ros.training.loop import train
-from motion_predictor_ros.training.motion_deq import MotionDEQTask
+from motion_predictor_ros.training.motion_deq import MotionDEQLearner, MotionTask
 from motion_predictor_ros.training.recipe import MotionDEQRecipe, load_recipe
 from motion_predictor_ros.volume.calibration import load_calibration
 
@@ -81,7 +81,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('base')
     schedule = dataclasses.replace(SCHEDULE, steps=10, validate_every=10)
     recipe = MotionDEQRecipe(model=MotionDEQConfig(channels=8, patterns=8), schedule=schedule)
-    task = MotionDEQTask('tiny', recipe, walkers(), torch.device('cpu'))
+    task = MotionTask('tiny', recipe, walkers(), MotionDEQLearner(recipe, torch.device('cpu')))
     return train(task, schedule, folder).replace(folder / 'tiny.safetensors')
 
 

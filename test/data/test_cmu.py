@@ -23,7 +23,7 @@ from motion_predictor_ros.data.datasets import load_training_data
 from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.training.motion_deq import MotionDEQTask
+from motion_predictor_ros.training.motion_deq import MotionDEQLearner, MotionTask
 from motion_predictor_ros.training.recipe import load_recipe
 
 CLIPS = {
@@ -178,7 +178,7 @@ def test_shipped_recipes_follow_the_protocol_and_train_on_such_a_file(
     assert (model.joints, model.past, model.future, model.period_s) == (25, 10, 25, 0.04)
     schedule = dataclasses.replace(recipe.schedule, batch=2)
     recipe = dataclasses.replace(recipe, schedule=schedule)
-    task = MotionDEQTask(name, recipe, recordings, torch.device('cpu'))
+    task = MotionTask(name, recipe, recordings, MotionDEQLearner(recipe, torch.device('cpu')))
     losses = task.step(0)
     assert np.isfinite(list(losses.values())).all()
     named = task.module.named_parameters()

@@ -14,7 +14,7 @@ from motion_predictor_ros.errors import CheckpointError, ConfigError, DataError
 from motion_predictor_ros.prediction.motion_deq.checkpoint import load_motion_deq
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
 from motion_predictor_ros.training.loop import Optimiser, rate_share, train
-from motion_predictor_ros.training.motion_deq import MotionDEQTask
+from motion_predictor_ros.training.motion_deq import MotionDEQLearner, MotionTask
 from motion_predictor_ros.training.recipe import MotionDEQRecipe, ScheduleConfig, load_recipe
 
 
@@ -23,8 +23,8 @@ def float32_as_deployed(float64_by_default: None) -> None:
     torch.set_default_dtype(torch.float32)
 
 
-def task(recipe: MotionDEQRecipe = RECIPE) -> MotionDEQTask:
-    return MotionDEQTask('tiny', recipe, walkers(), torch.device('cpu'))
+def task(recipe: MotionDEQRecipe = RECIPE) -> MotionTask:
+    return MotionTask('tiny', recipe, walkers(), MotionDEQLearner(recipe, torch.device('cpu')))
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -82,7 +82,7 @@ def test_resuming_with_another_model_is_refused(whole_run: Path) -> None:
 def test_recordings_with_other_joints_are_refused() -> None:
     recordings = dataclasses.replace(walkers(), joint_names=tuple('abcdefghijklmnopqr'))
     with pytest.raises(DataError, match='joints'):
-        MotionDEQTask('tiny', RECIPE, recordings, torch.device('cpu'))
+        MotionTask('tiny', RECIPE, recordings, MotionDEQLearner(RECIPE, torch.device('cpu')))
 
 
 def test_learning_rate_warms_up_and_decays() -> None:

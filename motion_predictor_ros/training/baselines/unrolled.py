@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from motion_predictor_ros.checkpoint import load_model
 from motion_predictor_ros.config import from_mapping
-from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.prediction.motion_deq.cell import (
     ACTING,
     Condition,
@@ -42,8 +41,8 @@ from motion_predictor_ros.prediction.motion_deq.layers import (
     mix_channels,
 )
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
-from motion_predictor_ros.training.losses import horizon_weights, joint_error
-from motion_predictor_ros.training.motion_deq import MotionTask
+from motion_predictor_ros.training.losses import joint_error
+from motion_predictor_ros.training.motion_deq import Learner
 from motion_predictor_ros.training.recipe import MotionDEQRecipe
 
 LAYERS, STAGES = 4, 8
@@ -130,23 +129,28 @@ UNROLLED: Mapping[str, type[EqMotionStyle] | type[ESL8]] = {
     'eqmotion_style': EqMotionStyle,
     'esl8': ESL8,
 }
-"""By the kind that their weight files name."""
+"""By the kind of weight file."""
 
 
-class UnrolledLearner:
-    """A baseline and its loss: that of the last stage, plus the mean of the earlier ones'."""
+class UnrolledLearner(Learner[EqMotionStyle | ESL8]):
+    """A baseline and its loss: that of the last stage, plus the mean of the earlier ones'.
+
+    Of the recipe's equilibrium only `horizon_power` is used.
+    """
 
     def __init__(self, kind: str, recipe: MotionDEQRecipe, device: torch.device) -> None:
-        torch.manual_seed(recipe.schedule.seed)
+        super().__init__(UNROLLED[kind], recipe, device)
         self.kind = kind
-        self.module = UNROLLED[kind](recipe.model).to(device)
-        weights = horizon_weights(recipe.model.future, recipe.equilibrium.horizon_power)
-        self._weights = weights.to(device, torch.float32)
 
     def accumulate_gradients(
-        self, past: Past, target: Future, seen: Mask | None, generator: torch.Generator, index: int
+        self,
+        past: Past,
+        target: Future,
+        visible: Mask | None,
+        generator: torch.Generator,
+        index: int,
     ) -> dict[str, float]:
-        """Accumulate the gradients of one batch; the mask of observed joints is ignored."""
+        """Accumulate the gradients of one batch; the mask is ignored."""
         *earlier, last = [
             (joint_error(predicted, target).mean(dim=(0, 2)) * self._weights).mean()
             for predicted in self.module.stages(past)
@@ -158,20 +162,6 @@ class UnrolledLearner:
     def predict(self, past: Past) -> tuple[Future, dict[str, Float[Tensor, ' batch']]]:
         """Predict; there is no solver to report on."""
         return self.module(past), {}
-
-
-class UnrolledTask(MotionTask):
-    """A baseline with its data. Of the recipe's equilibrium only `horizon_power` matters."""
-
-    def __init__(
-        self,
-        kind: str,
-        name: str,
-        recipe: MotionDEQRecipe,
-        recordings: Recordings,
-        device: torch.device,
-    ) -> None:
-        super().__init__(name, recipe, recordings, UnrolledLearner(kind, recipe, device))
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,10 @@ from motion_predictor_ros.training.baselines.unrolled import (
     ESL8,
     UNROLLED,
     EqMotionStyle,
-    UnrolledTask,
     load_unrolled,
 )
 from motion_predictor_ros.training.loop import train
-from motion_predictor_ros.training.motion_deq import MotionDEQTask
+from motion_predictor_ros.training.motion_deq import MotionDEQLearner, MotionTask
 
 CPU = torch.device('cpu')
 SHIFT = torch.tensor([3.0, -7.0, 0.5], dtype=torch.float64)
@@ -57,7 +56,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     torch.set_default_dtype(torch.float32)
     found = {kind: tmp_path_factory.mktemp(kind) for kind in UNROLLED}
     for kind, out in found.items():
-        train(UnrolledTask(kind, 'tiny', RECIPE, walkers(), CPU), RECIPE.schedule, out)
+        train(
+            MotionTask('tiny', RECIPE, walkers(), UnrolledLearner(kind, RECIPE, CPU)),
+            RECIPE.schedule,
+            out,
+        )
     torch.set_default_dtype(before)
     return found
 
@@ -129,9 +132,12 @@ def test_training_lowers_the_error_of_a_person_it_never_saw(
 
 def test_all_methods_are_trained_and_scored_on_the_same_windows() -> None:
     torch.set_default_dtype(torch.float32)
-    tasks = [UnrolledTask(kind, 'tiny', RECIPE, walkers(), CPU) for kind in UNROLLED]
+    tasks = [
+        MotionTask('tiny', RECIPE, walkers(), UnrolledLearner(kind, RECIPE, CPU))
+        for kind in UNROLLED
+    ]
     seen: list[list[Tensor]] = []
-    for task in (*tasks, MotionDEQTask('tiny', RECIPE, walkers(), CPU)):
+    for task in (*tasks, MotionTask('tiny', RECIPE, walkers(), MotionDEQLearner(RECIPE, CPU))):
         own: list[Tensor] = []
 
         def note(past: Tensor, *rest: object, own: list[Tensor] = own) -> dict[str, float]:
@@ -198,7 +204,7 @@ def test_weights_that_are_not_finite_are_refused(runs: dict[str, Path], tmp_path
 def test_resuming_with_another_model_is_refused(runs: dict[str, Path]) -> None:
     other = dataclasses.replace(RECIPE, model=dataclasses.replace(RECIPE.model, channels=12))
     torch.set_default_dtype(torch.float32)
-    task = UnrolledTask('esl8', 'tiny', other, walkers(), CPU)
+    task = MotionTask('tiny', other, walkers(), UnrolledLearner('esl8', other, CPU))
     with pytest.raises(CheckpointError, match='another recipe'):
         train(task, RECIPE.schedule, runs['esl8'], resume=True)
 
