@@ -21,6 +21,7 @@ from motion_predictor_ros.training.baselines.unrolled import (
     ESL8,
     UNROLLED,
     EqMotionStyle,
+    UnrolledLearner,
     load_unrolled,
 )
 from motion_predictor_ros.training.loop import train
