@@ -141,7 +141,7 @@ def clearances(
 ) -> Float64[np.ndarray, 'body line']:
     """Return the smallest distance of each line's tool centre from each body's surface [m].
 
-    A ball around the body rules out the instants at which it is farther than what was found.
+    A ball around the body rules out the instants at which it is farther than the nearest so far.
     """
     nearest = np.full((len(ways), len(starts)), np.inf)
     for body in range(len(ways)):

@@ -87,7 +87,7 @@ def calibrate(
 def calibrate_on(
     models: Models, held_out: Recordings, recipe: CalibrationRecipe, *, progress: bool = False
 ) -> Calibration:
-    """Calibrate on recordings, whoever is in them.
+    """Calibrate on all people of recordings.
 
     Raises:
         ConfigError: No promise can be certified, or a horizon is beyond the futures'.

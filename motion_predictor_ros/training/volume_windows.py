@@ -31,7 +31,7 @@ HORIZONS_S = (0.5, 1.0, 2.0)
 """Coverage is calibrated jointly until each of these."""
 
 FLOOR_M = 0.0
-"""Height of the floor in clips; space below it is nobody's and does not count."""
+"""Height of the floor in clips; space below it does not count."""
 
 EVERY = 3
 """Predicted frames that share one set of capsules, as `volume.every`."""

@@ -71,7 +71,7 @@ class BodyShape:
     def scale(self, pose: Float64[np.ndarray, 'joint xyz=3']) -> float:
         """Return how much larger this person is than the layout's body; NaN joints do not count.
 
-        A person of whom no bone is seen is taken as large as the layout's body.
+        A person without an observed bone is taken as large as the layout's body.
         """
         bones = np.array(self.layout.bones)
         measured = np.linalg.norm(pose[bones[:, 0]] - pose[bones[:, 1]], axis=-1)
@@ -122,8 +122,8 @@ def _shape(layout: SkeletonLayout, body: Any) -> BodyShape:
     names = layout.joint_names
     children = [names[child] for _, child in layout.bones]
     if not isinstance(body, Mapping) or set(body) != set(children):
-        found = sorted(map(str, body)) if isinstance(body, Mapping) else body
-        raise ConfigError(f'expected an entry for each of {sorted(children)}, got {found}')
+        given = sorted(map(str, body)) if isinstance(body, Mapping) else body
+        raise ConfigError(f'expected an entry for each of {sorted(children)}, got {given}')
     capsules: list[tuple[int, int]] = []
     tips: list[tuple[int, int]] = []
     radii, tip_lengths = [], []

@@ -127,9 +127,9 @@ def robot_motion(
     step = np.zeros(moved[0].shape[:3])
     for pose, (begin_s, end_s) in enumerate(zip(first, last, strict=True)):
         within = given_s[(given_s > begin_s) & (given_s < end_s)]
-        for all_given, own in zip((starts, ends), moved, strict=True):
+        for all_given, placed in zip((starts, ends), moved, strict=True):
             places = _at(all_given, given_s, np.concatenate([[begin_s], within, [end_s]]))
-            away = np.linalg.norm(places - own[:, pose : pose + 1], axis=-1)
+            away = np.linalg.norm(places - placed[:, pose : pose + 1], axis=-1)
             step[:, pose] = np.maximum(step[:, pose], away.max(axis=1))
     return RobotMotion(moved[0], moved[1], radii + step)
 

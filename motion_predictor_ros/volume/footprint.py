@@ -74,9 +74,9 @@ def footprint(
         for index, window in enumerate(volume.windows):
             if index and window.start_s >= band.until_s - _ROUNDING:
                 continue
-            covered |= _seen(window.covered, window.grid, band, edges)
+            covered |= _highest(window.covered, window.grid, band, edges)
             probability = np.maximum(
-                probability, _seen(window.probability, window.grid, band, edges)
+                probability, _highest(window.probability, window.grid, band, edges)
             )
     return Footprint((float(low[0]), float(low[1])), cell_m, covered, probability)
 
@@ -94,7 +94,7 @@ def _extent(
     return low, np.maximum(high, low + block_m)
 
 
-def _seen(
+def _highest(
     values: Num[np.ndarray, 'x y z'] | Bool[np.ndarray, 'x y z'],
     grid: VoxelGrid,
     band: Band,
@@ -104,9 +104,9 @@ def _seen(
     heights = np.array([band.low_m, band.high_m])
     lowest, highest = _overlap(heights, grid.origin[2], grid.size_m)
     slab = values[:, :, max(int(lowest[0]), 0) : max(int(highest[0]) + 1, 0)]
-    seen = slab.max(axis=2) if slab.shape[2] else np.zeros(values.shape[:2], values.dtype)
-    seen = _largest(seen, grid.origin[0], grid.size_m, edges[0])
-    return _largest(seen.T, grid.origin[1], grid.size_m, edges[1]).T
+    highest = slab.max(axis=2) if slab.shape[2] else np.zeros(values.shape[:2], values.dtype)
+    highest = _largest(highest, grid.origin[0], grid.size_m, edges[0])
+    return _largest(highest.T, grid.origin[1], grid.size_m, edges[1]).T
 
 
 def _largest(
@@ -114,12 +114,12 @@ def _largest(
 ) -> np.ndarray:
     """Return, between edges along the first axis, the largest of the values that overlap."""
     first, last = _overlap(edges, origin, size_m)
-    found = np.zeros((len(first), *values.shape[1:]), dtype=values.dtype)
+    largest = np.zeros((len(first), *values.shape[1:]), dtype=values.dtype)
     for step in range(int((last - first).max()) + 1):
         place = first + step
         inside = np.flatnonzero((place <= last) & (place >= 0) & (place < len(values)))
-        found[inside] = np.maximum(found[inside], values[place[inside]])
-    return found
+        largest[inside] = np.maximum(largest[inside], values[place[inside]])
+    return largest
 
 
 def _overlap(

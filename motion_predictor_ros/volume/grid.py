@@ -48,7 +48,7 @@ class VoxelGrid:
         shape = (np.ceil(high / size_m) + 1 - first).astype(np.int64)
         if np.prod(shape.astype(np.float64)) > most:
             raise DataError(f'a grid of {shape} voxels of {size_m} m is more than {most}')
-        x, y, z = (float(each) for each in first * size_m)
+        x, y, z = (float(place) for place in first * size_m)
         return cls((x, y, z), size_m, (int(shape[0]), int(shape[1]), int(shape[2])))
 
     @property

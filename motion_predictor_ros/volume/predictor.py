@@ -224,8 +224,8 @@ class VolumePredictor:
         """Return the keep-out volumes of one person.
 
         Args:
-            futures: In which the person is a row; None if nobody could be predicted.
-            pose: [m] last seen, NaN where a joint was not: what can be reached is reached from it.
+            futures: In which the person is a row; None if there are none.
+            pose: [m] observed last, from which the reachable set is; NaN where a joint was not.
             age_s: How old the observation is now [s].
             coarseness: Factor on the edges of voxels; they are joined, so volumes only grow.
         """
@@ -253,7 +253,7 @@ class VolumePredictor:
         if window is not None and not window.seen.all():
             names = self._shape.layout.joint_names
             lost = [name for name, seen in zip(names, window.seen, strict=True) if not seen]
-            return Fallback(Validity.INCOMPLETE, 'incomplete', f'not seen: {", ".join(lost)}')
+            return Fallback(Validity.INCOMPLETE, 'incomplete', f'not observed: {", ".join(lost)}')
         if futures is None or row < 0 or window is None:
             return Fallback(
                 Validity.WARMING_UP, 'no_futures', 'no futures were drawn of this person'

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a person can get at a bounded speed, whatever they do: the fall-back without learning.
 
-Stage: volume. Every point stays within e + v t of where it was last seen, t counted from that
+Stage: volume. Every point stays within e + v t of where it was last observed, t counted from that
 observation: v = 2.0 m/s for arms, 1.6 m/s for the rest, the approach speeds of ISO 13855. People
 who run break that bound (feet do at a walk), so a calibration says by which factor speeds had to
 grow to hold for as many people as the level asks; without one the factor is 1.
@@ -33,13 +33,13 @@ def reachable_bodies(
     """Return what can be reached at each time; sets grow, so the last time of a window is enough.
 
     Args:
-        pose: [m] last seen; NaN where a joint was not. Such a joint is somewhere within its bones'
-            reach of the nearest one that was.
+        pose: [m] last observed; NaN where a joint was not. Such a joint is somewhere within its
+            bones' reach of the nearest one that was.
         factor: On all speeds.
         age_s: How old the observation is: times count from now [s].
 
     Raises:
-        DataError: No joint was seen.
+        DataError: No joint was observed.
     """
     scale = shape.scale(pose)
     placed, away = _placed(shape, pose, scale)
@@ -53,9 +53,9 @@ def reachable_bodies(
         for time in range(len(times_s))
     ]
     return Bodies(
-        np.concatenate([each.starts for each in reached], axis=1),
-        np.concatenate([each.ends for each in reached], axis=1),
-        np.concatenate([each.radii for each in reached], axis=1),
+        np.concatenate([part.starts for part in reached], axis=1),
+        np.concatenate([part.ends for part in reached], axis=1),
+        np.concatenate([part.radii for part in reached], axis=1),
         np.ones(1),
         times_s,
     )
@@ -76,11 +76,11 @@ def needed_factor(
 def _placed(
     shape: BodyShape, pose: Float64[np.ndarray, 'joint xyz=3'], scale: float
 ) -> tuple[Float64[np.ndarray, 'joint xyz=3'], Float64[np.ndarray, ' joint']]:
-    """Put unseen joints where the nearest seen one is; return how far off they may be [m]."""
+    """Put unobserved joints where the nearest observed one is, and return their error [m]."""
     joints = len(pose)
     away = np.where(np.isfinite(pose).all(axis=-1), 0.0, np.inf)
     if not np.isfinite(away).any():
-        raise DataError('no joint was seen: there is no place from which to reach')
+        raise DataError('no joint was observed: there is no place from which to reach')
     placed = pose.copy()
     for _ in range(joints if away.any() else 0):
         for (parent, child), length in zip(shape.layout.bones, scale * shape.lengths, strict=True):
@@ -95,7 +95,7 @@ def _lost(
 ) -> Float64[np.ndarray, ' point']:
     """Return how far off points may be, of joints that may be `away` from where they were put [m].
 
-    Nobody knows which way the tip of such a joint points.
+    The direction in which the tip of such a joint points is unknown.
     """
     lost = shape.of_points(away)
     tips = len(shape.layout.joint_names)

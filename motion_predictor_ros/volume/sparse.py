@@ -53,12 +53,12 @@ def sparse(
         shell: Return only those that are covered and touch one that is not.
     """
     kept = [_Kept.of(window, least, shell) for window in volume.windows]
-    while sum(each.count for each in kept) > max(most, len(kept)):
-        largest = int(np.argmax([each.count for each in kept]))
+    while sum(window.count for window in kept) > max(most, len(kept)):
+        largest = int(np.argmax([window.count for window in kept]))
         if max(kept[largest].grid.shape) <= 2:
             break
         kept[largest] = kept[largest].joined(least, shell)
-    return tuple(each.window(of) for each, of in zip(kept, volume.windows, strict=True))
+    return tuple(rows.window(window) for rows, window in zip(kept, volume.windows, strict=True))
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,8 @@ def _intervals(
     height: int,
 ) -> tuple[Tensor, Tensor]:
     """Return the lowest and highest voxel of each column in each capsule; high < low: none."""
-    ax, ay, az = (each[..., None, None] for each in starts.flatten(1, 2).unbind(2))
-    bx, by, bz = (each[..., None, None] for each in ends.flatten(1, 2).unbind(2))
+    ax, ay, az = (part[..., None, None] for part in starts.flatten(1, 2).unbind(2))
+    bx, by, bz = (part[..., None, None] for part in ends.flatten(1, 2).unbind(2))
     reach = radii.flatten(1)[..., None, None] + float(SLACK)
     dx, dy, dz = bx - ax, by - ay, bz - az
     flat = (dx * dx + dy * dy).sqrt()
@@ -284,7 +284,7 @@ def voxel_probability(
     starts, ends, radii = in_voxels(bodies, grid, padding_m)
     weights = bodies.weights.astype(np.float32)
     if device is not None and device.type != 'cpu':
-        a, b, r, w = (torch.from_numpy(each).to(device) for each in (starts, ends, radii, weights))
+        a, b, r, w = (torch.from_numpy(part).to(device) for part in (starts, ends, radii, weights))
         return rasterise(a, b, r, w, grid.shape).cpu().numpy()
     probability = np.zeros(grid.shape, dtype=np.float32)
     add_futures(starts, ends, radii, weights, _masks(grid), probability)

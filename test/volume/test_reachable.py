@@ -51,7 +51,7 @@ def test_joints_out_of_sight_may_be_wherever_their_bones_reach() -> None:
 
 
 def test_nobody_is_no_place_to_reach_from() -> None:
-    with pytest.raises(DataError, match='no joint was seen'):
+    with pytest.raises(DataError, match='no joint was observed'):
         reachable_bodies(SHAPE, np.full_like(STANDING, np.nan), np.array([0.5]), CONFIG)
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Judge rules of speed and separation: stops against missed contacts, beside people in motion.
 
-Beside each window of motion capture a robot's tool is put on random lines (`decisions.py`). Each
-rule says from the observation alone whether the robot stops now or goes on for its stopping time:
+Beside each window of motion capture a robot's tool is put on random lines
+(`training/robot_lines.py`). From the observation alone, each rule stops the robot or lets it go
+on for its stopping time:
 
 * iso_13855: stop if the tool is nearer than 1.6 m/s T + the way to a stop + 0.2 m
 * present_<m>, constant_velocity_<m>, motion_deq_<m>: stop if it comes within m of that prediction
@@ -122,14 +123,14 @@ def evaluate_separation(
         'stopping': {},
     }
     for robot, until in zip(robots, horizons, strict=True):
-        found = decide(models, usable, until, robot, count, seed, progress=progress)
+        result = decide(models, usable, until, robot, count, seed, progress=progress)
         reliable: dict[str, Any] = {}
         if calibration.collision is not None:
-            found, reliable = with_service(found, calibration.collision)
+            result, reliable = with_service(result, calibration.collision)
         report['stopping'][f'{round(robot.stopping_s, 2)}'] = {
             'robot': asdict(robot),
             'reliability': reliable,
-            **judge(found, _names(case.clip.kind for case in usable)[0], seed),
+            **judge(result, _names(case.clip.kind for case in usable)[0], seed),
         }
     return report
 
@@ -157,21 +158,21 @@ def decide(
     *,
     progress: bool = False,
 ) -> Decisions:
-    """Put `count` lines beside each window and ask every rule.
+    """Put `count` lines beside each window and apply every rule.
 
     Lines on which the tool touches the body before it moves are left out: nothing is to decide.
     """
     rules = volume_rules(until)
-    found = []
+    parts = []
     for index, case in enumerate(tqdm(cases, leave=False, disable=None if progress else True)):
         random = np.random.default_rng((seed, index))
         lines = random_lines(robot, case.forecast.now, 2 * count, random)
-        found.append(_decide(models, case, until, robot, lines, rules, count))
-    lengths = [len(part['contact']) for part in found]
+        parts.append(_decide(models, case, until, robot, lines, rules, count))
+    lengths = [len(part['contact']) for part in parts]
     people = np.repeat(_names(case.clip.subject for case in cases)[1], lengths)
     kinds = np.repeat(_names(case.clip.kind for case in cases)[1], lengths)
     speeds = np.repeat([case.forecast.speeds.mean() for case in cases], lengths)
-    columns = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     contact, counted = columns.pop('contact'), columns.pop('counted')
     scores = {family: columns.pop(family) for family in FAMILIES}
     return Decisions(people, speeds, kinds, contact, counted, scores, columns)
@@ -280,7 +281,7 @@ def _volumes(
 def with_service(
     decisions: Decisions, calibration: CollisionCalibration
 ) -> tuple[Decisions, dict[str, Any]]:
-    """Add the rules of the collision service, and tell how reliable its probabilities are."""
+    """Add the rules of the collision service, and the reliability of its probabilities."""
     probability = calibration(decisions.scores['ours'])
     rules = {f'service_{value:g}': probability >= value for value in PROBABILITIES}
     report = {
@@ -345,12 +346,12 @@ def rates(
 ) -> dict[str, dict[str, float | None]]:
     """Return shares of lines stopped, contacts missed and lines moved on, by rule."""
     contact = decisions.contact[chosen]
-    found: dict[str, dict[str, float | None]] = {}
+    shares: dict[str, dict[str, float | None]] = {}
     for name, stops in decisions.stops.items():
         stopped = float(stops[chosen].mean())
         missed = float((~stops[chosen])[contact].mean()) if contact.any() else None
-        found[name] = {'stops': stopped, 'missed': missed, 'moving': 1.0 - stopped}
-    return found
+        shares[name] = {'stops': stopped, 'missed': missed, 'moving': 1.0 - stopped}
+    return shares
 
 
 def _part(decisions: Decisions, chosen: Bool[np.ndarray, ' line']) -> dict[str, Any]:

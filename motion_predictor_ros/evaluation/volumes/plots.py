@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draw what `evaluate volume` found."""
+"""Plots of `evaluate volume`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,8 +32,8 @@ def _coverage(axes: Axes, report: Mapping[str, Any]) -> None:
     for horizon, row in report['coverage_by_horizon'].items():
         levels = sorted(row)
         axes.plot(
-            [float(each) for each in levels],
-            [row[each] for each in levels],
+            [float(level) for level in levels],
+            [row[level] for level in levels],
             'o-',
             label=f'until {horizon} s',
         )
@@ -45,10 +45,10 @@ def _coverage(axes: Axes, report: Mapping[str, Any]) -> None:
 
 def _reliability(axes: Axes, report: Mapping[str, Any]) -> None:
     curve = report['reliability']
-    axes.plot([each['predicted'] for each in curve], [each['observed'] for each in curve], 'o-')
+    axes.plot([part['predicted'] for part in curve], [part['observed'] for part in curve], 'o-')
     axes.plot([0.0, 1.0], [0.0, 1.0], 'k:')
     axes.set_xlabel('predicted probability of a voxel, 0.5 to 1 s')
-    axes.set_ylabel('share of voxels in which somebody was')
+    axes.set_ylabel('share of voxels in which a person was')
 
 
 def _volumes(axes: Axes, report: Mapping[str, Any]) -> None:

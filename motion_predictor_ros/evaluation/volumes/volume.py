@@ -130,13 +130,13 @@ def evaluate_volume(
 
 
 def promised(models: Models, case: Case, calibration: Calibration) -> Results:
-    """Return what came of each promise that can be made, of all horizons the case lasts for."""
+    """Return the result of each certified promise, for all horizons that the case lasts for."""
     thresholds: dict[Key, tuple[float, ...]] = {}
     longest = calibration.horizons[0]
     for until in calibration.horizons:
         if not case.lasts(until.windows_s[-1][1]):
             continue
-        longest = max(longest, until, key=lambda each: each.horizon_s)
+        longest = max(longest, until, key=lambda one: one.horizon_s)
         for promise, value in _PROMISES:
             try:
                 taus = until.thresholds(promise, value, case.forecast)
@@ -369,13 +369,12 @@ def reliability(
 ) -> dict[str, Any]:
     """Return Brier score and reliability of voxel probabilities between 0.5 and 1 s.
 
-    Of voxels where somebody may be or was; all others are trivially right.
+    Of voxels that a future or the true body fills; all others are trivially right.
     """
     lasting = [case for case in cases if case.lasts(_PROBABILITY_WINDOW_S[1])]
     some = lasting[:: max(1, len(lasting) // _RELIABILITY_CASES)]
     bar = tqdm(some, leave=False, disable=None if progress else True)
-    found = [_voxels(models, case) for case in bar]
-    predicted, came = zip(*found, strict=True)
+    predicted, came = zip(*(_voxels(models, case) for case in bar), strict=True)
     chance, inside = np.concatenate(predicted).astype(np.float64), np.concatenate(came)
     bins = np.minimum((chance * _BINS).astype(int), _BINS - 1)
     curve = [
