@@ -125,6 +125,57 @@ def batch_generator(seed: int, index: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * _SEED_STRIDE + index)
 
 
+Losses = tuple[Float[Tensor, ''], dict[str, Float[Tensor, '']]]
+"""The loss of a batch, and figures to report."""
+
+
+class FutureTask:
+    """Base of the trainings on `FutureData`: one batch per step, and the header.
+
+    Attributes:
+        config_fields: Entries of the model's configuration that matter; empty: all of them.
+    """
+
+    kind = ''
+    config_fields: tuple[str, ...] = ()
+    has_dropout = False
+    module: nn.Module
+
+    def __init__(
+        self, name: str, recipe: CacheFlowRecipe, data: FutureData, schedule: ScheduleConfig
+    ) -> None:
+        torch.manual_seed(schedule.seed)
+        self.name, self.recipe, self.data, self.schedule = name, recipe, data, schedule
+
+    def header(self) -> dict[str, Any]:
+        """Return the header: configuration of the model and of its training."""
+        config = dataclasses.asdict(self.recipe.model)
+        return {
+            'name': self.name,
+            'config': {key: config[key] for key in self.config_fields or config},
+            'joint_names': list(self.data.joint_names),
+            'training': {
+                'recipe': dataclasses.asdict(self.recipe),
+                'attribution': list(self.data.attribution),
+            },
+        }
+
+    def step(self, index: int) -> dict[str, float]:
+        """Accumulate the gradients of one batch, which follows from seed and index alone."""
+        generator = batch_generator(self.schedule.seed, index)
+        if self.has_dropout:
+            torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+            self.module.train()
+        batch = self.data.draw(self.schedule.batch, generator)
+        loss, figures = self.losses(batch, generator, index)
+        loss.backward()
+        return {name: float(value.detach()) for name, value in figures.items()}
+
+    def losses(self, batch: Batch, generator: torch.Generator, index: int) -> Losses:
+        """Compute the losses of a batch."""
+        raise NotImplementedError
+
+
 class BehaviourLearner(nn.Module):
     """The model and its adversary, which is left behind when the training ends."""
 
@@ -138,26 +189,20 @@ class BehaviourLearner(nn.Module):
         )
 
 
-class BehaviourTask:
+class BehaviourTask(FutureTask):
     """First part: the VAE of behaviours."""
 
-    kind = 'cache_flow_behaviour'
+    kind, config_fields = 'cache_flow_behaviour', _BEHAVIOUR
+    module: BehaviourLearner
 
     def __init__(self, name: str, recipe: CacheFlowRecipe, data: FutureData) -> None:
-        torch.manual_seed(recipe.behaviour.seed)
-        self.name, self.recipe, self.data = name, recipe, data
+        super().__init__(name, recipe, data, recipe.behaviour)
         self.module = BehaviourLearner(recipe).to(data.device)
         self.module.adversary.requires_grad_(recipe.losses.adversary > 0.0)
 
-    def header(self) -> dict[str, Any]:
-        """Return the header: configuration of the model and of its training."""
-        return header_of(self.name, self.recipe, self.data, _BEHAVIOUR)
-
-    def step(self, index: int) -> dict[str, float]:
-        """Accumulate the gradients of one batch."""
-        schedule, losses = self.recipe.behaviour, self.recipe.losses
-        generator = batch_generator(schedule.seed, index)
-        batch = self.data.draw(schedule.batch, generator)
+    def losses(self, batch: Batch, generator: torch.Generator, index: int) -> Losses:
+        """Return the evidence lower bound, and the adversary's loss."""
+        losses = self.recipe.losses
         seen, future = self._frames(batch)
         vae = self.module.model.vae
         posterior = vae.encode(torch.cat([seen, future], dim=1))
@@ -166,14 +211,12 @@ class BehaviourTask:
         error = squared_error(vae.decode(behaviour, seen), future)
         divergence = posterior.divergence().mean()
         loss = error + losses.divergence * divergence
-        figures = {'error': float(error.detach()), 'divergence': float(divergence.detach())}
+        figures = {'error': error, 'divergence': divergence}
         if losses.adversary > 0.0:
             guess = self.module.adversary(behaviour, losses.adversary)
-            leak = squared_error(guess, future)
-            loss = loss + leak
-            figures['leak'] = float(leak.detach())
-        loss.backward()
-        return figures
+            figures['leak'] = squared_error(guess, future)
+            loss = loss + figures['leak']
+        return loss, figures
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:
@@ -186,9 +229,7 @@ class BehaviourTask:
             decoded = vae.decode(posterior.mean, seen)
             errors.append((decoded - future).square().sum(2).mean(1))
             divergences.append(posterior.divergence())
-        error, divergence = float(torch.cat(errors).mean()), float(torch.cat(divergences).mean())
-        score = error + self.recipe.losses.divergence * divergence
-        return {'score': score, 'error': error, 'divergence': divergence}, {}
+        return evidence_figures(errors, divergences, self.recipe.losses.divergence), {}
 
     def _frames(
         self, batch: Batch
@@ -196,16 +237,16 @@ class BehaviourTask:
         return batch.past[:, -self.recipe.model.seen :].flatten(2), batch.future.flatten(2)
 
 
-class DecoderTask:
+class DecoderTask(FutureTask):
     """Second part: the VAE with eight numbers in its middle, from their principal directions."""
 
-    kind = 'cache_flow_decoder'
+    kind, config_fields = 'cache_flow_decoder', _BEHAVIOUR
+    module: CacheFlow
 
     def __init__(
         self, name: str, recipe: CacheFlowRecipe, data: FutureData, behaviour: Path
     ) -> None:
-        torch.manual_seed(recipe.decoder.seed)
-        self.name, self.recipe, self.data = name, recipe, data
+        super().__init__(name, recipe, data, recipe.decoder)
         self.module = CacheFlow(recipe.model).to(data.device)
         del self.module.flow, self.module.mixture
         trained = load_checkpoint(behaviour, BehaviourTask.kind).tensors
@@ -215,15 +256,8 @@ class DecoderTask:
         )
         self.module.factorisation.fit_directions(behaviours(self.module, data, recipe))
 
-    def header(self) -> dict[str, Any]:
-        """Return the header: configuration of the model and of its training."""
-        return header_of(self.name, self.recipe, self.data, _BEHAVIOUR)
-
-    def step(self, index: int) -> dict[str, float]:
-        """Accumulate the gradients of one batch."""
-        schedule = self.recipe.decoder
-        generator = batch_generator(schedule.seed, index)
-        batch = self.data.draw(schedule.batch, generator)
+    def losses(self, batch: Batch, generator: torch.Generator, index: int) -> Losses:
+        """Return the evidence lower bound of x."""
         frames = torch.cat([batch.past[:, -self.recipe.model.seen :], batch.future], dim=1)
         factorisation = self.module.factorisation
         posterior = factorisation.reduce_posterior(self.module.vae.encode(frames.flatten(2)))
@@ -231,8 +265,8 @@ class DecoderTask:
         decoded = self.module.decode(posterior.sample(noise.to(posterior.mean)), batch.past)
         error = squared_error(decoded.flatten(2), batch.future.flatten(2))
         divergence = posterior.divergence().mean()
-        (error + self.recipe.losses.divergence * divergence).backward()
-        return {'error': float(error.detach()), 'divergence': float(divergence.detach())}
+        loss = error + self.recipe.losses.divergence * divergence
+        return loss, {'error': error, 'divergence': divergence}
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:
@@ -250,16 +284,16 @@ class DecoderTask:
         return figures, {}
 
 
-class FlowTask:
+class FlowTask(FutureTask):
     """Third part: flow and mixture, on latents that no longer change."""
 
-    kind = KIND
+    kind, has_dropout = KIND, True
+    module: CacheFlow
 
     def __init__(
         self, name: str, recipe: CacheFlowRecipe, data: FutureData, decoder: Path
     ) -> None:
-        torch.manual_seed(recipe.flow.seed)
-        self.name, self.recipe, self.data = name, recipe, data
+        super().__init__(name, recipe, data, recipe.flow)
         self.module = CacheFlow(recipe.model).to(data.device)
         fresh = {
             key: value
@@ -274,29 +308,17 @@ class FlowTask:
         for part in (self.module.flow, self.module.mixture):
             part.requires_grad_(True)
 
-    def header(self) -> dict[str, Any]:
-        """Return the header: configuration of the model and of its training."""
-        return header_of(self.name, self.recipe, self.data)
-
-    def step(self, index: int) -> dict[str, float]:
-        """Accumulate the gradients of one batch."""
-        schedule = self.recipe.flow
-        generator = batch_generator(schedule.seed, index)
-        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))  # for dropout
-        self.module.train()
-        batch = self.data.draw(schedule.batch, generator)
+    def losses(self, batch: Batch, generator: torch.Generator, index: int) -> Losses:
+        """Return the losses of the recipe's mode."""
         with torch.no_grad():
             x = vary_latent(self.module.latent(batch.past, batch.future), self.recipe, generator)
-        matching, likelihood = self._losses(batch, x, generator, index)
-        (self.recipe.losses.matching * matching - likelihood).backward()
-        return {
-            'matching': float(matching.detach()),
-            'log_prob': float(likelihood.detach()) / self.recipe.model.latent,
-        }
+        matching, likelihood = self._terms(batch, x, generator, index)
+        loss = self.recipe.losses.matching * matching - likelihood
+        return loss, {'matching': matching, 'log_prob': likelihood / self.recipe.model.latent}
 
-    def _losses(
+    def _terms(
         self, batch: Batch, x: Latents, generator: torch.Generator, index: int
-    ) -> tuple[Float[Tensor, ''], Float[Tensor, '']]:
+    ) -> tuple[Tensor, Tensor]:
         """Return the flow-matching error and the log-likelihood, as the mode has them."""
         mode, flow = self.recipe.model.mode, self.module.flow
         q = self.module.observe(vary_past(batch.past, self.recipe, generator))
@@ -315,7 +337,7 @@ class FlowTask:
         time: Float[Tensor, ' batch'],
         generator: torch.Generator,
         index: int,
-    ) -> tuple[Float[Tensor, ''], Float[Tensor, '']]:
+    ) -> tuple[Tensor, Tensor]:
         """Return the losses of two-stage training: first the flow, then q."""
         z = torch.randn(x.shape, generator=generator).to(x)
         matching = self.module.flow.matching_error(z, x, time).mean()
@@ -377,6 +399,14 @@ def vary_latent(x: Latents, recipe: CacheFlowRecipe, generator: torch.Generator)
     return x + recipe.variety.latent * noise
 
 
+def evidence_figures(
+    errors: Sequence[Tensor], divergences: Sequence[Tensor], weight: float
+) -> dict[str, float]:
+    """Return the terms of the evidence lower bound over all batches, and their weighted sum."""
+    error, divergence = (float(torch.cat(list(v)).mean()) for v in (errors, divergences))
+    return {'score': error + weight * divergence, 'error': error, 'divergence': divergence}
+
+
 def squared_error(
     decoded: Float[Tensor, 'batch horizon size'], future: Float[Tensor, 'batch horizon size']
 ) -> Float[Tensor, '']:
@@ -399,23 +429,6 @@ def behaviours(
     rounds = range(_STATISTICS // _CHUNK)
     batches = (data.draw(_CHUNK, generator) for _ in rounds)
     return torch.cat([module.behaviour(batch.past, batch.future) for batch in batches])
-
-
-def header_of(
-    name: str, recipe: CacheFlowRecipe, data: FutureData, only: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Return the header: configuration of a model and of its training.
-
-    Args:
-        only: Entries of the configuration that matter; empty: all of them.
-    """
-    config = dataclasses.asdict(recipe.model)
-    return {
-        'name': name,
-        'config': {key: config[key] for key in only or config},
-        'joint_names': list(data.joint_names),
-        'training': {'recipe': dataclasses.asdict(recipe), 'attribution': list(data.attribution)},
-    }
 
 
 def train_cache_flow(

@@ -25,10 +25,12 @@ from motion_predictor_ros.density.cache_flow.mixture import ObservationMixture
 from motion_predictor_ros.density.cache_flow.model import CacheFlowConfig, pose_features
 from motion_predictor_ros.errors import CheckpointError
 from motion_predictor_ros.training.cache_flow import (
+    Batch,
     FutureData,
-    batch_generator,
+    FutureTask,
+    Losses,
     chunks,
-    header_of,
+    evidence_figures,
     squared_error,
     vary_latent,
     vary_past,
@@ -85,33 +87,25 @@ class ConditionalVAE(nn.Module):
         return decoded.unflatten(0, (len(past), count))
 
 
-class ConditionalVAETask:
+class ConditionalVAETask(FutureTask):
     """The conditional VAE with its data."""
 
     kind = VAE_KIND
+    module: ConditionalVAE
 
     def __init__(self, name: str, recipe: CacheFlowRecipe, data: FutureData) -> None:
-        torch.manual_seed(recipe.behaviour.seed)
-        self.name, self.recipe, self.data = name, recipe, data
+        super().__init__(name, recipe, data, recipe.behaviour)
         self.module = ConditionalVAE(recipe.model).to(data.device)
 
-    def header(self) -> dict[str, Any]:
-        """Return the header: configuration of the model and of its training."""
-        return header_of(self.name, self.recipe, self.data)
-
-    def step(self, index: int) -> dict[str, float]:
-        """Accumulate the gradients of one batch."""
-        schedule = self.recipe.behaviour
-        generator = batch_generator(schedule.seed, index)
-        batch = self.data.draw(schedule.batch, generator)
+    def losses(self, batch: Batch, generator: torch.Generator, index: int) -> Losses:
+        """Return the evidence lower bound."""
         context = self.module.observe(batch.past)
         posterior = self.module.encode(context, batch.future)
         noise = torch.randn(posterior.mean.shape, generator=generator).to(context)
         decoded = self.module.decode(context, posterior.sample(noise), batch.past)
         error = squared_error(decoded.flatten(2), batch.future.flatten(2))
         divergence = posterior.divergence().mean()
-        (error + _DIVERGENCE * divergence).backward()
-        return {'error': float(error.detach()), 'divergence': float(divergence.detach())}
+        return error + _DIVERGENCE * divergence, {'error': error, 'divergence': divergence}
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:
@@ -123,9 +117,7 @@ class ConditionalVAETask:
             decoded = self.module.decode(context, posterior.mean, batch.past)
             errors.append((decoded - batch.future).square().sum((2, 3)).mean(1))
             divergences.append(posterior.divergence())
-        error, divergence = float(torch.cat(errors).mean()), float(torch.cat(divergences).mean())
-        score = error + _DIVERGENCE * divergence
-        return {'score': score, 'error': error, 'divergence': divergence}, {}
+        return evidence_figures(errors, divergences, _DIVERGENCE), {}
 
 
 def load_conditional_vae(path: Path, device: torch.device) -> ConditionalVAE:
@@ -144,39 +136,33 @@ def load_conditional_vae(path: Path, device: torch.device) -> ConditionalVAE:
 MIXTURE_KIND = 'latent_mixture'
 
 
-class LatentMixtureTask:
+class LatentMixtureTask(FutureTask):
     """The mixture over x, on the frozen behaviours of a trained CacheFlow."""
 
-    kind = MIXTURE_KIND
+    kind, has_dropout = MIXTURE_KIND, True
+    module: ObservationMixture
 
     def __init__(
         self, name: str, recipe: CacheFlowRecipe, data: FutureData, base: TrainedCacheFlow
     ) -> None:
-        torch.manual_seed(recipe.flow.seed)
-        self.name, self.recipe, self.data, self.base = name, recipe, data, base
+        super().__init__(name, recipe, data, recipe.flow)
+        self.base = base
         self.module = _mixture(base).to(data.device)
 
     def header(self) -> dict[str, Any]:
         """Return the header: the mixture's configuration, and the model of its latents."""
-        header = header_of(self.name, self.recipe, self.data)
         config = {**dataclasses.asdict(self.base.module.config), 'latents_of': self.base.digest}
-        return {**header, 'config': config}
+        return {**super().header(), 'config': config}
 
-    def step(self, index: int) -> dict[str, float]:
-        """Accumulate the gradients of one batch."""
-        schedule = self.recipe.flow
-        generator = batch_generator(schedule.seed, index)
-        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))  # for dropout
-        self.module.train()
-        batch = self.data.draw(schedule.batch, generator)
+    def losses(self, batch: Batch, generator: torch.Generator, index: int) -> Losses:
+        """Return the negative log-likelihood."""
         with torch.no_grad():
             x = self.base.module.latent(batch.past, batch.future)
             x = vary_latent(x, self.recipe, generator)
         past = vary_past(batch.past, self.recipe, generator)
         q = self.module(self.base.module.features(past))
         likelihood = q.log_prob(x[:, None])[:, 0].mean()
-        (-likelihood).backward()
-        return {'log_prob': float(likelihood.detach()) / x.shape[1]}
+        return -likelihood, {'log_prob': likelihood / x.shape[1]}
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:
