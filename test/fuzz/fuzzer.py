@@ -60,13 +60,17 @@ hides the following ones, and a window takes another second."""
 _MODES = (
     *('chaos', 'chaos', 'chaos', 'mirrored', 'millimetres', 'upside_down', 'frame', 'layout'),
     *('hidden', 'missing', 'joint_at_origin', 'joint_on_wall', 'hips', 'confidence', 'class'),
-    *('lag', 'child', 'robot', 'jump_ahead', 'other_camera'),
+    *('lag', 'child', 'curled', 'robot', 'odd_frame', 'joint_at_camera', 'jump_ahead'),
+    *('other_camera',),
 )
 _IDS = ('0', '1', '2', '3', '41', '999', '21474835')
 """The last one is the highest for which 100 x id + joint is an int32."""
 
 _MISSING, _ODD = 0.3, 0.15
 """Share of messages, or of poses, that a mode spoils; a pose is spoilt in single joints."""
+
+_CAMERA = (0.1, -0.2, 1.5)
+"""Where a joint is put that is seen right before the lens [m]."""
 
 _MAX_CASES, _MAX_LENGTH = 20, 500
 
@@ -221,7 +225,7 @@ class Stream:
         if mode == 'other_camera':
             _rename_frames(message, 'camera')
         if mode == 'frame':
-            _rename_frames(message, self._random.choice(('camera', '', 'World')))
+            _rename_frames(message, self._random.choice(('camera', '', 'World', '/world')))
         if mode == 'layout' and self._source == 'native':
             message.layout = self._random.choice(('coco17', 'no_such', '../body18', ''))
             message.joint_names = self._random.choice(([], message.joint_names[::-1]))
@@ -244,6 +248,10 @@ class Stream:
             links = {name: np.zeros(3) for name in ('head', 'torso', 'r_wrist')}
             robot = MAKERS[source](self.now_ns, {'lift_link': links}, self._names)
             message.transforms += robot.transforms
+        if mode == 'odd_frame' and source == 'tf':
+            stamp_ns = chance.choice((0, self.now_ns - 3 * NS_PER_S // 2, self.now_ns + NS_PER_S))
+            frame = MAKERS[source](stamp_ns, {'link': {'base': np.zeros(3)}}, [])
+            message.transforms += frame.transforms
         return message
 
     def _chaos(self) -> SimpleNamespace:
@@ -276,6 +284,8 @@ class Stream:
             pose = pose * [1.0, -1.0, -1.0]
         elif mode == 'child':
             pose = 0.55 * pose
+        elif mode == 'curled':
+            pose = pose[0] + 0.4 * (pose - pose[0])
         pose = self._with_odd_joints(pose, mode)
         positions: Float64[np.ndarray, 'seen xyz=3'] = self._inverse @ pose
         return dict(zip(self._used, positions, strict=True))
@@ -289,6 +299,8 @@ class Stream:
         odd, joint = pose.copy(), self._random.randrange(len(pose))
         if mode == 'joint_at_origin':
             odd[joint] = 0.0
+        elif mode == 'joint_at_camera':
+            odd[joint] = _CAMERA
         elif mode == 'joint_on_wall':
             odd[joint] += [0.0, self._random.uniform(0.5, 5.0), 0.0]
         elif mode == 'hips':
