@@ -82,7 +82,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         self._outputs: ScenePublisher | None = None
         self._watchdog: Watchdog | None = None
         self._load_shedder: LoadShedder | None = None
-        self._failure, self._told = '', (0.0, 0.0)
+        self._failure, self._first_publish = '', (0.0, 0.0)
         self._statistics = Statistics()
         self._compiling_reported_s = 0.0
         self._warnings = ThrottledLog(self.get_logger())
@@ -321,11 +321,11 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         scene = self._pipeline.predict(self._tell_motion) if accepted else None
         if scene is None:
             return
-        age_s, telling_s = self._told
+        age_s, publish_s = self._first_publish
         stages_ms, begin_s = dict(self._pipeline.times.last_ms), time.monotonic()
         self._outputs.publish(scene, self._age_s(scene.prediction))
         done_s = time.monotonic()
-        stages_ms['publish'] = 1e3 * (telling_s + done_s - begin_s)
+        stages_ms['publish'] = 1e3 * (publish_s + done_s - begin_s)
         self._watchdog.feed(scene.prediction, done_s - waiting[-1][1])
         step_ms, latency_ms = 1e3 * (done_s - started_s), 1e3 * (done_s - waiting[-1][1])
         if self.settings.markers:
@@ -339,7 +339,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         assert self._outputs is not None
         age_s, begin_s = self._age_s(prediction), time.monotonic()
         self._outputs.publish_prediction(prediction, age_s)
-        self._told = age_s, time.monotonic() - begin_s
+        self._first_publish = age_s, time.monotonic() - begin_s
 
     def _on_rejection(self, rejection: Rejection) -> None:
         if rejection.reason == 'rate_limited':  # as configured

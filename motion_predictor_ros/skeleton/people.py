@@ -71,7 +71,7 @@ class PresenceTracker:
     """Remembers where people were last observed, for `hold_s`."""
 
     def __init__(self, hold_s: float, refused_people: str, max_lag_s: float) -> None:
-        """Begin with nobody.
+        """Start without people.
 
         Args:
             refused_people: One of `REFUSED_PEOPLE`: whether a refused person is there.
@@ -136,7 +136,7 @@ class PresenceTracker:
             if person_id not in there and now_ns - frame.stamp_ns <= self._hold_ns
         ]
         kept = there | {person.frame.person_id for person in held}
-        self._last = {who: frame for who, frame in self._last.items() if who in kept}
+        self._last = {key: frame for key, frame in self._last.items() if key in kept}
         refused += self._refused_before(observation, kept)
         return Presence(observed, tuple(held), _unplaced(refused, there, held))
 
@@ -204,15 +204,15 @@ def _unplaced(
     A person without an id may be one who is held because they are missing, once each.
     """
     refused = list(refused)
-    listed = {each.person_id for each in refused}
+    listed = {rejection.person_id for rejection in refused}
     held_ids = {person.frame.person_id for person in held}
     missing = len(held_ids - listed)
     unplaced = []
-    for each in refused:
-        if not each.person_id and missing > 0:
+    for rejection in refused:
+        if not rejection.person_id and missing > 0:
             missing -= 1
-        elif each.person_id in observed or each.person_id not in held_ids:
-            unplaced.append(each)  # in `observed`: a second person with the same id
+        elif rejection.person_id in observed or rejection.person_id not in held_ids:
+            unplaced.append(rejection)  # in `observed`: a second person with the same id
     return tuple(unplaced)
 
 

@@ -34,7 +34,7 @@ _BACKWARDS_M = {True: 0.05, False: 0.08}
 whose feet are not seen. `motion-predictor evaluate sources` says how often that errs."""
 
 _IN_LINE = 0.3
-"""Cosine between trunk and legs above which somebody is not bent over."""
+"""Cosine between trunk and legs above which a person is not bent over."""
 
 _ODD_LIMB = 1.6
 """Limbs longer or shorter than usual by this factor are no person's, so nothing is concluded."""
@@ -167,7 +167,7 @@ class Plausibility:
     def upright(
         self, positions: Float64[np.ndarray, 'time joint xyz=3']
     ) -> Bool[np.ndarray, ' time']:
-        """Return when trunk and legs are about in line; of who bends down, front is unclear."""
+        """Return when trunk and legs are about in line; else the front is unclear."""
         at = {name: positions[:, joint] for name, joint in self._index.items()}
         trunk = (at['l_shoulder'] + at['r_shoulder']) / 2 - at['pelvis']
         legs = at['pelvis'] - (at['l_ankle'] + at['r_ankle']) / 2
@@ -239,7 +239,7 @@ _JOINT_SPEED_M_S, _JOINT_NOISE_M = 10.0, 0.05
 """A joint that moves further than this relative to its body, for one frame, was not seen."""
 
 _SOON_S = 0.3
-"""After longer, where a joint was says nothing of where it is [s]."""
+"""An older position of a joint does not limit the present one [s]."""
 
 _FEW = 6
 """With fewer joints than this, the body's own motion is unknown."""
@@ -333,7 +333,7 @@ class BodyCheck:
         self._known = not np.isnan(self.bones.reference).all()
 
     def impossible(
-        self, pose: Float64[np.ndarray, 'joint xyz=3'], who: str
+        self, pose: Float64[np.ndarray, 'joint xyz=3'], label: str
     ) -> Bool[np.ndarray, ' joint']:
         """Find joints where this body cannot have them; NaN joints are not judged.
 
@@ -341,21 +341,21 @@ class BodyCheck:
             SkeletonFormatError: `implausible_size`; most bones are of no human size.
         """
         if not self._known:
-            return self._far(pose, who)
-        scale = self._scale(pose, who)
+            return self._far(pose, label)
+        scale = self._scale(pose, label)
         limits = self.bones.limits(scale * self.bones.reference) + _UNKNOWN_SLACK_M
         return self.bones.outside(pose, limits)
 
-    def _scale(self, pose: Float64[np.ndarray, 'joint xyz=3'], who: str) -> float:
+    def _scale(self, pose: Float64[np.ndarray, 'joint xyz=3'], label: str) -> float:
         scale = self.bones.scale(pose)
         if not np.isnan(scale) and not self._is_human(scale):
             # One joint may be at fault where few bones were seen.
             scales = [self.bones.scale(_without(pose, int(joint))) for joint in _seen(pose)]
-            human = [each for each in scales if np.isnan(each) or self._is_human(each)]
+            human = [value for value in scales if np.isnan(value) or self._is_human(value)]
             if not human:
                 raise SkeletonFormatError(
                     'implausible_size',
-                    f'{who}: its bones make a body of {scale * HEIGHT_M:.3g} m, expected '
+                    f'{label}: its bones make a body of {scale * HEIGHT_M:.3g} m, expected '
                     f'{self._min_m:g} to {self._max_m:g} m; is the source in millimetres? See '
                     'parameters "skeleton.min_extent_m" and "skeleton.max_extent_m"',
                 )
@@ -366,7 +366,7 @@ class BodyCheck:
         return self._min_m <= scale * HEIGHT_M <= self._max_m
 
     def _far(
-        self, pose: Float64[np.ndarray, 'joint xyz=3'], who: str
+        self, pose: Float64[np.ndarray, 'joint xyz=3'], label: str
     ) -> Bool[np.ndarray, ' joint']:
         """Find joints too far from the middle of a body of unknown bones."""
         seen = _seen(pose)
@@ -375,7 +375,7 @@ class BodyCheck:
         if len(seen) and np.median(reach[seen]) > self._max_m:
             raise SkeletonFormatError(
                 'implausible_size',
-                f'{who}: half of its joints are more than {self._max_m:g} m from its middle; is '
+                f'{label}: half of its joints are more than {self._max_m:g} m from its middle; is '
                 'the source in millimetres? See parameter "skeleton.max_extent_m"',
             )
         return np.asarray(reach > self._max_m)

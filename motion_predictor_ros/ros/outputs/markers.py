@@ -26,7 +26,7 @@ _WIDTH_M = 0.008
 
 
 class FuturesMarkers:
-    """Markers of everybody's futures, with an id each as long as they are known."""
+    """Markers of all people's futures, with an id each as long as they are known."""
 
     def __init__(self, layout: SkeletonLayout, count: int, lifetime_s: float) -> None:
         """Set up.
@@ -100,7 +100,7 @@ _ABOVE_M = 0.3
 
 
 class SceneMarkers:
-    """Markers of everybody in the scene, with an id each as long as they are known."""
+    """Markers of all people in the scene, with an id each as long as they are known."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class SceneMarkers:
         self._people: dict[str, _PersonMarkers] = {}
 
     def update(self, scene: ScenePrediction) -> MarkerArray:
-        """Draw whom there is a pose of, and delete who has not been drawn for a lifetime."""
+        """Draw all people with a pose, and delete those not drawn for a lifetime."""
         header = encode_header(scene.stamp_ns, scene.frame_id)
         gone = self._gone(scene.stamp_ns)
         markers = [each for person in gone for each in person.deleted(header)]
@@ -125,7 +125,7 @@ class SceneMarkers:
         return MarkerArray(markers=markers)
 
     def clear(self, scene: ScenePrediction) -> MarkerArray:
-        """Delete everybody, under the scene's stamp."""
+        """Delete all people, under the scene's stamp."""
         header = encode_header(scene.stamp_ns, scene.frame_id)
         markers = [each for person in self._people.values() for each in person.deleted(header)]
         self._people.clear()

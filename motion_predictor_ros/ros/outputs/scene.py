@@ -86,7 +86,7 @@ class ScenePublisher:
             self._markers.publish(markers)
 
     def publish_stale(self, scene: ScenePrediction, age_s: float) -> None:
-        """Publish that everybody is STALE, and delete their markers."""
+        """Publish all people as STALE, and delete their markers."""
         if scene.people:
             self._motion.publish(encode_prediction(scene, age_s))
         self.publish_growing(scene, age_s)

@@ -34,7 +34,7 @@ _LIFETIME_PERIODS = 3.0
 class VolumeMarkersConfig(OutputConfig):
     """Parameters of `volume_markers`."""
 
-    enabled: bool = param(True, 'publish volume_markers while somebody subscribes [-]')
+    enabled: bool = param(True, 'publish volume_markers while they have subscribers [-]')
     rate_hz: float = param(5.0, 'maximum rate, by stamps [Hz]', low=0.1, high=100.0)
     max_voxels: int = param(
         4000, 'voxels of all people together; beyond, voxels are merged [-]', low=100, high=10**6
@@ -85,7 +85,7 @@ class VolumeMarkers:
         self._people: dict[str, _PersonMarkers] = {}
 
     def update(self, scene: VolumeScene) -> MarkerArray:
-        """Return markers of everybody, and deletions of people who left."""
+        """Return markers of all people, and deletions of people who left."""
         header = encode_header(scene.stamp_ns, scene.frame_id)
         present = {volume.person_id for volume in scene.volumes}
         markers: list[Marker] = []

@@ -139,7 +139,7 @@ class Source(ABC, Generic[ConfigT]):
         """List who is in the message: an id, and whatever `see` needs."""
 
     @abstractmethod
-    def see(self, who: str, person: Any) -> RawSkeleton:
+    def see(self, label: str, person: Any) -> RawSkeleton:
         """Read one person.
 
         Raises:
@@ -155,7 +155,7 @@ class Source(ABC, Generic[ConfigT]):
         return False
 
     def update_static_transforms(self, msg: Any) -> None:
-        """Take in what a source says apart from its observations."""
+        """Update from a message beside the observations, such as /tf_static."""
 
     def decode(self, msg: Any, received_ns: int = 0) -> Observation | None:
         """Turn a message into people whose joints are in the model's order.
@@ -258,11 +258,11 @@ class Source(ABC, Generic[ConfigT]):
         Args:
             filtered: Gets a line for each reason why joints were left out.
         """
-        who, joints = f'person {person_id!r}', skeleton.joints
-        own_ns = _own_stamp(skeleton, stamp_ns, who)
+        label, joints = f'person {person_id!r}', skeleton.joints
+        own_ns = _own_stamp(skeleton, stamp_ns, label)
         given, confidences, faults = _usable_joints(skeleton)
         positions, sure = joints.apply(given, confidences)
-        impossible = self._body.impossible(positions, who)
+        impossible = self._body.impossible(positions, label)
         positions[impossible], sure[impossible] = np.nan, 0.0
         names = {
             reason: _names(joints.source.joint_names, mask) for reason, mask in faults.items()
@@ -270,8 +270,8 @@ class Source(ABC, Generic[ConfigT]):
         if impossible.any():
             names['joint_bone_length'] = _names(self.layout.joint_names, impossible)
         if np.isnan(positions[:, 0]).all():
-            raise _no_joints(who, names)
-        filtered += [joints_filtered(person_id, reason, each) for reason, each in names.items()]
+            raise _no_joints(label, names)
+        filtered += [joints_filtered(person_id, *fault) for fault in names.items()]
         inferred = self._inference.fill(positions, ~joints.given)
         return SkeletonFrame(
             person_id,
@@ -357,17 +357,17 @@ def _check_tracking(state: TrackingState, person_id: str) -> None:
         raise SkeletonFormatError(reason, f'person {person_id!r}: {message}')
 
 
-def _own_stamp(skeleton: RawSkeleton, stamp_ns: int, who: str) -> int:
+def _own_stamp(skeleton: RawSkeleton, stamp_ns: int, label: str) -> int:
     """Return when this person was observed [ns]."""
     own_ns = skeleton.stamp_ns or stamp_ns
     if own_ns > stamp_ns:
         raise SkeletonFormatError(
-            'bad_stamp', f'{who}: {(own_ns - stamp_ns) / NS_PER_S:.3f} s ahead of the message'
+            'bad_stamp', f'{label}: {(own_ns - stamp_ns) / NS_PER_S:.3f} s ahead of the message'
         )
     if stamp_ns - own_ns > MAX_LAG_NS:
         raise SkeletonFormatError(
             'old_track',
-            f'{who}: {(stamp_ns - own_ns) / NS_PER_S:.3f} s behind the newest, at most '
+            f'{label}: {(stamp_ns - own_ns) / NS_PER_S:.3f} s behind the newest, at most '
             f'{MAX_LAG_NS / NS_PER_S:g} s',
         )
     return own_ns
@@ -404,14 +404,14 @@ def _names(names: tuple[str, ...], mask: Bool[np.ndarray, ' joint']) -> list[str
     return [names[joint] for joint in np.flatnonzero(mask)]
 
 
-def _no_joints(who: str, faults: dict[str, list[str]]) -> SkeletonFormatError:
+def _no_joints(label: str, faults: dict[str, list[str]]) -> SkeletonFormatError:
     """Say why not one joint is left."""
     if 'joint_non_finite' in faults:
         return SkeletonFormatError(
-            'non_finite', f'{who}: infinite positions; NaN is how a joint is left out'
+            'non_finite', f'{label}: infinite positions; NaN is how a joint is left out'
         )
     if 'joint_confidence' in faults:
         return SkeletonFormatError(
-            'bad_confidence', f'{who}: no joint has a confidence in 0..1; are they percent?'
+            'bad_confidence', f'{label}: no joint has a confidence in 0..1; are they percent?'
         )
-    return SkeletonFormatError('no_joints', f'{who}: not one joint was observed')
+    return SkeletonFormatError('no_joints', f'{label}: not one joint was observed')

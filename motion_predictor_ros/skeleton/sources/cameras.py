@@ -73,7 +73,7 @@ class AzureKinect(Source[SourceConfig]):
             bodies.setdefault(marker.id // _PER_BODY, []).append(marker)
         return [(str(body), markers) for body, markers in bodies.items()]
 
-    def see(self, who: str, person: list[Any]) -> RawSkeleton:
+    def see(self, label: str, person: list[Any]) -> RawSkeleton:
         """Read one body."""
         count = len(self._joints.source.joint_names)
         positions = np.full((count, 3), np.nan)
@@ -82,7 +82,7 @@ class AzureKinect(Source[SourceConfig]):
             if joint >= count:
                 raise SkeletonFormatError(
                     'layout_mismatch',
-                    f'{who}: marker id {marker.id}, expected 100 x body + joint below {count}; '
+                    f'{label}: marker id {marker.id}, expected 100 x body + joint below {count}; '
                     'are these markers of body_tracking_data?',
                 )
             at = marker.pose.position
@@ -104,39 +104,39 @@ class Zed(Source[SourceConfig]):
 
     def people(self, msg: Any) -> Iterable[tuple[str, Any]]:
         """List the objects; a negative id is none."""
-        return [(str(each.label_id) if each.label_id >= 0 else '', each) for each in msg.objects]
+        return [(str(o.label_id) if o.label_id >= 0 else '', o) for o in msg.objects]
 
     def detected_class(self, person: Any) -> DetectedClass:
         """Return the object's label."""
         return DetectedClass(person.label, bool(person.skeleton_available))
 
-    def see(self, who: str, person: Any) -> RawSkeleton:
+    def see(self, label: str, person: Any) -> RawSkeleton:
         """Read one object; a joint that was not seen is NaN, one that is not used is zero."""
         if not person.skeleton_available:
             raise SkeletonFormatError(
-                'no_skeleton', f'{who}: has no skeleton; is body tracking enabled in the camera?'
+                'no_skeleton', f'{label}: has no skeleton; is body tracking enabled in the camera?'
             )
         state = _ZED_STATES.get(person.tracking_state)
         if state is None:
             raise SkeletonFormatError(
                 'bad_tracking_state',
-                f'{who}: tracking_state {person.tracking_state} is none of 0..3',
+                f'{label}: tracking_state {person.tracking_state} is none of 0..3',
             )
-        joints = self._joints(person.body_format, who)
+        joints = self._joints(person.body_format, label)
         count = joints.weights.shape[1]
         positions = np.array(
-            [each.kp for each in person.skeleton_3d.keypoints[:count]], np.float64
+            [keypoint.kp for keypoint in person.skeleton_3d.keypoints[:count]], np.float64
         )
         positions[(positions == 0).all(axis=1)] = np.nan
         return RawSkeleton(joints, positions, _zed_confidences(person, positions), state)
 
-    def _joints(self, body_format: int, who: str) -> JointMap:
+    def _joints(self, body_format: int, label: str) -> JointMap:
         if self.config.source_layout:
             return load_joint_map(self.config.source_layout, self.layout)
         if body_format not in _ZED_LAYOUTS:
             raise SkeletonFormatError(
                 'layout_mismatch',
-                f'{who}: body_format {body_format}; expected 0 (BODY_18), 1 (BODY_34) or 2 '
+                f'{label}: body_format {body_format}; expected 0 (BODY_18), 1 (BODY_34) or 2 '
                 '(BODY_38); see "body_format" of the camera',
             )
         return load_joint_map(_ZED_LAYOUTS[body_format], self.layout)
@@ -161,9 +161,9 @@ class Yolo(Source[SourceConfig]):
     def header(self, msg: Any, received_ns: int) -> tuple[int, str]:
         """Return the header's stamp and the keypoints' frame, which is not the header's."""
         frames = {
-            each.keypoints3d.frame_id.lstrip('/')
-            for each in msg.detections
-            if len(each.keypoints3d.data) and self._other_class(each) is None
+            detection.keypoints3d.frame_id.lstrip('/')
+            for detection in msg.detections
+            if len(detection.keypoints3d.data) and self._other_class(detection) is None
         } - {''}
         if len(frames) > 1:
             raise SkeletonFormatError('unknown_frame', f'keypoints in several frames {frames}')
@@ -171,13 +171,13 @@ class Yolo(Source[SourceConfig]):
 
     def people(self, msg: Any) -> Iterable[tuple[str, Any]]:
         """List the detections."""
-        return [(each.id, each) for each in msg.detections]
+        return [(detection.id, detection) for detection in msg.detections]
 
     def detected_class(self, person: Any) -> DetectedClass:
         """Return the detection's class."""
         return DetectedClass(person.class_name, bool(len(person.keypoints3d.data)))
 
-    def see(self, who: str, person: Any) -> RawSkeleton:
+    def see(self, label: str, person: Any) -> RawSkeleton:
         """Read one detection; ids count from 1, joints below the threshold are left out."""
         count = len(self._joints.source.joint_names)
         positions = np.full((count, 3), np.nan)
@@ -186,7 +186,7 @@ class Yolo(Source[SourceConfig]):
             if not 1 <= keypoint.id <= count:
                 raise SkeletonFormatError(
                     'layout_mismatch',
-                    f'{who}: keypoint id {keypoint.id}, expected 1..{count}; does parameter '
+                    f'{label}: keypoint id {keypoint.id}, expected 1..{count}; does parameter '
                     f'"skeleton.source_layout" ({self._joints.source.name!r}) match the network?',
                 )
             at = keypoint.point

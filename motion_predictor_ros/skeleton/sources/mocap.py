@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read skeletons whose joints the message only numbers or names: PoseArray, HiROS, mocap4r2.
 
-Stage: skeleton. Which joints they are is up to whoever set the source up, so parameter
+Stage: skeleton. Which joints they are depends on the set-up of the source, so parameter
 `skeleton.source_layout` must say; a default would be silently wrong.
 """
 
@@ -61,18 +61,18 @@ class PoseArray(Source[SourceConfig]):
         """Name the one person by configuration."""
         return [(self.config.person_id, msg.poses)] if len(msg.poses) else []
 
-    def see(self, who: str, person: Any) -> RawSkeleton:
+    def see(self, label: str, person: Any) -> RawSkeleton:
         """Read the person; NaN is a joint that was not seen."""
         count = len(self._joints.source.joint_names)
         if len(person) != count:
             raise SkeletonFormatError(
                 'wrong_length',
-                f'{who}: {len(person)} poses, expected the {count} joints of '
+                f'{label}: {len(person)} poses, expected the {count} joints of '
                 f'{self._joints.source.name!r}, one person per PoseArray; does parameter '
                 '"skeleton.source_layout" match the tracker?',
             )
         at = [pose.position for pose in person]
-        positions = np.array([(each.x, each.y, each.z) for each in at], dtype=np.float64)
+        positions = np.array([(point.x, point.y, point.z) for point in at], dtype=np.float64)
         return RawSkeleton(self._joints, positions, sure_of(positions))
 
 
@@ -89,7 +89,7 @@ class Hiros(Source[SourceConfig]):
 
         The header is stamped when published, so it only shows which inputs are of the future.
         """
-        taken_ns = [stamp for each in msg.skeletons if (stamp := _nanoseconds(each.src_time)) > 0]
+        taken_ns = [ns for person in msg.skeletons if (ns := _nanoseconds(person.src_time)) > 0]
         published_ns = _nanoseconds(msg.header.stamp)
         past_ns = [stamp for stamp in taken_ns if stamp <= published_ns + _AHEAD_NS]
         newest_ns = max(past_ns or taken_ns, default=0)
@@ -97,9 +97,9 @@ class Hiros(Source[SourceConfig]):
 
     def people(self, msg: Any) -> Iterable[tuple[str, Any]]:
         """List the skeletons; a negative id is none."""
-        return [(str(each.id) if each.id >= 0 else '', each) for each in msg.skeletons]
+        return [(str(person.id) if person.id >= 0 else '', person) for person in msg.skeletons]
 
-    def see(self, who: str, person: Any) -> RawSkeleton:
+    def see(self, label: str, person: Any) -> RawSkeleton:
         """Read one person; markers that were not seen are left out or NaN."""
         count = len(self._joints.source.joint_names)
         positions = np.full((count, 3), np.nan)
@@ -108,7 +108,7 @@ class Hiros(Source[SourceConfig]):
             if not 0 <= marker.id < count:
                 raise SkeletonFormatError(
                     'layout_mismatch',
-                    f'{who}: marker {marker.id}, expected 0..{count - 1}; does parameter '
+                    f'{label}: marker {marker.id}, expected 0..{count - 1}; does parameter '
                     f'"skeleton.source_layout" ({self._joints.source.name!r}) match the tracker?',
                 )
             at = marker.center.pose.position
@@ -146,13 +146,13 @@ class Mocap4r2(Source[SourceConfig]):
         if len(msg.markers) and not people:
             raise SkeletonFormatError(
                 'layout_mismatch',
-                f'no marker is named after a joint: {[each.marker_name for each in msg.markers]}; '
+                f'no marker is named after a joint: {[m.marker_name for m in msg.markers]}; '
                 f'expected {self._names.example!r}, see parameters "skeleton.name_pattern" and '
                 '"skeleton.source_layout"',
             )
         return list(people.items())
 
-    def see(self, who: str, person: dict[int, Any]) -> RawSkeleton:
+    def see(self, label: str, person: dict[int, Any]) -> RawSkeleton:
         """Read one person; occluded markers are left out or NaN."""
         positions = np.full((len(self._joints.source.joint_names), 3), np.nan)
         for joint, at in person.items():

@@ -39,20 +39,20 @@ class Native(Source[SourceConfig]):
         return stamp_of(msg.header.stamp), msg.header.frame_id
 
     def people(self, msg: Any) -> Iterable[tuple[str, Any]]:
-        """List everybody, with how the message's joints become the model's."""
+        """List all people, with how the message's joints become the model's."""
         if not re.fullmatch(r'[\w-]{0,64}', msg.layout):  # a message cannot make us open files
-            said = f'layout {msg.layout[:80]!r} is no name'
-            raise SkeletonFormatError('layout_mismatch', said)
+            text = f'layout {msg.layout[:80]!r} is no name'
+            raise SkeletonFormatError('layout_mismatch', text)
         layout = msg.layout or self.config.source_layout
         joints = _joints(tuple(msg.joint_names), layout, self.layout)
         return [(person.person_id, (person, joints)) for person in msg.persons]
 
-    def see(self, who: str, person: tuple[Any, JointMap]) -> RawSkeleton:
+    def see(self, label: str, person: tuple[Any, JointMap]) -> RawSkeleton:
         """Read one person; joints with NaN or confidence 0 count as not observed."""
         fields, joints = person
-        state = _tracking(fields.tracking_state, who)
+        state = _tracking(fields.tracking_state, label)
         received = joints.weights.shape[1]
-        _check_lengths(fields, received, who)
+        _check_lengths(fields, received, label)
         positions = np.array(fields.positions, dtype=np.float64).reshape(-1, 3)
         confidences: Float32[np.ndarray, ' seen'] = np.ones(received, dtype=np.float32)
         if len(fields.confidences):
@@ -114,26 +114,26 @@ def _described(layout: str, target: SkeletonLayout) -> JointMap:
         ) from error
 
 
-def _tracking(value: Any, who: str) -> TrackingState:
+def _tracking(value: Any, label: str) -> TrackingState:
     try:
         return TrackingState(value)
     except ValueError:
         raise SkeletonFormatError(
             'bad_tracking_state',
-            f'{who}: tracking_state {value}; expected one '
+            f'{label}: tracking_state {value}; expected one '
             f'of {[f"{known.value} {known.name}" for known in TrackingState]}',
         ) from None
 
 
-def _check_lengths(person: Any, received: int, who: str) -> None:
+def _check_lengths(person: Any, received: int, label: str) -> None:
     if len(person.positions) != 3 * received:
         raise SkeletonFormatError(
             'wrong_length',
-            f'{who}: {len(person.positions)} position values, expected 3 x {received} joints; '
+            f'{label}: {len(person.positions)} position values, expected 3 x {received} joints; '
             'does parameter "skeleton.layout" match the tracker?',
         )
     if len(person.confidences) not in (0, received):
         raise SkeletonFormatError(
             'wrong_length',
-            f'{who}: {len(person.confidences)} confidences, expected none or {received}',
+            f'{label}: {len(person.confidences)} confidences, expected none or {received}',
         )

@@ -67,16 +67,19 @@ class TfPeople(Source[SourceConfig]):
         """
         self._note(self._tree.add(msg))
         robots = self._find_robots()
-        newest_ns = {who: self._newest(self._people[who]) for who in self._people}
-        newest_ns = {who: at for who, at in newest_ns.items() if at and who not in self._robots}
+        newest_ns = {
+            person_id: at_ns
+            for person_id, joints in self._people.items()
+            if person_id not in self._robots and (at_ns := self._newest(joints))
+        }
         if max(newest_ns.values(), default=0) < self._answered_ns - _TIME_JUMP_NS:
             self._answered_ns = 0
         last_ns = self._last(newest_ns.values(), received_ns)
-        present = [who for who, at in newest_ns.items() if at > last_ns - MAX_LAG_NS]
+        present = [person_id for person_id, at in newest_ns.items() if at > last_ns - MAX_LAG_NS]
         in_step = [
-            self._reached(who)
-            for who in present
-            if last_ns - _BEHIND_NS < newest_ns[who] <= last_ns
+            self._reached(person_id)
+            for person_id in present
+            if last_ns - _BEHIND_NS < newest_ns[person_id] <= last_ns
         ]
         self._forget()
         ready_ns = min(in_step, default=0)
@@ -100,9 +103,9 @@ class TfPeople(Source[SourceConfig]):
 
     def people(self, msg: Any) -> Iterable[tuple[str, Any]]:
         """List the people and their frames."""
-        return [(who, (who, self._people[who])) for who in msg]
+        return [(person_id, (person_id, self._people[person_id])) for person_id in msg]
 
-    def see(self, who: str, person: tuple[str, dict[int, str]]) -> RawSkeleton:
+    def see(self, label: str, person: tuple[str, dict[int, str]]) -> RawSkeleton:
         """Look up every joint of one person."""
         person_id, joints = person
         positions = np.full((len(self._joints.source.joint_names), 3), np.nan)
@@ -113,7 +116,7 @@ class TfPeople(Source[SourceConfig]):
         if newest_ns > self._answered_ns + _TIME_JUMP_NS:
             raise SkeletonFormatError(
                 'bad_stamp',
-                f'{who}: its frames are {(newest_ns - stamp_ns) / NS_PER_S:.3f} s ahead of the '
+                f'{label}: its frames are {(newest_ns - stamp_ns) / NS_PER_S:.3f} s ahead of the '
                 'others',
             )
         top = self._hangs_in(person_id)
@@ -122,7 +125,7 @@ class TfPeople(Source[SourceConfig]):
         ):
             raise SkeletonFormatError(
                 'unknown_frame',
-                f'{who}: hangs in frame {top!r}, which TF does not connect with '
+                f'{label}: hangs in frame {top!r}, which TF does not connect with '
                 f'{self._frame_id!r}, where the others are',
             )
         for joint, name in joints.items():
@@ -146,19 +149,19 @@ class TfPeople(Source[SourceConfig]):
             return []
         self._changed = False
         reasons: dict[str, str] = {}
-        for who, joints in self._people.items():
+        for person_id, joints in self._people.items():
             if len(joints) < _FEWEST_JOINTS:
                 names = ', '.join(sorted(joints.values()))
-                reasons[who] = f'{names}: less than {_FEWEST_JOINTS} joints'
+                reasons[person_id] = f'{names}: less than {_FEWEST_JOINTS} joints'
             for frame in joints.values():
                 parent = self._names.read(self._tree.chain(frame)[1])
-                if parent is not None and parent[0] != who:
+                if parent is not None and parent[0] != person_id:
                     text = f'{frame} hangs on {self._tree.chain(frame)[1]}'
-                    reasons[who] = reasons[parent[0]] = f'{text}: links of one tree'
+                    reasons[person_id] = reasons[parent[0]] = f'{text}: links of one tree'
         new = [
-            Rejection(who, 'robot_frame', f'{reason}; taken as frames of a robot')
-            for who, reason in reasons.items()
-            if who not in self._robots
+            Rejection(person_id, 'robot_frame', f'{reason}; taken as frames of a robot')
+            for person_id, reason in reasons.items()
+            if person_id not in self._robots
         ]
         self._robots = reasons
         return new
@@ -179,24 +182,24 @@ class TfPeople(Source[SourceConfig]):
         """Forget frames that stopped moving: most trackers never use an id again."""
         self._tree.forget_gone()
         known = set(self._tree.frames())
-        for who, joints in list(self._people.items()):
+        for person_id, joints in list(self._people.items()):
             if not known.issuperset(joints.values()):
                 left = {joint: frame for joint, frame in joints.items() if frame in known}
-                self._people[who], self._changed = left, True
+                self._people[person_id], self._changed = left, True
                 if not left:
-                    del self._people[who]
+                    del self._people[person_id]
 
     def _common_frame(self, present: list[str]) -> str:
         """Return the frame in which most people hang; the last one as long as anybody does."""
-        tops = Counter(sorted(self._hangs_in(who) for who in present))
+        tops = Counter(sorted(self._hangs_in(person_id) for person_id in present))
         wanted = self.config.frame.lstrip('/')
         for frame in (wanted, self._frame_id):
             if frame in tops:
                 return frame
         return tops.most_common(1)[0][0] if tops else self._frame_id
 
-    def _hangs_in(self, who: str) -> str:
-        return self._top(next(iter(self._people[who].values())))
+    def _hangs_in(self, person_id: str) -> str:
+        return self._top(next(iter(self._people[person_id].values())))
 
     def _top(self, frame: str) -> str:
         """Return the first frame above that does not belong to the same person."""
@@ -221,9 +224,9 @@ class TfPeople(Source[SourceConfig]):
     def _newest(self, joints: dict[int, str]) -> int:
         return max((self._at(frame) for frame in joints.values()), default=0)
 
-    def _reached(self, who: str) -> int:
+    def _reached(self, person_id: str) -> int:
         """Return the newest time at which all joints are known that still move [ns]."""
-        joints = self._people[who]
+        joints = self._people[person_id]
         newest_ns = self._newest(joints)
         reached = [self._at(frame) for frame in joints.values()]
         return min(at for at in reached if at > newest_ns - _BEHIND_NS)
