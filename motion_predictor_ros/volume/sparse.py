@@ -6,7 +6,7 @@ if any of its voxels is, so that nothing is lost; its probability is that of the
 which is less than that of touching any.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Shaped
@@ -52,57 +52,35 @@ def sparse(
             one, until so few remain.
         shell: Return only those that are covered and touch one that is not.
     """
-    kept = [_Kept.of(window, least, shell) for window in volume.windows]
-    while sum(window.count for window in kept) > max(most, len(kept)):
-        largest = int(np.argmax([window.count for window in kept]))
-        if max(kept[largest].grid.shape) <= 2:
+    windows = list(volume.windows)
+    masks = [_mask(window, least, shell) for window in windows]
+    while sum(map(np.count_nonzero, masks)) > max(most, len(windows)):
+        largest = int(np.argmax([np.count_nonzero(mask) for mask in masks]))
+        window = windows[largest]
+        if max(window.grid.shape) <= 2:
             break
-        kept[largest] = kept[largest].joined(least, shell)
-    return tuple(rows.window(window) for rows, window in zip(kept, volume.windows, strict=True))
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """One window's voxels, perhaps joined, and which of them are kept."""
-
-    grid: VoxelGrid
-    covered: Bool[np.ndarray, 'x y z']
-    probability: Float32[np.ndarray, 'x y z']
-    mask: Bool[np.ndarray, 'x y z']
-
-    @classmethod
-    def of(cls, window: WindowVolume, least: float, shell: bool) -> '_Kept':
-        mask = _mask(window.covered, window.probability, least, shell)
-        return cls(window.grid, window.covered, window.probability, mask)
-
-    @property
-    def count(self) -> int:
-        return int(np.count_nonzero(self.mask))
-
-    def joined(self, least: float, shell: bool) -> '_Kept':
-        covered, grid = downsampled(self.covered, self.grid)
-        probability, _ = downsampled(self.probability, self.grid)
-        return _Kept(grid, covered, probability, _mask(covered, probability, least, shell))
-
-    def window(self, of: WindowVolume) -> SparseWindow:
-        return SparseWindow(
-            of.start_s,
-            of.end_s,
-            self.grid,
-            np.flatnonzero(self.mask),
-            self.probability[self.mask].astype(np.float32),
-            self.covered[self.mask],
-            of.threshold,
+        covered, grid = downsampled(window.covered, window.grid)
+        probability, _ = downsampled(window.probability, window.grid)
+        windows[largest] = replace(window, grid=grid, covered=covered, probability=probability)
+        masks[largest] = _mask(windows[largest], least, shell)
+    return tuple(
+        SparseWindow(
+            window.start_s,
+            window.end_s,
+            window.grid,
+            np.flatnonzero(mask),
+            window.probability[mask].astype(np.float32),
+            window.covered[mask],
+            window.threshold,
         )
+        for window, mask in zip(windows, masks, strict=True)
+    )
 
 
-def _mask(
-    covered: Bool[np.ndarray, 'x y z'],
-    probability: Float32[np.ndarray, 'x y z'],
-    least: float,
-    shell: bool,
-) -> Bool[np.ndarray, 'x y z']:
-    return covered & ~_inner(covered) if shell else covered | (probability >= least)
+def _mask(window: WindowVolume, least: float, shell: bool) -> Bool[np.ndarray, 'x y z']:
+    if shell:
+        return window.covered & ~_inner(window.covered)
+    return window.covered | (window.probability >= least)
 
 
 def _inner(covered: Bool[np.ndarray, 'x y z']) -> Bool[np.ndarray, 'x y z']:
