@@ -145,7 +145,7 @@ class PresenceTracker:
         if self._now_ns and now_ns - self._now_ns > self._hold_ns:
             gap_s = (now_ns - self._now_ns) / NS_PER_S
             text = f'not observed since the stamps went on by {gap_s:.2f} s at once'
-            gaps = {person_id: Rejection(person_id, 'gap', text) for person_id in self._last}
+            gaps = {person_id: Rejection(person_id, 'old_track', text) for person_id in self._last}
             self._refused |= {person_id: (now_ns, gap) for person_id, gap in gaps.items()}
             self._move_refused(now_ns)
         self._now_ns = now_ns
