@@ -19,7 +19,8 @@ from ros.outputs.test_output_contract import PeopleCount, PeopleCountConfig
 from scenes import START_NS, pose
 from skeleton.sources.test_source_contract import Outline, OutlineConfig
 
-from motion_predictor_ros.config import PREDICTORS, SOURCES
+from motion_predictor_ros.config import PREDICTORS, SOURCES, PipelineConfig, from_mapping
+from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.prediction.predictor import register_predictor
 from motion_predictor_ros.ros.encode import encode_header
 from motion_predictor_ros.ros.outputs.base import OUTPUTS, register_output
@@ -126,14 +127,16 @@ def test_an_output_of_ones_own_publishes_what_the_pipeline_computes_in_the_node(
             publisher.publish(messages[-1])
         executor.spin_once(timeout_sec=0.05)
         assert len(messages) < 600
-    assert node._pipeline is not None
-    node._pipeline.reset()
-    scenes = [scene for message in messages if (scene := node._pipeline.step(message))]
+    node.close()
+    volume = {'enabled': 'always', 'voxel_m': 0.1}
+    config = from_mapping(PipelineConfig, {'source': 'outline', 'volume': volume})
+    pipeline = Pipeline.load(config)
+    scenes = [scene for message in messages if (scene := pipeline.step(message))]
+    pipeline.close()
     people = {len(scene.volumes) for scene in scenes if scene.volumes is not None}
     assert {message.point.x for message in received} == {2.0 * count for count in people} == {2.0}
     stamps = [message.header.stamp for message in received]
     assert all(stamp in [message.header.stamp for message in messages] for stamp in stamps)
-    node.close()
     other.destroy_node()
 
 
