@@ -122,9 +122,9 @@ def load_model(
         names = tuple(str(name) for name in header['joint_names'])
     except (KeyError, TypeError, ConfigError, RuntimeError) as error:
         raise CheckpointError(f'{path} does not describe a {kind}: {error}') from error
-    joints: int = module.config.joints  # type: ignore[union-attr,assignment]
-    if len(names) != joints:
-        raise CheckpointError(f'{path} names {names} for {joints} joints')
+    config: Any = module.config
+    if len(names) != config.joints:
+        raise CheckpointError(f'{path} names {names} for {config.joints} joints')
     return Model(
         name=f'{path.stem}@{checkpoint.digest}',
         digest=checkpoint.digest,

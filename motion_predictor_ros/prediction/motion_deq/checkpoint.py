@@ -44,6 +44,11 @@ def load_motion_deq(weights: str, device: torch.device) -> TrainedMotionDEQ:
         return MotionDEQ(from_mapping(MotionDEQConfig, config)).float()
 
     model = load_model(weights, KIND, build, device)
+    others = sorted(set(model.tensors) - {'residual_speeds', 'residual_variance'})
+    if others:
+        raise CheckpointError(
+            f'{model.name} does not describe a MotionDEQ: it also holds {others}'
+        )
     shape = model.module.config.future, model.module.config.joints
     residuals = _residuals(model.name, model.tensors, shape)
     return TrainedMotionDEQ(model.name, model.module, model.joint_names, residuals, model.training)

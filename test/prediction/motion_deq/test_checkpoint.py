@@ -102,6 +102,13 @@ def test_a_header_that_does_not_fit_is_refused(
         load_motion_deq(str(weights), CPU)
 
 
+def test_tensors_of_another_model_are_refused(weights: Path) -> None:
+    tensors = {**load_file(weights), 'adversary.weight': torch.zeros(1)}
+    save_checkpoint(weights, header_of(weights), tensors)
+    with pytest.raises(CheckpointError, match='adversary'):
+        load_motion_deq(str(weights), CPU)
+
+
 def test_another_format_is_refused(weights: Path) -> None:
     document = json.dumps({**header_of(weights), 'format': 99})
     save_file(load_file(weights), weights, metadata={'motion_predictor_ros': document})
