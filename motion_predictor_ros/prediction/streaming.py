@@ -188,23 +188,21 @@ class MotionDEQPredictor(MotionPredictor):
         # In float32, positions 100 km from the origin have steps of 8 mm: predict near zero.
         origin = positions[:, -1:, :1]
         observed = self._tensor(positions - origin)
-        all_visible = all(window.seen.all() for window in windows)
-        mask = np.stack([window.seen for window in windows])
-        visible = None if all_visible else torch.from_numpy(mask).to(self.device)
+        visible = None
+        if not all(window.seen.all() for window in windows):
+            mask = np.stack([window.seen for window in windows])
+            visible = torch.from_numpy(mask).to(self.device)
         features = (
             None if self._module.correction is None else self._module.observe(observed, visible)
         )
         starts = self._starts(windows, memories, features)
         future, state, solved = self._model.predict(observed, visible, starts, self._settings())
         future_m = future.double().cpu().numpy() + origin
-        predictions = []
+        steps, residuals = solved.steps.tolist(), solved.residual.tolist()
+        converged, predictions = solved.converged.tolist(), []
         for row, window in enumerate(windows):
-            report = SolverReport(
-                int(solved.steps[row]),
-                float(solved.residual[row]),
-                bool(solved.converged[row]),
-                warm=memories[row] is not None,
-            )
+            is_warm = memories[row] is not None
+            report = SolverReport(steps[row], residuals[row], converged[row], is_warm)
             if report.residual <= self.config.max_residual:
                 self._memories[window.person_id] = Memory(
                     window.stamp_ns,
