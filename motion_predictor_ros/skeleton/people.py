@@ -137,7 +137,7 @@ class PresenceTracker:
         ]
         kept = there | {person.frame.person_id for person in held}
         self._last = {key: frame for key, frame in self._last.items() if key in kept}
-        refused += self._refused_before(observation, kept)
+        refused += self._refused_before(observation, there, kept)
         return Presence(observed, tuple(held), _unplaced(refused, there, held))
 
     def _note_jump_ahead(self, now_ns: int) -> None:
@@ -157,7 +157,9 @@ class PresenceTracker:
             person_id: (stamp_ns, rejection) for person_id, (_, rejection) in self._refused.items()
         }
 
-    def _refused_before(self, observation: Observation, placed: set[str]) -> list[Rejection]:
+    def _refused_before(
+        self, observation: Observation, observed: set[str], placed: set[str]
+    ) -> list[Rejection]:
         """Return who was refused within the hold before and is not in this observation.
 
         Args:
@@ -170,13 +172,10 @@ class PresenceTracker:
         self._refused = {
             person_id: (stamp_ns, rejection)
             for person_id, (stamp_ns, rejection) in before.items()
-            if abs(now_ns - stamp_ns) <= self._hold_ns and person_id not in placed
+            if abs(now_ns - stamp_ns) <= self._hold_ns and person_id not in observed
         }
-        missing = self._refused.keys() - {
-            rejection.person_id for rejection in observation.rejected
-        }
-        if placed:
-            missing -= {''}
+        now = {rejection.person_id for rejection in observation.rejected}
+        missing = self._refused.keys() - now - placed - ({''} if placed else set())
         earlier = [self._refused[person_id][1] for person_id in sorted(missing)]
         self._note_refused(observation)
         return earlier

@@ -55,6 +55,16 @@ def test_a_person_refused_or_missing_is_held_until_the_hold_is_over(
     assert ('searching' in after.withheld) == bool(refused)
 
 
+def test_a_person_who_was_refused_while_held_is_not_gone_with_the_hold() -> None:
+    people = tracker()
+    people.update(observation(S, 'anna'))
+    people.update(observation(2 * S - S // 4, refused=('anna',)))
+    assert held(people.update(observation(2 * S))) == ['anna']
+    assert people.update(observation(2 * S + 1)).withheld  # refused 0.25 s ago
+    assert people.update(observation(3 * S - S // 4)).withheld
+    assert people.update(observation(3 * S - S // 4 + 1)) == Presence()
+
+
 def test_a_person_who_was_never_accepted_silences_planners_at_once() -> None:
     people = tracker()
     presence = people.update(observation(S, 'anna', refused=('ben',)))
