@@ -337,12 +337,13 @@ class VolumePredictor:
         field = rank_around(core, futures, ranking, lowest, size_m, device)
         grid, volumes = field.grid, [field.values >= threshold for threshold in thresholds]
         tops = grid.origin[2] + grid.size_m * np.arange(1, grid.shape[2] + 1)
+        below = np.count_nonzero(tops <= config.floor_m - BELOW_FLOOR_M + 1e-6)
         can_exceed = self._can_exceed(forecast, index, -lowest)
         possible = covered(limit, grid, device=device) if can_exceed else None
         for volume in volumes:
             if possible is not None:
                 volume &= possible
-            volume[:, :, tops <= config.floor_m - BELOW_FLOOR_M + 1e-6] = False
+            volume[:, :, :below] = False
         occupancy = voxel_probability(futures, grid, device=device)
         while grid.size_m < coarseness * self._voxel_m(index) - 1e-6:
             occupancy, _ = downsampled(occupancy, grid)
