@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motion_predictor_ros.pipeline import Pipeline
+from motion_predictor_ros.volume.predictor import VolumePredictor
 
 MESSAGES = 8 * 90
 
@@ -141,6 +142,6 @@ def test_futures_that_are_not_finite_are_found(
 def test_a_person_without_a_volume_is_found(
     whole: WholePipelines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Pipeline, '_assess', lambda *args: ())
+    monkeypatch.setattr(VolumePredictor, 'assess_scene', lambda *args: ())
     report = fuzz(40, 7, whole, sources=('native',))
     assert any('no volume of' in line for line in report.cases)

@@ -52,6 +52,7 @@ class TfPeople(Source[SourceConfig]):
         self._names = NamePattern(self._joints.source, config)
         self._tree = TransformTree(keep_s=2.0)
         self._people: dict[str, dict[int, str]] = {}
+        self._received_ns: dict[str, int] = {}
         self._robots: dict[str, str] = {}
         self._answered_ns, self._frame_id, self._changed = 0, '', False
 
@@ -65,12 +66,16 @@ class TfPeople(Source[SourceConfig]):
         People who lag behind by more than 0.1 s, and at most 1 s, have the time that they have
         reached. Who has a time far ahead of the others is refused alone.
         """
-        self._note(self._tree.add(msg))
+        for person_id in self._note(self._tree.add(msg)):
+            self._received_ns[person_id] = received_ns
+        oldest_ns = received_ns - MAX_LAG_NS
         robots = self._find_robots()
         newest_ns = {
             person_id: at_ns
             for person_id, joints in self._people.items()
-            if person_id not in self._robots and (at_ns := self._newest(joints))
+            if person_id not in self._robots
+            and (at_ns := self._newest(joints))
+            and self._received_ns.get(person_id, 0) >= oldest_ns
         }
         if max(newest_ns.values(), default=0) < self._answered_ns - _TIME_JUMP_NS:
             self._answered_ns = 0
@@ -134,7 +139,9 @@ class TfPeople(Source[SourceConfig]):
                     positions[joint] = self._tree.lookup(self._frame_id, name, stamp_ns).shift
         return RawSkeleton(self._joints, positions, sure_of(positions), stamp_ns=stamp_ns)
 
-    def _note(self, frames: list[str]) -> None:
+    def _note(self, frames: list[str]) -> set[str]:
+        """Note the joints of people among these frames; return the people."""
+        people = set()
         for frame in frames:
             person_and_joint = self._names.read(frame)
             if person_and_joint is not None:
@@ -142,6 +149,8 @@ class TfPeople(Source[SourceConfig]):
                 joints = self._people.setdefault(person_id, {})
                 self._changed |= joint not in joints
                 joints[joint] = frame
+                people.add(person_id)
+        return people
 
     def _find_robots(self) -> list[Rejection]:
         """Note ids whose frames are a robot's; return the new ones."""
@@ -188,6 +197,7 @@ class TfPeople(Source[SourceConfig]):
                 self._people[person_id], self._changed = left, True
                 if not left:
                     del self._people[person_id]
+                    self._received_ns.pop(person_id, None)
 
     def _common_frame(self, present: list[str]) -> str:
         """Return the frame in which most people hang; the last one as long as anybody does."""

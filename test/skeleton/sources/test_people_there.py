@@ -181,6 +181,16 @@ def test_a_tf_person_ahead_of_the_others_is_refused_alone() -> None:
     ]
 
 
+def test_a_tf_person_of_the_future_who_is_not_heard_of_any_more_is_not_listed_for_ever() -> None:
+    stream = TfStream()
+    for step in range(60):
+        stream.send({'anna': 0, 'ben': -(10**9)} if step < 5 else {'anna': 0})
+        if step == 10:
+            assert stream.last is not None
+            assert [each.person_id for each in stream.last.rejected] == ['ben']
+    assert ids(stream.last) == ['anna'] and stream.last is not None and not stream.last.rejected
+
+
 ROBOT = [
     ('base_link', 'torso_lift_link'),
     ('torso_lift_link', 'head_1_link'),
