@@ -335,8 +335,10 @@ class _Trial:
             self._report.add_case('crashes', f'{self._source}: {type(error).__name__}: {error}')
             self.pipeline.reset()
             return
+        latest = self.pipeline.skeleton.latest
         if self._source != 'tf' and _person_ids(self._source, message, self._names):
-            self._listed_ns = received_ns
+            # The hold counts by stamps, which a fault may have set back.
+            self._listed_ns = min(received_ns, latest.stamp_ns if latest else received_ns)
         scene = None if answer is None else answer.prediction
         missing = self._missing(message, scene, valid)
         if missing or self.pipeline.skeleton.drops.total() - before != len(self._rejected):
