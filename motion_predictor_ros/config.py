@@ -401,14 +401,21 @@ def read_parameter_file(path: Path) -> PipelineConfig:
         for node in nodes:
             for name, value in node.items():
                 _nest(values, name.split('.'), value)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f'{path} cannot be read as YAML: {error}') from error
+    except OSError as error:
+        raise ConfigError(f'parameter file {path} cannot be read: {error.strerror}') from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = ' '.join(str(error).split())
+        raise ConfigError(f'{path} cannot be read as YAML: {reason}') from error
     except (AttributeError, KeyError, TypeError) as error:
         raise ConfigError(
             f'{path} is no ROS parameter file (NODE: ros__parameters: ...)'
         ) from error
     names = {item.name for item in dataclasses.fields(PipelineConfig)}
-    return from_mapping(PipelineConfig, {key: values[key] for key in sorted(names & set(values))})
+    try:
+        known = {key: values[key] for key in sorted(names & set(values))}
+        return from_mapping(PipelineConfig, known)
+    except ConfigError as error:
+        raise ConfigError(f'{path}: {error}') from error
 
 
 def _nest(values: dict[str, Any], names: list[str], value: Any) -> None:

@@ -181,7 +181,8 @@ def start_up_s(config: PipelineConfig) -> float:
     )
     spent_s = time.perf_counter() - begin
     if done.returncode:
-        raise ConfigError(f'the pipeline did not start: {done.stderr.strip()[-500:]}')
+        reason = (done.stderr.strip().splitlines() or [f'exit code {done.returncode}'])[-1]
+        raise ConfigError(f'the pipeline did not start: {reason}')
     return spent_s
 
 

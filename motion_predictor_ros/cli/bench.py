@@ -15,10 +15,11 @@ from motion_predictor_ros.cli.options import (
     Report,
     option,
     pipeline_config,
+    positive,
     recipe,
     threads,
+    whole,
 )
-from motion_predictor_ros.cli.train import cache_size
 from motion_predictor_ros.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,9 +37,11 @@ _MODELS = (
 )
 _CROWD = (
     *_MODELS,
-    option('--frames', type=int, default=60, help='number of timed messages'),
-    option('--people', type=int, nargs='+', default=[1, 2, 4, 8, 16], help='numbers of people'),
-    option('--threads', type=int, default=1, help='CPU threads of the models'),
+    option('--frames', type=whole(1), default=60, help='number of timed messages'),
+    option(
+        '--people', type=whole(1), nargs='+', default=[1, 2, 4, 8, 16], help='numbers of people'
+    ),
+    option('--threads', type=whole(1, 64), default=1, help='CPU threads of the models'),
 )
 
 
@@ -51,10 +54,18 @@ def _bag(options: argparse.Namespace) -> Path:
     return options.bag or share_file('demo', 'demo.mcap')
 
 
+def _check_graph(options: argparse.Namespace) -> None:
+    from motion_predictor_ros.checkpoint import choose_device
+
+    if options.cuda_graph and choose_device(options.device).type != 'cuda':
+        raise ConfigError('--cuda-graph needs a CUDA device, and the device here is the CPU')
+
+
 def _config(options: argparse.Namespace) -> 'PipelineConfig':
     """Return a configuration in which every message gets futures and volumes."""
     from motion_predictor_ros.bench.pipeline import in_full
 
+    _check_graph(options)
     config = pipeline_config(options)
     graph, calibration = options.cuda_graph, options.calibration or config.volume.calibration
     config = dataclasses.replace(
@@ -72,8 +83,8 @@ def _config(options: argparse.Namespace) -> 'PipelineConfig':
     'capacity',
     'for how many people a rate is kept',
     *_MODELS,
-    option('--threads', type=int, help='CPU threads; default: the parameter'),
-    option('--seconds', type=float, default=8.0, help='length of a trial [s]'),
+    option('--threads', type=whole(1, 64), help='CPU threads; default: the parameter'),
+    option('--seconds', type=positive(high=3600.0), default=8.0, help='length of a trial [s]'),
 )
 def _capacity(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.bench import capacity
@@ -86,8 +97,10 @@ def _capacity(options: argparse.Namespace) -> Report:
     'pipeline',
     'time from message to volume, by stage',
     *_MODELS,
-    option('--frames', type=int, default=300, help='number of timed messages'),
-    option('--threads', type=int, nargs='+', default=[1, 2], help='CPU threads of the models'),
+    option('--frames', type=whole(1), default=300, help='number of timed messages'),
+    option(
+        '--threads', type=whole(1, 64), nargs='+', default=[1, 2], help='CPU threads of the models'
+    ),
 )
 def _pipeline(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.bench import pipeline
@@ -119,7 +132,7 @@ def _motion_deq(options: argparse.Namespace) -> Report:
     'cache',
     'time by number of cached and of drawn futures',
     recipe('body_2s'),
-    option('--sizes', type=int, nargs='+', help='default: 1000 to 1000000'),
+    option('--sizes', type=whole(1, 1_000_000), nargs='+', help='default: 1000 to 1000000'),
     DEVICE,
     threads(),
     JSON,
@@ -140,7 +153,9 @@ def _cache(options: argparse.Namespace) -> Report:
     option('--checkpoint', help='CacheFlow, name or path; default: an untrained one'),
     option('--cache', help='its cache, name or path'),
     recipe('body_2s'),
-    option('--size', type=cache_size, default=100_000, help='futures in a synthetic cache'),
+    option(
+        '--size', type=whole(1, 1_000_000), default=100_000, help='futures in a synthetic cache'
+    ),
     _GRAPH,
     DEVICE,
     threads(),
@@ -153,6 +168,7 @@ def _density(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.density.predictor import CacheFlowPredictor
     from motion_predictor_ros.training.recipe import load_cache_flow_recipe
 
+    _check_graph(options)
     if (options.checkpoint is None) != (options.cache is None):
         raise ConfigError(
             '--checkpoint and --cache go together: a cache belongs to its checkpoint'
@@ -192,7 +208,7 @@ def _volume(options: argparse.Namespace) -> Report:
     'memory',
     'bytes a training step keeps for backward',
     recipe('cmu'),
-    option('--batch', type=int, default=100, help='people per step'),
+    option('--batch', type=whole(1), default=100, help='people per step'),
     DEVICE,
     JSON,
 )

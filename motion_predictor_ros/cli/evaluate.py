@@ -24,13 +24,16 @@ from motion_predictor_ros.cli.options import (
     load_clips,
     load_model,
     load_training_data,
+    new_file,
+    new_folder,
     option,
     pipeline_config,
+    positive,
     split,
     split_of,
     threads,
+    whole,
 )
-from motion_predictor_ros.errors import ConfigError
 
 if TYPE_CHECKING:
     from motion_predictor_ros.config import DensityConfig
@@ -41,12 +44,12 @@ FUTURES_MODELS = (
     checkpoint('body_2s', 'CacheFlow, name or path'),
     option('--cache', default='body_2s_cache', help='its cache, name or path'),
     option('--motion-deq', default='body_1s', help="MotionDEQ, name or path; '': without"),
-    option('--samples', type=int, default=50, help='futures per person'),
+    option('--samples', type=whole(1, 10_000), default=50, help='futures per person'),
     DEVICE,
     threads(),
 )
 
-_CLIPS = (data('npz of clips'), split(''), checkpoint('body_1s'), DEVICE, threads())
+_CLIPS = (data('npz of clips'), split(), checkpoint('body_1s'), DEVICE, threads())
 _CALIBRATION = option('--calibration', help='default: CHECKPOINT_calibration')
 _LICENSED = (
     data('folder of your copy of the data'),
@@ -66,9 +69,9 @@ EVALUATE = Group('evaluate', 'measure how good predictions are')
     SOURCE,
     *MODEL,
     *RESULTS,
-    option('--out', type=Path, help='folder for report.json and pictures'),
-    option('--report-html', type=Path, help='file for a page with the replay'),
-    option('--film', type=Path, help='file for an animated WebP or GIF'),
+    option('--out', type=new_folder, help='folder for report.json and pictures'),
+    option('--report-html', type=new_file(), help='file for a page with the replay'),
+    option('--film', type=new_file('.webp', '.gif'), help='file for an animated WebP or GIF'),
     option('--no-volumes', action='store_true', help='no keep-out volumes; faster'),
 )
 def _bag(options: argparse.Namespace) -> Report:
@@ -104,7 +107,7 @@ def _bag(options: argparse.Namespace) -> Report:
     'results side by side, from their archives',
     option('archives', type=Path, nargs='+', help='of `evaluate ... --archive FILE`'),
     option('--method', default='', help='in the table; default: the first; CSV has all'),
-    option('--csv', type=Path, help='write every figure here'),
+    option('--csv', type=new_file(), help='write every figure here'),
     JSON,
 )
 def _compare(options: argparse.Namespace) -> Report:
@@ -142,7 +145,7 @@ def _mocap(options: argparse.Namespace) -> Report:
     'sources',
     "missing joints of each source's layout, and their cost",
     data('npz of clips'),
-    split('test'),
+    split(),
     checkpoint('body_1s'),
     DEVICE,
     JSON,
@@ -184,7 +187,7 @@ def _pairs(options: argparse.Namespace) -> Report:
     'identity',
     'how often crossing people change their ids',
     data('npz of clips'),
-    split('test'),
+    split(),
     JSON,
 )
 def _identity(options: argparse.Namespace) -> Report:
@@ -251,13 +254,13 @@ def density_config(options: argparse.Namespace) -> 'DensityConfig':
     'stochastic',
     'score many futures and their density',
     data(),
-    split('test'),
+    split(),
     *FUTURES_MODELS,
     *RESULTS,
     option('--latent-mixture', help="default: the shipped one, of body_2s; '': without"),
     option('--conditional-vae', help="default: the shipped one, of body_2s; '': without"),
     option('--beside', nargs=2, metavar=('WEIGHTS', 'CACHE'), help='another CacheFlow'),
-    option('--similar', type=float, default=0.5, help='similar starts [m]'),
+    option('--similar', type=positive(), default=0.5, help='similar starts [m]'),
 )
 def _stochastic(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.evaluation.archive import Figures
@@ -300,11 +303,11 @@ def _load_calibration(options: argparse.Namespace, models: 'Models') -> 'Calibra
     'volume',
     'coverage and size of keep-out volumes',
     data('npz of clips with splits'),
-    split('test'),
+    split(),
     *FUTURES_MODELS,
     *RESULTS,
     _CALIBRATION,
-    option('--out', type=Path, help='write plots here'),
+    option('--out', type=new_folder, help='folder for plots'),
 )
 def _volume(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.evaluation.archive import Figures
@@ -330,13 +333,17 @@ def _volume(options: argparse.Namespace) -> Report:
     'separation',
     'how often a robot stops for people, and which contacts it misses',
     data('npz of clips with splits'),
-    split('test'),
+    split(),
     *FUTURES_MODELS,
     JSON,
     _CALIBRATION,
-    option('--decisions', type=int, default=100_000, help='per stopping time, at least'),
-    option('--seed', type=int, default=0, help='of the lines and the bootstrap'),
-    option('--plot', type=Path, help='PNG of stops against missed contacts'),
+    option('--decisions', type=whole(1), default=100_000, help='per stopping time, at least'),
+    option('--seed', type=whole(0), default=0, help='of the lines and the bootstrap'),
+    option(
+        '--plot',
+        type=new_file('.png', '.pdf', '.svg'),
+        help='PNG of stops against missed contacts',
+    ),
     option('--speed', type=float, help='of your robot in place of the two built in, m/s; 1'),
     option('--reaction', type=float, help='of your robot, until it brakes, s; default 0.1'),
     option('--deceleration', type=float, help='of your robot, m/s^2; default 3'),
@@ -346,8 +353,6 @@ def _separation(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.evaluation.separation import plots, separation
     from motion_predictor_ros.training.robot_lines import ROBOTS, Robot
 
-    if options.decisions < 1 or options.seed < 0:
-        raise ConfigError('--decisions must be at least 1, --seed at least 0')
     given = {
         'speed_m_s': options.speed,
         'reaction_s': options.reaction,

@@ -25,6 +25,7 @@ from motion_predictor_ros.cli.options import (
     option,
     out,
     pipeline_config,
+    positive,
     run_command,
 )
 from motion_predictor_ros.cli.train import COMMANDS, TRAIN
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of stdout is gone, as `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return 1
-    except MotionPredictorError as error:
+    except (MotionPredictorError, OSError) as error:
         _ERRORS.print(f'motion-predictor: {error}', style='red', markup=False)
         return 2
     except KeyboardInterrupt:
@@ -81,7 +82,7 @@ def _warm_up(options: argparse.Namespace) -> None:
     'play a bag into a live node and report (needs ROS)',
     option('--bag', type=Path, required=True, help='rosbag2 with skeletons'),
     out('folder for report, picture, bag'),
-    option('--rate', type=float, default=1.0, help='playback speed'),
+    option('--rate', type=positive(), default=1.0, help='playback speed'),
     *MODEL,
 )
 def _demo(options: argparse.Namespace) -> None:

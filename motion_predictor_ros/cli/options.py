@@ -3,7 +3,7 @@
 
 import argparse
 import dataclasses
-import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,61 @@ EXIT_CODES = (
 def option(*flags: str, **settings: Any) -> Option:
     """Declare an option by the arguments of `ArgumentParser.add_argument`."""
     return flags, settings
+
+
+def whole(low: int, high: int = 2**31 - 1) -> Callable[[str], int]:
+    """Return a parser of whole numbers in [low, high], for `type` of an option."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(
+                f'must be a whole number from {low} to {high}, got {text!r}'
+            )
+        return value
+
+    return parse
+
+
+def positive(low: float = 0.0, high: float = math.inf) -> Callable[[str], float]:
+    """Return a parser of finite numbers above 0 and in [low, high], for `type` of an option."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (value > 0.0 and math.isfinite(value) and low <= value <= high):
+            span = f'in [{low:g}, {high:g}]' if low > 0.0 or high < math.inf else 'finite'
+            raise argparse.ArgumentTypeError(f'must be above 0 and {span}, got {text!r}')
+        return value
+
+    return parse
+
+
+def new_file(*suffixes: str) -> Callable[[str], Path]:
+    """Return a parser of files to write, with one of these endings where any is given."""
+
+    def parse(text: str) -> Path:
+        path = Path(text)
+        if path.is_dir():
+            raise argparse.ArgumentTypeError(f'{text} is a folder, a file is to be written')
+        if suffixes and path.suffix.lower() not in suffixes:
+            raise argparse.ArgumentTypeError(f'must end in {", ".join(suffixes)}, got {text!r}')
+        return path
+
+    return parse
+
+
+def new_folder(text: str) -> Path:
+    """Parse a folder to write into, which may be there already."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f'{text} is a file, a folder is to be written')
+    return path
 
 
 class Group:
@@ -65,13 +120,25 @@ class Group:
     def add_to(self, commands: 'argparse._SubParsersAction[argparse.ArgumentParser]') -> None:
         """Add all commands to a parser's."""
         if self._name:
-            group = commands.add_parser(self._name, help=self._description)
+            group = commands.add_parser(
+                self._name, help=self._description, description=self._description
+            )
             commands = group.add_subparsers(required=True, metavar='WHAT')
         for name, description, run, options, defaults in self._commands:
-            parser = commands.add_parser(name, help=description, epilog=EXIT_CODES)
+            parser = commands.add_parser(
+                name, help=description, description=description, epilog=EXIT_CODES
+            )
             for flags, settings in options:
-                parser.add_argument(*flags, **settings)
+                parser.add_argument(*flags, **_with_default(settings))
             parser.set_defaults(run=run, **defaults)
+
+
+def _with_default(settings: dict[str, Any]) -> dict[str, Any]:
+    """Add the default to an option's help, unless it is empty or described there."""
+    text = settings['help']
+    if settings.get('default') in (None, '') or 'default' in text:
+        return settings
+    return {**settings, 'help': f'{text}; default: %(default)s'}
 
 
 def run_command(options: argparse.Namespace) -> None:
@@ -84,15 +151,17 @@ def run_command(options: argparse.Namespace) -> None:
     if result is not None:
         report, show = result
         if options.json:
-            print(json.dumps(report))
+            from motion_predictor_ros.evaluation.tables import to_json
+
+            print(to_json(report))
         else:
             show(report, Console())
 
 
 JSON = option('--json', action='store_true', help='print the report as JSON')
 RESULTS = (
-    option('--archive', type=Path, help='write a zip for `evaluate compare` here'),
-    option('--csv', type=Path, help='write rmse, mean, median, ... here'),
+    option('--archive', type=new_file(), help='write a zip for `evaluate compare` here'),
+    option('--csv', type=new_file(), help='write rmse, mean, median, ... here'),
     JSON,
 )
 DEVICE = option('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
@@ -109,7 +178,7 @@ def threads(default: int = 1) -> Option:
     """Declare the number of threads of torch."""
     return option(
         '--threads',
-        type=int,
+        type=whole(0, 1024),
         default=default,
         dest='torch_threads',
         metavar='N',
@@ -122,12 +191,12 @@ def data(description: str = 'npz of clips, or folder of a data set') -> Option:
     return option('--data', type=Path, required=True, help=description)
 
 
-def out(description: str) -> Option:
+def out(description: str, kind: Callable[[str], Path] = new_folder) -> Option:
     """Declare where results are written."""
-    return option('--out', type=Path, required=True, help=description)
+    return option('--out', type=kind, required=True, help=description)
 
 
-def split(default: str) -> Option:
+def split(default: str = 'test') -> Option:
     """Declare which clips are used."""
     return option('--split', default=default, help="only clips of this split; '': all")
 
@@ -148,8 +217,7 @@ def checkpoint(
 
 def split_of(options: argparse.Namespace, recordings: 'Recordings') -> 'Recordings':
     """Select the clips of `--split`."""
-    chosen = options.split
-    return recordings.select(lambda clip: clip.split == chosen) if chosen else recordings
+    return recordings.of_split(options.split)
 
 
 def load_clips(options: argparse.Namespace) -> 'Recordings':

@@ -17,11 +17,13 @@ from motion_predictor_ros.cli.options import (
     data,
     load_model,
     load_training_data,
+    new_file,
     option,
     out,
     recipe,
     split,
     threads,
+    whole,
 )
 
 _RUN = (
@@ -162,7 +164,7 @@ def _futures(options: argparse.Namespace) -> None:
     'proportions',
     'measure how bodies are built',
     data('npz of clips; split train is used'),
-    out('YAML file, such as the shipped one'),
+    out('YAML file, such as the shipped one', new_file()),
 )
 def _proportions(options: argparse.Namespace) -> None:
     from motion_predictor_ros.data.recordings import load_recordings
@@ -173,21 +175,13 @@ def _proportions(options: argparse.Namespace) -> None:
     print(options.out)
 
 
-def cache_size(text: str) -> int:
-    """Parse the number of futures in a cache."""
-    size = int(text)
-    if not 1 <= size <= 1_000_000:
-        raise argparse.ArgumentTypeError(f'must be from 1 to 1000000, got {size}')
-    return size
-
-
 @COMMANDS.command(
     'build-cache',
     'compute the cache of recorded futures',
     checkpoint(None, 'trained CacheFlow, name or path'),
     data(),
-    out('safetensors file to write'),
-    option('--size', type=cache_size, default=100_000, help='futures, 1 to 1000000'),
+    out('safetensors file to write', new_file()),
+    option('--size', type=whole(1, 1_000_000), default=100_000, help='futures, 1 to 1000000'),
     option('--storage', choices=('float16', 'float32'), default='float16', help='of arrays'),
     DEVICE,
     threads(),
@@ -210,7 +204,7 @@ def _build_cache(options: argparse.Namespace) -> None:
     split('cal'),
     *FUTURES_MODELS,
     JSON,
-    option('--out', type=Path, help='default: CHECKPOINT_calibration beside it'),
+    option('--out', type=new_file(), help='default: CHECKPOINT_calibration beside it'),
     option('--level', type=float, action='append', help='fail without it; repeatable'),
     option('--horizon', type=float, action='append', help='default: 0.5, 1 and 2 s'),
 )

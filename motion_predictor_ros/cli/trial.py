@@ -9,7 +9,16 @@ import math
 from pathlib import Path
 from typing import Any
 
-from motion_predictor_ros.cli.options import DEVICE, WEIGHTS, Group, option, pipeline_config
+from motion_predictor_ros.cli.options import (
+    DEVICE,
+    WEIGHTS,
+    Group,
+    new_file,
+    option,
+    pipeline_config,
+    positive,
+    whole,
+)
 from motion_predictor_ros.errors import MotionPredictorError
 
 TRIAL = Group('trial', 'stress tests of the live node')
@@ -17,19 +26,12 @@ TRIAL = Group('trial', 'stress tests of the live node')
 _MODEL = (WEIGHTS, DEVICE)
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'must be above 0, got {text}')
-    return value
-
-
 @TRIAL.command(
     'replay-live',
     'the same bag without and with a live node (needs ROS)',
     option('--bag', type=Path, required=True, help='rosbag2 with skeletons'),
-    option('--rate', type=float, default=1.0, help='playback speed'),
-    option('--people', type=_positive, help='largest number at a time; default: as in the bag'),
+    option('--rate', type=positive(), default=1.0, help='playback speed'),
+    option('--people', type=whole(1), help='largest number at a time; default: as in the bag'),
     *_MODEL,
 )
 def _replay_live(options: argparse.Namespace) -> None:
@@ -47,9 +49,9 @@ def _replay_live(options: argparse.Namespace) -> None:
     'latency',
     'from an observation to the published volume, live (needs ROS)',
     option('--bag', type=Path, help="recording of a person; default: the demo's"),
-    option('--people', type=_positive, default=1, help='number of people'),
-    option('--seconds', type=_positive, default=60, help='duration'),
-    option('--volume-hz', type=float, default=5.0, help='volumes per second'),
+    option('--people', type=whole(1), default=1, help='number of people'),
+    option('--seconds', type=whole(1), default=60, help='duration'),
+    option('--volume-hz', type=positive(0.1, 100.0), default=5.0, help='volumes per second'),
     *_MODEL,
 )
 def _latency(options: argparse.Namespace) -> None:
@@ -68,11 +70,11 @@ def _latency(options: argparse.Namespace) -> None:
 @TRIAL.command(
     'soak',
     'people for a long time (needs ROS)',
-    option('--people', type=_positive, default=10, help='most at a time'),
-    option('--rate', type=float, default=30.0, help='observations a second [Hz]'),
-    option('--minutes', type=float, default=60.0, help='duration'),
-    option('--out', type=Path, default=Path('runs/soak.csv'), help='CSV to write'),
-    option('--seed', type=int, default=1, help='random seed'),
+    option('--people', type=whole(1), default=10, help='most at a time'),
+    option('--rate', type=positive(), default=30.0, help='observations a second [Hz]'),
+    option('--minutes', type=positive(), default=60.0, help='duration'),
+    option('--out', type=new_file(), default=Path('runs/soak.csv'), help='CSV to write'),
+    option('--seed', type=whole(0), default=1, help='random seed'),
     *_MODEL,
 )
 def _soak(options: argparse.Namespace) -> None:

@@ -11,13 +11,15 @@ decide; docs/data.md lists the classes.
 """
 
 import json
+import logging
+import math
 import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 from jaxtyping import Float32
@@ -25,7 +27,9 @@ from scipy.interpolate import CubicSpline
 
 from motion_predictor_ros.errors import DataError
 
+_LOG = logging.getLogger(__name__)
 _MODEL_FPS, _FPS = 25.0, 50.0
+_LARGEST_BODY_M = 3.0
 
 UNLABELLED = 'various / unlabelled'
 """Kind of a clip whose description matches no class of motion."""
@@ -97,6 +101,17 @@ class Recordings:
         clips = tuple(clip for clip in self.clips if keep(clip))
         return Recordings(self.joint_names, self.fps, self.positions, clips, self.attribution)
 
+    def of_split(self, split: str) -> 'Recordings':
+        """Return the same recordings with only the clips of one split; '': all.
+
+        Raises:
+            DataError: No clip is of that split.
+        """
+        known = sorted({clip.split for clip in self.clips})
+        if split and split not in known:
+            raise DataError(f'no clip of split {split!r}; the file has {known}')
+        return self.select(lambda clip: split in ('', clip.split))
+
 
 Piece = tuple[str, str, str, np.ndarray]
 """Key, subject, split and positions [m] of one clip."""
@@ -115,12 +130,14 @@ def join_clips(
 
 
 def load_recordings(path: Path) -> Recordings:
-    """Read a file of clips; clips with missing joints are left out.
+    """Read a file of clips; those with missing joints are left out, and logged.
 
     Raises:
-        DataError: The file is missing or not of the form above.
+        DataError: The file is missing, not of the form above, or not in metres.
     """
     try:
+        if path.is_file() and not is_zipfile(path):
+            raise ValueError('not a zip of arrays')
         with np.load(path, allow_pickle=False) as file:
             meta = json.loads(str(file['__meta__']))
             arrays = {key: np.asarray(file[key], np.float32) for key in meta['clips']}
@@ -172,7 +189,11 @@ def _common_rate(
 ) -> tuple[float, dict[str, np.ndarray]]:
     """Return one rate for all clips, and the clips at that rate."""
     clips, known = meta['clips'], meta.get('fps')
-    rates = {key: float(known or clips[key]['knot_fps']) for key in arrays}
+    rates = {
+        key: float(clips[key].get('knot_fps', 0.0) if known is None else known) for key in arrays
+    }
+    if wrong := sorted(key for key, rate in rates.items() if not 0.0 < rate < math.inf):
+        raise ValueError(f'clips {wrong} have no rate above 0: give fps, or knot_fps of each clip')
     rate = next(iter(rates.values()), _FPS)
     if len(set(rates.values())) == 1 and (rate / _MODEL_FPS).is_integer():
         return rate, arrays
@@ -183,6 +204,15 @@ def _common_rate(
     }
 
 
+def _check_metres(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise DataError if the median extent of bodies is larger than any body."""
+    extents_m = [np.ptp(array, axis=1).max(axis=-1) for array in arrays.values() if array.size]
+    if extents_m and (extent_m := float(np.median(np.concatenate(extents_m)))) > _LARGEST_BODY_M:
+        raise DataError(
+            f'bodies have a median extent of {extent_m:.4g} m: is the file in millimetres?'
+        )
+
+
 def _assemble(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Recordings:
     names = tuple(meta['joint_names'])
     kept, clips, start = [], [], 0
@@ -190,6 +220,12 @@ def _assemble(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Recordings
         if array.ndim != 3 or array.shape[1:] != (len(names), 3):
             raise ValueError(f'clip {key!r} has shape {array.shape}')
     whole = {key: array for key, array in arrays.items() if np.isfinite(array).all()}
+    if left_out := [key for key in arrays if key not in whole]:
+        _LOG.warning(
+            f'{len(left_out)} of {len(arrays)} clips are left out, joints are missing (NaN or '
+            f'infinite) in them; the first: {left_out[0]}'
+        )
+    _check_metres(whole)
     fps, whole = _common_rate(meta, whole)
     for key, array in whole.items():
         info = meta['clips'][key]

@@ -2,6 +2,7 @@
 """Tables of figures on the console, by method and by group of cases, and JSON files of reports."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,20 @@ def print_groups(
     print_table(rows, title, title, console, form='.3g')
 
 
+def to_json(report: Any, indent: int | None = None) -> str:
+    """Return a report as JSON, where numbers that are not finite are null."""
+    return json.dumps(_finite(report), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_json(report: Mapping[str, Any], path: Path) -> None:
     """Write a report as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=2) + '\n')
+    path.write_text(to_json(report, indent=2) + '\n')

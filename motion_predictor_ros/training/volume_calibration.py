@@ -76,7 +76,7 @@ def calibrate(
         ConfigError: No promise can be certified, or a horizon is beyond the futures'.
         DataError: The recordings do not fit the models, or have subjects in several splits.
     """
-    held_out = recordings.select(lambda clip: clip.split == split)
+    held_out = recordings.of_split(split)
     others = {clip.subject for clip in recordings.clips if clip.split != split}
     shared = others & {clip.subject for clip in held_out.clips}
     if shared:

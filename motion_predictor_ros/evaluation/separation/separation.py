@@ -106,7 +106,7 @@ def evaluate_separation(
 
     Raises:
         ConfigError: No calibrated horizon is as long as a stopping time.
-        DataError: The recordings do not fit the models.
+        DataError: The recordings do not fit the models, or no line meets a person.
     """
     horizons = [_horizon(calibration, robot) for robot in robots]
     longest = max(robot.stopping_s for robot in robots)
@@ -124,6 +124,10 @@ def evaluate_separation(
     }
     for robot, until in zip(robots, horizons, strict=True):
         result = decide(models, usable, until, robot, count, seed, progress=progress)
+        if not result.contact.any():
+            raise DataError(
+                f'no contact among {len(result.contact)} decisions: ask for more (--decisions)'
+            )
         reliable: dict[str, Any] = {}
         if calibration.collision is not None:
             result, reliable = with_service(result, calibration.collision)
@@ -455,7 +459,10 @@ def print_separation(report: Mapping[str, Any], console: Console) -> None:
             }
             for family, rows in result['stops_at_missed'].items()
         }
-        title = 'stops where as many contacts are missed; relative to MotionDEQ + margin'
+        title = (
+            'stops where as many contacts are missed; x: relative to MotionDEQ + margin, in '
+            'brackets the 5 and 95 % quantiles of a bootstrap over people'
+        )
         print_table(families, title, 'family', console)
         for name, row in result['reliability'].items():
             bins: dict[str, dict[str, Cell]] = {

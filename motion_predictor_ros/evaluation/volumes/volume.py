@@ -11,6 +11,7 @@ calibrated to the same level on the same people:
     motion_deq_gaussian          MotionDEQ with the covariances in its weight file
 """
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ from motion_predictor_ros.volume.calibration import (
     Calibration,
     HorizonCalibration,
     Promise,
+    needed_clips,
     quantile,
 )
 from motion_predictor_ros.volume.capsules import Bodies, bodies
@@ -48,6 +50,8 @@ from motion_predictor_ros.volume.grid import VoxelGrid
 from motion_predictor_ros.volume.level_sets import window_field
 from motion_predictor_ros.volume.reachable import reachable_bodies
 from motion_predictor_ros.volume.voxels import covered, touched, voxel_probability
+
+_LOG = logging.getLogger(__name__)
 
 VOLUME_LEVEL = 0.95
 SLOW_M_S = 0.3
@@ -99,15 +103,17 @@ def evaluate_volume(
 ) -> dict[str, Any]:
     """Return coverage, missed shares, volumes, reliability and fall-backs.
 
-    Rivals are left out where there are no clips of split `cal`.
+    Rivals are left out where split `cal` has too few windows to calibrate them.
 
     Args:
+        split: Of the clips to judge on; '': all.
         figures: Takes what is known of every window.
 
     Raises:
-        DataError: The recordings do not fit the models.
+        DataError: The recordings do not fit the models, or have no such split.
     """
-    selected = recordings.select(lambda clip: clip.split == split)
+    selected = recordings.of_split(split)
+    held_out = _rival_cases(models, recordings, progress=progress)
     cases = cases_of(models, selected, progress=progress)
     known = [case for case in cases if case.novelty <= 1.0]
     bar = tqdm(known, leave=False, disable=None if progress else True)
@@ -115,9 +121,7 @@ def evaluate_volume(
     report: dict[str, Any] = defaultdict(dict)
     for until in calibration.horizons:
         _report_horizon(report, until, models, known, results, figures)
-    held_out = recordings.select(lambda clip: clip.split == 'cal')
-    against = cases_of(models, held_out, progress=progress) if held_out.clips else []
-    for horizon_s in _VOLUME_HORIZONS_S if against else ():
+    for horizon_s, against in held_out.items():
         sizes = rival_volumes(models, known, against, horizon_s)
         report['volume_m3'].setdefault(f'{horizon_s}', {}).update(sizes)
     return {
@@ -127,6 +131,25 @@ def evaluate_volume(
         'calibration': calibration.name,
         'futures': models.futures.config.futures,
     }
+
+
+def _rival_cases(
+    models: Models, recordings: Recordings, *, progress: bool
+) -> dict[float, list[Case]]:
+    """Return windows of split `cal` by horizon, where they suffice to calibrate rivals."""
+    clips = recordings.select(lambda clip: clip.split == 'cal')
+    cases = cases_of(models, clips, progress=progress) if clips.clips else []
+    needed, enough = needed_clips(1.0 - VOLUME_LEVEL), {}
+    for horizon_s in _VOLUME_HORIZONS_S:
+        known = [case for case in cases if case.novelty <= 1.0 and case.lasts(horizon_s)]
+        if len(known) >= needed:
+            enough[horizon_s] = known
+        else:
+            _LOG.warning(
+                f'rivals until {horizon_s:g} s are left out: they need {needed} windows of split '
+                f'cal, there are {len(known)}'
+            )
+    return enough
 
 
 def promised(models: Models, case: Case, calibration: Calibration) -> Results:
@@ -275,12 +298,11 @@ def rival_volumes(
     models: Models, cases: Sequence[Case], held_out: Sequence[Case], horizon_s: float
 ) -> dict[str, float]:
     """Return mean volumes of rivals that cover as often as promised on held-out people [m^3]."""
-    known = [case for case in held_out if case.novelty <= 1.0 and case.lasts(horizon_s)]
     shown = [case for case in cases if case.lasts(horizon_s)]
     shown = [
         shown[at] for at in np.unique(np.linspace(0, len(shown) - 1, _RIVAL_CASES).astype(int))
     ]
-    factors = np.array([case.needed_factor(models.shape, horizon_s) for case in known])
+    factors = np.array([case.needed_factor(models.shape, horizon_s) for case in held_out])
     factor, joints = quantile(factors, VOLUME_LEVEL), len(models.shape.layout.joint_names)
     end = np.array([horizon_s])
     sizes = {
@@ -291,8 +313,8 @@ def rival_volumes(
             for case in shown
         ]
     }
-    for name, rival in rivals(models, known, horizon_s).items():
-        radius = quantile(np.array([rival.score(case) for case in known]), VOLUME_LEVEL)
+    for name, rival in rivals(models, held_out, horizon_s).items():
+        radius = quantile(np.array([rival.score(case) for case in held_out]), VOLUME_LEVEL)
         sizes[name] = [rival.around(models, case, radius) for case in shown]
     return {
         name: float(np.mean([volume_m3(body) for body in all_])) for name, all_ in sizes.items()

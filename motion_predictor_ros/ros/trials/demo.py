@@ -42,12 +42,12 @@ def run_demo(bag: Path, out: Path, rate: float, config: PipelineConfig, console:
     Raises:
         MotionPredictorError: The bag cannot be read, or one of the processes failed.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    recording = out / 'live.mcap'
-    recording.unlink(missing_ok=True)
     # First, because it detects an unusable bag or weights at once.
     console.print(f'replaying {bag} through the pipeline')
     evaluation = evaluate_bag(bag, '', config, progress=console.is_terminal)
+    out.mkdir(parents=True, exist_ok=True)
+    recording = out / 'live.mcap'
+    recording.unlink(missing_ok=True)
     console.print(f'playing {bag} into a live node at {rate:g} x recorded speed')
     run_live(bag, recording, rate, config)
     live = compare_live(recording, evaluation.run)

@@ -287,6 +287,26 @@ def test_separation_is_judged_from_the_command_line(
     assert set(mine) == {'0.5'}
     assert cli(['evaluate', 'separation', *common, '--deceleration', '0.2']) == 2
     assert 'let it brake harder' in capsys.readouterr().err
+    # The reports above are the control: their decisions have contacts.
+    assert cli(['evaluate', 'separation', *common, '--decisions', '1']) == 2
+    assert 'decisions: ask for more (--decisions)' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('cal', [2, 24])
+def test_rivals_are_left_out_where_too_few_windows_calibrate_them(
+    cal: int, models: Models, calibrated: Calibration, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = {*(f'cal{number}' for number in range(cal)), 'test0', 'test1', 'test2'}
+    some = crowd().select(lambda clip: clip.key in names)
+    report = judge.evaluate_volume(models, some, calibrated)
+    judged = set(report['volume_m3']['0.5'])
+    if cal == 24:  # control
+        assert {'reachable', 'constant_velocity_gaussian'} < judged and not caplog.messages
+    else:
+        assert 'reachable' not in judged
+        assert 'they need 19 windows of split cal, there are' in caplog.messages[0]
+    with pytest.raises(DataError, match="no clip of split 'tset'"):
+        judge.evaluate_volume(models, some, calibrated, 'tset')
 
 
 def test_bench_prints_the_promised_keys(capsys: pytest.CaptureFixture[str]) -> None:
