@@ -19,10 +19,11 @@ from motion_predictor_ros.cli.options import (
     option,
     out,
     pipeline_config,
+    positive,
     threads,
+    whole,
 )
 from motion_predictor_ros.config import PipelineConfig
-from motion_predictor_ros.errors import ConfigError
 
 if TYPE_CHECKING:
     from motion_predictor_ros.data.recordings import Recordings
@@ -40,8 +41,8 @@ ADAPT = Group()
     *MODEL,
     option('--name', help="name of the new weights; default: the old name + '_adapted'"),
     option('--recipe', default='adapt', help='shipped recipe name or YAML file'),
-    option('--steps', type=int, help="0 keeps the weights; default: the recipe's"),
-    option('--minutes', type=float, default=10.0, help='longest training time'),
+    option('--steps', type=whole(0), help="0 keeps the weights; default: the recipe's"),
+    option('--minutes', type=positive(), default=10.0, help='longest training time'),
     option('--also', type=Path, help='another bag to test on, for forgetting'),
     option('--one-person', action='store_true', help='accept a single person'),
     threads(0),
@@ -57,8 +58,6 @@ def _adapt(options: argparse.Namespace) -> Report:
     check_new(name, options.out)
     recipe = load_recipe(options.recipe)[1]
     steps = recipe.schedule.steps if options.steps is None else options.steps
-    if steps < 0 or not options.minutes > 0:
-        raise ConfigError('--steps must be 0 or more, --minutes more than 0')
     requirements = Requirements(people=1) if options.one_person else Requirements()
     plan = Plan(name, options.out, recipe, steps, options.minutes, requirements)
     recordings, also, lost_s = _recordings(options, config)

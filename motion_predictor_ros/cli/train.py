@@ -20,6 +20,7 @@ from motion_predictor_ros.cli.options import (
     new_file,
     option,
     out,
+    positive,
     recipe,
     split,
     threads,
@@ -205,8 +206,10 @@ def _build_cache(options: argparse.Namespace) -> None:
     *FUTURES_MODELS,
     JSON,
     option('--out', type=new_file(), help='default: CHECKPOINT_calibration beside it'),
-    option('--level', type=float, action='append', help='fail without it; repeatable'),
-    option('--horizon', type=float, action='append', help='default: 0.5, 1 and 2 s'),
+    option(
+        '--level', type=positive(high=1.0), action='append', help='fail without it; repeatable'
+    ),
+    option('--horizon', type=positive(), action='append', help='default: 0.5, 1 and 2 s'),
 )
 def _calibrate(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.resources import resolve_file

@@ -28,6 +28,7 @@ _WRONG = [
     (['evaluate', 'bag', 'no.mcap'], '--film', 'x.mp4', 'x.webp'),
     (_EVALUATE['separation'], '--plot', 'p.xyz', 'p.png'),
     (_EVALUATE['separation'], '--decisions', '0', '10'),
+    (['adapt', '--bag', 'no', '--out', 'y', '--recipe', 'no'], '--minutes', 'nan', '1'),
     (['bench', 'capacity', '--bag', 'no.mcap', '--params', 'no'], '--seconds', 'inf', '1'),
     (['bench', 'pipeline', '--bag', 'no.mcap', '--params', 'no'], '--threads', '0', '1'),
 ]

@@ -1,14 +1,17 @@
 """Rules are judged by what they stop and miss, families where they miss equally many."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from motion_predictor_ros.evaluation.separation.separation import (
     FAMILIES,
     Decisions,
     judge,
+    print_separation,
     rates,
     stops_at_missed,
     weighted_stops,
@@ -124,6 +127,18 @@ def test_the_report_is_split_by_speed_and_kind() -> None:
     assert report['by_kind']['walk']['rules'] == report['rules']
     slow, fast = report['by_speed']['slow'], report['by_speed']['fast']
     assert slow['speed_m_s'][1] <= fast['speed_m_s'][0]
+
+
+def test_the_printed_table_says_what_its_brackets_are() -> None:
+    report = {'0.5': {**judge(decisions(), ['walk'], seed=0), 'reliability': {}}}
+    printed = []
+    for stopping in (report, {}):
+        text = io.StringIO()
+        print_separation({'stopping': stopping}, Console(file=text, width=200))
+        printed.append(text.getvalue())
+    legend = 'in brackets the 5 and 95 % quantiles of a bootstrap over people'
+    assert legend in ' '.join(printed[0].split()) and '[1.00, 1.00]' in printed[0]
+    assert legend not in printed[1]  # control: no table
 
 
 def test_calibrated_probabilities_come_true_as_often_as_they_say() -> None:

@@ -307,6 +307,8 @@ def test_rivals_are_left_out_where_too_few_windows_calibrate_them(
         assert 'they need 19 windows of split cal, there are' in caplog.messages[0]
     with pytest.raises(DataError, match="no clip of split 'tset'"):
         judge.evaluate_volume(models, some, calibrated, 'tset')
+    assert report['clips'] == 3
+    assert judge.evaluate_volume(models, some, calibrated, '')['clips'] == 3 + cal
 
 
 def test_bench_prints_the_promised_keys(capsys: pytest.CaptureFixture[str]) -> None:

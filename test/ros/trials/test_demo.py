@@ -51,3 +51,4 @@ def test_unusable_input_is_an_error_before_any_process_starts(tmp_path: Path) ->
         run(bag, tmp_path / 'out', tmp_path / 'gone.safetensors')
     with pytest.raises(BagError, match='gone'):
         run(tmp_path / 'gone.mcap', tmp_path / 'out', weights)
+    assert not (tmp_path / 'out').exists()  # the test above is the control: it writes there
