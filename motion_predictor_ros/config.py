@@ -6,6 +6,8 @@ so a value means the same on the robot and offline.
 """
 
 import dataclasses
+import difflib
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -15,6 +17,7 @@ import yaml
 
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.registry import ParameterGroups, Registry
+from motion_predictor_ros.resources import share_file
 
 T = TypeVar('T')
 SOURCES: Registry[Any] = Registry('motion_predictor_ros.skeleton.sources', 'source')
@@ -22,6 +25,10 @@ SOURCES: Registry[Any] = Registry('motion_predictor_ros.skeleton.sources', 'sour
 
 PREDICTORS: Registry[Any] = Registry('motion_predictor_ros.prediction', 'predictor')
 """Classes that predict motion: `prediction/predictor.py`."""
+
+_NODES = ('*', '**', 'motion_predictor', 'motion_monitor')
+_OTHER_PARAMETERS = ('score', 'use_sim_time', 'qos_overrides', 'start_type_description_service')
+"""Parameters beside those of `config/predictor.yaml`: the monitor's, and rclpy's."""
 
 Scalar = float | int | str | bool
 
@@ -388,40 +395,75 @@ def check_param(item: dataclasses.Field[Any], value: Any, dotted: str) -> Any:
     return value
 
 
-def read_parameter_file(path: Path) -> PipelineConfig:
-    """Read the pipeline's parameters from a ROS parameter file; others are ignored.
+def validate(config: PipelineConfig) -> PipelineConfig:
+    """Return a config made in Python, checked as one from a file is.
 
     Raises:
-        ConfigError: The file cannot be read, or an entry of the pipeline is wrong.
+        ConfigError: A wrong type or a value out of range.
     """
+    return from_mapping(type(config), dataclasses.asdict(config))
+
+
+def unknown_parameter(name: str, known: Iterable[str]) -> str:
+    """Return the text for a name that is no parameter, with the most similar one."""
+    similar = difflib.get_close_matches(name, list(known), n=1)
+    return f'unknown parameter {name!r}' + (f': is {similar[0]!r} meant?' if similar else '.')
+
+
+def read_parameter_file(path: Path) -> PipelineConfig:
+    """Read the pipeline's parameters from a ROS parameter file.
+
+    Other parameters of the nodes are ignored, and so are other nodes.
+
+    Raises:
+        ConfigError: The file cannot be read, or an entry is unknown or wrong.
+    """
+    nodes, values = _read_nodes(path), dict[str, Any]()
+    try:
+        for node, parameters in nodes.items():
+            for name, value in parameters.items():
+                group = name.split('.')[0]
+                if node.split('/')[-1] in _NODES and group not in _known():
+                    raise ConfigError(unknown_parameter(group, _known()))
+                _nest(values, name.split('.'), value)
+        names = sorted({item.name for item in dataclasses.fields(PipelineConfig)} & set(values))
+        return from_mapping(PipelineConfig, {name: values[name] for name in names})
+    except ConfigError as error:
+        raise ConfigError(f'{path}: {error}') from error
+
+
+@functools.cache
+def _known() -> frozenset[str]:
+    """Return the parameters and groups of parameters that our nodes have."""
+    (shipped,) = _read_nodes(share_file('config', 'predictor.yaml')).values()
+    return frozenset((*shipped, *_OTHER_PARAMETERS))
+
+
+def _read_nodes(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the parameters of every node in a ROS parameter file."""
     try:
         document = yaml.safe_load(path.read_text())
-        nodes = [node['ros__parameters'] for node in document.values()]
-        values: dict[str, Any] = {}
-        for node in nodes:
-            for name, value in node.items():
-                _nest(values, name.split('.'), value)
+        return {
+            str(node): {str(name): value for name, value in content['ros__parameters'].items()}
+            for node, content in document.items()
+        }
     except OSError as error:
         raise ConfigError(f'parameter file {path} cannot be read: {error.strerror}') from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = ' '.join(str(error).split())
-        raise ConfigError(f'{path} cannot be read as YAML: {reason}') from error
+        text = ' '.join(str(error).split())
+        raise ConfigError(f'{path} cannot be read as YAML: {text}') from error
     except (AttributeError, KeyError, TypeError) as error:
         raise ConfigError(
             f'{path} is no ROS parameter file (NODE: ros__parameters: ...)'
         ) from error
-    names = {item.name for item in dataclasses.fields(PipelineConfig)}
-    try:
-        known = {key: values[key] for key in sorted(names & set(values))}
-        return from_mapping(PipelineConfig, known)
-    except ConfigError as error:
-        raise ConfigError(f'{path}: {error}') from error
 
 
 def _nest(values: dict[str, Any], names: list[str], value: Any) -> None:
     """Set values['a']['b'] for the dotted name a.b."""
     for name in names[:-1]:
         values = values.setdefault(name, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f'{name} must be a mapping, got {values!r}')
     last = values.get(names[-1])
     if isinstance(last, dict) and isinstance(value, dict):
         last.update(value)

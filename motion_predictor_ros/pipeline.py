@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from motion_predictor_ros.config import PipelineConfig
+from motion_predictor_ros.config import PipelineConfig, validate
 from motion_predictor_ros.density.predictor import CacheFlowPredictor, Sample, check_same_windows
 from motion_predictor_ros.density.types import Futures
 from motion_predictor_ros.prediction.predictor import (
@@ -98,8 +98,9 @@ class Pipeline:
             pool: Threads that the models share; default: threads of the pipeline's own.
 
         Raises:
-            ConfigError: Layout, source or frames do not fit.
+            ConfigError: A value is out of range, or layout, source or frames do not fit.
         """
+        config = validate(config)
         self.config, self.predictor = config, predictor
         self.density, self.volume = density, volume
         self.limited, self.times = 0, StageTimes()
@@ -128,8 +129,9 @@ class Pipeline:
 
         Raises:
             CheckpointError: The weights or the cache cannot be used.
-            ConfigError: The layout, the source, a frame or the device does not fit.
+            ConfigError: A value is out of range, or layout, source, frame or device do not fit.
         """
+        config = validate(config)
         disable_malloc_trim()
         torch.set_num_threads(1)  # threads are for people and stages
         pool = WorkerPool(config.threads)
@@ -161,8 +163,14 @@ class Pipeline:
     def step(self, message: Any, received_ns: int = 0) -> Scene | None:
         """Process one message of the source; None if it was rejected, or no scene is due.
 
+        `on_drop` gets the reason of a rejection, and `skeleton.drops` counts it.
+
         Args:
+            message: Of the source, or an `Observation`.
             received_ns: Time of reception, for empty messages without a stamp.
+
+        Raises:
+            TypeError: `message` is neither.
         """
         return self.predict() if self.observe(message, received_ns) else None
 

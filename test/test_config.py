@@ -8,11 +8,14 @@ import pytest
 
 from motion_predictor_ros.config import (
     PipelineConfig,
+    VolumeConfig,
     from_mapping,
     iterate_params,
     read_parameter_file,
+    validate,
 )
 from motion_predictor_ros.errors import ConfigError
+from motion_predictor_ros.pipeline import Pipeline
 
 
 @pytest.mark.parametrize(
@@ -67,3 +70,50 @@ def test_a_file_that_is_no_parameter_file_is_refused(tmp_path: Path, content: st
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match='gone'):
         read_parameter_file(tmp_path / 'gone.yaml')
+
+
+@pytest.mark.parametrize(
+    ('parameters', 'message'),
+    [
+        ('{sourse: zed}', "'sourse': is 'source' meant"),
+        ('{volume: {promis: risk}}', 'promis'),
+        ('{skeleton: 1, skeleton.up: y}', 'skeleton must be a mapping'),
+    ],
+)
+def test_a_misspelt_parameter_is_refused_with_the_file_and_the_nearest_name(
+    tmp_path: Path, parameters: str, message: str
+) -> None:
+    path = tmp_path / 'people.yaml'
+    path.write_text(f'/**: {{ros__parameters: {parameters}}}')
+    with pytest.raises(ConfigError, match=rf'people\.yaml: .*{message}'):
+        read_parameter_file(path)
+
+
+def test_parameters_of_both_nodes_of_rclpy_and_of_other_nodes_pass(tmp_path: Path) -> None:
+    path = tmp_path / 'people.yaml'
+    path.write_text(
+        '/**: {ros__parameters: {source: zed, score.memory_s: 60.0, use_sim_time: true}}\n'
+        '/cell/planner: {ros__parameters: {sourse: map}}'
+    )
+    assert read_parameter_file(path).source == 'zed'
+
+
+@pytest.mark.parametrize(
+    ('config', 'message'),
+    [
+        (PipelineConfig(max_rate_hz=-1.0), 'max_rate_hz must be in'),
+        (PipelineConfig(threads=0), 'threads must be in'),
+        (PipelineConfig(volume=VolumeConfig(level=95.0)), r'volume\.level must be in'),
+        (PipelineConfig(volume=VolumeConfig(level=float('nan'))), r'volume\.level must be in'),
+    ],
+)
+def test_a_pipeline_refuses_a_config_made_in_python_as_one_from_a_file(
+    config: PipelineConfig, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Pipeline.load(config)
+
+
+def test_a_config_within_its_ranges_is_valid() -> None:
+    config = PipelineConfig(max_rate_hz=25, volume=VolumeConfig(level=0.9))
+    assert validate(config) == config

@@ -4,7 +4,9 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from scenes import NAMES, message, pose
 import motion_predictor_ros
 from motion_predictor_ros import Observation, Pipeline, PipelineConfig
 from motion_predictor_ros.config import DensityConfig, PredictionConfig
+from motion_predictor_ros.skeleton.tracking import Restart
 
 ROOT = Path(__file__).resolve().parent.parent
 WITHOUT_ROS = 'import sys; sys.modules["rclpy"] = None\n'
@@ -27,11 +30,12 @@ def run(code: str) -> str:
     return done.stdout
 
 
-def load(tmp_path: Path) -> Pipeline:
+def load(tmp_path: Path, on_restart: Callable[[Restart], None] = lambda restart: None) -> Pipeline:
     weights = str(write_weights(tmp_path / 'tiny.safetensors'))
     prediction = PredictionConfig(weights=weights, device='cpu')
     density = DensityConfig(enabled='never')
-    return Pipeline.load(PipelineConfig(prediction=prediction, density=density))
+    config = PipelineConfig(prediction=prediction, density=density)
+    return Pipeline.load(config, on_restart=on_restart)
 
 
 def test_the_lines_of_the_readme_run_without_ros_and_say_where_a_person_will_be() -> None:
@@ -85,3 +89,56 @@ def test_arrays_that_cannot_be_used_are_counted_as_messages_are(tmp_path: Path) 
     assert pipeline.skeleton.drops['layout_mismatch'] == 1
     assert pipeline.step(Observation.from_arrays(0.0, NAMES, {'ann': pose(0.0)})) is None
     assert pipeline.skeleton.drops['bad_stamp'] == 1
+
+
+TRY_ARRAYS = """
+import numpy as np
+from motion_predictor_ros import Observation
+from motion_predictor_ros.errors import SkeletonFormatError
+pose, nan, inf = np.arange(54.0).reshape(18, 3), float('nan'), float('inf')
+try:
+    observation = Observation.from_arrays({stamp}, [str(joint) for joint in range(18)], {people})
+    print((observation.people[0].positions == pose).all())
+except SkeletonFormatError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ('stamp', 'people', 'message'),
+    [
+        ('1.0', "{'ann': pose.tolist()}", 'True'),
+        ('nan', "{'ann': pose}", 'stamp_s is nan, expected seconds'),
+        ('inf', "{'ann': pose}", 'stamp_s is inf'),
+        ("'1.0'", "{'ann': pose}", "stamp_s is '1.0'"),
+        ('1.0', "{'ann': pose.ravel()}", r"'ann': positions have shape \(54,\).*\[joint, xyz\]"),
+        ('1.0', "{'ann': pose[:-1]}", r'shape \(17, 3\)'),
+        ('1.0', "{'ann': 'here'}", "'ann': positions .* are no numbers"),
+        ('1.0', '[pose]', 'people is a list, expected positions by id'),
+    ],
+)
+def test_arrays_of_another_shape_or_time_are_refused_with_the_reason(
+    stamp: str, people: str, message: str
+) -> None:
+    # In a process without the tests' run-time check of types, as a user has it.
+    assert re.search(message, run(TRY_ARRAYS.format(stamp=stamp, people=people)))
+
+
+@pytest.mark.parametrize('message', [None, {'header': 1}, [1.0]])
+def test_a_step_on_something_else_names_what_it_takes(tmp_path: Path, message: Any) -> None:
+    pipeline = load(tmp_path)
+    kind = type(message).__name__
+    with pytest.raises(TypeError, match=f'Observation or a message .*SkeletonArray, got {kind}'):
+        pipeline.step(message)
+
+
+def test_stamps_in_milliseconds_are_reported_as_a_gap_that_asks_for_seconds(
+    tmp_path: Path,
+) -> None:
+    for unit, count in ((1000.0, 1), (1.0, 0)):
+        reports: list[Restart] = []
+        pipeline = load(tmp_path, reports.append)
+        for frame in range(2):
+            stamp = unit * (1.0 + 0.04 * frame)
+            pipeline.step(Observation.from_arrays(stamp, NAMES, {'ann': pose(0.04 * frame)}))
+        assert sum('are stamps in seconds?' in report.message for report in reports) == count

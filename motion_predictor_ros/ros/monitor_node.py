@@ -32,7 +32,7 @@ from motion_predictor_ros.msg import (
 )
 from motion_predictor_ros.prediction.wire import decode_prediction
 from motion_predictor_ros.ros.encode_score import score_to_ros, score_to_status
-from motion_predictor_ros.ros.parameters import check_changes, declare, read
+from motion_predictor_ros.ros.parameters import check_changes, declare, read, warn_of_unknown
 from motion_predictor_ros.ros.process import ros, spin
 from motion_predictor_ros.ros.qos import QosWatch
 from motion_predictor_ros.ros.subscriptions import SourceSubscription
@@ -71,6 +71,7 @@ class MonitorNode(Node):  # type: ignore[misc]
         """
         super().__init__(NAME)
         declare(self, MonitorConfig())
+        warn_of_unknown(self)
         self._config = read(self, MonitorConfig)
         self.add_on_set_parameters_callback(self._check_parameters)
         layout = SkeletonLayout.load(self._config.skeleton.layout)

@@ -16,11 +16,14 @@ from rclpy.parameter import Parameter
 
 from motion_predictor_ros.config import (
     DegradationConfig,
+    PipelineConfig,
+    ScoreConfig,
     check_param,
     choices_of,
     from_mapping,
     iterate_params,
     param,
+    unknown_parameter,
 )
 from motion_predictor_ros.density.types import SENT_FUTURES, SENT_STRIDE
 from motion_predictor_ros.errors import ConfigError
@@ -92,6 +95,18 @@ def declare(node: Node, defaults: Any) -> None:
             node.declare_parameter(name, value, describe(item))
         except ParameterException as error:
             raise ConfigError(str(error)) from error
+
+
+def warn_of_unknown(node: Node) -> None:
+    """Log parameters given at start that neither node of this package declares.
+
+    A file may hold the parameters of both nodes.
+    """
+    configs = (PipelineConfig(), ''), (NodeConfig(), ''), (ScoreConfig(), 'score.')
+    known = {name for config, prefix in configs for name, _, _ in iterate_params(config, prefix)}
+    for name in node._parameter_overrides:  # rclpy has no public list
+        if not (name in known or node.has_parameter(name) or name.startswith('qos_overrides.')):
+            node.get_logger().warning(f'{unknown_parameter(name, known)} It is ignored.')
 
 
 def describe(item: Field[Any]) -> ParameterDescriptor:

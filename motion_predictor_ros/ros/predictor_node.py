@@ -28,7 +28,13 @@ from motion_predictor_ros.prediction.types import ScenePrediction
 from motion_predictor_ros.ros.diagnostics import Statistics, diagnose, pipeline_facts
 from motion_predictor_ros.ros.load_shedding import LoadShedder
 from motion_predictor_ros.ros.outputs.scene import ScenePublisher
-from motion_predictor_ros.ros.parameters import NodeConfig, check_changes, declare, read
+from motion_predictor_ros.ros.parameters import (
+    NodeConfig,
+    check_changes,
+    declare,
+    read,
+    warn_of_unknown,
+)
 from motion_predictor_ros.ros.process import broken_off_by_signals, ros, spin
 from motion_predictor_ros.ros.qos import QosWatch
 from motion_predictor_ros.ros.subscriptions import SourceSubscription, message_class
@@ -70,6 +76,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         super().__init__(NAME, **options)
         declare(self, PipelineConfig())
         declare(self, NodeConfig())
+        warn_of_unknown(self)
         read(self, PipelineConfig)
         self.settings = read(self, NodeConfig)
         self.add_on_set_parameters_callback(self._check_parameters)

@@ -5,14 +5,17 @@ Stage: skeleton. `Source.decode` returns an `Observation`, `PersonBuffer` turns 
 `Window`; next stage: prediction.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
 from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.errors import SkeletonFormatError
 
 
 class TrackingState(IntEnum):
@@ -105,12 +108,28 @@ class Observation:
         """Return an observation that `Pipeline.step` takes as it takes a message.
 
         Args:
-            stamp_s: When people were observed [s]; positive.
+            stamp_s: When people were observed, in seconds [s]; positive.
             joint_names: All joints of parameter `skeleton.layout`, in any order; others are
                 ignored.
-            people: Positions by id [m], z up; NaN where a joint was not observed.
+            people: Positions by id [m]; NaN where a joint was not observed. z points up, else set
+                parameter `skeleton.up`: only a frame in which up points down is noticed.
+
+        Raises:
+            SkeletonFormatError: The stamp is no finite number, or positions have another shape.
         """
+        try:
+            is_finite = math.isfinite(stamp_s)
+        except TypeError:
+            is_finite = False
+        if not is_finite:
+            raise SkeletonFormatError('bad_stamp', f'stamp_s is {stamp_s!r}, expected seconds')
+        try:
+            items = people.items()
+        except AttributeError as error:
+            text = f'people is a {type(people).__name__}, expected positions by id'
+            raise SkeletonFormatError('layout_mismatch', text) from error
         stamp_ns = round(stamp_s * NS_PER_S)
+        arrays = {key: _positions(key, value, len(joint_names)) for key, value in items}
         frames = tuple(
             SkeletonFrame(
                 person_id,
@@ -118,9 +137,25 @@ class Observation:
                 positions,
                 (~np.isnan(positions).any(axis=1)).astype(np.float32),
             )
-            for person_id, positions in people.items()
+            for person_id, positions in arrays.items()
         )
         return cls(stamp_ns, frame_id, frames, joint_names=tuple(joint_names))
+
+
+def _positions(person_id: str, values: Any, joints: int) -> Float64[np.ndarray, 'joint xyz=3']:
+    """Return one person's positions as an array, or raise `SkeletonFormatError`."""
+    try:
+        positions = np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        text = f'person {person_id!r}: positions [joint, xyz] are no numbers: {error}'
+        raise SkeletonFormatError('layout_mismatch', text) from error
+    if positions.shape != (joints, 3):
+        raise SkeletonFormatError(
+            'layout_mismatch',
+            f'person {person_id!r}: positions have shape {positions.shape}, expected [joint, xyz] '
+            f'of {joints} joints: {(joints, 3)}',
+        )
+    return positions
 
 
 @dataclass(frozen=True)

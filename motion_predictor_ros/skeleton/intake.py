@@ -104,10 +104,17 @@ class Intake:
 
         Raises:
             SkeletonFormatError: Nothing in the message can be used.
+            TypeError: `message` has other fields than a message of the source.
         """
         if isinstance(message, Observation):  # checked as a message is
             return self._arrays.decode(skeleton_array(message))
-        return self._source.decode(message, received_ns)
+        try:
+            return self._source.decode(message, received_ns)
+        except AttributeError as error:
+            raise TypeError(
+                f'expected an Observation or a message with the fields of {self._source.msgtype}, '
+                f'got {type(message).__name__}: {error}'
+            ) from error
 
     def transform_query(self, observation: Observation) -> TransformQuery | None:
         """Return which transform `accept` will look up; None if it needs none."""

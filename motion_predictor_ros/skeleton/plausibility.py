@@ -356,8 +356,9 @@ class BodyCheck:
                 raise SkeletonFormatError(
                     'implausible_size',
                     f'{label}: its bones make a body of {scale * HEIGHT_M:.3g} m, expected '
-                    f'{self._min_m:g} to {self._max_m:g} m; is the source in millimetres? See '
-                    'parameters "skeleton.min_extent_m" and "skeleton.max_extent_m"',
+                    f'{self._min_m:g} to {self._max_m:g} m; are positions in metres, '
+                    'not in millimetres? See parameters "skeleton.min_extent_m" and '
+                    '"skeleton.max_extent_m"',
                 )
             scale = human[0]
         return min(scale, _LARGEST) if not np.isnan(scale) else _LARGEST
@@ -375,8 +376,9 @@ class BodyCheck:
         if len(seen) and np.median(reach[seen]) > self._max_m:
             raise SkeletonFormatError(
                 'implausible_size',
-                f'{label}: half of its joints are more than {self._max_m:g} m from its middle; is '
-                'the source in millimetres? See parameter "skeleton.max_extent_m"',
+                f'{label}: half of its joints are more than {self._max_m:g} m from its middle; '
+                'are positions in metres, not in millimetres? See parameter '
+                '"skeleton.max_extent_m"',
             )
         return np.asarray(reach > self._max_m)
 

@@ -27,7 +27,7 @@ from motion_predictor_ros.skeleton.transforms import Lookup, TransformQuery
 T = TypeVar('T')
 
 _RESTART_CAUSES = {
-    'gap': 'was not seen for longer than "skeleton.max_gap_s"',
+    'gap': 'was not seen for longer than "skeleton.max_gap_s"; are stamps in seconds?',
     'jump': 'moved faster than "skeleton.max_speed_m_s": another person with this id?',
 }
 

@@ -156,6 +156,18 @@ def test_a_signal_breaks_loading_off(launch: Launch, number: signal.Signals) -> 
     assert 'ready after' not in process.output and 'Traceback' not in process.output
 
 
+@pytest.mark.parametrize('executable', ['predictor_node', 'monitor_node'])
+def test_a_misspelt_parameter_is_logged_with_the_nearest_name_and_others_are_not(
+    launch: Launch, tmp_path: Path, executable: str
+) -> None:
+    path = tmp_path / 'people.yaml'
+    names = '{sourse: zed, score.memory_s: 60.0, use_sim_time: false, auto_activate: false}'
+    path.write_text(f'/**: {{ros__parameters: {names}}}')
+    process = launch(executable, '--ros-args', '--params-file', str(path))
+    process.wait_for("unknown parameter 'sourse': is 'source' meant?")
+    assert process.output.count('unknown parameter') == 1
+
+
 def test_a_start_that_cannot_be_is_one_clear_error(launch: Launch) -> None:
     starts = {
         'prediction.max_steps': ['-p', 'prediction.max_steps:=1000'],
