@@ -58,7 +58,7 @@ def _check_graph(options: argparse.Namespace) -> None:
     from motion_predictor_ros.checkpoint import choose_device
 
     if options.cuda_graph and choose_device(options.device).type != 'cuda':
-        raise ConfigError('--cuda-graph needs a CUDA device, and the device here is the CPU')
+        raise ConfigError('--cuda-graph needs a GPU, and the device here is the CPU')
 
 
 def _config(options: argparse.Namespace) -> 'PipelineConfig':

@@ -81,7 +81,7 @@ def test_cuda_graphs_on_a_cpu_are_refused_at_once(capsys: pytest.CaptureFixture[
     for words in (['--cuda-graph'], []):
         assert main([*command, *words]) == 2
         said.append(capsys.readouterr().err)
-    assert '--cuda-graph needs a CUDA device' in said[0]
+    assert '--cuda-graph needs a GPU' in said[0]
     assert '--cuda-graph' not in said[1] and 'parameter file no' in said[1]  # control
 
 
