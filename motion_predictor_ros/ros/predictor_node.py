@@ -404,7 +404,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
 
     def _report_compiling(self) -> None:
         """Publish diagnostics while configure compiles: the timer waits until it has returned."""
-        if time.monotonic() - self._compiling_reported_s >= 1.0:
+        if time.monotonic() - self._compiling_reported_s >= 0.2:
             self._compiling_reported_s = time.monotonic()
             self._diagnose('compiling')
 

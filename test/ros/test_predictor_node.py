@@ -88,7 +88,8 @@ def test_an_unfinished_history_says_so_and_has_no_positions(
     graph: Graph, predicted: list[PredictedMotionArray], begin_ns: int
 ) -> None:
     message = answer_to(graph, predicted, graph.walk(begin_ns, count=3))
-    (person,) = message.persons
+    # Stamps jumped by an hour, which shows nobody's absence: ben of the test before is held.
+    (person,) = (person for person in message.persons if person.person_id == 'anna')
     assert person.validity == PredictedMotion.WARMING_UP and 'observed' in person.reason
     assert len(person.positions) == len(person.observed) == len(person.covariances) == 0
     assert np.isnan(person.residual)
