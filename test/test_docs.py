@@ -297,7 +297,7 @@ def test_commands_and_files_that_do_not_exist_are_found(tmp_path: Path) -> None:
     assert "['--colour'] unknown" in check('motion-predictor evaluate bag BAG --colour')
     assert 'required' in check('motion-predictor evaluate mocap --json')
     assert 'invalid choice' in check('motion-predictor evaluate bag BAG --source kinect')
-    assert 'invalid int' in check('motion-predictor adapt --bag A --out B --steps many')
+    assert 'must be a whole number' in check('motion-predictor adapt --bag A --out B --steps many')
     assert 'no command' in check('motion-predictor evaluate bags BAG')
     assert misread('motion-predictor evaluate mocap', whole=False) == ''
     assert misread('motion-predictor evaluate mokap', whole=False)
