@@ -47,7 +47,7 @@ def log_compilation(
     """Log the beginning of compilation in the body of the `with`, and how long it took.
 
     Args:
-        on_kernel: Called before each kernel that is compiled, not for cached ones.
+        on_kernel: Called before and after each kernel is compiled, not for cached ones.
     """
     listener = _Compilations(log, on_kernel)
     with event.install_listener('numba:compile', listener):
@@ -82,3 +82,4 @@ class _Compilations(event.Listener):
         if not self._depth:
             self.count += 1
             self.spent_s += time.monotonic() - self._begin_s
+            self._on_kernel()
