@@ -72,8 +72,6 @@ RUN = {
     'bench memory': 'bench/test_memory.py',
     'bench density': 'bench/test_density.py',
     'bench volume': 'evaluation/volumes/test_volume.py',
-    'ablate motion-deq': 'evaluation/ablation/test_motion_deq.py',
-    'ablate cache-flow': 'evaluation/ablation/test_cache_flow.py',
     'trial replay-live': 'ros/trials/test_trials.py',
     'trial latency': 'ros/trials/test_trials.py',
 }

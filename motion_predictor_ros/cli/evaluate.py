@@ -142,17 +142,6 @@ def _mocap(options: argparse.Namespace) -> Report:
 
 
 @EVALUATE.command(
-    'sources',
-    "missing joints of each source's layout, and their cost",
-    data('npz of clips'),
-    split(),
-    checkpoint('body_1s'),
-    DEVICE,
-    JSON,
-    module='layouts',
-    torch_threads=1,
-)
-@EVALUATE.command(
     'robustness',
     'synthetic cameras: rates, noise, hidden joints',
     *_CLIPS,
@@ -164,10 +153,9 @@ def _mocap(options: argparse.Namespace) -> Report:
 )
 def _on_clips(options: argparse.Namespace) -> Report:
     """Evaluate MotionDEQ on clips, without an archive."""
-    from motion_predictor_ros.evaluation.motion import layouts, robustness, streaming
+    from motion_predictor_ros.evaluation.motion import robustness, streaming
 
     evaluate, show = {
-        'layouts': (layouts.evaluate_sources, layouts.print_sources),
         'robustness': (robustness.evaluate_robustness, robustness.print_robustness),
         'streaming': (streaming.evaluate_streaming, streaming.print_streaming),
     }[options.module]
@@ -181,19 +169,6 @@ def _pairs(options: argparse.Namespace) -> Report:
 
     report = pairs.evaluate_pairs(load_clips(options), options.checkpoint, options.device)
     return report, pairs.print_pairs
-
-
-@EVALUATE.command(
-    'identity',
-    'how often crossing people change their ids',
-    data('npz of clips'),
-    split(),
-    JSON,
-)
-def _identity(options: argparse.Namespace) -> Report:
-    from motion_predictor_ros.evaluation.motion import identity
-
-    return identity.evaluate_identity(load_clips(options)), identity.print_identity
 
 
 @EVALUATE.command(

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from motion_predictor_ros.cli.ablate import ABLATE
 from motion_predictor_ros.cli.adapt import ADAPT
 from motion_predictor_ros.cli.bench import BENCH
 from motion_predictor_ros.cli.evaluate import EVALUATE
@@ -59,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         'motion-predictor', description=(__doc__ or '').split('\n')[0], epilog=EXIT_CODES
     )
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
-    for group in (ROBOT, EVALUATE, TRAIN, COMMANDS, ADAPT, ABLATE, BENCH, TRIAL):
+    for group in (ROBOT, EVALUATE, TRAIN, COMMANDS, ADAPT, BENCH, TRIAL):
         group.add_to(commands)
     return parser
 

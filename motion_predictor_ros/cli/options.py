@@ -93,8 +93,8 @@ class Group:
     """Commands of one kind, such as `evaluate ...`, registered by decoration.
 
     Example:
-        @EVALUATE.command('identity', 'how often ids switch', data(), JSON)
-        def _identity(options: argparse.Namespace) -> Report: ...
+        @EVALUATE.command('pairs', 'two recorded people in one message', data(), JSON)
+        def _pairs(options: argparse.Namespace) -> Report: ...
     """
 
     def __init__(self, name: str = '', description: str = '') -> None:

@@ -31,7 +31,7 @@ _CLEARLY_M = 0.1
 
 _BACKWARDS_M = {True: 0.05, False: 0.08}
 """Mirrored if knees, feet and head together point back by this much [m]; less is known of those
-whose feet are not seen. `motion-predictor evaluate sources` says how often that errs."""
+whose feet are not seen. docs/sources.md says how often that errs."""
 
 _IN_LINE = 0.3
 """Cosine between trunk and legs above which a person is not bent over."""

@@ -94,11 +94,10 @@ class Learner(ABC, Generic[ModuleT]):
 
 @dataclass(frozen=True)
 class _Solved:
-    """z*, and a state sampled from the trajectory, `left` iterates before its end."""
+    """z*, and a state sampled from the trajectory."""
 
     state: State
     sampled: State
-    left: int
     residual: float
 
 
@@ -133,19 +132,11 @@ class MotionDEQLearner(Learner[MotionDEQ]):
 
         loss, sparse = backward(solved.state, target, 1.0), 0.0
         if equilibrium.sparse_weight > 0.0:
-            intermediate = self.intermediate_target(target, solved.left)
-            sparse = backward(solved.sampled, intermediate, equilibrium.sparse_weight)
+            sparse = backward(solved.sampled, target, equilibrium.sparse_weight)
         hinge = self._hinge(solved.sampled, leaves, index)
         # Encoded again, so that the graph of the features is not kept beside the others.
         backward_through(self.module.encode(past, visible), leaves)
         return {'loss': loss, 'sparse': sparse, 'hinge': hinge, 'residual': solved.residual}
-
-    def intermediate_target(self, target: Future, left: int) -> Future:
-        """Return the target of a state `left` iterates before the end of the trajectory.
-
-        The true motion [MotionDEQ]; an ablation overrides this.
-        """
-        return target
 
     @torch.no_grad()
     def _solve(
@@ -164,7 +155,6 @@ class MotionDEQLearner(Learner[MotionDEQ]):
         return _Solved(
             state=self.module.unpack(solution.state, leaves),
             sampled=self.module.unpack(solution.trajectory[: pick + 1][-1], leaves),
-            left=longest - 1 - pick,
             residual=float(parallel.all_gather(solution.residual).median()),
         )
 
