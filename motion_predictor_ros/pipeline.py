@@ -33,13 +33,14 @@ from motion_predictor_ros.prediction.predictor import (
     load_predictor,
 )
 from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
-from motion_predictor_ros.runtime.load_shedding import FULL
+from motion_predictor_ros.runtime.load_shedding import FULL, Level
 from motion_predictor_ros.runtime.process_memory import disable_malloc_trim
 from motion_predictor_ros.runtime.rate_limit import RateLimiter
 from motion_predictor_ros.runtime.stage_times import StageTimes
 from motion_predictor_ros.runtime.threads import WorkerPool, init_worker_thread
 from motion_predictor_ros.skeleton.frame import Observation, Rejection, Validity, Window
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.skeleton.people import Presence
 from motion_predictor_ros.skeleton.stage import SkeletonStage
 from motion_predictor_ros.skeleton.tracking import Restart
 from motion_predictor_ros.skeleton.transforms import Lookup
@@ -113,7 +114,7 @@ class Pipeline:
         self.skeleton = SkeletonStage(config, layout, *window, lookup, on_drop, on_restart)
         self._scene_rate = RateLimiter(config.max_rate_hz)
         self._futures_rate = RateLimiter(config.density.rate_hz)
-        self._pool = pool or WorkerPool(config.threads)
+        self._pool, self._in_between = pool or WorkerPool(config.threads), False
         # On a GPU models run one after the other.
         self._parallel = self._pool if predictor.device.type == 'cpu' else WorkerPool(1)
 
@@ -190,12 +191,16 @@ class Pipeline:
             return accepted is not None
 
     def predict(
-        self, on_prediction: Callable[[ScenePrediction], None] = lambda prediction: None
+        self,
+        on_prediction: Callable[[ScenePrediction], None] = lambda prediction: None,
+        between: Callable[[], None] = lambda: None,
     ) -> Scene | None:
         """Compute the scene of the latest observation; None if it is not due.
 
         Args:
             on_prediction: Called as soon as the prediction is known; futures and volumes follow.
+            between: Called between people's volumes. It may accept newer observations and call
+                `predict` for them: that returns predictions alone.
         """
         observation, presence = self.skeleton.latest, self.skeleton.presence
         if observation is None or not self._is_due(observation):
@@ -204,28 +209,23 @@ class Pipeline:
             windows, not_ready = self.skeleton.windows()
             implausible = Validity.OUT_OF_DISTRIBUTION
             self.predictor.forget(p.person_id for p in not_ready if p.validity == implausible)
-        due = False
-        if self.density is not None and windows and not presence.withheld:
-            due = self._futures_rate.is_due(observation.stamp_ns, self.density.config.rate_hz)
-        draws = due and self.level.futures > 0.0
-        # Futures are drawn while the prediction is solved.
-        with self._parallel.submit(partial(self._draw, windows if draws else ())) as drawn:
+        due = self._are_futures_due(windows, presence)
+        draws = windows if due and self.level.futures > 0.0 else ()
+        # A thread that has no person to predict draws futures meanwhile.
+        early = draws if len(draws) < self._parallel.threads else ()
+        with self._parallel.submit(partial(self._draw, early, self.level)) as drawn:
             with self.times.stage('prediction'):
                 predictions = [self._limit_bones(p) for p in self.predictor.predict(windows)]
-            prediction = assemble_scene(
-                self.predictor, observation, presence, predictions, not_ready
-            )
-            on_prediction(prediction)
-            with self.times.stage('density', counts=draws):
+            scene = assemble_scene(self.predictor, observation, presence, predictions, not_ready)
+            on_prediction(scene)
+            with self.times.stage('density', counts=bool(early)):
                 sample = drawn()
-        # The density of the prediction is evaluated while volumes are computed.
-        with self._parallel.submit(partial(Sample.weighted, sample, predictions)) as density:
-            volumes_due = due or not (windows or presence.withheld)
-            volumes = self._volumes(prediction, sample) if volumes_due else None
-            with self.times.stage('density', counts=draws):
-                futures = density()
+        futures, volumes = None, None
+        if due or not (windows or presence.withheld or self._in_between):
+            begun = _Begun(scene, presence, predictions, draws, self.level)
+            futures, volumes = self._complete(begun, sample, between)
         self.times.complete()
-        return Scene(prediction, futures, volumes, presence.withheld)
+        return Scene(scene, futures, volumes, presence.withheld)
 
     def stale_volumes(
         self, scene: ScenePrediction, age_s: float
@@ -236,19 +236,68 @@ class Pipeline:
             return None if presence.withheld else ()
         return self.volume.assess_scene(scene, presence, None, self.level, age_s)
 
-    def _draw(self, windows: Sequence[Window]) -> Sample | None:
+    def _are_futures_due(self, windows: Sequence[Window], presence: Presence) -> bool:
+        if self.density is None or not windows or presence.withheld or self._in_between:
+            return False
+        return self._futures_rate.is_due(windows[0].stamp_ns, self.density.config.rate_hz)
+
+    def _draw(
+        self, windows: Sequence[Window], level: Level, rows: Sequence[int] | None = None
+    ) -> Sample | None:
         """Draw futures, the share of them that the level allows; None without windows."""
-        return self.density.sample(windows, self.level.futures) if self.density else None
+        return self.density.sample(windows, level.futures, rows) if self.density else None
+
+    def _complete(
+        self, begun: '_Begun', early: Sample | None, between: Callable[[], None]
+    ) -> tuple[Futures | None, tuple[SafetyVolume, ...] | None]:
+        """Draw futures and compute volumes, for as many people at a time as there are threads.
+
+        Without futures, keep-out volumes are reachable sets.
+
+        Args:
+            early: Futures of all people, if they are drawn already.
+        """
+        rows = {} if early else {w.person_id: row for row, w in enumerate(begun.windows)}
+        samples, volumes = [early] if early else [], list[SafetyVolume]()
+        groups = self._groups(begun.scene.people)
+        for people in groups:
+            if people is not groups[0]:
+                self._take_in_newer(between)
+            with self.times.stage('density', counts=bool(rows)):
+                chosen = [rows[p.person_id] for p in people if p.person_id in rows]
+                sample = early or self._draw(begun.windows, begun.level, chosen)
+            samples += [sample] if chosen and sample else []
+            # The density of predictions is evaluated while the last volumes are computed.
+            weigh = partial(_weighted, samples if people is groups[-1] else (), begun.predictions)
+            with self._parallel.submit(weigh) as weighted:
+                volumes += self._volumes(begun, people, sample)
+                with self.times.stage('density', counts=bool(samples)):
+                    futures = weighted()
+        assessed = self.volume is not None and begun.level.volumes
+        return futures, tuple(volumes) if assessed else None
+
+    def _groups(self, people: tuple[Prediction, ...]) -> list[tuple[Prediction, ...]]:
+        """Split people into groups as large as there are threads; on a GPU all are one."""
+        on_cpu = self.predictor.device.type == 'cpu'
+        size = self._parallel.threads if on_cpu else max(len(people), 1)
+        return [people[begin : begin + size] for begin in range(0, len(people), size)] or [()]
+
+    def _take_in_newer(self, between: Callable[[], None]) -> None:
+        self._in_between = True
+        try:
+            with self.times.suspended():
+                between()
+        finally:
+            self._in_between = False
 
     def _volumes(
-        self, scene: ScenePrediction, sample: Sample | None
-    ) -> tuple[SafetyVolume, ...] | None:
-        """Return keep-out volumes; without futures they are reachable sets."""
-        if self.volume is None or not self.level.volumes:
-            return None
-        futures = sample.futures if sample else None
+        self, begun: '_Begun', people: tuple[Prediction, ...], sample: Sample | None
+    ) -> tuple[SafetyVolume, ...]:
+        if self.volume is None or not begun.level.volumes:
+            return ()
+        scene, futures = replace(begun.scene, people=people), sample.futures if sample else None
         with self.times.stage('volume'):
-            return self.volume.assess_scene(scene, self.skeleton.presence, futures, self.level)
+            return self.volume.assess_scene(scene, begun.presence, futures, begun.level)
 
     def _forget_people(self) -> None:
         self.predictor.reset()
@@ -272,3 +321,24 @@ class Pipeline:
         limited = self.skeleton.plausibility.limit_bones(window, positions)
         self.limited += limited is not None
         return prediction if limited is None else replace(prediction, positions=limited)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A scene whose futures and volumes follow.
+
+    Attributes:
+        windows: Of the people to draw futures for.
+        level: What is left out under load, for all people of the scene alike.
+    """
+
+    scene: ScenePrediction
+    presence: Presence
+    predictions: Sequence[Prediction]
+    windows: Sequence[Window]
+    level: Level
+
+
+def _weighted(samples: Sequence[Sample], predictions: Sequence[Prediction]) -> Futures | None:
+    """Return the futures of all people with the density of their predictions."""
+    return Sample.cat(samples).weighted(predictions) if samples else None

@@ -19,7 +19,7 @@ from motion_predictor_ros.config import (
     SkeletonConfig,
 )
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.pipeline import Pipeline
+from motion_predictor_ros.pipeline import Pipeline, Scene
 from motion_predictor_ros.skeleton.frame import Rejection, Validity
 from motion_predictor_ros.skeleton.tracking import Restart
 
@@ -278,6 +278,41 @@ def test_futures_do_not_depend_on_how_often_was_predicted(
     here, there = every.step(messages[-1]).futures, some.step(messages[-1]).futures
     np.testing.assert_array_equal(here.positions, there.positions)
     np.testing.assert_array_equal(here.novelty, there.novelty)
+
+
+def test_motion_predicted_between_peoples_futures_changes_no_scene(
+    weights: Path, density: DensityConfig
+) -> None:
+    plain, live = (load(weights, density, threads=1) for _ in range(2))
+    messages = stream(0.0, 2.0, 'ann', 'bob', 'eve')
+    expected = [plain.step(message) for message in messages]
+    waiting, scenes, between = list(zip(messages, expected, strict=True)), {}, []
+
+    def answer_newer() -> None:
+        if waiting and waiting[0][1].futures is None:  # futures are due again once these are done
+            between.append(answer())
+
+    def answer() -> Scene:
+        message, _ = waiting.pop(0)
+        assert live.observe(message)
+        scene = live.predict(between=answer_newer)
+        assert scene is not None
+        scenes[scene.prediction.stamp_ns] = scene
+        return scene
+
+    while waiting:
+        answer()
+    assert len(between) >= 8 and all(scene.futures is None for scene in between)
+    for scene in expected:
+        other = scenes[scene.prediction.stamp_ns]
+        for one, two in zip(scene.prediction.people, other.prediction.people, strict=True):
+            np.testing.assert_array_equal(one.positions, two.positions)
+        assert (scene.futures is None) == (other.futures is None)
+        if scene.futures is not None:
+            assert other.futures.person_ids == ('ann', 'bob', 'eve')
+            np.testing.assert_array_equal(scene.futures.positions, other.futures.positions)
+            densities = scene.futures.predicted_log_density, other.futures.predicted_log_density
+            np.testing.assert_array_equal(*densities)
 
 
 def test_futures_of_who_is_not_whole_are_not_to_be_trusted(

@@ -2,12 +2,14 @@
 """For how many people this machine keeps a rate of motion and of keep-out volumes.
 
 Observations of a crowd come by the clock, as a camera sends them, to the same `Pipeline` that the
-node runs. A number of people is kept if, after the windows have filled,
+node runs. As in the node, motion of newer observations is predicted between people's volumes. A
+number of people is kept if, after the windows have filled,
 
-    p99(step) < period,   no observation is superseded,   and nothing is given up
+    p99(observation to motion) < period of motion, p99(observation to volumes) < period of volumes,
+    no observation is superseded, and nothing is given up
 
 by the decisions of the node (`runtime/load_shedding.py`). Superseded: the next observation came
-before the step before it was over, by more than a period. Messages of ROS are not part of a step.
+before the one before it was taken up. Messages of ROS are not part of it.
 
 The processor time of one person is measured apart, on one thread, because a stage's processor
 time is its own only where no other stage runs beside it.
@@ -15,6 +17,7 @@ time is its own only where no other stage runs beside it.
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,8 +51,11 @@ _COST = '15hz'
 _FILLING_S = 2.0
 """Time until windows are full and caches are warm; it does not count [s]."""
 
-Step = Callable[[Any], Mapping[str, float]]
-"""Answers a message; returns what each stage took [ms]."""
+Step = Callable[[Any, Callable[[], None], Callable[[], None]], Mapping[str, float]]
+"""Answers a message; returns what each stage took [ms].
+
+Calls the second argument when motion is known, and the third between people's volumes.
+"""
 
 
 class Clock:
@@ -66,70 +72,99 @@ class Clock:
 
 @dataclass(frozen=True)
 class Trial:
-    """One number of people at one rate.
+    """One number of people at one pair of rates.
 
     Attributes:
-        step_ms_p99: 99th percentile of a step [ms], as far as the trial went.
-        failure: Why the rate was not kept; empty if it was.
+        motion_ms_p99: 99th percentile of the time from an observation to its motion [ms], as far
+            as the trial went.
+        volumes_ms_p99: The same to its volumes [ms]; 0: there were none.
+        failure: Why the rates were not kept; empty if they were.
     """
 
-    step_ms_p99: float
+    motion_ms_p99: float
+    volumes_ms_p99: float
     failure: str
 
 
-def paced_trial(
-    step: Step, messages: Iterable[Any], rate_hz: float, clock: Clock | None = None
-) -> Trial:
-    """Answer messages by the clock until all are answered, or one comes to harm.
+class PacedTrial:
+    """Answers messages by the clock until all are answered, or one comes to harm."""
 
-    Args:
-        messages: In the order of their stamps, `1 / rate_hz` apart.
-    """
-    clock = clock or Clock()
-    period_s, filling = 1.0 / rate_hz, math.ceil(_FILLING_S * rate_hz)
-    decision = Degradation(degradation_levels(True, True, math.inf), DegradationConfig())
-    spent_ms: list[float] = []
-    failure, begin_s = '', clock.now_s()
-    for number, message in enumerate(messages):
-        due_s = begin_s + number * period_s
-        clock.wait_until(due_s)
-        start_s = clock.now_s()
-        if number >= filling and start_s - due_s > period_s:
-            failure = 'superseded observations'
-            break
-        stages_ms = step(message)
-        done_s = clock.now_s()
-        if number < filling:
-            begin_s = done_s - number * period_s
-            continue
-        spent_ms.append(1e3 * (done_s - start_s))
+    def __init__(
+        self, step: Step, messages: Iterable[Any], rates: Rates, clock: Clock | None = None
+    ) -> None:
+        """Set up.
+
+        Args:
+            messages: In the order of their stamps, `1 / rates.motion_hz` apart.
+        """
+        self._step, self._rates, self._clock = step, rates, clock or Clock()
+        self._waiting = deque(enumerate(messages))
+        self._filling = math.ceil(_FILLING_S * rates.motion_hz)
+        self._decision = Degradation(degradation_levels(True, True, math.inf), DegradationConfig())
+        self._motion_ms, self._volumes_ms = list[float](), list[float]()
+        self._begin_s, self._failure = self._clock.now_s(), ''
+
+    def run(self) -> Trial:
+        """Answer all messages."""
+        while self._waiting and not self._failure:
+            self._clock.wait_until(self._due_s())
+            self._answer()
+        times_ms = self._motion_ms, self._volumes_ms
+        motion_ms, volumes_ms = (spread(spent_ms or [0.0])['p99'] for spent_ms in times_ms)
+        failure = self._failure
+        if not failure and motion_ms >= 1e3 / self._rates.motion_hz:
+            failure = f'p99 of motion {motion_ms:.1f} ms'
+        if not failure and volumes_ms >= 1e3 / self._rates.volumes_hz:
+            failure = f'p99 of volumes {volumes_ms:.1f} ms'
+        return Trial(motion_ms, volumes_ms, failure)
+
+    def _due_s(self) -> float:
+        """Return when the next message comes."""
+        return self._begin_s + self._waiting[0][0] / self._rates.motion_hz
+
+    def _answer(self) -> None:
+        due_s, (number, message) = self._due_s(), self._waiting.popleft()
+        if number < self._filling:
+            self._step(message, lambda: None, lambda: None)
+            self._begin_s = self._clock.now_s() - number / self._rates.motion_hz
+            return
+        if self._clock.now_s() - due_s > 1.0 / self._rates.motion_hz:
+            self._failure = 'superseded observations'
+            return
+
+        def keep_time() -> None:
+            self._motion_ms.append(1e3 * (self._clock.now_s() - due_s))
+
+        stages_ms = self._step(message, keep_time, self._answer_newer)
+        done_s = self._clock.now_s()
+        if 'volume' in stages_ms:
+            self._volumes_ms.append(1e3 * (done_s - due_s))
         stages_s = {name: spent / 1e3 for name, spent in stages_ms.items()}
-        change = decision.answered(done_s, stages_s)
-        if change is not None:
-            failure = f'{change.level.name}: {change.reason}'
-            break
-    p99_ms = spread(spent_ms or [math.inf])['p99']
-    if not failure and p99_ms >= 1e3 * period_s:
-        failure = f'p99 {p99_ms:.1f} ms'
-    return Trial(p99_ms, failure)
+        change = self._decision.answered(done_s, stages_s)
+        if change is not None and not self._failure:
+            self._failure = f'{change.level.name}: {change.reason}'
+
+    def _answer_newer(self) -> None:
+        """Answer the next message if it has come, between two people's volumes."""
+        if self._waiting and not self._failure and self._clock.now_s() >= self._due_s():
+            self._answer()
 
 
-def largest_crowd(trial: Callable[[int], Trial], most: int) -> tuple[int, float]:
-    """Return the largest number of people that is kept, by bisection, and the p99 of its step.
+def largest_crowd(trial: Callable[[int], Trial], most: int) -> tuple[int, Trial]:
+    """Return the largest number of people that is kept, by bisection, and its trial.
 
     Returns:
-        0 and the p99 of one person [ms], where not even one is kept.
+        0 and the trial of one person, where not even one is kept.
     """
-    kept, lost, p99_ms = 0, most + 1, math.nan
+    kept, lost, of_kept = 0, most + 1, Trial(math.nan, math.nan, 'not tried')
     while lost - kept > 1:
         people = (kept + lost) // 2
         result = trial(people)
         if not result.failure:
-            kept, p99_ms = people, result.step_ms_p99
+            kept, of_kept = people, result
         else:
-            lost = people
-            p99_ms = result.step_ms_p99 if not kept else p99_ms
-    return kept, p99_ms
+            lost, of_kept = people, of_kept if kept else result
+    return kept, of_kept
 
 
 def bench_capacity(bag: Path, config: PipelineConfig, seconds: float) -> dict[str, Any]:
@@ -148,17 +183,18 @@ def bench_capacity(bag: Path, config: PipelineConfig, seconds: float) -> dict[st
         raise ConfigError(f'a trial takes time, got {seconds} s')
     pipeline = Pipeline.load(config)
     freeze_gc()  # as the node does
-    people, p99_ms = {}, {}
+    people, kept = {}, {}
     for name, rates in RATES.items():
         trial = _trials(pipeline, Crowd(bag, rates.motion_hz), rates, seconds)
-        people[name], p99_ms[name] = largest_crowd(trial, config.skeleton.max_people)
+        people[name], kept[name] = largest_crowd(trial, config.skeleton.max_people)
     device = machine(pipeline.predictor.device)
     pipeline.close()
     crowd = max(people[_COST], 1)
     by_stage = processor_ms_per_person_second(bag, config, crowd, seconds)
     return {
         **{f'people_{name}': count for name, count in people.items()},
-        'step_ms_p99': p99_ms,
+        'step_ms_p99': {name: trial.motion_ms_p99 for name, trial in kept.items()},
+        'volumes_ms_p99': {name: trial.volumes_ms_p99 for name, trial in kept.items()},
         'processor_ms_per_person_second': sum(by_stage.values()),
         'by_stage': by_stage,
         'device': f'{device}, {config.threads} threads',
@@ -173,9 +209,12 @@ def _set_volumes_hz(pipeline: Pipeline, rate_hz: float) -> None:
 def _trials(
     pipeline: Pipeline, crowd: Crowd, rates: Rates, seconds: float
 ) -> Callable[[int], Trial]:
-    def step(message: Any) -> Mapping[str, float]:
-        scene = pipeline.step(message)
-        assert scene is not None, pipeline.skeleton.drops
+    def step(
+        message: Any, on_motion: Callable[[], None], between: Callable[[], None]
+    ) -> Mapping[str, float]:
+        accepted = pipeline.observe(message)
+        assert accepted, pipeline.skeleton.drops
+        pipeline.predict(lambda prediction: on_motion(), between)
         return pipeline.times.last_ms
 
     def trial(people: int) -> Trial:
@@ -183,7 +222,7 @@ def _trials(
         pipeline.level = FULL
         _set_volumes_hz(pipeline, rates.volumes_hz)
         count = math.ceil((_FILLING_S + seconds) * rates.motion_hz)
-        return paced_trial(step, list(crowd.messages(people, count)), rates.motion_hz)
+        return PacedTrial(step, list(crowd.messages(people, count)), rates).run()
 
     return trial
 
@@ -218,7 +257,8 @@ def print_capacity(report: dict[str, Any], console: Console) -> None:
         f'{rates.motion_hz:g}': {
             'volumes [Hz]': f'{rates.volumes_hz:g}',
             'people': report[f'people_{name}'],
-            'step p99 [ms]': report['step_ms_p99'][name],
+            'motion p99 [ms]': report['step_ms_p99'][name],
+            'volumes p99 [ms]': report['volumes_ms_p99'][name],
         }
         for name, rates in RATES.items()
     }

@@ -37,6 +37,7 @@ from motion_predictor_ros.prediction.types import Prediction
 from motion_predictor_ros.resources import is_shipped
 from motion_predictor_ros.runtime.cuda_graph import Graphs, check_on_gpu
 from motion_predictor_ros.runtime.device_trial import load_on_faster
+from motion_predictor_ros.runtime.tensors import TensorBatch
 from motion_predictor_ros.runtime.threads import WorkerPool
 from motion_predictor_ros.skeleton.frame import Window
 
@@ -71,7 +72,7 @@ class CacheFlowPredictor:
         self.device_choice = ''
         self._module, self._frame = trained.module, trained.frame
         self._parameter = next(trained.module.parameters())
-        self._fused = FusedCacheFlow(trained.module, pool)
+        self._fused, self._pool = FusedCacheFlow(trained.module), pool or WorkerPool(1)
         shape = trained.module.config
         self.horizons_s = shape.period_s * np.arange(1, shape.future + 1)
         self._generator = torch.Generator()  # on the CPU: the same draws on every device
@@ -165,32 +166,50 @@ class CacheFlowPredictor:
             predictions: Those of the same people in the same order, to evaluate their density.
             share: Share of the configured number of futures; at least one is drawn.
         """
-        return Sample.weighted(self.sample(windows, share), predictions)
+        sample = self.sample(windows, share)
+        return sample.weighted(predictions) if sample else None
 
-    def sample(self, windows: Sequence[Window], share: float = 1.0) -> 'Sample | None':
-        """Run the part of `predict` that needs no predictions; thread-safe."""
-        if not windows:
+    def sample(
+        self, windows: Sequence[Window], share: float = 1.0, rows: Sequence[int] | None = None
+    ) -> 'Sample | None':
+        """Run the part of `predict` that needs no predictions; thread-safe.
+
+        On a CPU each person is one piece of work for the threads: the result for a person does
+        not depend on the rest of the batch. On a GPU all are one batch.
+
+        Args:
+            rows: Those of the windows to draw for; None: all. They get the same random numbers.
+        """
+        rows = range(len(windows)) if rows is None else rows
+        if not rows:
             return None
-        self._generator.manual_seed(self.config.seed + windows[0].stamp_ns)
-        encoded = self._encode(np.stack([window.positions[-self.past :] for window in windows]))
+        parts = [[row] for row in rows] if self._parameter.device.type == 'cpu' else [list(rows)]
+        pieces = [partial(self._sample, windows, share, part) for part in parts]
+        return Sample.cat(self._pool.run(pieces))
+
+    def _sample(self, windows: Sequence[Window], share: float, rows: list[int]) -> 'Sample':
+        chosen = [windows[row] for row in rows]
+        encoded = self._encode(np.stack([window.positions[-self.past :] for window in chosen]))
         count = max(1, round(share * self.config.futures))
-        positions, draws, size = self._draw(encoded, count)
+        generator = torch.Generator().manual_seed(self.config.seed + windows[0].stamp_ns)
+        random = self._random(len(windows), count, generator).rows(rows)
+        positions, draws, size = self._draw(encoded, random)
         typical = float(self.cache.figures['typical_distance'])
         futures = Futures(
-            person_ids=tuple(window.person_id for window in windows),
-            stamp_ns=np.array([window.stamp_ns for window in windows], dtype=np.int64),
+            person_ids=tuple(window.person_id for window in chosen),
+            stamp_ns=np.array([window.stamp_ns for window in chosen], dtype=np.int64),
             horizons_s=self.horizons_s,
             positions=positions,
-            weights=np.full((len(windows), count), 1.0 / count),
+            weights=np.full((len(chosen), count), 1.0 / count),
             log_density=draws.log_density.double().cpu().numpy(),
             cached=draws.cached.cpu().numpy(),
             effective_sample_size=size.double().cpu().numpy(),
             importance_samples=min(self.config.importance_samples, len(self.cache)),
             novelty=draws.distance.double().cpu().numpy() / typical,
             model=self.trained.name,
-            out_of_sight=tuple(self._out_of_sight(window) for window in windows),
+            out_of_sight=tuple(self._out_of_sight(window) for window in chosen),
         )
-        return Sample(futures, partial(self._densities_of, encoded))
+        return Sample(futures, encoded, self._densities_of)
 
     def _out_of_sight(self, window: Window) -> str:
         return ', '.join(self.joint_names[joint] for joint in np.flatnonzero(~window.seen))
@@ -220,7 +239,8 @@ class CacheFlowPredictor:
         Args:
             count: Number per person; None: as configured.
         """
-        return self._draw(self._encode(observed), count or self.config.futures)
+        random = self._random(len(observed), count or self.config.futures, self._generator)
+        return self._draw(self._encode(observed), random)
 
     @torch.inference_mode()
     def latent(self, observed: Past, future: Future) -> Latents:
@@ -250,18 +270,20 @@ class CacheFlowPredictor:
         past, placement = self._enter(observed)
         return _Encoded(past, placement, self._observe_tensors(None, past))
 
+    def _random(self, people: int, count: int, generator: torch.Generator) -> '_Random':
+        """Return the random numbers of `count` draws for each person."""
+        latent, device = self._module.config.latent, self._parameter.device
+        noise = Noise.drawn((people, count, latent), self._parameter, generator)
+        weighted = self.config.rule == 'weighted'
+        phase = torch.rand(people, generator=generator) if weighted else torch.zeros(people)
+        return _Random(noise, phase.to(device))
+
     @torch.inference_mode()
-    def _draw(self, encoded: '_Encoded', count: int) -> tuple[Sampled, Draws, PerPerson]:
-        config, past = self.config, encoded.past
-        noise = Noise.drawn((len(past), count, encoded.q.means.shape[2]), past, self._generator)
-        phase = torch.zeros(len(past))
-        if config.rule == 'weighted':
-            phase = torch.rand(len(past), generator=self._generator)
-        options = SamplingOptions(config.rule, config.importance_samples)
+    def _draw(self, encoded: '_Encoded', random: '_Random') -> tuple[Sampled, Draws, PerPerson]:
+        past = encoded.past
+        options = SamplingOptions(self.config.rule, self.config.importance_samples)
         rotation = torch.from_numpy(encoded.placement.rotation).to(past)
-        local, draws, size = self._draw_tensors(
-            options, past, rotation, encoded.q, noise, phase.to(past.device)
-        )
+        local, draws, size = self._draw_tensors(options, past, rotation, encoded.q, random)
         # Origins are added in float64: in float32, positions 100 km away have steps of 8 mm.
         positions = local.double().cpu().numpy().reshape(*local.shape[:3], -1, 3)
         return positions + encoded.placement.origin[:, None, None, None], draws, size
@@ -289,16 +311,12 @@ class CacheFlowPredictor:
         past: PastPoses,
         rotation: Float[Tensor, 'batch xyz=3 xyz=3'],
         q: Mixture,
-        noise: Noise,
-        phase: PerPerson,
+        random: '_Random',
     ) -> tuple[Tensor, Draws, PerPerson]:
-        """Return flat positions from the origins of the people [m], draws, and sample sizes.
-
-        Args:
-            phase: One number in [0, 1) per person, for rule 'weighted'.
-        """
+        """Return flat positions from the origins of the people [m], draws, and sample sizes."""
         weights, size = cache_weights(q, self.cache, options.importance_samples)
-        draws = draw(options.rule, q, self.cache, self._module.flow, weights, noise, phase)
+        flow, noise = self._module.flow, random.noise
+        draws = draw(options.rule, q, self.cache, flow, weights, noise, random.phase)
         local = self._fused.decode_local(draws.x, past, self._frame.leaving(rotation))
         return local, draws, size
 
@@ -309,19 +327,15 @@ class CacheFlowPredictor:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Futures without the density of the predicted motion."""
+class _Random(TensorBatch):
+    """Random numbers of draws.
 
-    futures: Futures
-    densities: Callable[..., Float[np.ndarray, ' batch'] | None]
+    Attributes:
+        phase: One number in [0, 1) per person, for rule 'weighted'.
+    """
 
-    @staticmethod
-    def weighted(sample: 'Sample | None', predictions: Sequence[Prediction]) -> Futures | None:
-        """Return futures with the density of predictions of the same people, in order."""
-        if sample is None:
-            return None
-        densities = sample.densities(predictions, sample.futures.positions)
-        return replace(sample.futures, predicted_log_density=densities)
+    noise: Noise
+    phase: PerPerson
 
 
 @dataclass(frozen=True)
@@ -336,6 +350,34 @@ class _Encoded:
         """Select people."""
         origin, rotation = self.placement.origin[people], self.placement.rotation[people]
         return _Encoded(self.past[people], Placement(origin, rotation), self.q.rows(people))
+
+    @staticmethod
+    def cat(parts: Sequence['_Encoded']) -> '_Encoded':
+        """Concatenate people."""
+        origin = np.concatenate([part.placement.origin for part in parts])
+        rotation = np.concatenate([part.placement.rotation for part in parts])
+        past = torch.cat([part.past for part in parts])
+        return _Encoded(past, Placement(origin, rotation), Mixture.cat([p.q for p in parts]))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Futures without the density of the predicted motion."""
+
+    futures: Futures
+    encoded: _Encoded
+    densities: Callable[..., Float[np.ndarray, ' batch'] | None]
+
+    @staticmethod
+    def cat(parts: Sequence['Sample']) -> 'Sample':
+        """Concatenate people."""
+        futures = Futures.cat([part.futures for part in parts])
+        return Sample(futures, _Encoded.cat([part.encoded for part in parts]), parts[0].densities)
+
+    def weighted(self, predictions: Sequence[Prediction]) -> Futures:
+        """Return futures with the density of predictions of the same people, in order."""
+        densities = self.densities(self.encoded, predictions, self.futures.positions)
+        return replace(self.futures, predicted_log_density=densities)
 
 
 def continue_as_nearest(

@@ -4,7 +4,10 @@
 Stage: density. Read by volume, ros/encode and evaluation.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -16,6 +19,11 @@ IMPUTED_PREFIX = 'imputed joints taken as observed: '
 
 SENT_FUTURES, SENT_STRIDE = 20, 5
 """Default number of published futures, and stride of their horizons."""
+
+_PER_PERSON = (
+    *('stamp_ns', 'positions', 'weights', 'log_density'),
+    *('cached', 'effective_sample_size', 'novelty'),
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,20 @@ class Futures:
     model: str = ''
     out_of_sight: tuple[str, ...] = ()
     predicted_log_density: Float64[np.ndarray, ' batch'] | None = None
+
+    @staticmethod
+    def cat(parts: Sequence['Futures']) -> 'Futures':
+        """Concatenate people; horizons and model are those of the first part."""
+        if len(parts) == 1:
+            return parts[0]
+        columns: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts]) for name in _PER_PERSON
+        }
+        names: dict[str, Any] = {
+            name: tuple(chain.from_iterable(getattr(part, name) for part in parts))
+            for name in ('person_ids', 'out_of_sight')
+        }
+        return replace(parts[0], **columns, **names)
 
     @property
     def out_of_distribution(self) -> Bool[np.ndarray, ' batch']:

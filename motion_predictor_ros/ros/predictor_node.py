@@ -10,6 +10,7 @@ import gc
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -23,7 +24,7 @@ from rclpy.parameter import Parameter
 from motion_predictor_ros.config import SOURCES, PipelineConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import ConfigError, MotionPredictorError
-from motion_predictor_ros.pipeline import Pipeline
+from motion_predictor_ros.pipeline import Pipeline, Scene
 from motion_predictor_ros.prediction.types import ScenePrediction
 from motion_predictor_ros.ros.diagnostics import Statistics, diagnose, pipeline_facts
 from motion_predictor_ros.ros.load_shedding import LoadShedder
@@ -89,7 +90,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         self._outputs: ScenePublisher | None = None
         self._watchdog: Watchdog | None = None
         self._load_shedder: LoadShedder | None = None
-        self._failure, self._first_publish = '', (0.0, 0.0)
+        self._failure = ''
         self._statistics = Statistics()
         self._compiling_reported_s = 0.0
         self._warnings = ThrottledLog(self.get_logger())
@@ -270,14 +271,15 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         if not self._worker.put(arrival):
             self._drop('queue_overflow', f'more than {self.settings.queue} observations waited')
 
-    def _work(self, waiting: list[Arrival]) -> None:
+    def _work(self, waiting: list[Arrival]) -> Scene | None:
         """Run in the worker's thread: nothing may escape."""
         try:
-            self._answer(waiting)
+            return self._answer(waiting)
         except Exception as error:
             if self._pipeline is not None and self.context.ok():
                 self._pipeline.reset()
                 self._pipeline.accept(_internal_error(error))
+            return None
 
     def _check_input(self) -> None:
         """Run in the worker's thread after each work, and periodically without any."""
@@ -312,11 +314,49 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
     def _age_s(self, scene: ScenePrediction) -> float:
         return (self.get_clock().now().nanoseconds - scene.stamp_ns) / NS_PER_S
 
-    def _answer(self, waiting: list[Arrival]) -> None:
-        """Take everything in, then predict once, for the newest."""
+    def _answer(self, waiting: list[Arrival]) -> Scene | None:
+        """Accept all that waited, then predict once, for the newest; return the scene.
+
+        What comes meanwhile is predicted between people's volumes, so that motion never waits for
+        the volumes of all.
+        """
         started_s = time.monotonic()
         assert self._pipeline is not None and self._outputs is not None
         assert self._watchdog is not None and self._load_shedder is not None
+        accepted = self._accept(waiting)
+        first: list[tuple[float, float]] = []
+        newer: list[Scene] = []
+        resets = self._pipeline.skeleton.resets
+        scene = (
+            self._pipeline.predict(
+                lambda prediction: first.append(self._publish_motion(prediction)),
+                lambda: newer.extend(self._answer_newer()),
+            )
+            if accepted
+            else None
+        )
+        if scene is None:
+            return None
+        ((age_s, publish_s),) = first
+        if self._pipeline.skeleton.resets > resets or any(later.withheld for later in newer):
+            scene = replace(scene, volumes=None)  # planners are to hear nothing now
+        stages_ms, begin_s = dict(self._pipeline.times.last_ms), time.monotonic()
+        self._outputs.publish(scene, self._age_s(scene.prediction))
+        done_s = time.monotonic()
+        stages_ms['publish'] = 1e3 * (publish_s + done_s - begin_s)
+        if not newer:
+            self._watchdog.feed(scene.prediction, done_s - waiting[-1][1])
+        step_ms, latency_ms = 1e3 * (done_s - started_s), 1e3 * (done_s - waiting[-1][1])
+        if self.settings.markers:
+            self._outputs.draw(scene, motion=not newer)
+            stages_ms['markers'] = 1e3 * (time.monotonic() - done_s)
+        self._statistics.answered(scene, age_s, step_ms, latency_ms, stages_ms)
+        self._load_shedder.answered(scene.prediction.stamp_ns, time.monotonic(), stages_ms)
+        return scene
+
+    def _accept(self, waiting: list[Arrival]) -> bool:
+        """Append observations to the histories; return whether any was accepted."""
+        assert self._pipeline is not None
         resets = self._pipeline.skeleton.resets
         accepted = sum(self._pipeline.accept(decoded) for decoded, _ in waiting)
         if self._pipeline.skeleton.resets > resets:
@@ -325,28 +365,21 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
             self._drop(
                 'superseded', 'newer observations waited: too slow for them all', accepted - 1
             )
-        scene = self._pipeline.predict(self._tell_motion) if accepted else None
-        if scene is None:
-            return
-        age_s, publish_s = self._first_publish
-        stages_ms, begin_s = dict(self._pipeline.times.last_ms), time.monotonic()
-        self._outputs.publish(scene, self._age_s(scene.prediction))
-        done_s = time.monotonic()
-        stages_ms['publish'] = 1e3 * (publish_s + done_s - begin_s)
-        self._watchdog.feed(scene.prediction, done_s - waiting[-1][1])
-        step_ms, latency_ms = 1e3 * (done_s - started_s), 1e3 * (done_s - waiting[-1][1])
-        if self.settings.markers:
-            self._outputs.draw(scene)
-            stages_ms['markers'] = 1e3 * (time.monotonic() - done_s)
-        self._statistics.answered(scene, age_s, step_ms, latency_ms, stages_ms)
-        self._load_shedder.answered(scene.prediction.stamp_ns, time.monotonic(), stages_ms)
+        return accepted > 0
 
-    def _tell_motion(self, prediction: ScenePrediction) -> None:
-        """Publish what is known first; note how old the observation was, and what it took [s]."""
+    def _answer_newer(self) -> list[Scene]:
+        """Answer what waits now, if anything does."""
+        assert self._worker is not None
+        waiting = self._worker.take_waiting()
+        scene = self._work(waiting) if waiting else None
+        return [scene] if scene is not None else []
+
+    def _publish_motion(self, prediction: ScenePrediction) -> tuple[float, float]:
+        """Publish predictions; return how old the observation was, and what it took [s]."""
         assert self._outputs is not None
         age_s, begin_s = self._age_s(prediction), time.monotonic()
         self._outputs.publish_prediction(prediction, age_s)
-        self._first_publish = age_s, time.monotonic() - begin_s
+        return age_s, time.monotonic() - begin_s
 
     def _on_rejection(self, rejection: Rejection) -> None:
         if rejection.reason == 'rate_limited':  # as configured

@@ -18,7 +18,7 @@ class Worker(Generic[T]):
     def __init__(
         self,
         bound: int,
-        work: Callable[[list[T]], None],
+        work: Callable[[list[T]], object],
         prepare: Callable[[], None],
         check: Callable[[], None] = lambda: None,
         check_period_s: float | None = None,
@@ -54,6 +54,13 @@ class Worker(Generic[T]):
             self._changed.notify()
         return room
 
+    def take_waiting(self) -> list[T]:
+        """Return what is queued now; for `work`, which may look between its parts."""
+        with self._changed:
+            items = list(self._waiting)
+            self._waiting.clear()
+        return items
+
     def stop(self) -> None:
         """Finish the running `work`, drop queued items and end the thread."""
         with self._changed:
@@ -78,6 +85,4 @@ class Worker(Generic[T]):
             self._changed.wait_for(lambda: self._waiting or self._stopping, self._check_period_s)
             if self._stopping:
                 return None
-            items = list(self._waiting)
-            self._waiting.clear()
-        return items
+        return self.take_waiting()

@@ -42,6 +42,16 @@ class StageTimes:
             _add(self._running_ms, name, time.perf_counter() - begin_s)
             _add(self._running_processor_ms, name, time.process_time() - begin_processor_s)
 
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Count the body of the `with` towards other scenes, not towards the current one."""
+        kept = self._running_ms, self._running_processor_ms
+        self._running_ms, self._running_processor_ms = {}, {}
+        try:
+            yield
+        finally:
+            self._running_ms, self._running_processor_ms = kept
+
     def complete(self) -> None:
         """Complete the current scene; later times count towards the next one."""
         self.last_ms, self._running_ms = self._running_ms, {}

@@ -14,9 +14,14 @@ from motion_predictor_ros.config import DensityConfig
 from motion_predictor_ros.density.body_frame import DroppedFrame
 from motion_predictor_ros.density.cache_flow.cache import load_cache
 from motion_predictor_ros.density.cache_flow.checkpoint import load_cache_flow
-from motion_predictor_ros.density.predictor import CacheFlowPredictor, continue_as_nearest
+from motion_predictor_ros.density.predictor import (
+    CacheFlowPredictor,
+    Sample,
+    continue_as_nearest,
+)
 from motion_predictor_ros.errors import CheckpointError
 from motion_predictor_ros.prediction.types import Prediction
+from motion_predictor_ros.runtime.threads import WorkerPool
 from motion_predictor_ros.skeleton.frame import Validity, Window
 
 Positions = np.ndarray
@@ -60,6 +65,26 @@ TURN = np.array(
         [0.0, 0.0, 1.0],
     ]
 )
+
+
+@pytest.mark.parametrize('rule', ['nearest', 'weighted', 'flow'])
+def test_a_persons_futures_are_the_same_to_the_last_bit_in_parts_and_by_several_threads(
+    files: DensityConfig, rule: str
+) -> None:
+    config = dataclasses.replace(files, rule=rule)
+    bodies = (seen(0), seen(1), seen(1)[::-1].copy())
+    windows = [window(str(index), body) for index, body in enumerate(bodies)]
+    alone, shared = (CacheFlowPredictor.load(config, WorkerPool(count)) for count in (1, 2))
+    whole = alone.predict(windows)
+    assert whole is not None
+    parts = [shared.sample(windows, rows=rows) for rows in ([0], [1, 2])]
+    joined = Sample.cat([part for part in parts if part is not None]).weighted(())
+    for answer in (shared.predict(windows), joined):
+        assert answer is not None and answer.person_ids == whole.person_ids
+        for name in ('positions', 'log_density', 'novelty', 'effective_sample_size'):
+            np.testing.assert_array_equal(getattr(answer, name), getattr(whole, name))
+    assert np.abs(whole.positions[0] - whole.positions[1]).max() > 1e-3  # control: people differ
+    assert alone.sample(windows, rows=[]) is None
 
 
 @pytest.mark.parametrize('rule', ['nearest', 'weighted', 'flow'])

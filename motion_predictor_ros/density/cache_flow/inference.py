@@ -12,7 +12,6 @@ rounding. Folded are
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -21,21 +20,15 @@ from torch import Tensor
 from motion_predictor_ros.density.body_frame import PastPoses
 from motion_predictor_ros.density.cache_flow.flow import Flow, Latents, even_times, integrate
 from motion_predictor_ros.density.cache_flow.model import CacheFlow
-from motion_predictor_ros.runtime.threads import WorkerPool
 
 
 class FusedCacheFlow:
     """A trained CacheFlow with frozen weights."""
 
     @torch.no_grad()
-    def __init__(self, module: CacheFlow, pool: WorkerPool | None = None) -> None:
-        """Fold the weights.
-
-        Args:
-            pool: Decodes people in parallel; default: only the caller's thread.
-        """
-        self._module, self._pool = module, pool or WorkerPool(1)
-        self._on_cpu = module.vae.offset.weight.device.type == 'cpu'
+    def __init__(self, module: CacheFlow) -> None:
+        """Fold the weights."""
+        self._module = module
         self._fold_decoder(module)
         self._inverse_flow = FusedInverseFlow(module.flow)
 
@@ -56,6 +49,7 @@ class FusedCacheFlow:
         """Return z = f^-1(x) and log|det dz/dx| [nat]."""
         return self._inverse_flow(x)
 
+    @torch.no_grad()
     def decode_local(
         self,
         x: Float[Tensor, 'batch future latent'],
@@ -64,28 +58,12 @@ class FusedCacheFlow:
     ) -> Float[Tensor, 'batch future horizon value']:
         """Decode x from the last observed poses, relative to the origins of the people [m].
 
-        On a CPU each person is decoded alone, in one of the threads: the result for a person does
-        not depend on the rest of the batch.
-
         Args:
             leaving: Linear map from a pose in the body frame to joint positions in input axes.
 
         Returns:
             Flat joint positions in input axes [m].
         """
-        if not self._on_cpu:
-            return self._decode(x, past, leaving)
-        rows = [slice(index, index + 1) for index in range(len(x))]
-        people = [partial(self._decode, x[row], past[row], leaving[row]) for row in rows]
-        return torch.cat(self._pool.run(people))
-
-    @torch.no_grad()
-    def _decode(
-        self,
-        x: Float[Tensor, 'batch future latent'],
-        past: PastPoses,
-        leaving: Float[Tensor, 'batch size value'],
-    ) -> Float[Tensor, 'batch future horizon value']:
         (people, futures), config = x.shape[:2], self._module.config
         last = past[:, -config.seen :].flatten(1)
         pose_inputs = torch.addmm(self._bias, last, self._pose_map)

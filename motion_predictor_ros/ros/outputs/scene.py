@@ -78,10 +78,10 @@ class ScenePublisher:
         if scene.volumes is not None:
             self._publish_volumes(scene.volumes, scene.prediction, age_s)
 
-    def draw(self, scene: Scene) -> None:
-        """Publish markers, if anybody subscribes."""
+    def draw(self, scene: Scene, motion: bool = True) -> None:
+        """Publish markers if there are subscribers: of motion and of futures."""
         if self._markers.get_subscription_count():
-            markers = self._drawing.update(scene.prediction)
+            markers = self._drawing.update(scene.prediction) if motion else MarkerArray()
             markers.markers += self._futures_drawing.update(scene)
             self._markers.publish(markers)
 

@@ -15,7 +15,6 @@ from motion_predictor_ros.density.cache_flow.inference import (
     Recurrence,
 )
 from motion_predictor_ros.density.cache_flow.model import CacheFlow
-from motion_predictor_ros.runtime.threads import WorkerPool
 
 FRAME = HeadingFrame(18, 0, 1, 4)
 OBSERVED = people(3, MotionDEQConfig(joints=18, past=TINY.past))
@@ -44,21 +43,6 @@ def played_plainly(module: CacheFlow, x: Tensor, past: Tensor) -> Tensor:
     """Return poses [person, future, horizon, joint, xyz]."""
     repeated = past.repeat_interleave(x.shape[1], dim=0)
     return module.decode(x.flatten(0, 1), repeated).unflatten(0, x.shape[:2])
-
-
-def test_people_are_decoded_by_several_threads_to_the_last_bit() -> None:
-    module, (past, leaving), x = (
-        lively(torch.float32),
-        entered(torch.float32),
-        latents(torch.float32),
-    )
-    alone = FusedCacheFlow(module).decode_local(x, past, leaving)
-    shared = FusedCacheFlow(module, pool=WorkerPool(2))
-    for _ in range(5):
-        assert torch.equal(shared.decode_local(x, past, leaving), alone)
-    last = FusedCacheFlow(module).decode_local(x[2:], past[2:], leaving[2:])
-    assert torch.equal(last[0], alone[2])  # whoever else is there
-    assert not torch.equal(alone[0], alone[1])  # control: people differ
 
 
 @pytest.mark.parametrize(('dtype', 'close'), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
