@@ -7,11 +7,9 @@ that a voxel that a capsule touches anywhere is never missed. A capsule marks an
 column along z: in a compiled loop on the CPU, in torch on a GPU.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int64, UInt64
+from jaxtyping import Bool, Float, Float32, UInt64
 from torch import Tensor
 
 from motion_predictor_ros.runtime.jit import compiled, inlined
@@ -91,7 +89,7 @@ def _union(low: Tensor, high: Tensor, height: int) -> Bool[Tensor, 'future x y z
 
 
 LANES = 8
-"""Columns at a time; masks have so many more along y than the grid."""
+"""Columns that the compiled loop tests at once; masks have so many more along y than the grid."""
 
 SLACK = np.float32(0.01)
 """Added to radii, in voxels: far above float32's rounding, far below what matters."""
@@ -113,99 +111,64 @@ def add_futures(
 ) -> None:
     """Add each future's weight once wherever any of its capsules is.
 
-    Args:
-        starts, ends, radii: In voxels from the first one's centre, radii padded.
-        masks: Workspace, zero, along y `LANES` longer than the grid; a bit is a voxel.
-        probability: Added to.
-    """
-    for future in range(len(weights)):
-        low_x, high_x = masks.shape[1], -1
-        low_y, high_y = masks.shape[2], -1
-        for pose in range(starts.shape[1]):
-            for capsule in range(starts.shape[2]):
-                x0, x1, y0, y1 = _mark(
-                    starts[future, pose, capsule],
-                    ends[future, pose, capsule],
-                    radii[future, pose, capsule],
-                    masks,
-                )
-                low_x, high_x = min(low_x, x0), max(high_x, x1)
-                low_y, high_y = min(low_y, y0), max(high_y, y1)
-        _add(weights[future], masks, probability, low_x, high_x + 1, low_y, high_y + 1)
-
-
-@inlined
-def _mark(
-    start: Float32[np.ndarray, 'xyz=3'],
-    end: Float32[np.ndarray, 'xyz=3'],
-    radius: float,
-    masks: UInt64[np.ndarray, 'word x y'],
-) -> tuple[int, int, int, int]:
-    """Set the bits of one capsule; return the first and last columns touched, along x and y."""
-    reach = radius + SLACK
-    x0 = max(int(np.ceil(min(start[0], end[0]) - reach)), 0)
-    x1 = min(int(np.floor(max(start[0], end[0]) + reach)), masks.shape[1] - 1)
-    y0 = max(int(np.ceil(min(start[1], end[1]) - reach)), 0)
-    y1 = min(int(np.floor(max(start[1], end[1]) + reach)), masks.shape[2] - LANES - 1)
-    first = max(int(np.floor((min(start[2], end[2]) - reach) / 64)), 0)
-    last = min(int(np.floor((max(start[2], end[2]) + reach) / 64)), masks.shape[0] - 1)
-    if x1 < x0 or y1 < y0 or last < first:
-        return masks.shape[1], -1, masks.shape[2], -1
-    line = _line(start, end, reach)
-    width = (y1 - y0 + LANES) // LANES * LANES
-    for word in range(first, last + 1):
-        for x in range(x0, x1 + 1):
-            _mark_row(line, x, y0, np.float32(64 * word), masks[word, x, y0 : y0 + width])
-    return x0, x1, y0, y1
-
-
-@inlined
-def _line(
-    start: Float32[np.ndarray, 'xyz=3'], end: Float32[np.ndarray, 'xyz=3'], reach: float
-) -> tuple[Any, ...]:
-    """Return what all columns need of a capsule."""
-    dx, dy, dz = end[0] - start[0], end[1] - start[1], end[2] - start[2]
-    flat = np.sqrt(dx * dx + dy * dy)
-    level = max(flat, LEVEL)
-    length = np.sqrt(level * level + dz * dz)
-    ex, ey = np.float32(1.0), np.float32(0.0)
-    if flat > np.float32(0.0):
-        ex, ey = dx / flat, dy / flat
-    inverse = np.float32(1.0) / level
-    return start[0], start[1], start[2], ex, ey, dz, level, inverse, dz / length, reach * reach
-
-
-@inlined
-def _mark_row(
-    line: tuple[Any, ...], x: int, y0: int, lowest: float, row: UInt64[np.ndarray, ' y']
-) -> None:
-    """Set the bits of columns side by side, from voxel `lowest` to the 63rd above it.
-
     In the vertical plane of a column, at `along` the segment's projection and `across` it, the
     column enters and leaves a capsule of radius r over the points u of the segment:
 
         u = clip((along -+ sqrt(r^2 - across^2) sin(slope)) / level, 0, 1)
         z = az + u dz -+ sqrt(r^2 - across^2 - (along - u level)^2)
+
+    Args:
+        starts, ends, radii: In voxels from the first one's centre, radii padded.
+        masks: Workspace, zero, along y `LANES` longer than the grid; a bit is a voxel.
+        probability: Added to.
     """
-    ax, ay, az, ex, ey, dz, level, inverse, slope, square = line
     one, zero = np.float32(1.0), np.float32(0.0)
-    px = np.float32(x) - ax
-    for lane in range(len(row)):
-        py = np.float32(np.int32(y0 + lane)) - ay
-        along, across = px * ex + py * ey, py * ex - px * ey
-        rest = square - across * across
-        root = np.sqrt(max(rest, zero)) * slope
-        up = min(max((along + root) * inverse, zero), one)
-        down = min(max((along - root) * inverse, zero), one)
-        off_up, off_down = along - up * level, along - down * level
-        left_up, left_down = rest - off_up * off_up, rest - off_down * off_down
-        top = az + up * dz + np.sqrt(max(left_up, zero)) - lowest
-        bottom = az + down * dz - np.sqrt(max(left_down, zero)) - lowest
-        high = np.int32(np.floor(min(max(top, np.float32(-1.0)), np.float32(63.0))))
-        low = np.int32(np.ceil(min(max(bottom, zero), np.float32(64.0))))
-        bits = _ALL >> np.uint64(np.int32(63) - high & 63) & _ALL << np.uint64(low & 63)
-        hit = (min(left_up, left_down) >= zero) & (high >= low)
-        row[lane] |= bits if hit else np.uint64(0)
+    words, nx, ny = masks.shape[0], masks.shape[1], masks.shape[2] - LANES
+    for future in range(len(weights)):
+        box = nx, -1, ny, -1
+        for part in range(starts.shape[1] * starts.shape[2]):
+            pose, capsule = part // starts.shape[2], part % starts.shape[2]
+            start, end = starts[future, pose, capsule], ends[future, pose, capsule]
+            ax, ay, az, bx, by, bz = start[0], start[1], start[2], end[0], end[1], end[2]
+            reach = radii[future, pose, capsule] + SLACK
+            x0 = max(int(np.ceil(min(ax, bx) - reach)), 0)
+            x1 = min(int(np.floor(max(ax, bx) + reach)), nx - 1)
+            y0 = max(int(np.ceil(min(ay, by) - reach)), 0)
+            y1 = min(int(np.floor(max(ay, by) + reach)), ny - 1)
+            first = max(int(np.floor((min(az, bz) - reach) / 64)), 0)
+            last = min(int(np.floor((max(az, bz) + reach) / 64)), words - 1)
+            box = min(box[0], x0), max(box[1], x1), min(box[2], y0), max(box[3], y1)
+            dx, dy, dz = bx - ax, by - ay, bz - az
+            flat = np.sqrt(dx * dx + dy * dy)
+            level = max(flat, LEVEL)
+            slope = dz / np.sqrt(level * level + dz * dz)
+            ex, ey = (dx / flat, dy / flat) if flat > zero else (one, zero)
+            inverse = one / level
+            for word in range(first, last + 1):
+                lowest = np.float32(64 * word)
+                for x in range(x0, x1 + 1):
+                    px = np.float32(x) - ax
+                    for block in range((y1 - y0 + LANES) // LANES):
+                        base = y0 + LANES * block
+                        for lane in range(LANES):
+                            py = np.float32(np.int32(base + lane)) - ay
+                            along, across = px * ex + py * ey, py * ex - px * ey
+                            rest = reach * reach - across * across
+                            root = np.sqrt(max(rest, zero)) * slope
+                            up = min(max((along + root) * inverse, zero), one)
+                            down = min(max((along - root) * inverse, zero), one)
+                            off_up, off_down = along - up * level, along - down * level
+                            up2, down2 = rest - off_up * off_up, rest - off_down * off_down
+                            top = az + up * dz + np.sqrt(max(up2, zero)) - lowest
+                            bottom = az + down * dz - np.sqrt(max(down2, zero)) - lowest
+                            top = min(max(top, np.float32(-1.0)), np.float32(63.0))
+                            bottom = min(max(bottom, zero), np.float32(64.0))
+                            high, low = np.int32(np.floor(top)), np.int32(np.ceil(bottom))
+                            bits = _ALL >> np.uint64(np.int32(63) - high & 63)
+                            bits &= _ALL << np.uint64(low & 63)
+                            hit = (min(up2, down2) >= zero) & (high >= low)
+                            masks[word, x, base + lane] |= bits if hit else np.uint64(0)
+        _add(weights[future], masks, probability, box)
 
 
 @inlined
@@ -213,15 +176,16 @@ def _add(
     weight: float,
     masks: UInt64[np.ndarray, 'word x y'],
     probability: Float32[np.ndarray, 'x y z'],
-    x0: int,
-    x1: int,
-    y0: int,
-    y1: int,
+    box: tuple[int, int, int, int],
 ) -> None:
-    """Add the weight where bits are set, and clear them."""
+    """Add the weight where bits are set, and clear them.
+
+    Args:
+        box: First and last column along x, and along y.
+    """
     height = probability.shape[2]
-    for x in range(x0, x1):
-        for y in range(y0, min(y1 + LANES, masks.shape[2])):
+    for x in range(box[0], box[1] + 1):
+        for y in range(box[2], min(box[3] + 1 + LANES, masks.shape[2])):
             for word in range(masks.shape[0]):
                 bits = masks[word, x, y]
                 if bits != 0:
@@ -230,41 +194,6 @@ def _add(
                     for z in range(min(64, height - base) if y < probability.shape[1] else 0):
                         bit = (bits >> np.uint64(z)) & np.uint64(1)
                         probability[x, y, base + z] += weight * np.float32(bit)
-
-
-def cull_enclosed_capsules(
-    starts: Float[np.ndarray, 'capsule xyz=3'],
-    ends: Float[np.ndarray, 'capsule xyz=3'],
-    radii: Float[np.ndarray, ' capsule'],
-    margin: float,
-) -> Int64[np.ndarray, ' outer']:
-    """Return the capsules that lie in none of the others, thickest first.
-
-    A capsule lies in a thicker one if both its ends are no farther from the other's segment than
-    the radii differ.
-
-    Args:
-        margin: Those that come closer to the surface than this stay, in the unit of the places.
-    """
-    order = np.argsort(-radii, kind='stable')
-    starts, ends, radii = starts[order], ends[order], radii[order]
-    along = ends - starts
-    length2 = np.maximum((along * along).sum(axis=1), 1e-12)
-    slack = radii - radii[:, None] - margin  # of the inner capsule in the outer one
-    enclosed = (slack >= 0.0) & np.tri(len(radii), k=-1, dtype=np.bool_)
-    for points in (starts, ends):
-        away = points[:, None] - starts
-        part = np.clip((away * along).sum(axis=2) / length2, 0.0, 1.0)
-        away -= part[..., None] * along
-        enclosed &= (away * away).sum(axis=2) <= slack * slack
-    return order[~enclosed.any(axis=1)]
-
-
-_MAX_CULLED = 256
-"""Among more capsules, comparing all pairs costs more than it saves."""
-
-_MARGIN = 1e-2
-"""In voxels; above float32's rounding, so that leaving capsules out changes no voxel."""
 
 
 def voxel_probability(
@@ -299,14 +228,8 @@ def covered(
     device: torch.device | None = None,
 ) -> Bool[np.ndarray, 'x y z']:
     """Return which voxels any of the capsules touches, whatever the futures weigh."""
-    starts, ends, radii = bodies.starts.reshape(-1, 3), bodies.ends.reshape(-1, 3), bodies.radii
-    radii = radii.ravel()
-    if len(radii) <= _MAX_CULLED:
-        outer = cull_enclosed_capsules(starts, ends, radii, _MARGIN * grid.size_m)
-        starts, ends, radii = starts[outer], ends[outer], radii[outer]
-    single = Bodies(
-        starts[None, None], ends[None, None], radii[None, None], np.ones(1), bodies.times_s[:1]
-    )
+    starts, ends = (places.reshape(1, 1, -1, 3) for places in (bodies.starts, bodies.ends))
+    single = Bodies(starts, ends, bodies.radii.reshape(1, 1, -1), np.ones(1), bodies.times_s[:1])
     return voxel_probability(single, grid, padding_m=padding_m, device=device) > 0.0
 
 
