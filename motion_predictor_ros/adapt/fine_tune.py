@@ -89,7 +89,6 @@ def adapt(
     elsewhere: Recordings | None = None,
     *,
     lost_s: Mapping[str, float] = MappingProxyType({}),
-    progress: bool = False,
 ) -> dict[str, Any]:
     """Write new weights, covariances, calibration and parameters to a new folder.
 
@@ -118,7 +117,7 @@ def adapt(
         **amounts(recordings, base.module.config),
         'lost_s': dict(lost_s),
         **compare(base, load_motion_deq(str(weights), device), recordings, elsewhere),
-        'volume': recalibrate(recordings, config, weights, progress=progress),
+        'volume': recalibrate(recordings, config, weights),
     }
     write_json(report, plan.out / 'report.json')
     return report

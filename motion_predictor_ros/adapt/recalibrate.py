@@ -21,9 +21,7 @@ from motion_predictor_ros.volume.calibration import (
 )
 
 
-def recalibrate(
-    recordings: Recordings, config: PipelineConfig, weights: Path, *, progress: bool = False
-) -> dict[str, Any]:
+def recalibrate(recordings: Recordings, config: PipelineConfig, weights: Path) -> dict[str, Any]:
     """Write WEIGHTS_calibration beside the weights, or return why it cannot be.
 
     Windows are `APART_S` apart, of `val` and `test`, which no weight of MotionDEQ was trained on.
@@ -45,7 +43,7 @@ def recalibrate(
         return {'reason': short, 'horizons_s': []}
     try:
         calibration = calibrate_on(
-            models, held_out, CalibrationRecipe(tuple(enough), approximate=True), progress=progress
+            models, held_out, CalibrationRecipe(tuple(enough), approximate=True)
         )
     except (ConfigError, DataError) as error:
         return {'reason': str(error), 'horizons_s': []}

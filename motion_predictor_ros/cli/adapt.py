@@ -61,7 +61,7 @@ def _adapt(options: argparse.Namespace) -> Report:
     requirements = Requirements(people=1) if options.one_person else Requirements()
     plan = Plan(name, options.out, recipe, steps, options.minutes, requirements)
     recordings, also, lost_s = _recordings(options, config)
-    report = adapt(recordings, config, plan, also, lost_s=lost_s, progress=not options.json)
+    report = adapt(recordings, config, plan, also, lost_s=lost_s)
     report['parameters'] = str(_write_parameters(options, config, report))
     return report, print_adaptation
 

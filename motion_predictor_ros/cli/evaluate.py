@@ -81,10 +81,7 @@ def _bag(options: argparse.Namespace) -> Report:
     if options.no_volumes:
         volume = dataclasses.replace(config.volume, enabled='never')
         config = dataclasses.replace(config, volume=volume)
-    progress = not options.json
-    evaluation = evaluate_bag(
-        options.bag, options.topic, config, options.source, progress=progress
-    )
+    evaluation = evaluate_bag(options.bag, options.topic, config, options.source)
     if options.out:
         evaluation.save(options.out)
     keep_results(options, evaluation.archive())
@@ -135,8 +132,7 @@ def _mocap(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.evaluation.motion import mocap
 
     trained, figures = load_model(options), Figures()
-    progress = not options.json
-    report = mocap.evaluate_mocap(load_clips(options), trained, progress=progress, figures=figures)
+    report = mocap.evaluate_mocap(load_clips(options), trained, figures=figures)
     keep_results(options, figures.archive('mocap', report))
     return report, partial(mocap.print_mocap, trained.name)
 
@@ -160,7 +156,7 @@ def _on_clips(options: argparse.Namespace) -> Report:
         'streaming': (streaming.evaluate_streaming, streaming.print_streaming),
     }[options.module]
     trained = load_model(options)
-    return evaluate(load_clips(options), trained, progress=not options.json), show
+    return evaluate(load_clips(options), trained), show
 
 
 @EVALUATE.command('pairs', 'two recorded people in one message', *_CLIPS, JSON)
@@ -205,10 +201,8 @@ def _benchmark(options: argparse.Namespace) -> Report:
     if unrolled := getattr(options, 'eqmotion_style', None):
         device = choose_device(options.device)
         models['eqmotion_style'] = load_unrolled(unrolled, 'eqmotion_style', device)
-    clips, figures, progress = protocol.load(options.data), Figures(), not options.json
-    report = pose_benchmarks.evaluate_benchmark(
-        protocol, clips, models, progress=progress, figures=figures
-    )
+    clips, figures = protocol.load(options.data), Figures()
+    report = pose_benchmarks.evaluate_benchmark(protocol, clips, models, figures=figures)
     keep_results(options, figures.archive(options.benchmark, report))
     return report, partial(pose_benchmarks.print_benchmark, protocol)
 
@@ -251,10 +245,8 @@ def _stochastic(options: argparse.Namespace) -> Report:
     )
     trained, models = samplers.load_samplers(density_config(options), compared, recordings)
     case = stochastic.make_case(trained, split_of(options, recordings), options.similar)
-    figures, progress = Figures(), not options.json
-    report = stochastic.evaluate_stochastic(
-        case, trained, models, progress=progress, figures=figures
-    )
+    figures = Figures()
+    report = stochastic.evaluate_stochastic(case, trained, models, figures=figures)
     keep_results(options, figures.archive('stochastic', report))
     return report, stochastic.print_stochastic
 
@@ -295,7 +287,6 @@ def _volume(options: argparse.Namespace) -> Report:
         load_training_data(options),
         calibration,
         options.split,
-        progress=not options.json,
         figures=figures,
     )
     keep_results(options, figures.archive('volume', report))
@@ -343,7 +334,6 @@ def _separation(options: argparse.Namespace) -> Report:
         (Robot(**chosen),) if chosen else ROBOTS,
         decisions=options.decisions,
         seed=options.seed,
-        progress=not options.json,
     )
     if options.plot:
         plots.plot_separation(report, options.plot)

@@ -193,7 +193,7 @@ def _build_cache(options: argparse.Namespace) -> None:
     from motion_predictor_ros.training.cache_build import build_cache
 
     trained = load_cache_flow(options.checkpoint, choose_device(options.device))
-    cache = build_cache(trained, load_training_data(options), options.size, progress=True)
+    cache = build_cache(trained, load_training_data(options), options.size)
     cache.save(options.out, options.storage)
     print(options.out)
 
@@ -220,9 +220,7 @@ def _calibrate(options: argparse.Namespace) -> Report:
     horizons_s = tuple(sorted(options.horizon or HORIZONS_S))
     settings = volume_calibration.CalibrationRecipe(horizons_s)
     models, recordings = load_volume_models(options), load_training_data(options)
-    calibration = volume_calibration.calibrate(
-        models, recordings, settings, options.split, progress=not options.json
-    )
+    calibration = volume_calibration.calibrate(models, recordings, settings, options.split)
     for level in options.level or []:
         for until in calibration.horizons:
             until.group_thresholds('coverage', level)

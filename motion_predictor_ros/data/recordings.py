@@ -101,6 +101,15 @@ class Recordings:
         clips = tuple(clip for clip in self.clips if keep(clip))
         return Recordings(self.joint_names, self.fps, self.positions, clips, self.attribution)
 
+    def check_joints(self, joint_names: tuple[str, ...], owner: str = 'the model') -> None:
+        """Check that the recordings have the joints of a model or a layout.
+
+        Raises:
+            DataError: They have not.
+        """
+        if self.joint_names != joint_names:
+            raise DataError(f'recordings have joints {self.joint_names}, {owner} {joint_names}')
+
     def of_split(self, split: str) -> 'Recordings':
         """Return the same recordings with only the clips of one split; '': all.
 

@@ -49,7 +49,6 @@ def build_cache(
     size: int,
     *,
     even_kinds: bool = True,
-    progress: bool = False,
 ) -> FutureCache:
     """Compute (z, x, log|det|, log rho) of `size` recorded futures.
 
@@ -68,9 +67,7 @@ def build_cache(
     recipe = dataclasses.replace(recipe, sampling=sampling)
     data = FutureData(recipe, recordings, next(trained.module.parameters()).device)
     # Whole chunks: a smaller cache is the beginning of a larger one.
-    bar = tqdm(
-        range(-(-size // _CHUNK)), unit='k', leave=False, disable=None if progress else True
-    )
+    bar = tqdm(range(-(-size // _CHUNK)), unit='k', leave=False, disable=None)
     chunks = [
         _compute(trained.module, data, batch_generator(recipe.flow.seed, 10**7 + index), index)
         for index in bar

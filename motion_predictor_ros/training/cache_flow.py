@@ -77,11 +77,7 @@ class FutureData:
         self, recipe: CacheFlowRecipe, recordings: Recordings, device: torch.device
     ) -> None:
         layout = SkeletonLayout.load(recipe.layout)
-        if recordings.joint_names != layout.joint_names:
-            raise DataError(
-                f'the recordings have joints {recordings.joint_names}, the recipe has layout '
-                f'{recipe.layout!r} with {layout.joint_names}'
-            )
+        recordings.check_joints(layout.joint_names, f"the recipe's layout {recipe.layout!r}")
         model = recipe.model
         if model.joints != len(layout.joint_names):
             raise DataError(

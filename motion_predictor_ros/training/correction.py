@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from motion_predictor_ros.data.recordings import Recordings
-from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.prediction.motion_deq.cell import Condition, State
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.correction import Innovation
@@ -53,10 +52,7 @@ class CorrectionTask:
         device: torch.device,
         schedule: ScheduleConfig = SCHEDULE,
     ) -> None:
-        if recordings.joint_names != trained.joint_names:
-            raise DataError(
-                f'recordings have joints {recordings.joint_names}, the model {trained.joint_names}'
-            )
+        recordings.check_joints(trained.joint_names)
         torch.manual_seed(schedule.seed)
         self._trained, self._schedule = trained, schedule
         config = dataclasses.replace(trained.module.config, correction=True)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from motion_predictor_ros.checkpoint import load_checkpoint
 from motion_predictor_ros.conventions import REPORT_HORIZONS_MS
 from motion_predictor_ros.data.recordings import Recordings
-from motion_predictor_ros.errors import CheckpointError, DataError
+from motion_predictor_ros.errors import CheckpointError
 from motion_predictor_ros.prediction.motion_deq.cell import Condition, State
 from motion_predictor_ros.prediction.motion_deq.layers import Future, Mask, PairModule, Past
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
@@ -186,11 +186,7 @@ class MotionTask:
         self, name: str, recipe: MotionDEQRecipe, recordings: Recordings, learner: Learner[Any]
     ) -> None:
         layout = SkeletonLayout.load(recipe.layout)
-        if recordings.joint_names != layout.joint_names:
-            raise DataError(
-                f'the recordings have joints {recordings.joint_names}, the recipe has layout '
-                f'{recipe.layout!r} with {layout.joint_names}'
-            )
+        recordings.check_joints(layout.joint_names, f"the recipe's layout {recipe.layout!r}")
         model = recipe.model
         self.name, self.recipe, self.learner = name, recipe, learner
         self.kind, self.module = learner.kind, learner.module

@@ -9,7 +9,6 @@ from jaxtyping import Float64
 
 from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
 from motion_predictor_ros.data.recordings import Recordings
-from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.prediction.motion_deq.checkpoint import KIND, load_motion_deq
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ
 from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
@@ -30,10 +29,7 @@ def keep_residuals(checkpoint: Path, held_out: Recordings, device: torch.device)
         DataError: The recordings have other joints, or no clip is long enough.
     """
     trained = load_motion_deq(str(checkpoint), device)
-    if held_out.joint_names != trained.joint_names:
-        raise DataError(
-            f'recordings have joints {held_out.joint_names}, the model {trained.joint_names}'
-        )
+    held_out.check_joints(trained.joint_names)
     residuals = measure_residuals(trained.module, held_out)
     stored = load_checkpoint(checkpoint, KIND)
     tensors = {

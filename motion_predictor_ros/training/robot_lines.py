@@ -198,8 +198,6 @@ def calibrate_collisions(
     cases: Sequence[Case],
     period_s: float,
     lines: int = 10,
-    *,
-    progress: bool = False,
 ) -> CollisionCalibration | None:
     """Fit the collision service's probabilities on lines of both `ROBOTS` beside each window.
 
@@ -207,7 +205,7 @@ def calibrate_collisions(
         None if no window is known for as long as a robot needs to stop.
     """
     scores, contact = [], []
-    for index, case in enumerate(tqdm(cases, leave=False, disable=None if progress else True)):
+    for index, case in enumerate(tqdm(cases, leave=False, disable=None)):
         for robot in ROBOTS:
             if not case.lasts(robot.stopping_s):
                 continue

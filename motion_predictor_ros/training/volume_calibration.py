@@ -67,8 +67,6 @@ def calibrate(
     recordings: Recordings,
     recipe: CalibrationRecipe,
     split: str = 'cal',
-    *,
-    progress: bool = False,
 ) -> Calibration:
     """Calibrate on the people of one split.
 
@@ -81,12 +79,10 @@ def calibrate(
     shared = others & {clip.subject for clip in held_out.clips}
     if shared:
         raise DataError(f'subjects {sorted(shared)} are in {split} and elsewhere: none may be')
-    return calibrate_on(models, held_out, recipe, progress=progress)
+    return calibrate_on(models, held_out, recipe)
 
 
-def calibrate_on(
-    models: Models, held_out: Recordings, recipe: CalibrationRecipe, *, progress: bool = False
-) -> Calibration:
+def calibrate_on(models: Models, held_out: Recordings, recipe: CalibrationRecipe) -> Calibration:
     """Calibrate on all people of recordings.
 
     Raises:
@@ -96,9 +92,9 @@ def calibrate_on(
     longest = float(models.futures.horizons_s[-1])
     if max(recipe.horizons_s) > longest + 1e-6:
         raise ConfigError(f'horizons {recipe.horizons_s}: the futures end at {longest:.2f} s')
-    cases = cases_of(models, held_out, min(recipe.horizons_s), progress=progress)
+    cases = cases_of(models, held_out, min(recipe.horizons_s))
     cases = [case for case in cases if case.novelty <= 1.0]
-    ranked = rank_all(models, cases, recipe.ranking, max(recipe.horizons_s), progress=progress)
+    ranked = rank_all(models, cases, recipe.ranking, max(recipe.horizons_s))
     horizons = tuple(
         _until(models, cases, ranked, horizon_s, recipe) for horizon_s in recipe.horizons_s
     )
@@ -108,7 +104,7 @@ def calibrate_on(
         'clips': {f'{until.horizon_s}': until.clips for until in horizons},
         'attribution': list(held_out.attribution),
     }
-    collision = calibrate_collisions(models.shape, cases, models.period_s, progress=progress)
+    collision = calibrate_collisions(models.shape, cases, models.period_s)
     return Calibration('', models.digests, recipe.approximate, horizons, figures, collision)
 
 
@@ -117,8 +113,6 @@ def rank_all(
     cases: Sequence[Case],
     ranking: Ranking,
     until_s: float,
-    *,
-    progress: bool = False,
 ) -> list[list[np.ndarray]]:
     """Return the profile of each window that each case lasts for."""
     windows_s = windows_until(until_s)
@@ -128,7 +122,7 @@ def rank_all(
             for window_s, size_m in zip(windows_s, VOXELS_M, strict=False)
             if case.lasts(window_s[1])
         ]
-        for case in tqdm(cases, leave=False, disable=None if progress else True)
+        for case in tqdm(cases, leave=False, disable=None)
     ]
 
 

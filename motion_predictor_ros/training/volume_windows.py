@@ -155,8 +155,6 @@ def cases_of(
     models: Models,
     recordings: Recordings,
     until_s: float = HORIZONS_S[0],
-    *,
-    progress: bool = False,
 ) -> list[Case]:
     """Predict windows of recordings.
 
@@ -168,17 +166,13 @@ def cases_of(
     Raises:
         DataError: The recordings have other joints than the models, or are too short.
     """
-    if recordings.joint_names != models.shape.layout.joint_names:
-        raise DataError(
-            f'recordings have joints {recordings.joint_names}, the models '
-            f'{models.shape.layout.joint_names}'
-        )
+    recordings.check_joints(models.shape.layout.joint_names, 'the models')
     past, period_s = models.futures.past, models.period_s
     windows = windows_of(recordings, past + round(until_s / period_s), period_s)
     models.futures.reset()
     cases: list[Case] = []
     starts = range(0, len(windows), _CHUNK)
-    for start in tqdm(starts, leave=False, disable=None if progress else True):
+    for start in tqdm(starts, leave=False, disable=None):
         cases += _predicted(models, windows[start : start + _CHUNK])
     return cases
 

@@ -110,4 +110,4 @@ def test_a_recipe_for_other_joints_ends_in_one_line(
     where = ['--data', str(homes['3dpw23']), '--out', str(tmp_path)]
     assert main(['train', 'motion-deq', '--recipe', 'h36m_short', *where, '--device', 'cpu']) == 2
     said = capsys.readouterr().err
-    assert "the recipe has layout 'h36m22'" in said and said.count('\n') == 1
+    assert "the recipe's layout 'h36m22'" in said and said.count('\n') == 1

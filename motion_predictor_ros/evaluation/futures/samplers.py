@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A common interface of all models that draw futures of a person.
+"""All models that draw futures of a person, behind one interface.
 
-A sampler gets an observation, and returns samples in the same frame; those that have a density
-return it as a mixture, over the base samples z or directly over the latents x. `load_samplers`
-loads those that `evaluate stochastic` compares; a model without weights is left out.
+A sampler maps observations to samples in the same frame; those that have a density return it as
+a mixture, over the base samples z or directly over the latents x. `load_samplers` loads those
+that `evaluate stochastic` compares; a model without weights is left out.
 """
 
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -42,7 +41,7 @@ _COMPONENTS = 64
 
 @dataclass(frozen=True)
 class SampledFutures:
-    """A sampler's answer for a batch of people.
+    """Futures of a batch of people.
 
     Attributes:
         positions: [m], in the frame of the observation.
@@ -58,123 +57,93 @@ class SampledFutures:
     effective: Float[Tensor, ' batch'] | None = None
 
 
-@runtime_checkable
-class FutureSampler(Protocol):
-    """Draws many futures."""
-
-    def draw(self, observed: Windows) -> SampledFutures:
-        """Draw futures of all people."""
+FutureSampler = Callable[[Windows], SampledFutures]
+"""Draws many futures of each observed person."""
 
 
-class CacheFlowSampler:
-    """CacheFlow, with its cache or without, by the predictor's configuration."""
+def cache_flow_sampler(predictor: CacheFlowPredictor) -> FutureSampler:
+    """Draw from CacheFlow, with its cache or without, by the predictor's configuration."""
 
-    def __init__(self, predictor: CacheFlowPredictor) -> None:
-        self.predictor = predictor
-
-    def draw(self, observed: Windows) -> SampledFutures:
-        """Draw futures of all people."""
-        positions, draws, effective = self.predictor.draw(observed)
-        _, q = self.predictor.observe(_near(observed, self.predictor.trained.frame.root)[0])
+    def draw(observed: Windows) -> SampledFutures:
+        positions, draws, effective = predictor.draw(observed)
+        _, q = predictor.observe(_near(observed, predictor.trained.frame.root)[0])
         return SampledFutures(positions, q, True, draws.x, effective)
 
-
-class OtherCacheFlowSampler:
-    """Another CacheFlow, scored by its samples: its latents are not those under test."""
-
-    def __init__(self, predictor: CacheFlowPredictor) -> None:
-        self._predictor = predictor
-
-    def draw(self, observed: Windows) -> SampledFutures:
-        """Draw futures of all people."""
-        return SampledFutures(self._predictor.draw(observed)[0])
+    return draw
 
 
-class LatentMixtureSampler:
-    """Draws from a mixture over x, decoded by CacheFlow's decoder."""
-
-    def __init__(
-        self, base: CacheFlowPredictor, mixture: ObservationMixture, count: int, seed: int
-    ) -> None:
-        self._base, self._mixture, self._count = base, mixture, count
-        self._generator = torch.Generator(base.cache.z.device).manual_seed(seed)
+def latent_mixture_sampler(
+    base: CacheFlowPredictor, mixture: ObservationMixture, count: int, seed: int
+) -> FutureSampler:
+    """Draw from a mixture over x, decoded by CacheFlow's decoder."""
+    generator = torch.Generator(base.cache.z.device).manual_seed(seed)
+    frame, module = base.trained.frame, base.trained.module
 
     @torch.inference_mode()
-    def draw(self, observed: Windows) -> SampledFutures:
-        """Draw futures of all people."""
-        frame, module = self._base.trained.frame, self._base.trained.module
+    def draw(observed: Windows) -> SampledFutures:
         near, origin = _near(observed, frame.root)
-        past, _ = self._base.observe(near)
-        q = self._mixture(module.features(past))
-        x = q.sample(self._count, self._generator)
-        repeated = past.repeat_interleave(self._count, dim=0)
+        past, _ = base.observe(near)
+        q = mixture(module.features(past))
+        x = q.sample(count, generator)
+        repeated = past.repeat_interleave(count, dim=0)
         poses = module.decode(x.flatten(0, 1), repeated).unflatten(0, x.shape[:2])
         return SampledFutures(_leave(frame, poses, near) + origin[:, None], q, False, x)
 
+    return draw
 
-class ConditionalVAESampler:
-    """A conditional VAE."""
 
-    def __init__(self, model: ConditionalVAE, frame: BodyFrame, count: int, seed: int) -> None:
-        self._model, self._frame, self._count = model, frame, count
-        self._generator = torch.Generator().manual_seed(seed)
+def conditional_vae_sampler(
+    model: ConditionalVAE, frame: BodyFrame, count: int, seed: int
+) -> FutureSampler:
+    """Draw from a conditional VAE."""
+    generator = torch.Generator().manual_seed(seed)
 
     @torch.inference_mode()
-    def draw(self, observed: Windows) -> SampledFutures:
-        """Draw futures of all people."""
-        near, origin = _near(observed, self._frame.root)
-        positions = torch.from_numpy(near).to(next(self._model.parameters()))
-        past = self._frame.enter(positions, self._frame.place(positions[:, -1]))
-        poses = self._model.sample(past, self._count, self._generator)
-        return SampledFutures(_leave(self._frame, poses, near) + origin[:, None])
+    def draw(observed: Windows) -> SampledFutures:
+        near, origin = _near(observed, frame.root)
+        positions = torch.from_numpy(near).to(next(model.parameters()))
+        past = frame.enter(positions, frame.place(positions[:, -1]))
+        poses = model.sample(past, count, generator)
+        return SampledFutures(_leave(frame, poses, near) + origin[:, None])
+
+    return draw
 
 
 PointPredictor = Callable[[Windows, int], Float64[np.ndarray, 'batch horizon joint xyz=3']]
 """Maps an observation and a number of frames to one future [m]."""
 
 
-class GaussianResidualSampler:
-    """One prediction, plus residuals drawn as on validation people, in the body frame.
+def gaussian_residual_sampler(
+    predict: PointPredictor, frame: BodyFrame, held_out: Windows, past: int, count: int, seed: int
+) -> FutureSampler:
+    """Draw one prediction plus residuals as on held-out people, in the body frame.
 
     Args:
-        held_out: Windows [m] for the distribution of residuals.
+        held_out: Windows [m] for the distribution of residuals, `past` frames of each observed.
     """
+    future, random = held_out.shape[1] - past, np.random.default_rng(seed)
 
-    def __init__(
-        self,
-        predict: PointPredictor,
-        frame: BodyFrame,
-        held_out: Float64[np.ndarray, 'window time joint xyz=3'],
-        past: int,
-        count: int,
-        seed: int,
-    ) -> None:
-        self._predict, self._frame, self._count = predict, frame, count
-        self._future = held_out.shape[1] - past
-        self._random = np.random.default_rng(seed)
-        observed = held_out[:, :past]
-        axes = self._axes(observed)
-        residual = (held_out[:, past:] - predict(observed, self._future)) @ axes[:, None]
-        flat = residual.reshape(len(residual), -1)
-        self._mean = flat.mean(0)
-        _, spread, directions = np.linalg.svd(flat - self._mean, full_matrices=False)
-        kept = min(_COMPONENTS, len(spread))
-        self._scaled = (spread[:kept, None] / np.sqrt(len(flat))) * directions[:kept]
-        rest = (flat - self._mean).var(0) - np.square(self._scaled).sum(0)
-        self._rest = np.sqrt(rest.clip(min=0.0))
+    def axes(observed: Windows) -> Float64[np.ndarray, 'batch xyz=3 xyz=3']:
+        return frame.place(torch.from_numpy(observed[:, -1])).rotation.double().numpy()
 
-    def draw(self, observed: Windows) -> SampledFutures:
-        """Draw futures of all people."""
-        people, joints = len(observed), observed.shape[2]
-        shape = (people, self._count)
-        noise = self._random.normal(size=(*shape, len(self._scaled))) @ self._scaled
-        noise += self._rest * self._random.normal(size=(*shape, len(self._rest)))
-        residual = (self._mean + noise).reshape(*shape, self._future, joints, 3)
-        turned = residual @ self._axes(observed)[:, None, None].swapaxes(-1, -2)
-        return SampledFutures(self._predict(observed, self._future)[:, None] + turned)
+    known = held_out[:, :past]
+    residual = (held_out[:, past:] - predict(known, future)) @ axes(known)[:, None]
+    flat = residual.reshape(len(residual), -1)
+    mean = flat.mean(0)
+    _, spread, directions = np.linalg.svd(flat - mean, full_matrices=False)
+    kept = min(_COMPONENTS, len(spread))
+    scaled = (spread[:kept, None] / np.sqrt(len(flat))) * directions[:kept]
+    rest = np.sqrt(((flat - mean).var(0) - np.square(scaled).sum(0)).clip(min=0.0))
 
-    def _axes(self, observed: Windows) -> Float64[np.ndarray, 'batch xyz=3 xyz=3']:
-        return self._frame.place(torch.from_numpy(observed[:, -1])).rotation.double().numpy()
+    def draw(observed: Windows) -> SampledFutures:
+        shape = (len(observed), count)
+        noise = random.normal(size=(*shape, len(scaled))) @ scaled
+        noise += rest * random.normal(size=(*shape, len(rest)))
+        drawn = (mean + noise).reshape(*shape, future, observed.shape[2], 3)
+        turned = drawn @ axes(observed)[:, None, None].swapaxes(-1, -2)
+        return SampledFutures(predict(observed, future)[:, None] + turned)
+
+    return draw
 
 
 def motion_deq_prediction(trained: TrainedMotionDEQ) -> PointPredictor:
@@ -186,9 +155,8 @@ def motion_deq_prediction(trained: TrainedMotionDEQ) -> PointPredictor:
     ) -> Float64[np.ndarray, 'batch horizon joint xyz=3']:
         series = observed
         while series.shape[1] < observed.shape[1] + future:
-            series = np.concatenate(
-                [series, predict_windows(trained, series[:, -past:])[0]], axis=1
-            )
+            ahead, _ = predict_windows(trained, series[:, -past:])
+            series = np.concatenate([series, ahead], axis=1)
         return series[:, observed.shape[1] : observed.shape[1] + future]
 
     return predict
@@ -215,7 +183,7 @@ class ComparedModels:
 
     Attributes:
         motion_deq: Shipped name or path; empty leaves it out.
-        beside: Weights and cache of another CacheFlow.
+        beside: Weights and cache of another CacheFlow, which is scored by its samples.
     """
 
     latent_mixture: Path | None = None
@@ -252,57 +220,48 @@ def load_samplers(
     cached = CacheFlowPredictor.load(config)
     uncached = CacheFlowPredictor.load(dataclasses.replace(config, rule='flow'))
     trained, count, seed = cached.trained, config.futures, config.seed
-    samplers: dict[str, FutureSampler] = {
-        'cache_flow': CacheFlowSampler(cached),
-        'cache_flow_without_precompute': CacheFlowSampler(uncached),
+    model = trained.module.config
+    samplers = {
+        'cache_flow': cache_flow_sampler(cached),
+        'cache_flow_without_precompute': cache_flow_sampler(uncached),
     }
     if compared.beside is not None:
         weights, cache = compared.beside
         other = CacheFlowPredictor.load(dataclasses.replace(config, weights=weights, cache=cache))
-        samplers['beside'] = OtherCacheFlowSampler(other)
+        samplers['beside'] = lambda observed: SampledFutures(other.draw(observed)[0])
     if compared.latent_mixture is not None:
         mixture = load_latent_mixture(compared.latent_mixture, trained)
-        samplers['latent_gmm'] = LatentMixtureSampler(cached, mixture, count, seed)
+        samplers['latent_gmm'] = latent_mixture_sampler(cached, mixture, count, seed)
     if compared.conditional_vae is not None:
         vae = load_conditional_vae(compared.conditional_vae, cached.cache.z.device)
-        shapes = [
-            (item.joints, item.past, item.future, item.period_s, item.frame)
-            for item in (vae.config, trained.module.config)
-        ]
-        _check_shape(compared.conditional_vae, shapes[0] == shapes[1])
-        samplers['cvae'] = ConditionalVAESampler(vae, trained.frame, count, seed)
+        fields = ('joints', 'past', 'future', 'period_s', 'frame')
+        same = all(getattr(vae.config, name) == getattr(model, name) for name in fields)
+        _check_shape(compared.conditional_vae, same)
+        samplers['cvae'] = conditional_vae_sampler(vae, trained.frame, count, seed)
     held_out = recordings.select(lambda clip: clip.split == 'val')
     if held_out.clips:
+        windows = every_window(held_out, model.past + model.future, model.period_s, _EVERY_S)
         for name, predict in _point_predictors(compared, trained).items():
-            samplers[name] = _gaussian(predict, trained, held_out, count, seed)
+            samplers[name] = gaussian_residual_sampler(
+                predict, trained.frame, windows.double().numpy(), model.past, count, seed
+            )
     return trained, samplers
 
 
 def _point_predictors(
     compared: ComparedModels, trained: TrainedCacheFlow
 ) -> dict[str, PointPredictor]:
-    predictors: dict[str, PointPredictor] = {'constant_velocity_gaussian': constant_velocity}
+    predictors: dict[str, PointPredictor] = {}
     if compared.motion_deq:
         device = next(trained.module.parameters()).device
         motion_deq = load_motion_deq(compared.motion_deq, device)
-        same_clock = motion_deq.module.config.period_s == trained.module.config.period_s
-        same_joints = motion_deq.joint_names == trained.joint_names
-        same_past = motion_deq.module.config.past <= trained.module.config.past
-        _check_shape(compared.motion_deq, same_clock and same_joints and same_past)
-        predictors = {'motion_deq_gaussian': motion_deq_prediction(motion_deq)} | predictors
-    return predictors
+        theirs, ours = motion_deq.module.config, trained.module.config
+        same = motion_deq.joint_names == trained.joint_names and theirs.past <= ours.past
+        _check_shape(compared.motion_deq, same and theirs.period_s == ours.period_s)
+        predictors['motion_deq_gaussian'] = motion_deq_prediction(motion_deq)
+    return {**predictors, 'constant_velocity_gaussian': constant_velocity}
 
 
 def _check_shape(source: Path | str, fits: bool) -> None:
     if not fits:
         raise CheckpointError(f'{source} has other joints, frames or horizons than CacheFlow')
-
-
-def _gaussian(
-    predict: PointPredictor, trained: TrainedCacheFlow, held_out: Recordings, count: int, seed: int
-) -> GaussianResidualSampler:
-    config = trained.module.config
-    windows = every_window(held_out, config.past + config.future, config.period_s, _EVERY_S)
-    return GaussianResidualSampler(
-        predict, trained.frame, windows.to(torch.float64).numpy(), config.past, count, seed
-    )

@@ -28,7 +28,6 @@ from tqdm import tqdm
 
 from motion_predictor_ros.data.recordings import Clip, Recordings
 from motion_predictor_ros.density.cache_flow.checkpoint import TrainedCacheFlow
-from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.evaluation.archive import Figures, name_cases
 from motion_predictor_ros.evaluation.futures.metrics import (
     cumulative_motion_distance,
@@ -61,6 +60,7 @@ class Case:
     Attributes:
         windows: [m], in the recordings' frame.
         clips: The clip of each window.
+        past: Observed poses in the body frame [m].
         poses: True futures, flat, root dropped [m].
         placed: The same with root [m]; None where the model has no root.
         x, z, log_det: Latents of the true futures.
@@ -69,13 +69,14 @@ class Case:
 
     windows: Float64[np.ndarray, 'window time joint xyz=3']
     clips: tuple[Clip, ...]
+    similar: Bool[Tensor, 'window window']
+    similar_m: float
+    past: Float[Tensor, 'window seen posed xyz=3']
     poses: Float[Tensor, 'window horizon size']
     placed: Float[Tensor, 'window horizon placed']
     x: Float[Tensor, 'window latent']
     z: Float[Tensor, 'window latent']
     log_det: Float[Tensor, ' window']
-    similar: Bool[Tensor, 'window window']
-    similar_m: float
 
 
 @torch.inference_mode()
@@ -90,37 +91,23 @@ def make_case(
     Raises:
         DataError: The recordings have other joints than the model, or are too short.
     """
-    if recordings.joint_names != trained.joint_names:
-        raise DataError(
-            f'recordings have joints {recordings.joint_names}, the model {trained.joint_names}'
-        )
+    recordings.check_joints(trained.joint_names)
     model, config = trained.module, trained.module.config
     windows, clips = windows_with_clips(
         recordings, config.past + config.future, config.period_s, EVERY_S
     )
-    x, z, log_det, last, poses, placed = [], [], [], [], [], []
+    rows = []
     for chunk in windows.split(256):
         placement = trained.frame.place(chunk[:, config.past - 1])
         entered = trained.frame.enter(chunk, placement).to(next(model.parameters()))
-        past, future = entered[:, : config.past], entered[:, config.past :]
-        x.append(model.latent(past, future))
-        pulled = model.flow.pull(x[-1])
-        z.append(pulled[0])
-        log_det.append(pulled[1])
-        last.append(_dropped(past[:, -1:], trained)[:, 0])
-        poses.append(_dropped(future, trained))
-        placed.append(_placed(future, trained))
-    return Case(
-        windows.double().numpy(),
-        clips,
-        torch.cat(poses),
-        torch.cat(placed),
-        torch.cat(x),
-        torch.cat(z),
-        torch.cat(log_det),
-        similar_starts(torch.cat(last), similar_m),
-        similar_m,
-    )
+        past, future = entered.split([config.past, config.future], dim=1)
+        x = model.latent(past, future)
+        last = _dropped(past[:, -1:], trained)[:, 0]
+        poses = _dropped(future, trained), _placed(future, trained)
+        rows.append((past, *poses, x, *model.flow.pull(x), last))
+    *columns, last = (torch.cat(column) for column in zip(*rows, strict=True))
+    similar = similar_starts(last, similar_m)
+    return Case(windows.double().numpy(), clips, similar, similar_m, *columns)
 
 
 def _dropped(
@@ -151,7 +138,6 @@ def evaluate_stochastic(
     trained: TrainedCacheFlow,
     samplers: Mapping[str, FutureSampler],
     *,
-    progress: bool = False,
     figures: Figures | None = None,
 ) -> dict[str, Any]:
     """Return the figures of every sampler, under its name.
@@ -168,13 +154,13 @@ def evaluate_stochastic(
         'model': trained.name,
     }
     scores_by_name: dict[str, _Scores] = {}
-    bar = tqdm(samplers.items(), leave=False, disable=None if progress else True)
+    bar = tqdm(samplers.items(), leave=False, disable=None)
     for name, sampler in bar:
         bar.set_postfix_str(name)
         scores = _Scores(case, trained)
         for start in range(0, len(case.windows), _CHUNK):
             observed = case.windows[start : start + _CHUNK, : trained.module.config.past]
-            scores.count(sampler.draw(observed), start)
+            scores.count(sampler(observed), start)
         if figures is not None:
             scores.keep(name, name_cases(case.windows), figures)
         scores_by_name[name] = scores
@@ -207,8 +193,10 @@ class _Scores:
         entered = trained.frame.enter(flat, placement).to(case.poses)
         poses = entered.unflatten(1, (futures, -1))
         latents = answer.latents
-        if latents is None:
-            latents = self._latents(poses, start)
+        if latents is None:  # encoded as if they were the true futures
+            observed = case.past[start : start + people].repeat_interleave(futures, dim=0)
+            x = trained.module.latent(observed, poses.flatten(0, 1))
+            latents = x.unflatten(0, (people, futures))
         dropped, placed = _dropped(poses, trained), _placed(poses, trained)
         self._motion.append(motion_per_frame(dropped).mean(1))
         self._add('apd', pairwise_diversity(dropped))
@@ -220,19 +208,6 @@ class _Scores:
             self._densities(answer, latents[index], dropped[index], index, like)
         if answer.effective is not None:
             self._add('effective_sample_size', answer.effective)
-
-    def _latents(
-        self, poses: Float[Tensor, 'batch future horizon posed xyz=3'], start: int
-    ) -> Float[Tensor, 'batch future latent']:
-        """Encode samples as if they were the true futures."""
-        config = self._trained.module.config
-        people, futures = poses.shape[:2]
-        observed = torch.from_numpy(self._case.windows[start : start + people, : config.past])
-        placement = self._trained.frame.place(observed[:, -1])
-        past = self._trained.frame.enter(observed, placement).to(poses)
-        repeated = past.repeat_interleave(futures, dim=0)
-        x = self._trained.module.latent(repeated, poses.flatten(0, 1))
-        return x.unflatten(0, (people, futures))
 
     def _errors(
         self,
@@ -316,7 +291,7 @@ def _inference_ms(sampler: FutureSampler, case: Case, trained: TrainedCacheFlow)
     for index in np.linspace(0, len(case.windows) - 1, _TIMED).astype(int):
         observed = case.windows[index : index + 1, : trained.module.config.past]
         begin = time.perf_counter()
-        sampler.draw(observed)
+        sampler(observed)
         spent.append(1e3 * (time.perf_counter() - begin))
     return float(np.median(spent))
 

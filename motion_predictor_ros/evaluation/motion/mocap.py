@@ -15,7 +15,6 @@ from rich.console import Console
 from tqdm import tqdm
 
 from motion_predictor_ros.data.recordings import Recordings
-from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.evaluation.archive import Figures, add_horizons, name_cases
 from motion_predictor_ros.evaluation.tables import METHODS, by_group, print_errors, print_groups
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
@@ -28,25 +27,11 @@ WINDOW_EVERY_S = 0.2
 _CHUNK = 64
 
 
-def check_joints(recordings: Recordings, trained: TrainedMotionDEQ) -> None:
-    """Check that recordings have the joints of the model.
-
-    Raises:
-        DataError: They have not.
-    """
-    if recordings.joint_names != trained.joint_names:
-        raise DataError(
-            f'recordings have joints {recordings.joint_names}, the model {trained.joint_names}'
-        )
-
-
 @torch.inference_mode()
 def predict_windows(
     trained: TrainedMotionDEQ,
     observed: Windows,
     visible: Bool[np.ndarray, 'batch joint'] | None = None,
-    *,
-    progress: bool = False,
 ) -> tuple[Float64[np.ndarray, 'batch horizon joint xyz=3'], list[FixedPoint]]:
     """Predict windows [m], each solved cold; also return how they were solved.
 
@@ -63,7 +48,7 @@ def predict_windows(
     )
     chunks = list(zip(past, masks, strict=True))
     predicted, solutions = [], []
-    for chunk, mask in tqdm(chunks, unit='batch', leave=False, disable=None if progress else True):
+    for chunk, mask in tqdm(chunks, unit='batch', leave=False, disable=None):
         future, _, solution = trained.module(chunk, SolverSettings(), visible=mask)
         predicted.append(future)
         solutions.append(solution)
@@ -74,7 +59,6 @@ def evaluate_mocap(
     recordings: Recordings,
     trained: TrainedMotionDEQ,
     *,
-    progress: bool = False,
     figures: Figures | None = None,
 ) -> dict[str, Any]:
     """Return errors [mm] by method and horizon, and statistics of the solver.
@@ -85,13 +69,13 @@ def evaluate_mocap(
     Raises:
         DataError: The recordings have other joints than the model, or are too short.
     """
-    check_joints(recordings, trained)
+    recordings.check_joints(trained.joint_names)
     shape = trained.module.config
     windows, clips = windows_with_clips(
         recordings, shape.past + shape.future, shape.period_s, WINDOW_EVERY_S
     )
     observed, truth = np.split(windows.double().numpy(), [shape.past], axis=1)
-    predicted, solutions = predict_windows(trained, observed, progress=progress)
+    predicted, solutions = predict_windows(trained, observed)
     horizons_s = shape.period_s * np.arange(1, shape.future + 1)
     predictions = {'motion_deq': predicted}
     predictions |= {name: predict(observed, shape.future) for name, predict in BASELINES.items()}

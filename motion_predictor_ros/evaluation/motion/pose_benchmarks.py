@@ -175,7 +175,6 @@ def evaluate_benchmark(
     clips: Clips,
     models: Mapping[str, TrainedMotionDEQ | TrainedUnrolled],
     *,
-    progress: bool = False,
     figures: Figures | None = None,
 ) -> dict[str, Any]:
     """Return the errors [mm] of the models and the baselines: by action, and their means.
@@ -192,9 +191,7 @@ def evaluate_benchmark(
     for model in models.values():
         lengths = (model.module.config.past, model.module.config.future)
     predictors |= baseline_predictors(lengths[1])
-    errors = evaluate_poses(
-        clips, protocol, lengths, predictors, progress=progress, figures=figures
-    )
+    errors = evaluate_poses(clips, protocol, lengths, predictors, figures=figures)
     if protocol.layout == 'cmu25':
         return {name: _cmu_summary(actions) for name, actions in errors.items()}
     return {
@@ -227,7 +224,6 @@ def evaluate_poses(
     lengths: tuple[int, int],
     predictors: Mapping[str, Predict],
     *,
-    progress: bool = False,
     figures: Figures | None = None,
 ) -> dict[str, Errors]:
     """Return the errors of every predictor.
@@ -243,7 +239,7 @@ def evaluate_poses(
     figures = figures or Figures()
     report: dict[str, Errors] = {name: {} for name in predictors}
     tasks = [(name, action) for name in predictors for action in windows]
-    bar = tqdm(tasks, unit='action', leave=False, disable=None if progress else True)
+    bar = tqdm(tasks, unit='action', leave=False, disable=None)
     for name, action in bar:
         errors = _errors(windows[action], protocol, lengths, predictors[name])
         names = name_cases(window for view in windows[action] for window in view)

@@ -19,7 +19,7 @@ from motion_predictor_ros.config import SkeletonConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.data.recordings import Clip, Recordings
 from motion_predictor_ros.errors import DataError
-from motion_predictor_ros.evaluation.motion.mocap import check_joints, predict_windows
+from motion_predictor_ros.evaluation.motion.mocap import predict_windows
 from motion_predictor_ros.evaluation.tables import by_group, print_table
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQConfig
@@ -69,7 +69,6 @@ def evaluate_robustness(
     trained: TrainedMotionDEQ,
     *,
     cameras: Mapping[str, Camera] = CAMERAS,
-    progress: bool = False,
 ) -> dict[str, Any]:
     """Return errors [mm] by camera, method and horizon; those of the model by kind and subject.
 
@@ -78,15 +77,13 @@ def evaluate_robustness(
     Raises:
         DataError: The recordings have other joints than the model, or no clip is long enough.
     """
-    check_joints(recordings, trained)
+    recordings.check_joints(trained.joint_names)
     shape = trained.module.config
     scenes = _scenes(recordings, shape)
     layout = SkeletonLayout.load(trained.training.get('recipe', {}).get('layout', 'body18'))
     used = {name: item for name, item in cameras.items() if shape.masked or not item.hidden}
     report: dict[str, Any] = {'windows': len(scenes), 'cameras': {}}
-    for name, camera in tqdm(
-        used.items(), unit='camera', leave=False, disable=None if progress else True
-    ):
+    for name, camera in tqdm(used.items(), unit='camera', leave=False, disable=None):
         rng = np.random.default_rng(0)
         windows = [_watch(scene, camera, layout, shape, rng) for scene in scenes]
         truth = np.stack([scene.truth for scene in scenes])

@@ -19,7 +19,6 @@ from tqdm import tqdm
 
 from motion_predictor_ros.data.recordings import Clip, Recordings
 from motion_predictor_ros.errors import DataError
-from motion_predictor_ros.evaluation.motion.mocap import check_joints
 from motion_predictor_ros.evaluation.tables import by_group, print_table
 from motion_predictor_ros.prediction.motion_deq.cell import Condition, State
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
@@ -57,9 +56,7 @@ class Results:
 
 
 @torch.inference_mode()
-def evaluate_streaming(
-    recordings: Recordings, trained: TrainedMotionDEQ, *, progress: bool = False
-) -> dict[str, Any]:
+def evaluate_streaming(recordings: Recordings, trained: TrainedMotionDEQ) -> dict[str, Any]:
     """Return iterations and errors, cold and warm, over all streams and by how much people move.
 
     In `by_iteration`, errors begin with those of the start, residuals (medians) with the first
@@ -68,16 +65,14 @@ def evaluate_streaming(
     Raises:
         DataError: The recordings have other joints than the model, or no clip is long enough.
     """
-    check_joints(recordings, trained)
+    recordings.check_joints(trained.joint_names)
     model = trained.module
     series = streams(recordings, model.config).to(next(model.parameters()).device)
     results: dict[str, Results] = {'cold': Results(), 'warm': Results()}
     if model.correction is not None:
         results['warm_eca'] = Results()
     previous: _Round | None = None
-    for index in tqdm(
-        range(ROUNDS), unit='round', leave=False, disable=None if progress else True
-    ):
+    for index in tqdm(range(ROUNDS), unit='round', leave=False, disable=None):
         windows = series[:, index : index + model.config.past + model.config.future]
         previous = _round(model, windows, previous, results)
     horizons_s = model.config.period_s * np.arange(1, model.config.future + 1)

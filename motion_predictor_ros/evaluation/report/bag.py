@@ -78,9 +78,7 @@ class BagEvaluation:
         print_bag_report(self.report, console)
 
 
-def evaluate_bag(
-    bag: Path, topic: str, config: PipelineConfig, source: str = '', *, progress: bool = False
-) -> BagEvaluation:
+def evaluate_bag(bag: Path, topic: str, config: PipelineConfig, source: str = '') -> BagEvaluation:
     """Replay a bag through the pipeline and compare predictions with later observations.
 
     Args:
@@ -92,7 +90,7 @@ def evaluate_bag(
     """
     recorded = open_source(bag, topic, config, source)
     freeze_gc()  # as in the node, so that latencies are comparable
-    bar = tqdm(recorded.messages, unit='frame', leave=False, disable=None if progress else True)
+    bar = tqdm(recorded.messages, unit='frame', leave=False, disable=None)
     pipeline = recorded.pipeline
     run = replay(bar, pipeline)
     cases = score(run)

@@ -96,7 +96,6 @@ def evaluate_separation(
     *,
     decisions: int = 100_000,
     seed: int = 0,
-    progress: bool = False,
 ) -> dict[str, Any]:
     """Return what each rule costs and misses, by stopping time.
 
@@ -110,7 +109,7 @@ def evaluate_separation(
     """
     horizons = [_horizon(calibration, robot) for robot in robots]
     longest = max(robot.stopping_s for robot in robots)
-    cases = cases_of(models, recordings, longest, progress=progress)
+    cases = cases_of(models, recordings, longest)
     usable = [case for case in cases if case.novelty <= 1.0 and case.lasts(longest)]
     if not usable:
         raise DataError(f'no window is known for {longest:.2f} s and like what was recorded')
@@ -123,7 +122,7 @@ def evaluate_separation(
         'stopping': {},
     }
     for robot, until in zip(robots, horizons, strict=True):
-        result = decide(models, usable, until, robot, count, seed, progress=progress)
+        result = decide(models, usable, until, robot, count, seed)
         if not result.contact.any():
             raise DataError(
                 f'no contact among {len(result.contact)} decisions: ask for more (--decisions)'
@@ -159,8 +158,6 @@ def decide(
     robot: Robot,
     count: int,
     seed: int,
-    *,
-    progress: bool = False,
 ) -> Decisions:
     """Put `count` lines beside each window and apply every rule.
 
@@ -168,7 +165,7 @@ def decide(
     """
     rules = volume_rules(until)
     parts = []
-    for index, case in enumerate(tqdm(cases, leave=False, disable=None if progress else True)):
+    for index, case in enumerate(tqdm(cases, leave=False, disable=None)):
         random = np.random.default_rng((seed, index))
         lines = random_lines(robot, case.forecast.now, 2 * count, random)
         parts.append(_decide(models, case, until, robot, lines, rules, count))

@@ -98,7 +98,6 @@ def evaluate_volume(
     calibration: Calibration,
     split: str = 'test',
     *,
-    progress: bool = False,
     figures: Figures | None = None,
 ) -> dict[str, Any]:
     """Return coverage, missed shares, volumes, reliability and fall-backs.
@@ -113,10 +112,10 @@ def evaluate_volume(
         DataError: The recordings do not fit the models, or have no such split.
     """
     selected = recordings.of_split(split)
-    held_out = _rival_cases(models, recordings, progress=progress)
-    cases = cases_of(models, selected, progress=progress)
+    held_out = _rival_cases(models, recordings)
+    cases = cases_of(models, selected)
     known = [case for case in cases if case.novelty <= 1.0]
-    bar = tqdm(known, leave=False, disable=None if progress else True)
+    bar = tqdm(known, leave=False, disable=None)
     results = [promised(models, case, calibration) for case in bar]
     report: dict[str, Any] = defaultdict(dict)
     for until in calibration.horizons:
@@ -126,19 +125,17 @@ def evaluate_volume(
         report['volume_m3'].setdefault(f'{horizon_s}', {}).update(sizes)
     return {
         **report,
-        **reliability(models, known, progress=progress),
+        **reliability(models, known),
         **_counts(cases),
         'calibration': calibration.name,
         'futures': models.futures.config.futures,
     }
 
 
-def _rival_cases(
-    models: Models, recordings: Recordings, *, progress: bool
-) -> dict[float, list[Case]]:
+def _rival_cases(models: Models, recordings: Recordings) -> dict[float, list[Case]]:
     """Return windows of split `cal` by horizon, where they suffice to calibrate rivals."""
     clips = recordings.select(lambda clip: clip.split == 'cal')
-    cases = cases_of(models, clips, progress=progress) if clips.clips else []
+    cases = cases_of(models, clips) if clips.clips else []
     needed, enough = needed_clips(1.0 - VOLUME_LEVEL), {}
     for horizon_s in _VOLUME_HORIZONS_S:
         known = [case for case in cases if case.novelty <= 1.0 and case.lasts(horizon_s)]
@@ -386,16 +383,14 @@ def volume_m3(body: Bodies) -> float:
     return float(covered(body, grid, padding_m=0.0).sum()) * cell**3
 
 
-def reliability(
-    models: Models, cases: Sequence[Case], *, progress: bool = False
-) -> dict[str, Any]:
+def reliability(models: Models, cases: Sequence[Case]) -> dict[str, Any]:
     """Return Brier score and reliability of voxel probabilities between 0.5 and 1 s.
 
     Of voxels that a future or the true body fills; all others are trivially right.
     """
     lasting = [case for case in cases if case.lasts(_PROBABILITY_WINDOW_S[1])]
     some = lasting[:: max(1, len(lasting) // _RELIABILITY_CASES)]
-    bar = tqdm(some, leave=False, disable=None if progress else True)
+    bar = tqdm(some, leave=False, disable=None)
     predicted, came = zip(*(_voxels(models, case) for case in bar), strict=True)
     chance, inside = np.concatenate(predicted).astype(np.float64), np.concatenate(came)
     bins = np.minimum((chance * _BINS).astype(int), _BINS - 1)

@@ -44,7 +44,7 @@ def run_demo(bag: Path, out: Path, rate: float, config: PipelineConfig, console:
     """
     # First, because it detects an unusable bag or weights at once.
     console.print(f'replaying {bag} through the pipeline')
-    evaluation = evaluate_bag(bag, '', config, progress=console.is_terminal)
+    evaluation = evaluate_bag(bag, '', config)
     out.mkdir(parents=True, exist_ok=True)
     recording = out / 'live.mcap'
     recording.unlink(missing_ok=True)

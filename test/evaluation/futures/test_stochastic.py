@@ -29,8 +29,8 @@ from motion_predictor_ros.evaluation.futures.metrics import (
 )
 from motion_predictor_ros.evaluation.futures.samplers import (
     ComparedModels,
-    GaussianResidualSampler,
     SampledFutures,
+    gaussian_residual_sampler,
     load_samplers,
 )
 from motion_predictor_ros.evaluation.futures.stochastic import evaluate_stochastic, make_case
@@ -95,8 +95,8 @@ def test_gaussian_residuals_have_the_moments_of_held_out_people() -> None:
     def repeat(observed: np.ndarray, future: int) -> np.ndarray:
         return np.repeat(observed[:, -1:], future, axis=1)
 
-    sampler = GaussianResidualSampler(repeat, body_frame('heading', names), windows, 3, 2000, 0)
-    answer = sampler.draw(windows[:1, :3])
+    draw = gaussian_residual_sampler(repeat, body_frame('heading', names), windows, 3, 2000, 0)
+    answer = draw(windows[:1, :3])
     rise = answer.positions[0, :, 1, 0, 2] - windows[0, 2, 0, 2]
     assert rise.mean() == pytest.approx(0.6, abs=0.02)
     assert rise.std() == pytest.approx(math.sqrt(0.02), rel=0.15)
@@ -144,7 +144,7 @@ class Oracle:
     def __init__(self, windows: np.ndarray) -> None:
         self._windows = windows
 
-    def draw(self, observed: np.ndarray) -> SampledFutures:
+    def __call__(self, observed: np.ndarray) -> SampledFutures:
         rows = [
             np.flatnonzero((self._windows[:, :5] == each).all((1, 2, 3)))[0] for each in observed
         ]
@@ -181,7 +181,7 @@ def kernel_density_of_samples(files: dict[str, Path]) -> float:
     observed = torch.from_numpy(case.windows[:, : TINY.past])
     placement = trained.frame.place(observed[:, -1])
     past = trained.frame.enter(observed, placement).float()
-    positions = samplers['cache_flow'].draw(case.windows[:, : TINY.past]).positions
+    positions = samplers['cache_flow'](case.windows[:, : TINY.past]).positions
     found = []
     with torch.no_grad():
         for future in torch.from_numpy(positions).unbind(1):
