@@ -278,7 +278,7 @@ def _load_calibration(options: argparse.Namespace, models: 'Models') -> 'Calibra
 )
 def _volume(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.evaluation.archive import Figures
-    from motion_predictor_ros.evaluation.volumes import plots, volume
+    from motion_predictor_ros.evaluation.volumes import volume
 
     models = load_volume_models(options)
     calibration, figures = _load_calibration(options, models), Figures()
@@ -291,7 +291,7 @@ def _volume(options: argparse.Namespace) -> Report:
     )
     keep_results(options, figures.archive('volume', report))
     if options.out:
-        plots.plot_volume(report, options.out)
+        volume.plot_volume(report, options.out)
     return report, volume.print_volume
 
 
@@ -316,7 +316,7 @@ def _volume(options: argparse.Namespace) -> Report:
     option('--radius', type=float, help="of the ball around your robot's tool, m; 0.12"),
 )
 def _separation(options: argparse.Namespace) -> Report:
-    from motion_predictor_ros.evaluation.separation import plots, separation
+    from motion_predictor_ros.evaluation.separation import separation
     from motion_predictor_ros.training.robot_lines import ROBOTS, Robot
 
     given = {
@@ -336,5 +336,5 @@ def _separation(options: argparse.Namespace) -> Report:
         seed=options.seed,
     )
     if options.plot:
-        plots.plot_separation(report, options.plot)
+        separation.plot_separation(report, options.plot)
     return report, separation.print_separation

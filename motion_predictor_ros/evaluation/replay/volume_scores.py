@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Float64
 
+from motion_predictor_ros.evaluation.reliability import Reliability
 from motion_predictor_ros.evaluation.replay.kept_volumes import KeptVolume
 from motion_predictor_ros.evaluation.replay.replay import Replay
 from motion_predictor_ros.skeleton.frame import Validity
@@ -25,7 +26,6 @@ from motion_predictor_ros.volume.forecast import window_frames
 from motion_predictor_ros.volume.grid import VoxelGrid
 from motion_predictor_ros.volume.voxels import covered, touched
 
-_BINS = 10
 _SUBSTEPS = 4
 """Times of the true motion per predicted frame, along straight lines; as in calibration."""
 
@@ -54,7 +54,9 @@ def volume_report(played: Replay, shape: BodyShape, every: int) -> dict[str, Any
         covered_until[is_calibrated].append(np.logical_and.accumulate(inside).tolist())
         for index, end in enumerate(ends if is_calibrated else ()):
             swept = covered(truth.body(index, _SUBSTEPS * every), volume.windows[index].grid)
-            tallies[end].count(volume.windows[index].probability, swept)
+            chance = volume.windows[index].probability
+            counted = (chance > 0.0) | swept
+            tallies[end].add(chance[counted], swept[counted])
     return {
         'calibration': next((volume.calibration for volume in calibrated), ''),
         'promise': next((volume.promise for volume in calibrated), ''),
@@ -65,7 +67,7 @@ def volume_report(played: Replay, shape: BodyShape, every: int) -> dict[str, Any
         'scored': len(covered_until[True]),
         'coverage': _shares(covered_until[True], ends),
         'volume_m3': _mean_sizes(calibrated, ends),
-        'voxels': {end: tally.figures() for end, tally in tallies.items() if tally.voxels},
+        'voxels': {end: tally.figures('voxels') for end, tally in tallies.items() if tally.cases},
         'fallbacks': dict(sorted(fallbacks.items())),
         'reachable_scored': len(covered_until[False]),
         'reachable_held': _shares(covered_until[False], ends),
@@ -129,50 +131,6 @@ def _within(body: Bodies, grid: VoxelGrid) -> bool:
     lowest = np.array(grid.origin)
     highest = lowest + grid.size_m * np.array(grid.shape)
     return bool((low >= lowest).all() and (high <= highest).all())
-
-
-class Reliability:
-    """Predicted voxel probabilities and observed frequencies.
-
-    Attributes:
-        voxels: Number of voxels.
-    """
-
-    def __init__(self) -> None:
-        self.voxels = 0
-        self._predicted = np.zeros(_BINS)
-        self._observed = np.zeros(_BINS)
-        self._count = np.zeros(_BINS)
-        self._squares = 0.0
-
-    def count(
-        self, chance: Float32[np.ndarray, 'x y z'], touched: Bool[np.ndarray, 'x y z']
-    ) -> None:
-        """Add the voxels of one window."""
-        counted = (chance > 0.0) | touched
-        predicted: Float64[np.ndarray, ' voxel'] = chance[counted].astype(np.float64)
-        observed = touched[counted].astype(np.float64)
-        bins = np.minimum((_BINS * predicted).astype(int), _BINS - 1)
-        self.voxels += predicted.size
-        self._count += np.bincount(bins, minlength=_BINS)
-        self._predicted += np.bincount(bins, weights=predicted, minlength=_BINS)
-        self._observed += np.bincount(bins, weights=observed, minlength=_BINS)
-        self._squares += float(((predicted - observed) ** 2).sum())
-
-    def figures(self) -> dict[str, Any]:
-        """Return the Brier score, and predicted and observed probability by tenth."""
-        rate = float(self._observed.sum() / self.voxels)
-        rows = zip(self._predicted, self._observed, self._count, strict=True)
-        curve = [
-            {'predicted': predicted / count, 'observed': observed / count, 'voxels': int(count)}
-            for predicted, observed, count in rows
-            if count
-        ]
-        return {
-            'brier': self._squares / self.voxels,
-            'brier_of_constant_rate': rate * (1.0 - rate),
-            'reliability': curve,
-        }
 
 
 def volume_rows(report: Mapping[str, Any]) -> list[list[str]]:

@@ -16,16 +16,19 @@ A rule costs stops, and misses contacts. The families are compared where they mi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
+from matplotlib.figure import Figure
 from rich.console import Console
 from tqdm import tqdm
 
 from motion_predictor_ros.config import VolumeConfig
 from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import ConfigError, DataError
+from motion_predictor_ros.evaluation.reliability import Reliability
 from motion_predictor_ros.evaluation.tables import Cell, print_table
 from motion_predictor_ros.scoring.metrics import constant_velocity
 from motion_predictor_ros.training.robot_lines import (
@@ -285,29 +288,13 @@ def with_service(
     """Add the rules of the collision service, and the reliability of its probabilities."""
     probability = calibration(decisions.scores['ours'])
     rules = {f'service_{value:g}': probability >= value for value in PROBABILITIES}
-    report = {
-        name: {
-            'brier': float(((values - decisions.contact) ** 2).mean()),
-            'bins': reliability(values, decisions.contact),
-        }
-        for name, values in (('counted', decisions.counted), ('calibrated', probability))
-    }
+    report = {}
+    for name, values in (('counted', decisions.counted), ('calibrated', probability)):
+        tally = Reliability(_EDGES)
+        tally.add(values, decisions.contact)
+        figures = tally.figures('lines')
+        report[name] = {'brier': figures['brier'], 'bins': figures['reliability']}
     return replace(decisions, stops={**decisions.stops, **rules}), report
-
-
-def reliability(
-    probability: Float64[np.ndarray, ' line'], contact: Bool[np.ndarray, ' line']
-) -> list[dict[str, float]]:
-    """Return how often lines of about the same probability were crossed."""
-    index = np.searchsorted(_EDGES, probability, side='right')
-    return [
-        {
-            'predicted': float(probability[index == place].mean()),
-            'observed': float(contact[index == place].mean()),
-            'lines': int((index == place).sum()),
-        }
-        for place in np.unique(index)
-    ]
 
 
 def judge(decisions: Decisions, kinds: Sequence[str], seed: int) -> dict[str, Any]:
@@ -469,3 +456,44 @@ def print_separation(report: Mapping[str, Any], console: Console) -> None:
             title = f'collision service, {name} probabilities: Brier {row["brier"]:.4f}'
             print_table(bins, title, 'predicted', console, form='.2%')
     console.print('a comparison of rules beside recorded people; it certifies no robot')
+
+
+_STYLES = {
+    'present': ('#8d8d8d', 'present pose + margin'),
+    'constant_velocity': ('#5b8e7d', 'constant velocity + margin'),
+    'motion_deq': ('#e07a1f', 'MotionDEQ + margin'),
+    'level_sets': ('#2a7fb8', 'level sets'),
+    'ours': ('#5b2a86', 'collision service'),
+}
+
+
+def plot_separation(report: Mapping[str, Any], path: Path) -> None:
+    """Write a picture of stops against missed contacts, one panel a stopping time."""
+    stopping = report['stopping']
+    figure = Figure(figsize=(5.6 * len(stopping), 4.6), facecolor='white', layout='constrained')
+    for place, (stopping_s, result) in enumerate(stopping.items()):
+        axes = figure.add_subplot(1, len(stopping), place + 1)
+        for family, (colour, label) in _STYLES.items():
+            axes.plot(
+                *100.0 * np.array(result['curves'][family]).T, color=colour, label=label, lw=2
+            )
+        for name, row in result['rules'].items():
+            is_default = name == result['default_rule']
+            if name.startswith(('coverage', 'risk')) and row['missed'] is not None:
+                at = 100.0 * row['missed'], 100.0 * row['stops']
+                axes.plot(*at, 'o', color='#2a7fb8', ms=9 if is_default else 4.5)
+                axes.annotate(
+                    name.replace('_', ' '), at, (6, 3), textcoords='offset points', fontsize=7
+                )
+        iso = 100.0 * result['rules']['iso_13855']['stops']
+        axes.axhline(iso, color='black', ls=':', lw=1.2, label='ISO 13855 distance')
+        axes.set(xlim=(-0.1, 5.0), ylim=(0.0, min(100.0, 1.15 * iso)))
+        axes.set_xlabel('contacts missed [%]')
+        axes.set_ylabel('decisions to stop [%]')
+        axes.set_title(f'{stopping_s} s to stop', fontsize=11)
+        axes.grid(alpha=0.25)
+        axes.spines[['top', 'right']].set_visible(False)
+        if place == 0:
+            axes.legend(frameon=False, fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120, metadata={'Software': None})

@@ -11,14 +11,17 @@ calibrated to the same level on the same people:
     motion_deq_gaussian          MotionDEQ with the covariances in its weight file
 """
 
+import contextlib
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
+from matplotlib.figure import Figure
 from rich.console import Console
 from tqdm import tqdm
 
@@ -26,6 +29,7 @@ from motion_predictor_ros.config import VolumeConfig
 from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.evaluation.archive import Figures, name_cases
+from motion_predictor_ros.evaluation.reliability import Reliability
 from motion_predictor_ros.evaluation.tables import Cell, print_table
 from motion_predictor_ros.scoring.metrics import constant_velocity
 from motion_predictor_ros.training.volume_windows import (
@@ -63,7 +67,7 @@ _PROMISES: tuple[tuple[Promise, float], ...] = (
 )
 _VOLUME_HORIZONS_S = (0.5, 1.0)
 _RIVAL_CASES = 40
-_RELIABILITY_CASES, _BINS = 60, 10
+_RELIABILITY_CASES = 60
 _PROBABILITY_WINDOW_S = (0.5, 1.0)
 _CELL_M = 0.1
 
@@ -151,44 +155,43 @@ def _rival_cases(models: Models, recordings: Recordings) -> dict[float, list[Cas
 
 def promised(models: Models, case: Case, calibration: Calibration) -> Results:
     """Return the result of each certified promise, for all horizons that the case lasts for."""
+    lasting = [until for until in calibration.horizons if case.lasts(until.windows_s[-1][1])]
     thresholds: dict[Key, tuple[float, ...]] = {}
-    longest = calibration.horizons[0]
-    for until in calibration.horizons:
-        if not case.lasts(until.windows_s[-1][1]):
-            continue
-        longest = max(longest, until, key=lambda one: one.horizon_s)
+    for until in lasting:
         for promise, value in _PROMISES:
-            try:
+            with contextlib.suppress(ConfigError):
                 taus = until.thresholds(promise, value, case.forecast)
-            except ConfigError:
-                continue
-            thresholds[until.horizon_s, promise, value] = taus
+                thresholds[until.horizon_s, promise, value] = taus
     results = {key: Promised() for key in thresholds}
+    if not thresholds:
+        return results
+    longest = max(lasting, key=lambda until: until.horizon_s)
     for index, (window_s, size_m) in enumerate(
         zip(longest.windows_s, longest.voxels_m, strict=True)
     ):
         taus_here = {key: taus[index] for key, taus in thresholds.items() if index < len(taus)}
-        if not taus_here:
-            break
-        ranking = longest.ranking
-        inside = rank_truth(models.shape, case, ranking, window_s, size_m)
+        inside = rank_truth(models.shape, case, longest.ranking, window_s, size_m)
         for key, tau in taus_here.items():
-            missed = np.searchsorted(inside, np.float32(tau)) / len(inside)
-            results[key].missed.append(float(missed))
-        sized = {
-            (at_s, promise, value): tau
-            for (at_s, promise, value), tau in taus_here.items()
-            if at_s in _VOLUME_HORIZONS_S and (promise == 'risk' or value == VOLUME_LEVEL)
-        }
+            results[key].missed.append(
+                float(np.searchsorted(inside, np.float32(tau)) / len(inside))
+            )
+        sized = {key: tau for key, tau in taus_here.items() if _is_sized(*key)}
         if not sized:
             continue
         lowest = min(sized.values())
-        field = window_field(models.shape, case.forecast, ranking, window_s, lowest, size_m)
+        field = window_field(
+            models.shape, case.forecast, longest.ranking, window_s, lowest, size_m
+        )
         ranked = np.sort(field.values[:, :, above_floor(field.grid)], axis=None)
         for key, tau in sized.items():
             kept = len(ranked) - np.searchsorted(ranked, np.float32(tau))
             results[key].volume_m3.append(float(kept * field.grid.size_m**3))
     return results
+
+
+def _is_sized(horizon_s: float, promise: Promise, value: float) -> bool:
+    is_reported = promise == 'risk' or value == VOLUME_LEVEL
+    return horizon_s in _VOLUME_HORIZONS_S and is_reported
 
 
 def _report_horizon(
@@ -389,26 +392,10 @@ def reliability(models: Models, cases: Sequence[Case]) -> dict[str, Any]:
     Of voxels that a future or the true body fills; all others are trivially right.
     """
     lasting = [case for case in cases if case.lasts(_PROBABILITY_WINDOW_S[1])]
-    some = lasting[:: max(1, len(lasting) // _RELIABILITY_CASES)]
-    bar = tqdm(some, leave=False, disable=None)
-    predicted, came = zip(*(_voxels(models, case) for case in bar), strict=True)
-    chance, inside = np.concatenate(predicted).astype(np.float64), np.concatenate(came)
-    bins = np.minimum((chance * _BINS).astype(int), _BINS - 1)
-    curve = [
-        {
-            'predicted': float(chance[bins == index].mean()),
-            'observed': float(inside[bins == index].mean()),
-            'voxels': int((bins == index).sum()),
-        }
-        for index in range(_BINS)
-        if (bins == index).any()
-    ]
-    rate = inside.mean()
-    return {
-        'brier': float(((chance - inside) ** 2).mean()),
-        'brier_of_constant_rate': float(rate * (1.0 - rate)),
-        'reliability': curve,
-    }
+    chosen, tally = lasting[:: max(1, len(lasting) // _RELIABILITY_CASES)], Reliability()
+    for case in tqdm(chosen, leave=False, disable=None):
+        tally.add(*_voxels(models, case))
+    return tally.figures('voxels')
 
 
 def _voxels(
@@ -470,3 +457,35 @@ def print_volume(report: dict[str, Any], console: Console) -> None:
 
 def _cells(row: Mapping[str, float]) -> dict[str, Cell]:
     return {f'{level:.0%}': row.get(f'{level:.2f}', 'refused') for level in LEVELS}
+
+
+def plot_volume(report: Mapping[str, Any], out: Path) -> Path:
+    """Write volume.png: coverage against level, reliability of voxels, volumes."""
+    figure = Figure(figsize=(15, 4.5), layout='tight')
+    left, middle, right = figure.subplots(1, 3)
+    for horizon, row in report['coverage_by_horizon'].items():
+        levels = sorted(row)
+        shares = [row[level] for level in levels]
+        left.plot([*map(float, levels)], shares, 'o-', label=f'until {horizon} s')
+    left.plot([0.5, 1.0], [0.5, 1.0], 'k:', label='as promised')
+    left.set(xlabel='level', ylabel='windows covered, jointly')
+    left.legend()
+    predicted, observed = (
+        [part[key] for part in report['reliability']] for key in ('predicted', 'observed')
+    )
+    middle.plot(predicted, observed, 'o-')
+    middle.plot([0.0, 1.0], [0.0, 1.0], 'k:')
+    middle.set(xlabel='predicted probability of a voxel, 0.5 to 1 s')
+    middle.set(ylabel='share of voxels in which a person was')
+    for shift, (horizon, row) in enumerate(report['volume_m3'].items()):
+        places = [index + 0.4 * shift for index in range(len(row))]
+        right.bar(places, list(row.values()), width=0.35, label=f'until {horizon} s')
+        right.set_xticks(places, [name.replace('_', '\n') for name in row])
+    right.set(yscale='log', ylabel='volume at 95 %, m^3')
+    if report['volume_m3']:
+        right.legend()
+    figure.suptitle('covers people exchangeable with those of the calibration only')
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / 'volume.png'
+    figure.savefig(path, dpi=110)
+    return path

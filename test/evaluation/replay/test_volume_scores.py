@@ -12,8 +12,9 @@ from safety_volumes import STAMP_NS, volume
 from volume_replays import KEPT, goes, stands, told
 from volume_scenes import SHAPE
 
+from motion_predictor_ros.evaluation.reliability import Reliability
 from motion_predictor_ros.evaluation.replay.kept_volumes import KeptVolume, VolumeKeeper
-from motion_predictor_ros.evaluation.replay.volume_scores import Reliability, volume_report
+from motion_predictor_ros.evaluation.replay.volume_scores import volume_report
 from motion_predictor_ros.evaluation.report.pictures import faces
 from motion_predictor_ros.evaluation.report.tables import print_volumes
 from motion_predictor_ros.skeleton.frame import Validity
@@ -87,21 +88,23 @@ def test_who_was_not_seen_to_the_end_is_not_scored() -> None:
 
 def test_reliability_tells_said_from_came() -> None:
     random = np.random.default_rng(0)
-    chance = random.uniform(0.01, 1.0, (60, 60, 60)).astype(np.float32)
+    chance = random.uniform(0.01, 1.0, 216_000).astype(np.float32)
     right, wrong = Reliability(), Reliability()
-    right.count(chance, random.uniform(size=chance.shape) < chance)
-    wrong.count(chance, random.uniform(size=chance.shape) < chance**3)
-    for each in right.figures()['reliability']:
-        assert each['observed'] == pytest.approx(each['predicted'], abs=0.02)
-    middle = wrong.figures()['reliability'][5]
+    right.add(chance, random.uniform(size=chance.shape) < chance)
+    wrong.add(chance, random.uniform(size=chance.shape) < chance**3)
+    figures = right.figures('voxels')
+    for tenth in figures['reliability']:
+        assert tenth['observed'] == pytest.approx(tenth['predicted'], abs=0.02)
+    assert sum(tenth['voxels'] for tenth in figures['reliability']) == right.cases == 216_000
+    middle = wrong.figures('voxels')['reliability'][5]
     assert middle['observed'] < middle['predicted'] - 0.3
-    assert right.figures()['brier'] < wrong.figures()['brier']
+    assert figures['brier'] < wrong.figures('voxels')['brier']
 
 
 def test_voxels_that_are_trivially_empty_do_not_count() -> None:
-    tally = Reliability()
-    tally.count(np.zeros((9, 9, 9), np.float32), np.zeros((9, 9, 9), dtype=bool))
-    assert tally.voxels == 0
+    voxels = report(stands)['voxels']['0.25']['reliability']
+    window = next(iter(told(goes(stands, 3.0)).values()))[0].windows[0]
+    assert 0 < sum(tenth['voxels'] for tenth in voxels) < window.covered.size
 
 
 def test_the_table_tells_coverage_and_size() -> None:

@@ -21,7 +21,6 @@ from motion_predictor_ros.errors import ConfigError, DataError
 from motion_predictor_ros.evaluation.archive import Archive
 from motion_predictor_ros.evaluation.compare import compare
 from motion_predictor_ros.evaluation.volumes import volume as judge
-from motion_predictor_ros.evaluation.volumes.plots import plot_volume
 from motion_predictor_ros.training.cache_build import build_cache
 from motion_predictor_ros.training.volume_calibration import CalibrationRecipe, calibrate
 from motion_predictor_ros.training.volume_windows import (
@@ -244,7 +243,7 @@ def test_commands_print_the_promised_keys(
     assert 0.0 <= report['brier'] <= 1.0 and report['ess_median'] >= 1.0
     assert set(report['fallback_share']) == {'stale', 'incomplete', 'out_of_distribution'}
     assert report['clips'] == 24
-    assert plot_volume(report, Path(files['folder'])).stat().st_size > 10_000
+    assert judge.plot_volume(report, Path(files['folder'])).stat().st_size > 10_000
 
 
 def test_separation_is_judged_from_the_command_line(
