@@ -52,6 +52,11 @@ def param(
     return field(default=default, metadata=info)
 
 
+def share(default: float, description: str) -> Any:
+    """Declare a field from 0 to 1."""
+    return param(default, description, low=0.0, high=1.0)
+
+
 @dataclass(frozen=True)
 class SkeletonConfig:
     """How skeletons are decoded and resampled."""

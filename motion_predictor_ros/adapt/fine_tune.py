@@ -16,22 +16,20 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from scipy.stats import chi2
 
-from motion_predictor_ros.adapt.recalibrate import recalibrate
 from motion_predictor_ros.adapt.requirements import Requirements, amounts, check_amounts
 from motion_predictor_ros.checkpoint import choose_device, load_checkpoint, save_checkpoint
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.data.recordings import Recordings
-from motion_predictor_ros.errors import ConfigError
+from motion_predictor_ros.errors import ConfigError, DataError
 from motion_predictor_ros.evaluation.motion.mocap import (
     WINDOW_EVERY_S,
     evaluate_mocap,
     predict_windows,
 )
-from motion_predictor_ros.evaluation.tables import print_table, write_json
+from motion_predictor_ros.evaluation.tables import METHODS, print_table, write_json
 from motion_predictor_ros.prediction.motion_deq.checkpoint import (
     KIND,
     TrainedMotionDEQ,
@@ -43,7 +41,18 @@ from motion_predictor_ros.training.loop import train
 from motion_predictor_ros.training.motion_deq import MotionDEQLearner, MotionTask
 from motion_predictor_ros.training.recipe import MotionDEQRecipe
 from motion_predictor_ros.training.residuals import keep_residuals
+from motion_predictor_ros.training.volume_calibration import (
+    CalibrationRecipe,
+    calibrate_on,
+    summary,
+)
+from motion_predictor_ros.training.volume_windows import APART_S, HORIZONS_S, Models, windows_of
 from motion_predictor_ros.training.windows import every_window
+from motion_predictor_ros.volume.calibration import (
+    load_calibration,
+    needed_clips,
+    save_calibration,
+)
 
 COVERED = 0.9
 """Nominal share of joints within the covariances' ellipsoids."""
@@ -110,7 +119,7 @@ def adapt(
     device = choose_device(config.prediction.device)
     base = load_motion_deq(config.prediction.weights, device)
     check_amounts(recordings, base.module.config, plan.requirements, lost_s)
-    weights, training = _fine_tune(recordings, base, config, plan, device)
+    weights, training = _fine_tune(recordings, base, config, plan)
     report: dict[str, Any] = {
         'weights': str(weights),
         'training': training,
@@ -130,21 +139,16 @@ def compare(
     elsewhere: Recordings | None = None,
 ) -> dict[str, Any]:
     """Score both on the test part, and on other people; report whether the error increased."""
-    held_out = _split(recordings, 'test')
-    before, after = score(base, held_out), score(adapted, held_out)
-    report: dict[str, Any] = {
-        'base': base.name,
-        'adapted': adapted.name,
-        'before': before,
-        'after': after,
-        'worse': _mean_mm(after) > _mean_mm(before),
+    parts = {'': _split(recordings, 'test')} | (
+        {} if elsewhere is None else {'elsewhere': elsewhere}
+    )
+    scores = {
+        name: {'before': score(base, part), 'after': score(adapted, part)}
+        for name, part in parts.items()
     }
-    if elsewhere is not None:
-        report['elsewhere'] = {
-            'before': score(base, elsewhere),
-            'after': score(adapted, elsewhere),
-        }
-    return report
+    own = scores.pop('')
+    worse = _mean_mm(own['after']) > _mean_mm(own['before'])
+    return {'base': base.name, 'adapted': adapted.name, **own, 'worse': worse, **scores}
 
 
 def _mean_mm(scores: dict[str, Any]) -> float:
@@ -157,21 +161,21 @@ def _split(recordings: Recordings, split: str) -> Recordings:
 
 
 def _fine_tune(
-    recordings: Recordings,
-    base: TrainedMotionDEQ,
-    config: PipelineConfig,
-    plan: Plan,
-    device: torch.device,
+    recordings: Recordings, base: TrainedMotionDEQ, config: PipelineConfig, plan: Plan
 ) -> tuple[Path, dict[str, Any]]:
     """Train, keeping the old weights if `val` does not improve; re-measure the covariances."""
     start = resolve_file(config.prediction.weights, 'weights', '.safetensors')
-    task = _task(recordings, base, config, plan, device)
+    device = next(base.module.parameters()).device
+    recipe = _recipe(base, config, plan)
+    attribution = (*map(str, base.training.get('attribution', ())), *recordings.attribution)
+    recordings = dataclasses.replace(recordings, attribution=attribution)
+    task = MotionTask(plan.name, recipe, recordings, MotionDEQLearner(recipe, device))
     task.start_from(start)
     before = task.validate()[0]['score']
     weights, after, steps = plan.out / f'{plan.name}.safetensors', before, 0
     if plan.steps:
         with contextlib.redirect_stdout(sys.stderr):
-            best = train(task, task.recipe.schedule, plan.out, minutes=plan.minutes)
+            best = train(task, recipe.schedule, plan.out, minutes=plan.minutes)
         header = load_checkpoint(best, KIND).header['training']
         after, steps = float(header['score']), int(header['step'])
     if after < before:
@@ -187,26 +191,69 @@ def _fine_tune(
     return weights, figures
 
 
-def _task(
-    recordings: Recordings,
-    base: TrainedMotionDEQ,
-    config: PipelineConfig,
-    plan: Plan,
-    device: torch.device,
-) -> MotionTask:
-    """Set up the recipe for the adapted model; keep the attribution of its data."""
+def _recipe(base: TrainedMotionDEQ, config: PipelineConfig, plan: Plan) -> MotionDEQRecipe:
+    """Set up the recipe for the adapted model."""
     recipe, model = plan.recipe, base.module.config
     missing = recipe.degrade.missing if model.masked else 0.0
-    recipe = dataclasses.replace(
+    return dataclasses.replace(
         recipe,
         layout=config.skeleton.layout,
         model=model,
         schedule=dataclasses.replace(recipe.schedule, steps=max(1, plan.steps)),
         degrade=dataclasses.replace(recipe.degrade, missing=missing),
     )
-    sources = tuple(str(line) for line in base.training.get('attribution', ()))
-    recordings = dataclasses.replace(recordings, attribution=(*sources, *recordings.attribution))
-    return MotionTask(plan.name, recipe, recordings, MotionDEQLearner(recipe, device))
+
+
+def recalibrate(recordings: Recordings, config: PipelineConfig, weights: Path) -> dict[str, Any]:
+    """Write WEIGHTS_calibration beside the weights, or return why it cannot be.
+
+    Windows are `APART_S` apart, of `val` and `test`, which no weight of MotionDEQ was trained on.
+    People may be the same: it is marked approximate.
+
+    Returns:
+        `file` and `summary`, or `reason`; `horizons_s` at which the level is certified.
+    """
+    density, level = config.density, config.volume.level
+    files = density.weights, density.cache
+    if density.enabled == 'never' or not all(
+        is_shipped(file, 'weights', '.safetensors') for file in files
+    ):
+        return {'reason': 'there is no density model', 'horizons_s': []}
+    models = Models.load(density, str(weights), config.skeleton.layout)
+    held_out = recordings.select(lambda clip: clip.split != 'train')
+    enough, lacking = _certifiable(models, held_out, level)
+    if not enough:
+        return {'reason': lacking, 'horizons_s': []}
+    recipe = CalibrationRecipe(tuple(enough), approximate=True)
+    try:
+        calibration = calibrate_on(models, held_out, recipe)
+    except (ConfigError, DataError) as error:
+        return {'reason': str(error), 'horizons_s': []}
+    file = weights.with_name(f'{weights.stem}_calibration.safetensors')
+    save_calibration(file, calibration)
+    kept = load_calibration(str(file), models.digests)
+    needed = needed_clips(1.0 - level)
+    sure = [until.horizon_s for until in kept.horizons if len(until.speeds) >= needed]
+    return {'file': str(file), 'summary': summary(kept), 'reason': lacking, 'horizons_s': sure}
+
+
+def _certifiable(models: Models, held_out: Recordings, level: float) -> tuple[list[float], str]:
+    """Return the horizons with enough windows for the level, and what the first other lacks."""
+    enough, lacking, needed = [], '', needed_clips(1.0 - level)
+    longest_s = float(models.futures.horizons_s[-1]) + 1e-6
+    for horizon_s in (end_s for end_s in HORIZONS_S if end_s <= longest_s):
+        frames, count = models.futures.past + round(horizon_s / models.period_s), 0
+        with contextlib.suppress(DataError):
+            count = len(windows_of(held_out, frames, models.period_s))
+        if count >= needed:
+            enough.append(horizon_s)
+        elif not lacking:
+            lacking = (
+                f'{level:.0%} until {horizon_s:g} s needs {needed} held-out windows {APART_S:g} s '
+                f'apart, there are {count}: {needed - count} more, about '
+                f'{(needed - count) * APART_S / 0.4:.0f} s of recording'
+            )
+    return enough, lacking
 
 
 def score(trained: TrainedMotionDEQ, recordings: Recordings) -> dict[str, Any]:
@@ -216,9 +263,8 @@ def score(trained: TrainedMotionDEQ, recordings: Recordings) -> dict[str, Any]:
         DataError: The recordings have other joints than the model, or are too short.
     """
     report = evaluate_mocap(recordings, trained)
-    methods = ('motion_deq', 'constant_velocity', 'repeat_last')
     return {
-        'mpjpe_mm': {name: report[name]['mpjpe_mm'] for name in methods},
+        'mpjpe_mm': {name: report[name]['mpjpe_mm'] for name in METHODS},
         'covered': covered(trained, recordings),
         'windows': report['windows'],
     }
@@ -271,9 +317,9 @@ def _print_scores(report: dict[str, Any], title: str, console: Console) -> None:
     rows = {
         report['base']: before['mpjpe_mm']['motion_deq'],
         report['adapted']: after['mpjpe_mm']['motion_deq'],
-        'constant velocity': after['mpjpe_mm']['constant_velocity'],
-        'repeat last frame': after['mpjpe_mm']['repeat_last'],
     }
+    for name in ('constant_velocity', 'repeat_last'):
+        rows[METHODS[name]] = after['mpjpe_mm'][name]
     for name, scores in (('before', before), ('after', after)):
         percent = {ms: 100 * share for ms, share in scores['covered'].items()}
         rows[f'% of joints within their 90 %, {name}'] = percent

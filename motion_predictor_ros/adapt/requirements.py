@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from motion_predictor_ros.data.bag_recordings import SPLITS
-from motion_predictor_ros.data.recordings import Clip, Recordings
+from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQConfig
 from motion_predictor_ros.training.volume_windows import APART_S
@@ -29,32 +29,24 @@ class Requirements:
 
 
 def amounts(recordings: Recordings, model: MotionDEQConfig) -> dict[str, Any]:
-    """Return seconds, independent windows and people by split."""
-    window_s = (model.past + model.future) * model.period_s
-    clips = {split: _usable(recordings, split, window_s) for split in SPLITS}
-    return {
-        'seconds': {
-            split: sum(clip.length for clip in usable) / recordings.fps
-            for split, usable in clips.items()
-        },
-        'windows': {
-            split: sum(_windows(clip.length / recordings.fps, window_s) for clip in usable)
-            for split, usable in clips.items()
-        },
-        'people': {
-            split: len({clip.subject for clip in usable}) for split, usable in clips.items()
-        },
-    }
+    """Return seconds, windows `APART_S` apart and people, each by split, of clips that suffice."""
+    report: dict[str, dict[str, Any]] = {'seconds': {}, 'windows': {}, 'people': {}}
+    window_s, fps = _window_s(model), recordings.fps
+    for split in SPLITS:
+        clips = [
+            clip
+            for clip in recordings.clips
+            if clip.split == split and clip.length >= window_s * fps
+        ]
+        spare_s = [clip.length / fps - window_s for clip in clips]
+        report['seconds'][split] = sum(clip.length for clip in clips) / fps
+        report['windows'][split] = sum(math.floor(s / APART_S + 1e-9) + 1 for s in spare_s)
+        report['people'][split] = len({clip.subject for clip in clips})
+    return report
 
 
-def _usable(recordings: Recordings, split: str, window_s: float) -> list[Clip]:
-    min_length = window_s * recordings.fps
-    return [clip for clip in recordings.clips if clip.split == split and clip.length >= min_length]
-
-
-def _windows(seconds: float, window_s: float) -> int:
-    """Count windows that begin `APART_S` apart."""
-    return math.floor((seconds - window_s) / APART_S + 1e-9) + 1
+def _window_s(model: MotionDEQConfig) -> float:
+    return (model.past + model.future) * model.period_s
 
 
 def check_amounts(
@@ -73,13 +65,12 @@ def check_amounts(
     """
     missing = _missing(recordings, model, requirements)
     if missing:
-        window_s = (model.past + model.future) * model.period_s
         whole = sum(clip.length for clip in recordings.clips) / recordings.fps
         lost = ''.join(f', {s:.1f} s more: {reason}' for reason, s in lost_s.items() if s)
         raise DataError(
             f'too little to adapt to, of {whole:.1f} s of people{lost}; {"; ".join(missing)}. '
-            f'60 % trains, 15 % validates, 25 % tests, and only {window_s:g} s without a gap '
-            'make a window: record more, or add bags'
+            f'60 % trains, 15 % validates, 25 % tests, and only {_window_s(model):g} s without a '
+            'gap make a window: record more, or add bags'
         )
 
 
@@ -105,8 +96,8 @@ def _missing(
     people = len({clip.subject for clip in recordings.clips})
     if people < requirements.people:
         missing.append(
-            f'{people} person, needed {requirements.people}: '
-            f'{requirements.people - people} more, or --one-person if there is only one'
+            f'{people} person, needed {requirements.people}: {requirements.people - people} more, '
+            'or --one-person if there is only one'
         )
     return missing
 

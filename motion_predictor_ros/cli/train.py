@@ -161,21 +161,6 @@ def _futures(options: argparse.Namespace) -> None:
         print(train(vae, settings.behaviour, options.out, **budget))
 
 
-@TRAIN.command(
-    'proportions',
-    'measure how bodies are built',
-    data('npz of clips; split train is used'),
-    out('YAML file, such as the shipped one', new_file()),
-)
-def _proportions(options: argparse.Namespace) -> None:
-    from motion_predictor_ros.data.recordings import load_recordings
-    from motion_predictor_ros.training.proportions import fit_proportions
-
-    recordings = load_recordings(options.data)
-    fit_proportions(recordings.select(lambda clip: clip.split == 'train')).save(options.out)
-    print(options.out)
-
-
 @COMMANDS.command(
     'build-cache',
     'compute the cache of recorded futures',

@@ -93,7 +93,7 @@ def load_amass(folder: Path) -> Recordings:
             if not path.name.endswith(_NO_MOTION):
                 subject = f'{name}/{path.parent.name}'
                 positions = _read_motion(path, folder, models)
-                pieces.append((f'{subject}/{path.stem}', subject, _SPLIT_OF[name], positions))
+                pieces.append(Piece(f'{subject}/{path.stem}', subject, _SPLIT_OF[name], positions))
     if not pieces:
         raise DataError(
             f'{folder} holds no motion of AMASS, <data set>/<subject>/<motion>.npz with a data '

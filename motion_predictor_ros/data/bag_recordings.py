@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float64
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.data.bag_sources import open_source
-from motion_predictor_ros.data.recordings import Recordings, join_clips
+from motion_predictor_ros.data.recordings import Piece, Recordings, join_clips
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.skeleton.buffer import MIN_SPACING_S
 from motion_predictor_ros.skeleton.frame import SkeletonFrame, Window
@@ -203,7 +203,7 @@ def split_by_time(
             part = segment.positions[(times_s >= begin_s) & (times_s < end_s)]
             if len(part):
                 key = f'{segment.person}@{segment.begin_s:.2f}:{split}'
-                pieces.append((key, segment.person, split, part))
+                pieces.append(Piece(key, segment.person, split, part))
     return join_clips(joint_names, read.rate_hz, pieces, attribution)
 
 
@@ -215,7 +215,7 @@ def all_for_test(read: Segments, joint_names: tuple[str, ...]) -> Recordings:
     """
     _check_any(read)
     pieces = [
-        (f'{segment.person}@{segment.begin_s:.2f}', segment.person, 'test', segment.positions)
+        Piece(f'{segment.person}@{segment.begin_s:.2f}', segment.person, 'test', segment.positions)
         for segment in read.segments
     ]
     return join_clips(joint_names, read.rate_hz, pieces, ())

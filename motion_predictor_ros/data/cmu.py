@@ -13,13 +13,11 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-from jaxtyping import Float32
 
 from motion_predictor_ros.data.recordings import Piece, Recordings, join_clips
 from motion_predictor_ros.errors import DataError
@@ -65,24 +63,8 @@ _HELD_OUT_SHARE = 0.2
 _UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, BadZipFile)
 
 
-@dataclass(frozen=True)
-class CmuSequence:
-    """One clip with all 38 joints, as the protocol scores it.
-
-    Attributes:
-        split: 'train' or 'test', as in the file.
-        positions_mm: In the benchmark's nominal millimetres.
-    """
-
-    key: str
-    split: str
-    action: str
-    number: int
-    positions_mm: Float32[np.ndarray, 'time joint=38 xyz=3']
-
-
-def load_cmu_sequences(path: Path) -> tuple[CmuSequence, ...]:
-    """Read every clip, ordered by split, action and number.
+def load_cmu_sequences(path: Path) -> tuple[Piece, ...]:
+    """Read every clip with all 38 joints [nominal mm], by split, action and number.
 
     Raises:
         DataError: The file is missing or malformed; the message names what is missing.
@@ -104,10 +86,14 @@ def load_cmu_sequences(path: Path) -> tuple[CmuSequence, ...]:
         ) from error
     if not sequences:
         raise DataError(f'{path} has no clips; expected "train/<action>_<k>", "test/<action>_<k>"')
-    return tuple(sorted(sequences, key=lambda item: (item.split, item.action, item.number)))
+    return tuple(sorted(sequences, key=_order))
 
 
-def _sequence(key: str, array: np.ndarray) -> CmuSequence:
+def _order(piece: Piece) -> tuple[str, str, int]:
+    return piece.split, piece.action, int(piece.key.rpartition('_')[2])
+
+
+def _sequence(key: str, array: np.ndarray) -> Piece:
     match = _KEY.fullmatch(key)
     if match is None:
         raise ValueError(f'a clip is named {key!r}')
@@ -115,7 +101,7 @@ def _sequence(key: str, array: np.ndarray) -> CmuSequence:
         raise ValueError(f'clip {key!r} is {array.dtype} {array.shape}')
     if not np.isfinite(array).all():
         raise ValueError(f'clip {key!r} holds values that are not finite')
-    return CmuSequence(key, match[1], match[2], int(match[3]), array)
+    return Piece(key, match[2], match[1], array, match[2])
 
 
 def load_cmu_benchmark(path: Path) -> Recordings:
@@ -124,45 +110,38 @@ def load_cmu_benchmark(path: Path) -> Recordings:
     A clip's subject is its action. Test clips stay test. The benchmark names no validation clips,
     and choosing checkpoints on test would be peeking, so the last training clip of each action is
     held out: at most its last 120 frames, so that two actions with very long clips do not
-        dominate. Of
-    an action's only clip the last fifth is held out. The rest of a cut clip trains; its pieces
-    bear their rows, as in 'train/walking_1[:400]'.
+    dominate. Of an action's only clip the last fifth is held out. The rest of a cut clip trains;
+    its pieces bear their rows, as in 'train/walking_1[:400]'.
 
     Raises:
         DataError: As `load_cmu_sequences`, or there is no training clip.
     """
     pieces = list(_pieces(load_cmu_sequences(path)))
-    if all(split == 'test' for _, _, split, _ in pieces):
+    if all(piece.split == 'test' for piece in pieces):
         raise DataError(f'{path} has no training clips, "train/<action>_<k>"')
     return join_clips(FED_NAMES, _NOMINAL_FPS, pieces, ATTRIBUTION)
 
 
-def _pieces(sequences: tuple[CmuSequence, ...]) -> Iterator[Piece]:
-    for (split, action), group in groupby(
-        sequences, lambda sequence: (sequence.split, sequence.action)
-    ):
+def _pieces(sequences: tuple[Piece, ...]) -> Iterator[Piece]:
+    fed = (piece.fed(FED, _MM_PER_M) for piece in sequences)
+    for (split, _), group in groupby(fed, lambda piece: (piece.split, piece.action)):
         *whole, last = group
-        for item in whole:
-            yield item.key, action, split, _fed_m(item.positions_mm)
+        yield from whole
         if split == 'train':
             yield from _hold_out(last, only=not whole)
         else:
-            yield last.key, action, split, _fed_m(last.positions_mm)
+            yield last
 
 
-def _fed_m(positions_mm: np.ndarray) -> np.ndarray:
-    return positions_mm[:, FED] / np.float32(_MM_PER_M)
-
-
-def _hold_out(clip: CmuSequence, only: bool) -> Iterator[Piece]:
-    length = len(clip.positions_mm)
+def _hold_out(clip: Piece, only: bool) -> Iterator[Piece]:
+    length = len(clip.positions)
     held = round(_HELD_OUT_SHARE * length) if only else min(_HELD_OUT_FRAMES, length)
     cut = length - held
     if cut == 0:
-        yield clip.key, clip.action, 'val', _fed_m(clip.positions_mm)
+        yield clip._replace(split='val')
         return
-    yield f'{clip.key}[:{cut}]', clip.action, 'train', _fed_m(clip.positions_mm[:cut])
-    yield f'{clip.key}[{cut}:]', clip.action, 'val', _fed_m(clip.positions_mm[cut:])
+    yield clip._replace(key=f'{clip.key}[:{cut}]', positions=clip.positions[:cut])
+    yield clip._replace(key=f'{clip.key}[{cut}:]', positions=clip.positions[cut:], split='val')
 
 
 def is_cmu_benchmark(path: Path) -> bool:

@@ -11,7 +11,6 @@ never move and six coincide with another one; models are given the other 22.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -93,21 +92,6 @@ _STRIDE, _FPS = 2, 25.0
 _MM_PER_M = 1000.0
 
 
-@dataclass(frozen=True)
-class H36mSequence:
-    """One take with all 32 joints, as the protocol scores it, at 25 fps."""
-
-    subject: str
-    action: str
-    take: int
-    positions_mm: Float32[np.ndarray, 'time joint=32 xyz=3']
-
-    @property
-    def key(self) -> str:
-        """Return the name of its file, as in 'S1/walking_1'."""
-        return f'{self.subject}/{self.action}_{self.take}'
-
-
 def is_h36m(folder: Path) -> bool:
     """Check whether a folder looks like Human3.6M in angles, complete or not."""
     return any(folder.glob('S[0-9]*/*_[12].txt'))
@@ -115,27 +99,29 @@ def is_h36m(folder: Path) -> bool:
 
 def load_h36m_sequences(
     folder: Path, subjects: Sequence[str] = tuple(SPLIT_OF)
-) -> tuple[H36mSequence, ...]:
-    """Read every take of `subjects`, ordered by subject, action and take.
+) -> tuple[Piece, ...]:
+    """Read every take of `subjects` with all 32 joints [mm], by subject, action and take.
 
     Raises:
         DataError: A file is missing or not of the form above; figures of a part of the data
             could not be compared with others.
     """
     takes = [
-        (subject, action, take) for subject in subjects for action in ACTIONS for take in TAKES
+        (f'{subject}/{action}_{take}', subject, action)
+        for subject in subjects
+        for action in ACTIONS
+        for take in TAKES
     ]
-    paths = [folder / subject / f'{action}_{take}.txt' for subject, action, take in takes]
-    missing = [f'{path.parent.name}/{path.name}' for path in paths if not path.is_file()]
+    missing = [key for key, _, _ in takes if not (folder / f'{key}.txt').is_file()]
     if missing:
         raise DataError(
-            f'{folder} lacks {len(missing)} of {len(paths)} files of Human3.6M in angles, such as '
-            f'{missing[0]}; choose the folder that holds {", ".join(subjects)}, each with two '
+            f'{folder} lacks {len(missing)} of {len(takes)} files of Human3.6M in angles, such as '
+            f'{missing[0]}.txt; choose the folder that holds {", ".join(subjects)}, each with two '
             f'takes of {len(ACTIONS)} actions (docs/data.md)'
         )
     return tuple(
-        H36mSequence(subject, action, take, pose_h36m(_angles(path)))
-        for (subject, action, take), path in zip(takes, paths, strict=True)
+        Piece(key, subject, SPLIT_OF[subject], pose_h36m(_angles(folder / f'{key}.txt')), action)
+        for key, subject, action in takes
     )
 
 
@@ -167,15 +153,7 @@ def load_h36m(folder: Path) -> Recordings:
     Raises:
         DataError: As `load_h36m_sequences`.
     """
-    pieces = [
-        (
-            sequence.key,
-            sequence.subject,
-            SPLIT_OF[sequence.subject],
-            sequence.positions_mm[:, FED] / _MM_PER_M,
-        )
-        for sequence in load_h36m_sequences(folder)
-    ]
+    pieces = [piece.fed(FED, _MM_PER_M) for piece in load_h36m_sequences(folder)]
     return join_clips(FED_NAMES, _FPS, pieces, ATTRIBUTION)
 
 
@@ -231,4 +209,4 @@ def _piece(path: Path, subject: str, action: object, positions: object) -> Piece
         )
     if not np.isfinite(array).all():
         raise DataError(f'{path}: {subject} {action!r} holds values that are not finite')
-    return f'{subject}/{action}', subject, SPLIT_OF[subject], array[:, KEPT]
+    return Piece(f'{subject}/{action}', subject, SPLIT_OF[subject], array[:, KEPT])

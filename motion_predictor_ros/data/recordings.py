@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
@@ -122,8 +122,18 @@ class Recordings:
         return self.select(lambda clip: split in ('', clip.split))
 
 
-Piece = tuple[str, str, str, np.ndarray]
-"""Key, subject, split and positions [m] of one clip."""
+class Piece(NamedTuple):
+    """One clip of a data set, with its own positions [m, or the set's unit]."""
+
+    key: str
+    subject: str
+    split: str
+    positions: np.ndarray
+    action: str = ''
+
+    def fed(self, joints: np.ndarray, units_per_m: float = 1.0) -> 'Piece':
+        """Return the joints that models are given [m]."""
+        return self._replace(positions=self.positions[:, joints] / np.float32(units_per_m))
 
 
 def join_clips(
@@ -131,10 +141,11 @@ def join_clips(
 ) -> Recordings:
     """Lay clips one after the other; none was retargeted."""
     clips, kept, start = [], [], 0
-    for key, subject, split, positions in pieces:
-        clips.append(Clip(key, subject, split, False, start, len(positions)))
-        kept.append(positions.astype(np.float32, copy=False))
-        start += len(positions)
+    for piece in pieces:
+        length = len(piece.positions)
+        clips.append(Clip(piece.key, piece.subject, piece.split, False, start, length))
+        kept.append(piece.positions.astype(np.float32, copy=False))
+        start += length
     return Recordings(joint_names, fps, np.concatenate(kept), tuple(clips), attribution)
 
 

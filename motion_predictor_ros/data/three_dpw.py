@@ -10,14 +10,12 @@ label their columns as if it were 25: see `evaluation/motion/pose_benchmarks.py`
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
 
 from motion_predictor_ros.data.numpy_pickle import read_numpy_pickle
-from motion_predictor_ros.data.recordings import Recordings, join_clips
+from motion_predictor_ros.data.recordings import Piece, Recordings, join_clips
 from motion_predictor_ros.data.smpl import JOINT_NAMES
 from motion_predictor_ros.errors import DataError
 
@@ -37,21 +35,6 @@ ATTRIBUTION = (
 _FPS = 30.0
 
 
-@dataclass(frozen=True)
-class ThreeDPWSequence:
-    """One person of a sequence, relative to the pelvis.
-
-    Attributes:
-        folder: 'train', 'validation' or 'test'.
-        person: Place in the file, from 0.
-    """
-
-    folder: str
-    name: str
-    person: int
-    positions_m: Float32[np.ndarray, 'time joint=24 xyz=3']
-
-
 def _home(path: Path) -> Path:
     """Accept the data set's folder, or `sequenceFiles` in it."""
     inner = path / 'sequenceFiles'
@@ -63,10 +46,8 @@ def is_3dpw(path: Path) -> bool:
     return any(any((_home(path) / folder).glob('*.pkl')) for folder in SPLIT_OF)
 
 
-def load_3dpw_sequences(
-    path: Path, folders: Sequence[str] = tuple(SPLIT_OF)
-) -> tuple[ThreeDPWSequence, ...]:
-    """Read all people in `folders`, ordered by folder, name and person.
+def load_3dpw_sequences(path: Path, folders: Sequence[str] = tuple(SPLIT_OF)) -> tuple[Piece, ...]:
+    """Read all 24 joints of all people in `folders` [m], by folder, name and person.
 
     Raises:
         DataError: A folder is missing or empty, or a file is not of the form above.
@@ -80,10 +61,11 @@ def load_3dpw_sequences(
                 'sequenceFiles/train, /validation and /test (docs/data.md)'
             )
         for file in files:
-            sequences += [
-                ThreeDPWSequence(folder, file.stem, person, positions)
-                for person, positions in enumerate(_people(file))
-            ]
+            for number, positions in enumerate(_people(file)):
+                subject = f'{file.stem}/{number}'
+                sequences.append(
+                    Piece(f'{folder}/{subject}', subject, SPLIT_OF[folder], positions)
+                )
     return tuple(sequences)
 
 
@@ -112,13 +94,5 @@ def load_3dpw(path: Path) -> Recordings:
     Raises:
         DataError: As `load_3dpw_sequences`.
     """
-    pieces = [
-        (
-            f'{sequence.folder}/{sequence.name}/{sequence.person}',
-            f'{sequence.name}/{sequence.person}',
-            SPLIT_OF[sequence.folder],
-            sequence.positions_m[:, FED],
-        )
-        for sequence in load_3dpw_sequences(path)
-    ]
+    pieces = [piece.fed(FED) for piece in load_3dpw_sequences(path)]
     return join_clips(FED_NAMES, _FPS, pieces, ATTRIBUTION)

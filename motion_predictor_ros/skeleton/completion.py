@@ -81,16 +81,6 @@ class Proportions:
     foot: Float64[np.ndarray, ' xyz=3']
     chest: Float64[np.ndarray, ' xyz=3']
 
-    def save(self, path: Path) -> None:
-        """Write them as YAML."""
-        lines = [
-            '# How bodies are built, in units of the eight limb bones (chest: of the spine).',
-            '# Made by `motion-predictor train proportions`; entries: skeleton/proportions.py.',
-        ]
-        for name, value in vars(self).items():
-            lines.append(f'{name}: [{", ".join(f"{number:.4f}" for number in value)}]')
-        path.write_text('\n'.join([*lines, '']), encoding='utf-8')
-
 
 def load_proportions(path: Path) -> Proportions:
     """Read a file of proportions.

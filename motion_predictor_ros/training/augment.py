@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from motion_predictor_ros.config import param
+from motion_predictor_ros.config import param, share
 from motion_predictor_ros.prediction.motion_deq.layers import Mask, Past
 from motion_predictor_ros.skeleton.completion import StandIns
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
@@ -65,15 +65,15 @@ _ALONE = 0.1
 class DegradeConfig:
     """Share of windows with each fault; faults are independent."""
 
-    noisy: float = param(0.0, 'share of windows with noise [-]', low=0.0, high=1.0)
+    noisy: float = share(0.0, 'share of windows with noise [-]')
     noise_m: float = param(
         0.03, 'largest deviation of a coordinate, drawn per window [m]', low=0.0, high=0.2
     )
-    slow: float = param(0.0, 'share of windows observed at a low rate [-]', low=0.0, high=1.0)
+    slow: float = share(0.0, 'share of windows observed at a low rate [-]')
     slowest_hz: float = param(
         12.0, 'lowest rate; the highest is that of the model clock [Hz]', low=1.0, high=200.0
     )
-    missing: float = param(0.0, 'share of windows with missing joints [-]', low=0.0, high=1.0)
+    missing: float = share(0.0, 'share of windows with missing joints [-]')
 
 
 class Degrader:

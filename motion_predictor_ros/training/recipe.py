@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from motion_predictor_ros.config import from_mapping, param
+from motion_predictor_ros.config import from_mapping, param, share
 from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.density.cache_flow.model import CacheFlowConfig
 from motion_predictor_ros.errors import ConfigError, DataError
@@ -63,9 +63,7 @@ class ScheduleConfig:
         'how the learning rate falls after the warm-up [-]',
         choices=('cosine', 'exponential', 'constant'),
     )
-    decay_factor: float = param(
-        0.98, 'exponential: the rate is multiplied by this [-]', low=0.0, high=1.0
-    )
+    decay_factor: float = share(0.98, 'exponential: the rate is multiplied by this [-]')
     decays: int = param(
         50, 'exponential: so often, after equal parts of the schedule [-]', low=1, high=10**6
     )
@@ -96,7 +94,7 @@ class EquilibriumConfig:
     hinge_ramp_steps: int = param(
         400, 'steps over which the hinge grows from a third [-]', low=1, high=10**6
     )
-    hinge_share: float = param(0.25, 'share of the batch with a hinge loss [-]', low=0.0, high=1.0)
+    hinge_share: float = share(0.25, 'share of the batch with a hinge loss [-]')
 
 
 @dataclass(frozen=True)
@@ -110,11 +108,8 @@ class MotionDEQRecipe:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     shape: BodyShapeConfig = field(default_factory=BodyShapeConfig)
     degrade: DegradeConfig = field(default_factory=DegradeConfig)
-    start_share: float = param(
-        0.0,
-        'share of the weights of `--start-from` in the weights that are kept at the end [-]',
-        low=0.0,
-        high=1.0,
+    start_share: float = share(
+        0.0, 'share of the weights of `--start-from` in the weights that are kept at the end [-]'
     )
     held_out_too: bool = param(
         False, 'train on the held-out clips too, which makes validation meaningless [-]'
@@ -160,9 +155,7 @@ class LossConfig:
     divergence: float = param(
         1e-4, "weight of the behaviour's KL divergence [m^2]", low=0.0, high=10.0
     )
-    adversary: float = param(
-        0.05, 'weight against poses that leak into the behaviour [-]', low=0.0, high=1.0
-    )
+    adversary: float = share(0.05, 'weight against poses that leak into the behaviour [-]')
     matching: float = param(
         1.0, 'weight of flow matching against the likelihood [-]', low=0.0, high=10.0
     )
@@ -179,9 +172,7 @@ class VarietyConfig:
     noise_m: float = param(
         0.005, 'noise on observed poses, of flow and mixture only [m]', low=0.0, high=0.1
     )
-    latent: float = param(
-        0.0, 'noise on whitened latents, of flow and mixture only [-]', low=0.0, high=1.0
-    )
+    latent: float = share(0.0, 'noise on whitened latents, of flow and mixture only [-]')
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from motion_predictor_ros.config import param
+from motion_predictor_ros.config import param, share
 from motion_predictor_ros.data.recordings import Clip, Recordings
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.prediction.motion_deq.layers import Past
@@ -25,25 +25,19 @@ class SamplingConfig:
     stretch: float = param(
         1.25, 'change the speed of windows up to this factor [-]', low=1.0, high=4.0
     )
-    stretch_share: float = param(
+    stretch_share: float = share(
         1.0,
         'share of windows at another speed; others are cut frame by frame, as recorded,'
         ' where interpolation smooths nothing [-]',
-        low=0.0,
-        high=1.0,
     )
-    subject_power: float = param(
-        0.5, 'a subject is drawn as often as its duration to this power [-]', low=0.0, high=1.0
+    subject_power: float = share(
+        0.5, 'a subject is drawn as often as its duration to this power [-]'
     )
-    retargeted_weight: float = param(
-        0.3, 'weight of clips retargeted to a foreign figure [-]', low=0.0, high=1.0
-    )
+    retargeted_weight: float = share(0.3, 'weight of clips retargeted to a foreign figure [-]')
     rare_kinds: str = param(
         '', 'words, separated by blanks, of the kinds of clips that get `rare_weight` [-]'
     )
-    rare_weight: float = param(
-        1.0, 'weight of kinds of motion that robots hardly meet [-]', low=0.0, high=1.0
-    )
+    rare_weight: float = share(1.0, 'weight of kinds of motion that robots hardly meet [-]')
     even_kinds: bool = param(
         False, 'draw each kind of motion as often as any other that is not rare [-]'
     )

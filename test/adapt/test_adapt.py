@@ -17,8 +17,7 @@ from scenes import message, write_bag
 from skeleton.sources.test_sources import BODY, POSE
 from walkers import SCHEDULE, walkers
 
-from motion_predictor_ros.adapt.fine_tune import Plan, adapt, compare
-from motion_predictor_ros.adapt.recalibrate import recalibrate
+from motion_predictor_ros.adapt.fine_tune import Plan, adapt, compare, recalibrate
 from motion_predictor_ros.adapt.requirements import Requirements
 from motion_predictor_ros.checkpoint import load_checkpoint
 from motion_predictor_ros.cli.adapt import _as_recorded

@@ -110,8 +110,8 @@ def test_sequences_keep_all_joints_and_the_units_of_the_file(file: Path) -> None
     sequences = {each.key: each for each in load_cmu_sequences(file)}
     assert sequences.keys() == CLIPS.keys()
     signal = sequences['train/basketball_signal_2']
-    assert (signal.split, signal.action, signal.number) == ('train', 'basketball_signal', 2)
-    np.testing.assert_array_equal(signal.positions_mm, CLIPS[signal.key])
+    assert (signal.split, signal.action) == ('train', 'basketball_signal')
+    np.testing.assert_array_equal(signal.positions, CLIPS[signal.key])
 
 
 @pytest.mark.parametrize(

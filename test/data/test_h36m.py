@@ -178,7 +178,7 @@ def test_sequences_keep_all_joints_in_millimetres_of_requested_subjects(folder: 
     sequences = load_h36m_sequences(folder, ['S5'])
     assert [each.key for each in sequences[:3]] == ['S5/walking_1', 'S5/walking_2', 'S5/eating_1']
     assert len(sequences) == 30 and {each.subject for each in sequences} == {'S5'}
-    hips = sequences[0].positions_mm[:, 1]
+    hips = sequences[0].positions[:, 1]
     np.testing.assert_allclose(hips, np.tile([-132.948591, 0, 0], (len(hips), 1)), rtol=1e-6)
 
 

@@ -84,7 +84,7 @@ def test_3dpw_is_found_from_either_folder_and_only_requested_splits_are_read(
     home = write_3dpw(tmp_path, {'test/a_00': PEOPLE['test/flat_guitar_01']})
     for folder in (home, home / 'sequenceFiles'):
         (only,) = load_3dpw_sequences(folder, ['test'])
-        assert only.positions_m.shape == (12, 24, 3) and not only.positions_m[:, 0].any()
+        assert only.positions.shape == (12, 24, 3) and not only.positions[:, 0].any()
     with pytest.raises(DataError, match=r'train holds no sequence .*sequenceFiles/train'):
         load_3dpw(home)
 

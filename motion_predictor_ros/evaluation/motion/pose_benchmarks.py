@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from motion_predictor_ros.data import cmu, h36m, smpl, three_dpw
+from motion_predictor_ros.data.recordings import Piece
 from motion_predictor_ros.errors import CheckpointError, DataError
 from motion_predictor_ros.evaluation.archive import Figures, name_cases
 from motion_predictor_ros.evaluation.tables import METHODS, print_table
@@ -105,26 +106,23 @@ class Protocol:
         return whole
 
 
-def cmu_clips(sequences: Iterable[cmu.CmuSequence]) -> Clips:
+def clips_by_action(pieces: Iterable[Piece]) -> Clips:
     """Return the test clips by action."""
     clips: dict[str, list[np.ndarray]] = {}
-    for sequence in sequences:
-        if sequence.split == 'test':
-            clips.setdefault(sequence.action, []).append(sequence.positions_mm)
+    for piece in pieces:
+        if piece.split == 'test':
+            clips.setdefault(piece.action, []).append(piece.positions)
     return clips
 
 
 def _h36m_clips(folder: Path) -> Clips:
     subjects = [subject for subject, split in h36m.SPLIT_OF.items() if split == 'test']
-    clips: dict[str, list[np.ndarray]] = {}
-    for sequence in h36m.load_h36m_sequences(folder, subjects):
-        clips.setdefault(sequence.action, []).append(sequence.positions_mm)
-    return clips
+    return clips_by_action(h36m.load_h36m_sequences(folder, subjects))
 
 
 def _3dpw_clips(folder: Path) -> Clips:
-    sequences = three_dpw.load_3dpw_sequences(folder, ('test',))
-    return {'all sequences': [_MM_PER_M * sequence.positions_m for sequence in sequences]}
+    pieces = three_dpw.load_3dpw_sequences(folder, ('test',))
+    return {'all sequences': [_MM_PER_M * piece.positions for piece in pieces]}
 
 
 PROTOCOLS = {
@@ -138,7 +136,7 @@ PROTOCOLS = {
         fixed_lengths=True,
         layout='cmu25',
         recipes='"cmu"',
-        load=lambda path: cmu_clips(cmu.load_cmu_sequences(path)),
+        load=lambda path: clips_by_action(cmu.load_cmu_sequences(path)),
         note='Units are nominal, as in the literature: "1000 ms" is 417 ms, "1 mm" 0.81 mm.',
     ),
     'h36m': Protocol(

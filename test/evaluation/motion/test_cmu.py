@@ -18,9 +18,9 @@ from motion_predictor_ros.data.cmu import (
     FED_NAMES,
     JOINT_NAMES,
     TWINS,
-    CmuSequence,
     load_cmu_sequences,
 )
+from motion_predictor_ros.data.recordings import Piece
 from motion_predictor_ros.errors import CheckpointError, DataError
 from motion_predictor_ros.evaluation.archive import Archive
 from motion_predictor_ros.evaluation.motion.pose_benchmarks import (
@@ -28,7 +28,7 @@ from motion_predictor_ros.evaluation.motion.pose_benchmarks import (
     Predict,
     Protocol,
     baseline_predictors,
-    cmu_clips,
+    clips_by_action,
     evaluate_benchmark,
     evaluate_poses,
     model_predictor,
@@ -43,33 +43,35 @@ FIVE = ('basketball', 'jumping', 'running', 'soccer', 'walking')
 SHAPE = MotionDEQConfig(joints=25, past=10, future=25, channels=8, patterns=8)
 
 
-def clip(action: str, positions_mm: np.ndarray, number: int = 1) -> CmuSequence:
+def clip(action: str, positions_mm: np.ndarray, number: int = 1) -> Piece:
     key = f'test/{action}_{number}'
-    return CmuSequence(key, 'test', action, number, positions_mm)
+    return Piece(key, action, 'test', positions_mm, action)
 
 
 CMU = PROTOCOLS['cmu']
 
 
 def errors_of(
-    sequences: list[CmuSequence], predict: Predict, protocol: Protocol = CMU
+    sequences: list[Piece], predict: Predict, protocol: Protocol = CMU
 ) -> dict[str, dict[str, float]]:
-    return evaluate_poses(cmu_clips(sequences), protocol, (10, 25), {'model': predict})['model']
+    return evaluate_poses(clips_by_action(sequences), protocol, (10, 25), {'model': predict})[
+        'model'
+    ]
 
 
-def baselines_on(sequences: list[CmuSequence]) -> dict[str, Any]:
-    return evaluate_benchmark(CMU, cmu_clips(sequences), {})
+def baselines_on(sequences: list[Piece]) -> dict[str, Any]:
+    return evaluate_benchmark(CMU, clips_by_action(sequences), {})
 
 
 def repeat_last(observed: np.ndarray) -> np.ndarray:
     return baseline_predictors(25)['repeat_last'](observed)
 
 
-def published(sequence: CmuSequence, copies: list[int]) -> dict[str, float]:
+def published(sequence: Piece, copies: list[int]) -> dict[str, float]:
     """Count the error of repeating the last frame as the literature's code does."""
     errors = []
-    for first in range(len(sequence.positions_mm) - 34):
-        window = sequence.positions_mm[first : first + 35].astype(np.float64)
+    for first in range(len(sequence.positions) - 34):
+        window = sequence.positions[first : first + 35].astype(np.float64)
         predicted = window[10:].copy()
         predicted[:, USED] = window[9, USED]
         predicted[:, COPY_TO] = predicted[:, copies]
@@ -130,7 +132,7 @@ def test_every_window_of_test_clips_is_used_once_and_in_order() -> None:
 
     counting = march(150, 1.0)
     counting[:, USED[0], 0] = np.arange(150)
-    training = CmuSequence('train/walking_1', 'train', 'walking', 1, march(90, 0.0))
+    training = Piece('train/walking_1', 'walking', 'train', march(90, 0.0), 'walking')
     errors_of([training, clip('walking', counting), clip('short', march(34, 0.0))], spy)
     expected = np.arange(150 - 34)[:, None] + np.arange(10)
     np.testing.assert_array_equal(np.concatenate(seen), expected)

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure how bodies are built, so that joints which a tracker leaves out can be put in place."""
 
+import argparse
+from pathlib import Path
+
 import numpy as np
 from jaxtyping import Float64
 
-from motion_predictor_ros.data.recordings import Recordings
+from motion_predictor_ros.data.recordings import Recordings, load_recordings
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.skeleton.completion import LIMBS, Proportions, axes_of
 
@@ -69,3 +72,23 @@ def _measure(
         'foot': np.mean(feet, axis=0) / ruler,
         'chest': _SYMMETRIC * (back.T @ (at['chest'] - at['pelvis'])) / np.linalg.norm(spine),
     }
+
+
+def main() -> None:
+    """Measure the training clips of a file, and write the YAML that the package ships."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--data', type=Path, required=True, help='npz of clips')
+    parser.add_argument('--out', type=Path, required=True, help='as config/proportions.yaml')
+    options = parser.parse_args()
+    proportions = fit_proportions(load_recordings(options.data).of_split('train'))
+    lines = [
+        '# How bodies are built, in units of the eight limb bones (chest: of the spine).',
+        '# Made by test/fit_proportions.py; entries: `Proportions` in skeleton/completion.py.',
+    ]
+    for name, value in vars(proportions).items():
+        lines.append(f'{name}: [{", ".join(f"{number:.4f}" for number in value)}]')
+    options.out.write_text('\n'.join([*lines, '']), encoding='utf-8')
+
+
+if __name__ == '__main__':
+    main()
