@@ -17,7 +17,6 @@ from torch import Tensor, UntypedStorage
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.evaluation.tables import METHODS, print_table
 from motion_predictor_ros.training.baselines.unrolled import UNROLLED, UnrolledLearner
 from motion_predictor_ros.training.motion_deq import Learner, MotionDEQLearner
@@ -80,12 +79,7 @@ def bench_memory(recipe: MotionDEQRecipe, batch: int, device: torch.device) -> d
 
     MotionDEQ's figure is with `recompute`; `motion_deq_kept` is without it.
     `parts` has the bytes that the graphs of MotionDEQ's parts keep alive.
-
-    Raises:
-        ConfigError: The batch is empty.
     """
-    if batch < 1:
-        raise ConfigError(f'a batch needs at least one person, got {batch}')
     recipe = replace(recipe, schedule=replace(recipe.schedule, batch=batch))
     past, target = _random_people(recipe, device)
     costs = {}

@@ -42,7 +42,7 @@ def bench_motion_deq(
         ConfigError: As `check_crowd`.
         MotionPredictorError: The model cannot be used.
     """
-    check_crowd(config, frames, counts)
+    check_crowd(config, counts)
     stream = TimedStream(_alone(config), Crowd(bag))
     predictor = stream.pipeline.predictor
     return {

@@ -118,11 +118,8 @@ def bench_pipeline(
 
     Raises:
         BagError: The bag cannot be read, or no person is in it for long enough.
-        ConfigError: There is nothing to time.
         MotionPredictorError: The models cannot be used, or not together.
     """
-    if frames < 1 or not threads or min(threads) < 1:
-        raise ConfigError(f'expected frames and threads, got {frames} and {list(threads)}')
     startup_s = start_up_s(config)
     crowd = Crowd(bag, _RATE_HZ)
     by_threads = {str(count): _with_threads(crowd, config, frames, count) for count in threads}
@@ -207,18 +204,15 @@ def print_pipeline(report: dict[str, Any], console: Console) -> None:
     console.print(f'start of the process to first prediction: {report["startup_s"]:.1f} s')
 
 
-def check_crowd(config: PipelineConfig, frames: int, counts: Sequence[int]) -> None:
-    """Check what a bench by number of people is asked for.
+def check_crowd(config: PipelineConfig, counts: Sequence[int]) -> None:
+    """Check numbers of people.
 
     Raises:
-        ConfigError: There is nothing to time, or `skeleton.max_people` is too small.
+        ConfigError: `skeleton.max_people` is smaller.
     """
     limit = config.skeleton.max_people
-    if frames < 1 or not counts or max(counts) > limit or min(counts) < 1:
-        raise ConfigError(
-            f'expected frames, and people up to skeleton.max_people ({limit}), got {frames} and '
-            f'{list(counts)}'
-        )
+    if max(counts) > limit:
+        raise ConfigError(f'expected people up to skeleton.max_people ({limit}), got {counts}')
 
 
 def bench_persons(
@@ -231,7 +225,7 @@ def bench_persons(
         ConfigError: As `check_crowd`.
         MotionPredictorError: The models cannot be used, or not together.
     """
-    check_crowd(config, frames, counts)
+    check_crowd(config, counts)
     stream = TimedStream(config, Crowd(bag))
     times = {str(count): stream.run(count, frames) for count in counts}
     step_ms = {count: stages['step']['p50'] for count, stages in times.items()}

@@ -190,16 +190,14 @@ def _density(options: argparse.Namespace) -> Report:
 @BENCH.command(
     'volume',
     'time of voxels and collision probabilities',
-    option('--futures', type=int, default=50, help='futures of the person'),
-    option('--poses', type=int, default=15, help='poses of each future'),
-    option('--robots', type=int, default=1000, help='configurations in one call'),
+    option('--futures', type=whole(1), default=50, help='futures of the person'),
+    option('--poses', type=whole(1), default=15, help='poses of each future'),
+    option('--robots', type=whole(1), default=1000, help='configurations in one call'),
     JSON,
 )
 def _volume(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.bench import volume
 
-    if min(options.futures, options.poses, options.robots) < 1:
-        raise ConfigError('--futures, --poses and --robots must be at least 1')
     report = volume.bench_volume(options.futures, options.poses, options.robots)
     return report, volume.print_bench
 

@@ -18,6 +18,7 @@ from motion_predictor_ros.cli.options import (
     TOPIC,
     Group,
     Report,
+    archived,
     checkpoint,
     data,
     keep_results,
@@ -30,7 +31,6 @@ from motion_predictor_ros.cli.options import (
     pipeline_config,
     positive,
     split,
-    split_of,
     threads,
     whole,
 )
@@ -128,12 +128,10 @@ def _compare(options: argparse.Namespace) -> Report:
 
 @EVALUATE.command('mocap', 'score a model on motion capture clips', *_CLIPS, *RESULTS)
 def _mocap(options: argparse.Namespace) -> Report:
-    from motion_predictor_ros.evaluation.archive import Figures
     from motion_predictor_ros.evaluation.motion import mocap
 
-    trained, figures = load_model(options), Figures()
-    report = mocap.evaluate_mocap(load_clips(options), trained, figures=figures)
-    keep_results(options, figures.archive('mocap', report))
+    trained, clips = load_model(options), load_clips(options)
+    report = archived(options, 'mocap', partial(mocap.evaluate_mocap, clips, trained))
     return report, partial(mocap.print_mocap, trained.name)
 
 
@@ -190,7 +188,6 @@ def _pairs(options: argparse.Namespace) -> Report:
 )
 def _benchmark(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.checkpoint import choose_device
-    from motion_predictor_ros.evaluation.archive import Figures
     from motion_predictor_ros.evaluation.motion import pose_benchmarks
     from motion_predictor_ros.training.baselines.unrolled import load_unrolled
 
@@ -201,9 +198,9 @@ def _benchmark(options: argparse.Namespace) -> Report:
     if unrolled := getattr(options, 'eqmotion_style', None):
         device = choose_device(options.device)
         models['eqmotion_style'] = load_unrolled(unrolled, 'eqmotion_style', device)
-    clips, figures = protocol.load(options.data), Figures()
-    report = pose_benchmarks.evaluate_benchmark(protocol, clips, models, figures=figures)
-    keep_results(options, figures.archive(options.benchmark, report))
+    clips = protocol.load(options.data)
+    evaluate = partial(pose_benchmarks.evaluate_benchmark, protocol, clips, models)
+    report = archived(options, options.benchmark, evaluate)
     return report, partial(pose_benchmarks.print_benchmark, protocol)
 
 
@@ -232,7 +229,6 @@ def density_config(options: argparse.Namespace) -> 'DensityConfig':
     option('--similar', type=positive(), default=0.5, help='similar starts [m]'),
 )
 def _stochastic(options: argparse.Namespace) -> Report:
-    from motion_predictor_ros.evaluation.archive import Figures
     from motion_predictor_ros.evaluation.futures import samplers, stochastic
 
     recordings = load_training_data(options)
@@ -244,11 +240,9 @@ def _stochastic(options: argparse.Namespace) -> Report:
         tuple(options.beside) if options.beside else None,
     )
     trained, models = samplers.load_samplers(density_config(options), compared, recordings)
-    case = stochastic.make_case(trained, split_of(options, recordings), options.similar)
-    figures = Figures()
-    report = stochastic.evaluate_stochastic(case, trained, models, figures=figures)
-    keep_results(options, figures.archive('stochastic', report))
-    return report, stochastic.print_stochastic
+    case = stochastic.make_case(trained, recordings.of_split(options.split), options.similar)
+    evaluate = partial(stochastic.evaluate_stochastic, case, trained, models)
+    return archived(options, 'stochastic', evaluate), stochastic.print_stochastic
 
 
 def load_volume_models(options: argparse.Namespace) -> 'Models':
@@ -277,19 +271,12 @@ def _load_calibration(options: argparse.Namespace, models: 'Models') -> 'Calibra
     option('--out', type=new_folder, help='folder for plots'),
 )
 def _volume(options: argparse.Namespace) -> Report:
-    from motion_predictor_ros.evaluation.archive import Figures
     from motion_predictor_ros.evaluation.volumes import volume
 
     models = load_volume_models(options)
-    calibration, figures = _load_calibration(options, models), Figures()
-    report = volume.evaluate_volume(
-        models,
-        load_training_data(options),
-        calibration,
-        options.split,
-        figures=figures,
-    )
-    keep_results(options, figures.archive('volume', report))
+    calibration, recordings = _load_calibration(options, models), load_training_data(options)
+    evaluate = partial(volume.evaluate_volume, models, recordings, calibration, options.split)
+    report = archived(options, 'volume', evaluate)
     if options.out:
         volume.plot_volume(report, options.out)
     return report, volume.print_volume
@@ -329,7 +316,7 @@ def _separation(options: argparse.Namespace) -> Report:
     models = load_volume_models(options)
     report = separation.evaluate_separation(
         models,
-        split_of(options, load_training_data(options)),
+        load_training_data(options).of_split(options.split),
         _load_calibration(options, models),
         (Robot(**chosen),) if chosen else ROBOTS,
         decisions=options.decisions,

@@ -14,7 +14,7 @@ from motion_predictor_ros.config import SOURCES, PipelineConfig, read_parameter_
 
 if TYPE_CHECKING:
     from motion_predictor_ros.data.recordings import Recordings
-    from motion_predictor_ros.evaluation.archive import Archive
+    from motion_predictor_ros.evaluation.archive import Archive, Figures
     from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 
 Option = tuple[tuple[str, ...], dict[str, Any]]
@@ -215,16 +215,11 @@ def checkpoint(
     return option('--checkpoint', default=default, required=not default, help=description)
 
 
-def split_of(options: argparse.Namespace, recordings: 'Recordings') -> 'Recordings':
-    """Select the clips of `--split`."""
-    return recordings.of_split(options.split)
-
-
 def load_clips(options: argparse.Namespace) -> 'Recordings':
     """Read `--data`, a file of clips, and select `--split`."""
     from motion_predictor_ros.data.recordings import load_recordings
 
-    return split_of(options, load_recordings(options.data))
+    return load_recordings(options.data).of_split(options.split)
 
 
 def load_training_data(options: argparse.Namespace) -> 'Recordings':
@@ -253,6 +248,18 @@ def pipeline_config(options: argparse.Namespace) -> PipelineConfig:
     if options.device:
         density = dataclasses.replace(density, device=options.device)
     return dataclasses.replace(config, prediction=prediction, density=density)
+
+
+def archived(
+    options: argparse.Namespace, kind: str, evaluate: 'Callable[[Figures], dict[str, Any]]'
+) -> dict[str, Any]:
+    """Return the report of an evaluation; write its cases to `--archive` and `--csv`."""
+    from motion_predictor_ros.evaluation.archive import Figures
+
+    figures = Figures()
+    report = evaluate(figures)
+    keep_results(options, figures.archive(kind, report))
+    return report
 
 
 def keep_results(options: argparse.Namespace, archive: 'Archive') -> None:

@@ -11,7 +11,6 @@ from torch.utils.checkpoint import checkpoint
 
 from motion_predictor_ros.bench.memory import LiveBytes, bench_memory
 from motion_predictor_ros.cli.main import main
-from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.training.recipe import EquilibriumConfig, MotionDEQRecipe
 
 CPU = torch.device('cpu')
@@ -125,5 +124,5 @@ def test_the_command_prints_json_and_nothing_else(capsys: pytest.CaptureFixture[
 
 
 def test_an_empty_batch_is_refused() -> None:
-    with pytest.raises(ConfigError, match='at least one'):
-        bench_memory(RECIPE, 0, CPU)
+    with pytest.raises(SystemExit, match='2'):
+        main(['bench', 'memory', '--batch', '0'])

@@ -137,7 +137,6 @@ def evaluate_stochastic(
     case: Case,
     trained: TrainedCacheFlow,
     samplers: Mapping[str, FutureSampler],
-    *,
     figures: Figures | None = None,
 ) -> dict[str, Any]:
     """Return the figures of every sampler, under its name.

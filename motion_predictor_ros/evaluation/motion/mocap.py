@@ -58,7 +58,6 @@ def predict_windows(
 def evaluate_mocap(
     recordings: Recordings,
     trained: TrainedMotionDEQ,
-    *,
     figures: Figures | None = None,
 ) -> dict[str, Any]:
     """Return errors [mm] by method and horizon, and statistics of the solver.

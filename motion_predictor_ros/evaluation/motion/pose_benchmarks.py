@@ -172,7 +172,6 @@ def evaluate_benchmark(
     protocol: Protocol,
     clips: Clips,
     models: Mapping[str, TrainedMotionDEQ | TrainedUnrolled],
-    *,
     figures: Figures | None = None,
 ) -> dict[str, Any]:
     """Return the errors [mm] of the models and the baselines: by action, and their means.
@@ -221,7 +220,6 @@ def evaluate_poses(
     protocol: Protocol,
     lengths: tuple[int, int],
     predictors: Mapping[str, Predict],
-    *,
     figures: Figures | None = None,
 ) -> dict[str, Errors]:
     """Return the errors of every predictor.

@@ -101,7 +101,6 @@ def evaluate_volume(
     recordings: Recordings,
     calibration: Calibration,
     split: str = 'test',
-    *,
     figures: Figures | None = None,
 ) -> dict[str, Any]:
     """Return coverage, missed shares, volumes, reliability and fall-backs.
