@@ -26,10 +26,10 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from motion_predictor_ros.bench.crowd import Crowd
-from motion_predictor_ros.bench.timing import machine, spread
+from motion_predictor_ros.bench.timing import machine
 from motion_predictor_ros.config import DegradationConfig, PipelineConfig
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.evaluation.tables import print_table
+from motion_predictor_ros.evaluation.tables import print_table, spread
 from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.runtime.load_shedding import FULL, Degradation, degradation_levels
 from motion_predictor_ros.runtime.process_memory import freeze_gc

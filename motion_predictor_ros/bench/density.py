@@ -21,7 +21,7 @@ from jaxtyping import Float, Float64
 from rich.console import Console
 from torch import Tensor, nn
 
-from motion_predictor_ros.bench.timing import machine, rounds_ms, spread
+from motion_predictor_ros.bench.timing import machine, rounds_ms
 from motion_predictor_ros.config import DensityConfig
 from motion_predictor_ros.density.body_frame import body_frame
 from motion_predictor_ros.density.cache_flow.cache import FutureCache
@@ -31,7 +31,7 @@ from motion_predictor_ros.density.cache_flow.neighbours import BruteForce
 from motion_predictor_ros.density.predictor import CacheFlowPredictor
 from motion_predictor_ros.density.sampling import effective_sample_size, importance_weights
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.evaluation.tables import print_table
+from motion_predictor_ros.evaluation.tables import print_table, spread
 from motion_predictor_ros.runtime.process_memory import disable_malloc_trim
 from motion_predictor_ros.scoring.metrics import Windows
 from motion_predictor_ros.skeleton.layout import SkeletonLayout

@@ -18,9 +18,9 @@ from rich.console import Console
 
 from motion_predictor_ros.bench.crowd import Crowd
 from motion_predictor_ros.bench.pipeline import KINDS, TimedStream, check_crowd
-from motion_predictor_ros.bench.timing import eqmotion_style_ms, machine, rounds_ms, spread
+from motion_predictor_ros.bench.timing import eqmotion_style_ms, machine, rounds_ms
 from motion_predictor_ros.config import PipelineConfig, PredictionConfig
-from motion_predictor_ros.evaluation.tables import print_table
+from motion_predictor_ros.evaluation.tables import print_table, spread
 from motion_predictor_ros.prediction.motion_deq.checkpoint import load_motion_deq
 from motion_predictor_ros.prediction.streaming import MotionDEQPredictor
 from motion_predictor_ros.prediction.types import solver_steps

@@ -19,10 +19,10 @@ import numpy as np
 from rich.console import Console
 
 from motion_predictor_ros.bench.crowd import Crowd
-from motion_predictor_ros.bench.timing import eqmotion_style_ms, machine, rounds_ms, spread
+from motion_predictor_ros.bench.timing import eqmotion_style_ms, machine, rounds_ms
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.evaluation.tables import print_table
+from motion_predictor_ros.evaluation.tables import print_table, spread
 from motion_predictor_ros.pipeline import Pipeline, Scene
 from motion_predictor_ros.prediction.motion_deq.checkpoint import load_motion_deq
 from motion_predictor_ros.prediction.streaming import MotionDEQPredictor

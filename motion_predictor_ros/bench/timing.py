@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
+from motion_predictor_ros.evaluation.tables import spread
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQConfig
 from motion_predictor_ros.skeleton.frame import Window
 from motion_predictor_ros.training.baselines.unrolled import EqMotionStyle
@@ -31,12 +32,6 @@ def eqmotion_style_ms(
             return network(observed.to(device)).cpu().numpy()
 
     return spread(rounds_ms(forward, _ROUNDS, device)[:, 0])
-
-
-def spread(spent_ms: Sequence[float] | Float64[np.ndarray, ' round']) -> dict[str, float]:
-    """Return median and 99th percentile [ms]."""
-    p50, p99 = np.percentile(np.asarray(spent_ms), (50, 99))
-    return {'p50': float(p50), 'p99': float(p99)}
 
 
 def rounds_ms(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -65,6 +65,12 @@ def _text(cell: Cell, form: str) -> str:
     if cell is None:
         return ''
     return format(cell, form) if isinstance(cell, float) else escape(str(cell))
+
+
+def spread(values: Sequence[float] | Float64[np.ndarray, ' value']) -> dict[str, float]:
+    """Return median and 99th percentile."""
+    p50, p99 = np.percentile(np.asarray(values), (50, 99))
+    return {'p50': float(p50), 'p99': float(p99)}
 
 
 def print_errors(errors: Mapping[str, Mapping[str, float]], title: str, console: Console) -> None:

@@ -8,11 +8,9 @@ report says how far a prediction is from that of the person alone.
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from rich.console import Console
 
 from motion_predictor_ros.config import (
@@ -21,13 +19,13 @@ from motion_predictor_ros.config import (
     PredictionConfig,
     VolumeConfig,
 )
-from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.data.recordings import Clip, Recordings
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.evaluation.replay.replay import Replay, replay, score
 from motion_predictor_ros.evaluation.tables import METHODS, print_errors
 from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.scoring.metrics import mpjpe_mm
+from motion_predictor_ros.skeleton.frame import Observation
 
 RATE_HZ = 25.0
 
@@ -84,33 +82,17 @@ def pairs_of(recordings: Recordings) -> list[tuple[Clip, Clip]]:
 
 def _replay(recordings: Recordings, clips: Sequence[Clip], pipeline: Pipeline) -> Replay:
     pipeline.reset()
-    return replay(_messages(recordings, clips), pipeline)
+    return replay(_observations(recordings, clips), pipeline)
 
 
-def _messages(recordings: Recordings, clips: Sequence[Clip]) -> Iterator[SimpleNamespace]:
-    """Yield SkeletonArray-like messages that hold all of the clips' people."""
-    stride = recordings.fps / RATE_HZ
+def _observations(recordings: Recordings, clips: Sequence[Clip]) -> Iterator[Observation]:
+    """Yield observations that hold all of the clips' people."""
+    stride, positions = recordings.fps / RATE_HZ, recordings.positions
     count = int((min(clip.length for clip in clips) - 1) / stride + 1e-6) + 1
     for number in range(count):
-        stamp_s, stamp_ns = divmod(round((1.0 + number / RATE_HZ) * NS_PER_S), NS_PER_S)
-        frames = [recordings.positions[clip.start + round(number * stride)] for clip in clips]
-        yield SimpleNamespace(
-            header=SimpleNamespace(
-                stamp=SimpleNamespace(sec=stamp_s, nanosec=stamp_ns), frame_id='world'
-            ),
-            layout='',
-            joint_names=list(recordings.joint_names),
-            persons=[_person(clip, frame) for clip, frame in zip(clips, frames, strict=True)],
-        )
-
-
-def _person(clip: Clip, frame: Float[np.ndarray, 'joint xyz=3']) -> SimpleNamespace:
-    return SimpleNamespace(
-        person_id=clip.subject,
-        tracking_state=1,
-        positions=frame.astype(np.float64).ravel(),
-        confidences=np.ones(len(frame), dtype=np.float32),
-    )
+        frame = round(number * stride)
+        people = {clip.subject: positions[clip.start + frame].astype(np.float64) for clip in clips}
+        yield Observation.from_arrays(1.0 + number / RATE_HZ, recordings.joint_names, people)
 
 
 def _gaps_mm(together: Replay, alone: Replay) -> list[float]:

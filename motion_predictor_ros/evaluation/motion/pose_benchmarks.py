@@ -32,6 +32,7 @@ from motion_predictor_ros.errors import CheckpointError, DataError
 from motion_predictor_ros.evaluation.archive import Figures, name_cases
 from motion_predictor_ros.evaluation.tables import METHODS, print_table
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
+from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ
 from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
 from motion_predictor_ros.scoring.metrics import BASELINES, mean_joint_error
 from motion_predictor_ros.training.baselines.unrolled import TrainedUnrolled
@@ -187,7 +188,8 @@ def evaluate_benchmark(
     predictors = {name: model_predictor(model, protocol) for name, model in models.items()}
     for model in models.values():
         lengths = (model.module.config.past, model.module.config.future)
-    predictors |= baseline_predictors(lengths[1])
+    for name, baseline in BASELINES.items():
+        predictors[name] = partial(baseline, future=lengths[1])
     errors = evaluate_poses(clips, protocol, lengths, predictors, figures=figures)
     if protocol.layout == 'cmu25':
         return {name: _cmu_summary(actions) for name, actions in errors.items()}
@@ -287,11 +289,6 @@ def mean_error(rows: Iterable[Mapping[str, float]], horizons: Sequence[str]) -> 
     return float(np.mean([[row[ms] for ms in horizons] for row in rows]))
 
 
-def baseline_predictors(future: int) -> dict[str, Predict]:
-    """Return the baselines."""
-    return {name: partial(baseline, future=future) for name, baseline in BASELINES.items()}
-
-
 def model_predictor(trained: TrainedMotionDEQ | TrainedUnrolled, protocol: Protocol) -> Predict:
     """Let a model predict windows of a benchmark; MotionDEQ is solved cold.
 
@@ -312,10 +309,10 @@ def model_predictor(trained: TrainedMotionDEQ | TrainedUnrolled, protocol: Proto
             f'{shape.joints} joints {trained.joint_names}; {protocol.name} needs {wanted}'
             f'layout "{protocol.layout}": train it with recipe {protocol.recipes}'
         )
-    if isinstance(trained, TrainedUnrolled):
-        return _in_millimetres(trained.module, trained.module)
     module = trained.module
-    return _in_millimetres(module, lambda positions: module(positions, SolverSettings())[0])
+    if isinstance(module, MotionDEQ):
+        return _in_millimetres(module, lambda positions: module(positions, SolverSettings())[0])
+    return _in_millimetres(module, module)
 
 
 def _in_millimetres(module: nn.Module, forward: Callable[[Tensor], Tensor]) -> Predict:

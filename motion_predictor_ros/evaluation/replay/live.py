@@ -10,7 +10,8 @@ import numpy as np
 from motion_predictor_ros.data.bags import read_messages
 from motion_predictor_ros.density.wire import decode_futures
 from motion_predictor_ros.evaluation.replay.replay import Replay
-from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
+from motion_predictor_ros.evaluation.tables import spread
+from motion_predictor_ros.prediction.types import ScenePrediction
 from motion_predictor_ros.prediction.wire import decode_prediction
 from motion_predictor_ros.skeleton.frame import Validity
 
@@ -66,10 +67,7 @@ def compare_live(recorded: Path, run: Replay) -> LiveComparison:
         futures=len(future_gaps),
         futures_max_abs_difference_m=max(future_gaps, default=None),
         volumes=sum(bool(record.message.persons) for record in volumes),
-        age_ms={
-            'p50': float(np.percentile(ages_ms, 50)),
-            'p99': float(np.percentile(ages_ms, 99)),
-        },
+        age_ms=spread(ages_ms),
     )
 
 
@@ -78,23 +76,23 @@ def _is_answer(scene: ScenePrediction) -> bool:
     return not scene.people or any(person.validity != Validity.STALE for person in scene.people)
 
 
+def _difference_m(live: np.ndarray, offline: np.ndarray) -> float:
+    """Return the largest difference; messages hold float32, whose rounding is none."""
+    return float(np.abs(live - offline.astype(np.float32).astype(np.float64)).max())
+
+
 def _differences(live: ScenePrediction, offline: ScenePrediction) -> Iterable[float]:
-    theirs: dict[str, Prediction] = {person.person_id: person for person in offline.people}
+    theirs = {person.person_id: person.positions for person in offline.people}
     for person in live.people:
         other = theirs.get(person.person_id)
-        if other is None or person.positions is None or other.positions is None:
-            continue
-        # Messages hold float32: that rounding is not a difference.
-        sent = other.positions.astype(np.float32).astype(np.float64)
-        yield float(np.abs(person.positions - sent).max())
+        if other is not None and person.positions is not None:
+            yield _difference_m(person.positions, other)
 
 
 def _futures_differences(recorded: Path, run: Replay) -> Iterable[float]:
-    theirs = {stamp: futures for (_, stamp), futures in run.futures.items()}
+    theirs = {stamp: futures.positions for (_, stamp), futures in run.futures.items()}
     for record in read_messages(recorded, msgtype=FUTURES_TYPE):
         live = decode_futures(record.message)
         offline = theirs.get(int(live.stamp_ns[0])) if len(live.stamp_ns) else None
-        if offline is None or offline.positions.shape != live.positions.shape:
-            continue
-        sent = offline.positions.astype(np.float32).astype(np.float64)
-        yield float(np.abs(live.positions - sent).max())
+        if offline is not None and offline.shape == live.positions.shape:
+            yield _difference_m(live.positions, offline)

@@ -24,7 +24,7 @@ from motion_predictor_ros.evaluation.report.charts import (
     timeline_chart,
 )
 from motion_predictor_ros.evaluation.report.replay_data import pack_replay
-from motion_predictor_ros.evaluation.report.tables import VOLUME_HEADS, volumes_line
+from motion_predictor_ros.evaluation.report.tables import VOLUME_HEADS, solver_line, volumes_line
 from motion_predictor_ros.evaluation.tables import METHODS
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
@@ -90,7 +90,7 @@ def _sections(report: Mapping[str, Any], run: Replay, cases: list[Case]) -> Iter
     yield _latency_table(report)
     yield '<h2>Solver steps, warm and cold</h2>'
     yield solver_chart(run)
-    yield _solver_line(report['solver'])
+    yield _note(f'Solver: {solver_line(report["solver"])}.')
     yield '<h2>Validity of the predictions</h2>'
     yield timeline_chart(run)
     if len({key[1] for key in run.tracks}) > MAX_PEOPLE:
@@ -166,13 +166,3 @@ def _latency_table(report: Mapping[str, Any]) -> str:
         timed['observation to published answer, live node'] = report['live']['age_ms']
     rows = [[name, f'{ms["p50"]:.1f}', f'{ms["p99"]:.1f}'] for name, ms in timed.items()]
     return _table(['[ms]', 'median', '99th percentile'], rows)
-
-
-def _solver_line(solver: Mapping[str, float]) -> str:
-    if not solver:
-        return '<p>The predictor has no solver.</p>'
-    return _note(
-        f'{solver["steps_mean"]:.1f} steps on average; {100 * solver["converged_share"]:.1f} % '
-        f'converged, {100 * solver["warm_share"]:.1f} % warm; median residual '
-        f'{solver["residual_median"]:.1e}.'
-    )

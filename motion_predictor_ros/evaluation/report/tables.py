@@ -14,7 +14,7 @@ from motion_predictor_ros.density.types import Futures
 from motion_predictor_ros.errors import BagError
 from motion_predictor_ros.evaluation.replay.replay import Case, Replay, predictions_by_method
 from motion_predictor_ros.evaluation.replay.volume_scores import volume_report, volume_rows
-from motion_predictor_ros.evaluation.tables import METHODS, print_errors, print_table
+from motion_predictor_ros.evaluation.tables import METHODS, print_errors, print_table, spread
 from motion_predictor_ros.scoring.metrics import (
     Horizons,
     mpjpe_mm,
@@ -55,8 +55,8 @@ def bag_report(
         'coverage': coverage(cases, horizons_s),
         'solver': _solver(run),
         'latency_ms': {
-            **latency_ms(run.step_ms),
-            'stages': {stage: latency_ms(spent) for stage, spent in run.stages_ms.items()},
+            **spread(run.step_ms),
+            'stages': {stage: spread(spent) for stage, spent in run.stages_ms.items()},
         },
         'frames': run.frames,
         'scored': len(cases),
@@ -144,23 +144,15 @@ def _futures(futures: list[Futures]) -> dict[str, Any]:
     return {
         'model': futures[0].model,
         'times': len(futures),
-        'novelty': {'p50': float(np.median(novelty)), 'p99': float(np.percentile(novelty, 99))},
+        'novelty': spread(novelty),
         'out_of_distribution_share': float((novelty > 1.0).mean()),
         'effective_sample_size_median': float(np.median(sizes)),
         'predicted_log_density_median': float(np.median(finite)) if finite.size else None,
     }
 
 
-def latency_ms(step_ms: Float64[np.ndarray, ' step']) -> dict[str, float]:
-    """Return median and 99th percentile [ms]."""
-    return {'p50': float(np.percentile(step_ms, 50)), 'p99': float(np.percentile(step_ms, 99))}
-
-
 def _errors(cases: list[Case], horizons_s: Horizons) -> dict[str, dict[str, float]]:
-    return {
-        name: mpjpe_mm([case.errors[name] for case in cases], horizons_s)
-        for name in ('motion_deq', 'repeat_last', 'constant_velocity')
-    }
+    return {name: mpjpe_mm([case.errors[name] for case in cases], horizons_s) for name in METHODS}
 
 
 def _people(cases: list[Case], horizons_s: Horizons) -> dict[str, Any]:
@@ -199,36 +191,35 @@ def print_bag_report(report: Mapping[str, Any], console: Console) -> None:
         for name, label in METHODS.items()
     }
     print_table(rows, 'By person', 'person (scored)', console, form='.0f')
-    solver, latency = report['solver'], report['latency_ms']
-    console.print(
-        f'solver: {solver["steps_mean"]:.1f} steps, median residual '
-        f'{solver["residual_median"]:.1e}, {100 * solver["converged_share"]:.1f} % converged, '
-        f'{100 * solver["warm_share"]:.1f} % warm'
-    )
+    console.print(f'solver: {solver_line(report["solver"])}')
     if 'futures' in report:
-        _print_futures(report['futures'], console)
+        futures = report['futures']
+        console.print(
+            f'futures: drawn {futures["times"]} times by {futures["model"]}, '
+            f'{100 * futures["out_of_distribution_share"]:.1f} % out of distribution, '
+            f'effective sample size {futures["effective_sample_size_median"]:.0f} in the median'
+        )
     if 'volumes' in report:
         print_volumes(report['volumes'], console)
+    latency = report['latency_ms']
+    medians = ', '.join(f'{name} {ms["p50"]:.1f}' for name, ms in latency['stages'].items())
     console.print(
         f'step: {latency["p50"]:.1f} ms median, {latency["p99"]:.1f} ms 99th percentile'
-        f' ({stages_line(report)})'
+        f' (medians by stage: {medians})'
     )
     drops = ', '.join(f'{count} {reason}' for reason, count in report['drops'].items()) or 'none'
     console.print(f'frames: {report["frames"]}, scored: {report["scored"]}, drops: {drops}')
 
 
-def _print_futures(futures: Mapping[str, Any], console: Console) -> None:
-    console.print(
-        f'futures: drawn {futures["times"]} times by {futures["model"]}, '
-        f'{100 * futures["out_of_distribution_share"]:.1f} % out of distribution, '
-        f'effective sample size {futures["effective_sample_size_median"]:.0f} in the median'
+def solver_line(solver: Mapping[str, float]) -> str:
+    """Summarise the solver's steps; empty figures are of a predictor without one."""
+    if not solver:
+        return 'the predictor has none'
+    return (
+        f'{solver["steps_mean"]:.1f} steps on average; {100 * solver["converged_share"]:.1f} % '
+        f'converged, {100 * solver["warm_share"]:.1f} % warm; median residual '
+        f'{solver["residual_median"]:.1e}'
     )
-
-
-def stages_line(report: Mapping[str, Any]) -> str:
-    """Return the median of each stage when it runs, as text."""
-    stages = report['latency_ms']['stages'].items()
-    return 'medians by stage: ' + ', '.join(f'{name} {ms["p50"]:.1f}' for name, ms in stages)
 
 
 def print_volumes(volumes: Mapping[str, Any], console: Console) -> None:

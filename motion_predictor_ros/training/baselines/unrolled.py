@@ -11,14 +11,14 @@ has the true motion as target, since smoothing would be a second difference of t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from motion_predictor_ros.checkpoint import load_model
+from motion_predictor_ros.checkpoint import Model, load_model
 from motion_predictor_ros.config import from_mapping
 from motion_predictor_ros.prediction.motion_deq.cell import (
     ACTING,
@@ -164,19 +164,7 @@ class UnrolledLearner(Learner[EqMotionStyle | ESL8]):
         return self.module(past), {}
 
 
-@dataclass(frozen=True)
-class TrainedUnrolled:
-    """A baseline ready to predict.
-
-    Attributes:
-        name: The file's name and the first digits of its hash.
-    """
-
-    name: str
-    kind: str
-    module: EqMotionStyle | ESL8
-    joint_names: tuple[str, ...]
-    training: Mapping[str, Any]
+TrainedUnrolled = Model[EqMotionStyle | ESL8]
 
 
 def load_unrolled(weights: str, kind: str, device: torch.device) -> TrainedUnrolled:
@@ -189,5 +177,4 @@ def load_unrolled(weights: str, kind: str, device: torch.device) -> TrainedUnrol
     def build(config: Mapping[str, Any]) -> EqMotionStyle | ESL8:
         return UNROLLED[kind](from_mapping(MotionDEQConfig, config)).float()
 
-    model = load_model(weights, kind, build, device)
-    return TrainedUnrolled(model.name, kind, model.module, model.joint_names, model.training)
+    return load_model(weights, kind, build, device)
