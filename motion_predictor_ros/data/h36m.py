@@ -186,27 +186,26 @@ def load_h36m_positions(path: Path) -> Recordings:
             f'{path}: {_ARRAY} must map subjects ({", ".join(SPLIT_OF)}) to their actions, got '
             f'{list(subjects) if isinstance(subjects, dict) else type(subjects)}'
         )
-    pieces = [
-        _piece(path, subject, action, positions)
-        for subject in SPLIT_OF
-        for action, positions in _actions(path, subject, subjects.get(subject, {}))
-    ]
+    pieces = []
+    for subject in SPLIT_OF:
+        actions = subjects.get(subject, {})
+        if not isinstance(actions, dict):
+            raise DataError(
+                f'{path}: {subject} must map actions to positions, got {type(actions)}'
+            )
+        for action, positions in actions.items():
+            array = np.asarray(positions)
+            _check_positions(f'{path}: {subject} {action!r}', array)
+            key = f'{subject}/{action}'
+            pieces.append(Piece(key, subject, SPLIT_OF[subject], array[:, KEPT]))
     return join_clips(KEPT_NAMES, _POSITIONS_FPS, pieces, ATTRIBUTION)
 
 
-def _actions(path: Path, subject: str, actions: object) -> list[tuple[object, object]]:
-    if not isinstance(actions, dict):
-        raise DataError(f'{path}: {subject} must map actions to positions, got {type(actions)}')
-    return list(actions.items())
-
-
-def _piece(path: Path, subject: str, action: object, positions: object) -> Piece:
-    array = np.asarray(positions)
+def _check_positions(name: str, array: np.ndarray) -> None:
     if array.dtype.kind != 'f' or array.shape[1:] != (len(JOINT_NAMES), 3):
         raise DataError(
-            f'{path}: {subject} {action!r} is {array.dtype} {array.shape}; expected [time, 32, 3] '
-            'positions in metres, with all joints'
+            f'{name} is {array.dtype} {array.shape}; expected [time, 32, 3] positions in metres, '
+            'with all joints'
         )
     if not np.isfinite(array).all():
-        raise DataError(f'{path}: {subject} {action!r} holds values that are not finite')
-    return Piece(f'{subject}/{action}', subject, SPLIT_OF[subject], array[:, KEPT])
+        raise DataError(f'{name} holds values that are not finite')

@@ -218,71 +218,101 @@ def train(
     Stopping early leaves a run that `resume` continues exactly where it stopped. Of several
     processes (`parallel`) the first alone validates, writes and watches the time.
     """
-    optimiser = Optimiser(task.module, schedule)
-    average = WeightAverage(task.module, schedule.averaging)
-    done, best = 0, math.inf
+    run = _Run(task, schedule, out)
     if resume and (out / 'last.safetensors').is_file():
-        done, best = _restore(task, optimiser, average, out / 'last.safetensors')
+        run.restore(out / 'last.safetensors')
     deadline = math.inf if minutes is None else time.monotonic() + 60.0 * minutes
     recent: dict[str, float] = {}
     quiet = None if parallel.is_first() else True
     with tqdm(
-        initial=done, total=schedule.steps, unit='step', dynamic_ncols=True, disable=quiet
+        initial=run.done, total=schedule.steps, unit='step', dynamic_ncols=True, disable=quiet
     ) as bar:
-        for index in range(done, schedule.steps):
-            losses = _optimise(task, optimiser, schedule, index)
-            average.update(index)
+        while run.done < schedule.steps:
+            losses = run.step()
             recent = {key: 0.98 * recent.get(key, v) + 0.02 * v for key, v in losses.items()}
             bar.update()
             bar.set_postfix({key: f'{value:.4f}' for key, value in recent.items()}, refresh=False)
-            over = index + 1 == schedule.steps or parallel.broadcast_from_rank0(
+            over = run.done == schedule.steps or parallel.broadcast_from_rank0(
                 time.monotonic() > deadline
             )
-            due = over or (index + 1) % schedule.validate_every == 0
+            due = over or run.done % schedule.validate_every == 0
             if due and parallel.is_first():
-                best = _record(task, optimiser, average, schedule, out, index + 1, best, recent)
+                run.record(recent)
             if over:
                 break
     return out / 'best.safetensors'
 
 
-def _optimise(
-    task: Task, optimiser: Optimiser, schedule: ScheduleConfig, index: int
-) -> dict[str, float]:
-    optimiser.zero_grad()
-    losses = parallel.average(task.step(index))
-    parallel.average_gradients(task.module)
-    norm = nn.utils.clip_grad_norm_(task.module.parameters(), schedule.clip_norm)
-    if torch.isfinite(norm):
-        optimiser.step(rate_share(schedule, index))
-    return {**losses, 'skipped': float(not torch.isfinite(norm))}
+class _Run:
+    """A training, and how far it has come.
 
+    Attributes:
+        done: Steps done.
+    """
 
-def _record(
-    task: Task,
-    optimiser: Optimiser,
-    average: WeightAverage,
-    schedule: ScheduleConfig,
-    out: Path,
-    done: int,
-    best: float,
-    recent: Mapping[str, float],
-) -> float:
-    """Validate, append to the CSV, and save; return the best score so far."""
-    trained = {name: value.clone() for name, value in task.module.state_dict().items()}
-    with average.applied():
-        figures, extra = task.validate()
-        weights = {name: value.clone() for name, value in task.module.state_dict().items()}
-    row = {'step': done, **{f'train_{k}': v for k, v in recent.items()}, **figures}
-    _append(out / 'losses.csv', row)
-    header = {'kind': task.kind, **task.header(), 'training': {**task.header()['training'], **row}}
-    if figures['score'] < best or schedule.keep == 'last':
-        best = min(best, figures['score'])
-        save_checkpoint(out / 'best.safetensors', header, {**weights, **extra})
-    state = {**trained, **extra, **optimiser.tensors(), **average.tensors()}
-    save_checkpoint(out / 'last.safetensors', {**header, 'best': best, 'done': done}, state)
-    tqdm.write(f'step {done}: ' + ', '.join(f'{k} {v:.4g}' for k, v in figures.items()))
-    return best
+    def __init__(self, task: Task, schedule: ScheduleConfig, out: Path) -> None:
+        self._task, self._schedule, self._out = task, schedule, out
+        self._optimiser = Optimiser(task.module, schedule)
+        self._average = WeightAverage(task.module, schedule.averaging)
+        self.done, self._best = 0, math.inf
+
+    def step(self) -> dict[str, float]:
+        """Take one step; return its losses. Gradients that are not finite are left out."""
+        self._optimiser.zero_grad()
+        losses = parallel.average(self._task.step(self.done))
+        parallel.average_gradients(self._task.module)
+        parameters = self._task.module.parameters()
+        norm = nn.utils.clip_grad_norm_(parameters, self._schedule.clip_norm)
+        if torch.isfinite(norm):
+            self._optimiser.step(rate_share(self._schedule, self.done))
+        self._average.update(self.done)
+        self.done += 1
+        return {**losses, 'skipped': float(not torch.isfinite(norm))}
+
+    def record(self, recent: Mapping[str, float]) -> None:
+        """Validate, append to the CSV, and save.
+
+        Args:
+            recent: Moving averages of the losses.
+        """
+        task = self._task
+        trained = {name: value.clone() for name, value in task.module.state_dict().items()}
+        with self._average.applied():
+            figures, extra = task.validate()
+            weights = {name: value.clone() for name, value in task.module.state_dict().items()}
+        row = {'step': self.done, **{f'train_{k}': v for k, v in recent.items()}, **figures}
+        _append(self._out / 'losses.csv', row)
+        header = {'kind': task.kind, **task.header()}
+        header['training'] = {**header['training'], **row}
+        if figures['score'] < self._best or self._schedule.keep == 'last':
+            self._best = min(self._best, figures['score'])
+            save_checkpoint(self._out / 'best.safetensors', header, {**weights, **extra})
+        state = {**trained, **extra, **self._optimiser.tensors(), **self._average.tensors()}
+        progress = {'best': self._best, 'done': self.done}
+        save_checkpoint(self._out / 'last.safetensors', {**header, **progress}, state)
+        tqdm.write(f'step {self.done}: ' + ', '.join(f'{k} {v:.4g}' for k, v in figures.items()))
+
+    def restore(self, path: Path) -> None:
+        """Continue from `path`.
+
+        Raises:
+            CheckpointError: The run was made with another model.
+        """
+        checkpoint, task = load_checkpoint(path, self._task.kind), self._task
+        own_config = task.header()['config']
+        if {**own_config, **checkpoint.header['config']} != own_config:
+            raise CheckpointError(f'{path} was trained with another recipe; choose another --out')
+        expected = task.module.state_dict()
+        task.module.load_state_dict({name: checkpoint.tensors[name] for name in expected})
+        try:
+            self._optimiser.restore(checkpoint.tensors)
+            self._average.restore(checkpoint.tensors)
+        except KeyError as error:
+            raise CheckpointError(
+                f'{path} has no {error}; it was trained with another optimiser: choose another '
+                '--out'
+            ) from error
+        self.done, self._best = int(checkpoint.header['done']), float(checkpoint.header['best'])
 
 
 def _append(path: Path, row: Mapping[str, float]) -> None:
@@ -293,27 +323,3 @@ def _append(path: Path, row: Mapping[str, float]) -> None:
         if fresh:
             writer.writeheader()
         writer.writerow(row)
-
-
-def _restore(
-    task: Task, optimiser: Optimiser, average: WeightAverage, path: Path
-) -> tuple[int, float]:
-    """Continue from `path`; return the steps done and the best score.
-
-    Raises:
-        CheckpointError: The run was made with another model.
-    """
-    checkpoint = load_checkpoint(path, task.kind)
-    own_config = task.header()['config']
-    if {**own_config, **checkpoint.header['config']} != own_config:
-        raise CheckpointError(f'{path} was trained with another recipe; choose another --out')
-    expected = task.module.state_dict()
-    task.module.load_state_dict({name: checkpoint.tensors[name] for name in expected})
-    try:
-        optimiser.restore(checkpoint.tensors)
-        average.restore(checkpoint.tensors)
-    except KeyError as error:
-        raise CheckpointError(
-            f'{path} has no {error}; it was trained with another optimiser: choose another --out'
-        ) from error
-    return int(checkpoint.header['done']), float(checkpoint.header['best'])

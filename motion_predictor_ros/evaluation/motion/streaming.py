@@ -7,7 +7,7 @@ further than on a robot, and the error after each evaluation of f is recorded.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,19 +40,13 @@ _OF_GROUPS = ('iterations_to_residual', 'iterations_to_1mm', 'mpjpe_mm', 'mpjpe_
 """Figures that are reported by kind of motion and by subject too."""
 
 
-@dataclass
-class Results:
-    """Results of one initial state so far.
-
-    Attributes:
-        errors: [m] mean over joints, by prediction, evaluation of f (0: the start) and horizon.
-        steps: Evaluations of f until the relative residual was below 1e-3.
-        residuals: Relative residual of each evaluation of f.
-    """
-
-    errors: list[Float64[np.ndarray, 'case step horizon']] = field(default_factory=list)
-    steps: list[Float64[np.ndarray, ' case']] = field(default_factory=list)
-    residuals: list[Float64[np.ndarray, 'case evaluation']] = field(default_factory=list)
+Columns = tuple[
+    Float64[np.ndarray, 'case step horizon'],
+    Float64[np.ndarray, ' case'],
+    Float64[np.ndarray, 'case evaluation'],
+]
+"""By prediction: errors [m], mean over joints, after each evaluation of f (0: the start);
+evaluations until the relative residual was below 1e-3; residual of each evaluation."""
 
 
 @torch.inference_mode()
@@ -68,13 +62,15 @@ def evaluate_streaming(recordings: Recordings, trained: TrainedMotionDEQ) -> dic
     recordings.check_joints(trained.joint_names)
     model = trained.module
     series = streams(recordings, model.config).to(next(model.parameters()).device)
-    results: dict[str, Results] = {'cold': Results(), 'warm': Results()}
-    if model.correction is not None:
-        results['warm_eca'] = Results()
+    rows: dict[str, list[Columns]] = {}
     previous: _Round | None = None
     for index in tqdm(range(ROUNDS), unit='round', leave=False, disable=None):
         windows = series[:, index : index + model.config.past + model.config.future]
-        previous = _round(model, windows, previous, results)
+        previous = _round(model, windows, previous, rows)
+    results: dict[str, Columns] = {}
+    for name, columns in rows.items():
+        errors, steps, residuals = (np.concatenate(part) for part in zip(*columns, strict=True))
+        results[name] = errors, steps, residuals
     horizons_s = model.config.period_s * np.arange(1, model.config.future + 1)
     report = _report(results, horizons_s, slice(None))
     groups = _by_motion(_displacement(series, model.config.past))
@@ -134,7 +130,7 @@ def _round(
     model: MotionDEQ,
     windows: Float[Tensor, 'batch time joint xyz=3'],
     previous: _Round | None,
-    results: dict[str, Results],
+    rows: dict[str, list[Columns]],
 ) -> _Round:
     observed, truth = windows[:, : model.config.past], windows[:, model.config.past :]
     features = model.observe(observed)
@@ -143,9 +139,10 @@ def _round(
     if previous is None:
         solution = model.solve(condition, cold, _EXACT)
     else:
-        for name, start in _starts(model, cold, features, observed, previous, results).items():
+        for name, start in _starts(model, cold, features, observed, previous).items():
             solution = model.solve(condition, start, _EXACT, keep_trajectory=True)
-            _count(model, results[name], condition, start, solution, truth - observed[:, -1:])
+            columns = _columns(model, condition, start, solution, truth - observed[:, -1:])
+            rows.setdefault(name, []).append(columns)
     state = model.unpack(solution.state, condition)
     return _Round(features, state, model.decode(state, observed[:, -1]))
 
@@ -156,11 +153,9 @@ def _starts(
     features: Features,
     observed: Float[Tensor, 'batch time joint xyz=3'],
     previous: _Round,
-    wanted: dict[str, Results],
 ) -> dict[str, State]:
     starts = {'cold': cold, 'warm': previous.state}
-    if 'warm_eca' in wanted:
-        assert model.correction is not None
+    if model.correction is not None:
         deviation = observed[:, -1] - previous.future[:, 0]
         elapsed = torch.ones_like(deviation[:, 0, 0])
         innovation = Innovation(previous.features, features, deviation, elapsed)
@@ -168,27 +163,26 @@ def _starts(
     return starts
 
 
-def _count(
+def _columns(
     model: MotionDEQ,
-    result: Results,
     condition: Condition,
     start: State,
     solution: FixedPoint,
     truth: Float[Tensor, 'batch horizon joint xyz=3'],
-) -> None:
-    """Keep the error after each evaluation of f; a solved person keeps theirs."""
+) -> Columns:
+    """Return the error after each evaluation of f; a solved person keeps theirs."""
     states = [start, *(model.unpack(image, condition) for image in solution.images)]
     motions = [model.offsets(state) for state in states]
     errors = [(motion - truth).norm(dim=-1).mean(-1) for motion in motions]
     errors += [errors[-1]] * (_EXACT.max_steps + 1 - len(errors))
-    result.errors.append(torch.stack(errors, dim=1).double().cpu().numpy())
     pairs = zip(solution.images, solution.trajectory, strict=True)
     residuals = torch.stack([(f - z).norm(dim=1) / f.norm(dim=1) for f, z in pairs], dim=1)
     below = residuals < _RESIDUAL
     first = torch.where(below.any(1), below.double().argmax(1) + 1, _EXACT.max_steps)
-    result.steps.append(first.double().cpu().numpy())
     rest = residuals[:, -1:].expand(-1, _EXACT.max_steps - residuals.shape[1])
-    result.residuals.append(torch.cat([residuals, rest], dim=1).double().cpu().numpy())
+    columns = torch.stack(errors, dim=1), first, torch.cat([residuals, rest], dim=1)
+    by_step, steps, by_evaluation = (column.double().cpu().numpy() for column in columns)
+    return by_step, steps, by_evaluation
 
 
 def _displacement(
@@ -205,16 +199,15 @@ def _by_motion(moved: Float64[np.ndarray, ' batch']) -> dict[str, Bool[np.ndarra
 
 
 def _report(
-    results: dict[str, Results], horizons_s: Horizons, cases: slice | Bool[np.ndarray, ' case']
+    results: dict[str, Columns], horizons_s: Horizons, cases: slice | Bool[np.ndarray, ' case']
 ) -> dict[str, Any]:
     frames = report_frames(horizons_s)
     report: dict[str, Any] = {
         key: {} for key in ('iterations_to_residual', 'iterations_to_1mm', 'mpjpe_mm')
     }
-    for name, result in results.items():
-        errors = np.concatenate(result.errors)[cases].mean(0)
-        steps = np.concatenate(result.steps)[cases]
-        report['iterations_to_residual'][name] = float(steps.mean())
+    for name, (all_errors, steps, residuals) in results.items():
+        errors = all_errors[cases].mean(0)
+        report['iterations_to_residual'][name] = float(steps[cases].mean())
         report['iterations_to_1mm'][name] = _first_close(errors.mean(1))
         report['mpjpe_mm'][name] = _at(errors[BUDGETS[0]], frames)
         for budget in BUDGETS[1:]:
@@ -222,7 +215,7 @@ def _report(
             after[name] = _at(errors[budget], frames)
         report.setdefault('mpjpe_mm_converged', {})[name] = _at(errors[-1], frames)
         report.setdefault('by_iteration', {})[name] = {
-            'residual': np.median(np.concatenate(result.residuals)[cases], axis=0).tolist(),
+            'residual': np.median(residuals[cases], axis=0).tolist(),
             'mpjpe_mm': [_at(after, frames) for after in errors],
         }
     return report
