@@ -147,21 +147,13 @@ def clearances(
     for body in range(len(ways)):
         for step in range(len(times_s)):
             points = ways[body, step]
-            count, thick, ball = len(points), radii.max(), 0.0
-            middle_x, middle_y, middle_z = (
-                points[:, 0].sum(),
-                points[:, 1].sum(),
-                points[:, 2].sum(),
-            )
-            middle_x, middle_y, middle_z = middle_x / count, middle_y / count, middle_z / count
-            for point in points:
-                px, py, pz = point[0] - middle_x, point[1] - middle_y, point[2] - middle_z
-                ball = max(ball, np.sqrt(px * px + py * py + pz * pz) + thick)
+            middle = points.sum(axis=0) / len(points)
+            ball = np.sqrt(((points - middle) ** 2).sum(axis=1).max()) + radii.max()
             for line in range(len(starts)):
                 x = starts[line, 0] + velocities[line, 0] * times_s[step]
                 y = starts[line, 1] + velocities[line, 1] * times_s[step]
                 z = starts[line, 2] + velocities[line, 2] * times_s[step]
-                px, py, pz = x - middle_x, y - middle_y, z - middle_z
+                px, py, pz = x - middle[0], y - middle[1], z - middle[2]
                 if np.sqrt(px * px + py * py + pz * pz) - ball >= nearest[body, line]:
                     continue
                 for capsule in range(len(radii)):

@@ -14,6 +14,7 @@ on for its stopping time:
 A rule costs stops, and misses contacts. The families are compared where they miss equally many.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -125,7 +126,8 @@ def evaluate_separation(
         'stopping': {},
     }
     for robot, until in zip(robots, horizons, strict=True):
-        result = decide(models, usable, until, robot, count, seed)
+        situation = Situation(models, robot, until, volume_rules(until))
+        result = decide(situation, usable, count, seed)
         if not result.contact.any():
             raise DataError(
                 f'no contact among {len(result.contact)} decisions: ask for more (--decisions)'
@@ -154,24 +156,31 @@ def _horizon(calibration: Calibration, robot: Robot) -> HorizonCalibration:
     return min(long_enough, key=lambda until: until.horizon_s)
 
 
-def decide(
-    models: Models,
-    cases: Sequence[Case],
-    until: HorizonCalibration,
-    robot: Robot,
-    count: int,
-    seed: int,
-) -> Decisions:
+@dataclass(frozen=True)
+class Situation:
+    """What rules decide by, beside each window.
+
+    Attributes:
+        until: Calibration of the volumes until the robot has stopped.
+        rules: Promise and level or share of each volume that clips suffice for.
+    """
+
+    models: Models
+    robot: Robot
+    until: HorizonCalibration
+    rules: Mapping[str, tuple[Promise, float]]
+
+
+def decide(situation: Situation, cases: Sequence[Case], count: int, seed: int) -> Decisions:
     """Put `count` lines beside each window and apply every rule.
 
     Lines on which the tool touches the body before it moves are left out: nothing is to decide.
     """
-    rules = volume_rules(until)
     parts = []
     for index, case in enumerate(tqdm(cases, leave=False, disable=None)):
         random = np.random.default_rng((seed, index))
-        lines = random_lines(robot, case.forecast.now, 2 * count, random)
-        parts.append(_decide(models, case, until, robot, lines, rules, count))
+        lines = random_lines(situation.robot, case.forecast.now, 2 * count, random)
+        parts.append(_decide(situation, case, lines, count))
     lengths = [len(part['contact']) for part in parts]
     people = np.repeat(_names(case.clip.subject for case in cases)[1], lengths)
     kinds = np.repeat(_names(case.clip.kind for case in cases)[1], lengths)
@@ -193,25 +202,16 @@ def volume_rules(until: HorizonCalibration) -> dict[str, tuple[Promise, float]]:
     wanted += [('risk', share) for share in RISKS]
     rules: dict[str, tuple[Promise, float]] = {}
     for promise, value in wanted:
-        try:
+        with contextlib.suppress(ConfigError):
             until.group_thresholds(promise, value)
-        except ConfigError:
-            continue
-        rules[f'{promise}_{value:g}'] = promise, value
+            rules[f'{promise}_{value:g}'] = promise, value
     return rules
 
 
-def _decide(
-    models: Models,
-    case: Case,
-    until: HorizonCalibration,
-    robot: Robot,
-    lines: Lines,
-    rules: Mapping[str, tuple[Promise, float]],
-    count: int,
-) -> dict[str, np.ndarray]:
+def _decide(situation: Situation, case: Case, lines: Lines, count: int) -> dict[str, np.ndarray]:
     """Return contact, scores by family and stops by rule of the first `count` lines in use."""
-    away = _clearances(models, case, robot, lines)
+    models, robot, forecast = situation.models, situation.robot, case.forecast
+    away = _clearances(situation, case, lines)
     free = np.flatnonzero(away['start'] > 0.0)[:count]
     away = {name: clearance[free] for name, clearance in away.items()}
     lines = Lines(lines.starts[free], lines.velocities[free])
@@ -221,18 +221,18 @@ def _decide(
         columns[family] = -away[family]
         for margin in MARGINS_M:
             columns[f'{family}_{margin:.1f}'] = away[family] < margin
-    futures = future_clearances(models.shape, case.forecast, models.period_s, robot, lines)
-    weights = case.forecast.weights
+    futures = future_clearances(models.shape, forecast, models.period_s, robot, lines)
+    weights = forecast.weights
     columns |= {'counted': (futures <= 0.0) @ weights, 'ours': nearness(futures, weights)}
-    return columns | _volumes(models, case, until, robot, lines, rules)
+    return columns | _volumes(situation, case, lines)
 
 
 def _clearances(
-    models: Models, case: Case, robot: Robot, lines: Lines
+    situation: Situation, case: Case, lines: Lines
 ) -> dict[str, Float64[np.ndarray, ' line']]:
     """Return the smallest clearance from each predicted body, from the true one, and at once."""
-    shape, forecast, end_s = models.shape, case.forecast, robot.stopping_s
-    frames = int(np.ceil(end_s / models.period_s - 1e-9))
+    models, robot, forecast = situation.models, situation.robot, case.forecast
+    shape, frames = models.shape, int(np.ceil(robot.stopping_s / models.period_s - 1e-9))
     moving = shape.points(constant_velocity(case.observed, frames), forecast.scale)
     bodies = {
         'present': np.repeat(forecast.now[None], frames, axis=0),
@@ -243,39 +243,31 @@ def _clearances(
     now = np.broadcast_to(forecast.now, (len(bodies), 1, *forecast.now.shape))
     paths = np.concatenate([now, np.stack(list(bodies.values()))], axis=1)
     away = body_clearances(shape, forecast, paths, models.period_s, robot, lines)
-    radii = forecast.scale * shape.radii
-    still = forecast.now[None, None]
+    radii, still = forecast.scale * shape.radii, forecast.now[None, None]
     start = clearances(lines.starts, lines.velocities, np.zeros(1), still, shape.capsules, radii)
     return {**dict(zip(bodies, away, strict=True)), 'start': start[0] - robot.radius_m}
 
 
-def _volumes(
-    models: Models,
-    case: Case,
-    until: HorizonCalibration,
-    robot: Robot,
-    lines: Lines,
-    rules: Mapping[str, tuple[Promise, float]],
-) -> dict[str, np.ndarray]:
+def _volumes(situation: Situation, case: Case, lines: Lines) -> dict[str, np.ndarray]:
     """Return which volumes the tool touches, and the share of risk at which it begins to."""
-    forecast = case.forecast
-    thresholds = {name: until.thresholds(*rule, forecast) for name, rule in rules.items()}
+    until, robot, forecast = situation.until, situation.robot, case.forecast
+    thresholds = {
+        name: until.thresholds(*rule, forecast) for name, rule in situation.rules.items()
+    }
     lowest = np.min(list(thresholds.values()), axis=0)
     urgency = np.full(len(lines.starts), -np.inf)
-    stops = {name: np.zeros(len(lines.starts), np.bool_) for name in rules}
-    for window, (start_s, end_s) in enumerate(until.windows_s):
-        if start_s >= robot.stopping_s:
+    stops = {name: np.zeros(len(lines.starts), np.bool_) for name in thresholds}
+    for window, window_s in enumerate(until.windows_s):
+        if window_s[0] >= robot.stopping_s:
             break
-        field = window_field(
-            models.shape,
-            forecast,
-            until.ranking,
-            (start_s, end_s),
-            float(lowest[window]),
+        shape, size_m, least = (
+            situation.models.shape,
             until.voxels_m[window],
+            float(lowest[window]),
         )
-        window_s = start_s, min(end_s, robot.stopping_s)
-        highest = highest_on_the_way(field, window_s, lines, robot.radius_m)
+        field = window_field(shape, forecast, until.ranking, window_s, least, size_m)
+        driven_s = window_s[0], min(window_s[1], robot.stopping_s)
+        highest = highest_on_the_way(field, driven_s, lines, robot.radius_m)
         for name, taus in thresholds.items():
             stops[name] |= highest >= taus[window]
         urgency = np.maximum(urgency, highest)
