@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from motion_predictor_ros.conventions import REPORT_HORIZONS_MS
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.evaluation.archive import Archive
+from motion_predictor_ros.evaluation.tables import print_table
 
 STATISTICS = ('rmse', 'mean', 'median', 'std', 'min', 'max')
 
@@ -86,10 +85,7 @@ def choose_method(comparison: Comparison, requested: str = '') -> str:
 
 def print_comparison(comparison: Comparison, method: str, console: Console) -> None:
     """Print one method's statistics, by measure and archive."""
-    table = Table(title=method, title_justify='left')
-    for head in ('measure', 'archive', 'cases', *STATISTICS):
-        left = head in ('measure', 'archive')
-        table.add_column(head, justify='left' if left else 'right', overflow='fold')
+    rows: dict[str, dict[str, str]] = {}
     measures = dict.fromkeys(
         measure for methods in comparison.values() for measure in methods.get(method, {})
     )
@@ -97,20 +93,14 @@ def print_comparison(comparison: Comparison, method: str, console: Console) -> N
         for name, methods in comparison.items():
             row = methods.get(method, {}).get(measure)
             if row is not None:
-                figures = [_text(row[key], row['unit']) for key in STATISTICS]
-                head = escape(_head(measure, row['unit']))
-                table.add_row(head, escape(name), str(row['cases']), *figures)
-        table.add_section()
-    console.print(table)
-
-
-def _head(measure: str, unit: str) -> str:
-    head = f'{measure} ms' if measure.isdecimal() else measure
-    return f'{head} [{unit}]' if unit else head
-
-
-def _text(value: float, unit: str) -> str:
-    return f'{value:.1f}' if unit == 'mm' else f'{value:.3f}'
+                head = f'{measure} ms' if measure.isdecimal() else measure
+                unit = f' [{row["unit"]}]' if row['unit'] else ''
+                form = '.1f' if row['unit'] == 'mm' else '.3f'
+                rows[f'{head}{unit}, {name}'] = {
+                    'cases': str(row['cases']),
+                    **{key: format(row[key], form) for key in STATISTICS},
+                }
+    print_table(rows, method, 'measure, archive', console)
 
 
 def write_csv(comparison: Comparison, path: Path) -> None:

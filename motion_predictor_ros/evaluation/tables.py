@@ -41,30 +41,46 @@ def print_table(
         form: Format of floats; integers and text are printed as they are, None as nothing.
         mark_lowest: Whether the lowest value of each column is bold.
     """
-    heads = list(dict.fromkeys(head for row in rows.values() for head in row))
     table = Table(title=escape(title), title_justify='left', box=None, padding=(0, 1, 0, 0))
     table.add_column(escape(corner), overflow='fold')
+    bold = '[bold]{}[/]' if mark_lowest else '{}'
+    heads, lines = format_cells(rows, form, escape, bold)
     for head in heads:
-        table.add_column(escape(head), justify='right')
-    numbers = {
-        head: [cell for row in rows.values() if isinstance(cell := row.get(head), float | int)]
-        for head in heads
-    }
-    lowest = {head: min(cells) for head, cells in numbers.items() if cells and mark_lowest}
-    for name, row in rows.items():
-        cells = [_text(row.get(head), form) for head in heads]
-        marked = [
-            f'[bold]{cell}[/]' if head in lowest and row.get(head) == lowest[head] else cell
-            for head, cell in zip(heads, cells, strict=True)
-        ]
-        table.add_row(escape(name), *marked)
+        table.add_column(head, justify='right')
+    for line in lines:
+        table.add_row(*line)
     console.print(table)
 
 
-def _text(cell: Cell, form: str) -> str:
-    if cell is None:
-        return ''
-    return format(cell, form) if isinstance(cell, float) else escape(str(cell))
+def format_cells(
+    rows: Mapping[str, Mapping[str, Cell]], form: str, escape: Callable[[str], str], bold: str
+) -> tuple[list[str], list[list[str]]]:
+    """Return the heads of all columns, and each row's name and cells as text.
+
+    Args:
+        escape: Of the markup that the text is for.
+        bold: Template for the lowest value of each column.
+    """
+    heads = list(dict.fromkeys(head for row in rows.values() for head in row))
+    lowest = {
+        head: min(
+            (cell for row in rows.values() if isinstance(cell := row.get(head), float | int)),
+            default=None,
+        )
+        for head in heads
+    }
+
+    def text(cell: Cell, head: str) -> str:
+        if cell is None:
+            return ''
+        shown = format(cell, form) if isinstance(cell, float) else escape(str(cell))
+        return bold.format(shown) if cell == lowest[head] else shown
+
+    lines = [
+        [escape(name), *(text(row.get(head), head) for head in heads)]
+        for name, row in rows.items()
+    ]
+    return [escape(head) for head in heads], lines
 
 
 def spread(values: Sequence[float] | Float64[np.ndarray, ' value']) -> dict[str, float]:

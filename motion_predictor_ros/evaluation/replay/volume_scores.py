@@ -133,18 +133,16 @@ def _within(body: Bodies, grid: VoxelGrid) -> bool:
     return bool((low >= lowest).all() and (high <= highest).all())
 
 
-def volume_rows(report: Mapping[str, Any]) -> list[list[str]]:
-    """Return a row per window: end, coverage, mean size, Brier score."""
-    return [
-        [
-            end,
-            f'{100.0 * report["coverage"][end]:.1f} %' if report['coverage'] else 'not scored',
-            f'{size:.2f}',
-            _brier(report['voxels'][end]) if end in report['voxels'] else '',
-        ]
-        for end, size in report['volume_m3'].items()
-    ]
-
-
-def _brier(voxels: Mapping[str, Any]) -> str:
-    return f'{voxels["brier"]:.3f} ({voxels["brier_of_constant_rate"]:.3f})'
+def volume_rows(report: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return coverage, mean size and Brier score by the end of each window."""
+    rows = {}
+    for end, size in report['volume_m3'].items():
+        shares, voxels = report['coverage'], report['voxels'].get(end)
+        rows[end] = {
+            'stayed inside': f'{100.0 * shares[end]:.1f} %' if shares else 'not scored',
+            'mean size [m^3]': f'{size:.2f}',
+            'Brier score (of a constant)': ''
+            if voxels is None
+            else f'{voxels["brier"]:.3f} ({voxels["brier_of_constant_rate"]:.3f})',
+        }
+    return rows

@@ -24,8 +24,8 @@ from motion_predictor_ros.evaluation.report.charts import (
     timeline_chart,
 )
 from motion_predictor_ros.evaluation.report.replay_data import pack_replay
-from motion_predictor_ros.evaluation.report.tables import VOLUME_HEADS, solver_line, volumes_line
-from motion_predictor_ros.evaluation.tables import METHODS
+from motion_predictor_ros.evaluation.report.tables import solver_line, volumes_line
+from motion_predictor_ros.evaluation.tables import METHODS, Cell, format_cells
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 
@@ -78,7 +78,8 @@ def _summary(report: Mapping[str, Any]) -> str:
 def _sections(report: Mapping[str, Any], run: Replay, cases: list[Case]) -> Iterable[str]:
     yield '<h2>Error by horizon</h2>'
     yield errors_chart(cases, run)
-    yield _errors_table(report['mpjpe_mm'])
+    errors = {label: report['mpjpe_mm'][name] for name, label in METHODS.items()}
+    yield _table('MPJPE [mm] after [ms]', errors, bold='<b>{}</b>')
     if report['coverage']:
         yield '<h2>Coverage of the covariances</h2>'
         yield _note('Above the diagonal: errors are smaller than the covariances; below: larger.')
@@ -107,7 +108,7 @@ def _volumes(volumes: Mapping[str, Any]) -> Iterable[str]:
     if volumes['times']:
         nominal = f'Nominal coverage {100 * volumes["level"]:.0f} %, jointly until'
         yield _note(f"{nominal} {volumes['horizon_s']:g} s, for people like the calibration's.")
-        yield _table(VOLUME_HEADS, volume_rows(volumes))
+        yield _table('until [s]', volume_rows(volumes))
     yield _note(volumes_line(volumes))
     if volumes['voxels']:
         yield '<h2>Reliability of voxel probabilities</h2>'
@@ -119,44 +120,30 @@ def _note(text: str) -> str:
     return f'<p class="note">{escape(text)}</p>'
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Return a table of HTML cells."""
-    heads = ''.join(f'<th>{cell}</th>' for cell in head)
+def _table(
+    corner: str, rows: Mapping[str, Mapping[str, Cell]], form: str = '.1f', bold: str = '{}'
+) -> str:
+    """Return a table with one line per row; `corner` heads their names."""
+    heads, lines = format_cells(rows, form, escape, bold)
+    head = ''.join(f'<th>{cell}</th>' for cell in [escape(corner), *heads])
     body = '\n'.join(
-        '<tr>' + ''.join(f'<td>{cell}</td>' for cell in row) + '</tr>' for row in rows
+        '<tr>' + ''.join(f'<td>{cell}</td>' for cell in line) + '</tr>' for line in lines
     )
-    return f'<div class="wide"><table>\n<tr>{heads}</tr>\n{body}\n</table></div>'
-
-
-def _errors_table(errors: Mapping[str, Mapping[str, float]]) -> str:
-    best = {ms: min(row[ms] for row in errors.values()) for ms in errors['motion_deq']}
-    rows = [
-        [label, *(_marked(value, value == best[ms]) for ms, value in errors[name].items())]
-        for name, label in METHODS.items()
-    ]
-    return _table(['MPJPE [mm] after [ms]', *best], rows)
-
-
-def _marked(value: float, best: bool) -> str:
-    return f'<b>{value:.1f}</b>' if best else f'{value:.1f}'
+    return f'<div class="wide"><table>\n<tr>{head}</tr>\n{body}\n</table></div>'
 
 
 def _breakdown_table(name: str, parts: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """Return MotionDEQ's errors at all horizons, and the baselines' at the last."""
-    horizons = list(next(iter(parts.values()))['motion_deq'])
-    last = horizons[-1]
+    last = list(next(iter(parts.values()))['motion_deq'])[-1]
     others = [name for name in METHODS if name != 'motion_deq']
-    head = [f'{name}, MotionDEQ [mm] after [ms]', *horizons]
-    head += [f'{METHODS[name]}, {last}' for name in others]
-    rows = [
-        [
-            escape(part),
-            *(f'{errors["motion_deq"][ms]:.1f}' for ms in horizons),
-            *(f'{errors[other][last]:.1f}' for other in others),
-        ]
+    rows = {
+        part: {
+            **errors['motion_deq'],
+            **{f'{METHODS[other]}, {last}': errors[other][last] for other in others},
+        }
         for part, errors in parts.items()
-    ]
-    return _table(head, rows)
+    }
+    return _table(f'{name}, MotionDEQ [mm] after [ms]', rows)
 
 
 def _latency_table(report: Mapping[str, Any]) -> str:
@@ -164,5 +151,6 @@ def _latency_table(report: Mapping[str, Any]) -> str:
     timed['whole step, in the replay'] = report['latency_ms']
     if 'live' in report:
         timed['observation to published answer, live node'] = report['live']['age_ms']
-    rows = [[name, f'{ms["p50"]:.1f}', f'{ms["p99"]:.1f}'] for name, ms in timed.items()]
-    return _table(['[ms]', 'median', '99th percentile'], rows)
+    heads = {'median': 'p50', '99th percentile': 'p99'}
+    rows = {name: {head: ms[key] for head, key in heads.items()} for name, ms in timed.items()}
+    return _table('[ms]', rows)

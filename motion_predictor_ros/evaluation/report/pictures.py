@@ -6,8 +6,7 @@ the best nor the worst; of the moments with a calibrated volume where there are 
 volumes of both promises are drawn around the ghosts, and from above.
 
 The density of one person's futures is drawn in two dimensions, as [CacheFlow] does: every dot is a
-recorded future's latent x, coloured by log p(x | c). The projection is UMAP where `umap-learn` is
-installed, else the first two principal components.
+recorded future's latent x, in its first two principal components, coloured by log p(x | c).
 """
 
 from collections.abc import Mapping
@@ -257,9 +256,9 @@ def draw_density(
     points = [density.cache.x[:count], density.cache.x[rows]]
     if truth is not None:
         points.append(density.latent(observed, truth[None]))
-    name, plane = project(torch.cat(points).double().cpu().numpy())
+    plane = project(torch.cat(points).double().cpu().numpy())
     recorded, likely, true = np.split(plane, [count, count + len(rows)])
-    title = f'{window.person_id}: {count} recorded futures, {name}'
+    title = f'{window.person_id}: {count} recorded futures, principal components'
     figure = _density_scatter(recorded, log_density, likely, true, title)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, bbox_inches='tight', metadata={'Software': None})
@@ -299,12 +298,8 @@ def _density_scatter(
 
 def project(
     points: Float64[np.ndarray, 'point latent'],
-) -> tuple[str, Float64[np.ndarray, 'point 2']]:
-    """Return the name of a projection, and the projected points."""
-    try:
-        from umap import UMAP
-    except ImportError:
-        centred = points - points.mean(axis=0)
-        _, _, axes = np.linalg.svd(centred, full_matrices=False)
-        return 'principal components', centred @ axes[:2].T
-    return 'UMAP', UMAP(random_state=0, n_jobs=1).fit_transform(points).astype(np.float64)
+) -> Float64[np.ndarray, 'point 2']:
+    """Return the first two principal components."""
+    centred = points - points.mean(axis=0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    return centred @ axes[:2].T

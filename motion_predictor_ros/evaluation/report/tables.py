@@ -26,9 +26,6 @@ from motion_predictor_ros.volume.body import BodyShape
 LEVELS = (*(round(0.05 * step, 2) for step in range(1, 20)), 0.99)
 """Nominal shares of the coverage curve."""
 
-VOLUME_HEADS = ('until [s]', 'stayed inside', 'mean size [m^3]', 'Brier score (of a constant)')
-"""Heads of the columns of `volume_rows`."""
-
 
 def bag_report(
     run: Replay,
@@ -226,9 +223,7 @@ def print_volumes(volumes: Mapping[str, Any], console: Console) -> None:
     """Print the size and coverage of volumes."""
     if volumes['times']:
         nominal = f'{100 * volumes["level"]:.0f} % nominal, until {volumes["horizon_s"]:g} s'
-        corner, *heads = VOLUME_HEADS
-        rows = {end: dict(zip(heads, cells, strict=True)) for end, *cells in volume_rows(volumes)}
-        print_table(rows, f'Keep-out volumes, {nominal}', corner, console)
+        print_table(volume_rows(volumes), f'Keep-out volumes, {nominal}', 'until [s]', console)
     console.print(volumes_line(volumes))
 
 

@@ -9,8 +9,9 @@ footprint is sent, as a grid that is flat along `up`. page/volumes.js reads all 
 """
 
 import base64
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64, UInt8
@@ -36,6 +37,7 @@ _PER_S, _LEAST, _MOST = 65_000, 650_000, 8_000_000
 
 _LONG = 15
 
+T = TypeVar('T')
 Grid = list[Any]
 """Size [m], place of the lowest corner in voxels, voxels along x, y and z, runs."""
 
@@ -49,7 +51,12 @@ def pack_volumes(
         times_ms: Of all scenes.
         every: Which scenes are shown: each `every`-th.
     """
-    slots = _slots(played, every)
+    drawn = {
+        key: [(volume.person_id, volume) for volume in volumes]
+        for key, volumes in played.volumes.items()
+    }
+    people_volumes = _by_person(played, every, drawn)
+    slots = {key: list(volumes.items()) for key, volumes in people_volumes.items()}
     if not slots:
         return None
     axis = int(np.argmax(np.abs(up)))
@@ -80,40 +87,35 @@ def pack_volumes(
     }
 
 
-def _places(played: Replay, every: int) -> dict[tuple[int, int], int]:
-    """Map epoch and stamp to the first scene shown that is not earlier."""
+def _by_person(
+    played: Replay, every: int, drawn: Mapping[tuple[int, int], Iterable[tuple[str, T]]]
+) -> dict[tuple[int, str], dict[int, T]]:
+    """Return what each person has, by the first scene shown that is not earlier.
+
+    Args:
+        drawn: Person and value, by epoch and stamp of a scene.
+    """
     last = (len(played.scenes) - 1) // every
-    return {
+    places = {
         (epoch, scene.stamp_ns): min(-(-place // every), last)
         for place, (epoch, scene) in enumerate(played.scenes)
     }
-
-
-def _slots(played: Replay, every: int) -> dict[tuple[int, str], list[tuple[int, KeptVolume]]]:
-    """Return the volumes of each person with the scene in which they appear."""
-    places = _places(played, every)
-    by_person: dict[tuple[int, str], dict[int, KeptVolume]] = {}
-    for key, volumes in played.volumes.items():
-        for volume in volumes:
-            by_person.setdefault((key[0], volume.person_id), {})[places[key]] = volume
-    return {key: list(by_scene.items()) for key, by_scene in by_person.items()}
+    people: dict[tuple[int, str], dict[int, T]] = {}
+    for key, pairs in drawn.items():
+        for person, value in pairs:
+            people.setdefault((key[0], person), {})[places[key]] = value
+    return people
 
 
 def _pack(shown: list[tuple[int, KeptVolume]], axis: int, size_m: float) -> dict[str, Any]:
-    volumes = [volume for _, volume in shown]
+    def packed(pack: Callable[[KeptVolume, KeptWindow], Grid | None]) -> list[list[Grid | None]]:
+        return [[pack(volume, window) for window in volume.windows] for _, volume in shown]
+
     return {
         'scenes': [scene for scene, _ in shown],
-        'voxels': [
-            [_voxels(volume, window, size_m) for window in volume.windows] for volume in volumes
-        ],
-        'keep': [
-            [_footprint(window.covered, window.grid, axis) for window in volume.windows]
-            for volume in volumes
-        ],
-        'other': [
-            [_footprint(window.other, window.grid, axis) for window in volume.windows]
-            for volume in volumes
-        ],
+        'voxels': packed(lambda volume, window: _voxels(volume, window, size_m)),
+        'keep': packed(lambda _, window: _footprint(window.covered, window.grid, axis)),
+        'other': packed(lambda _, window: _footprint(window.other, window.grid, axis)),
     }
 
 
@@ -190,14 +192,13 @@ class ShownFutures:
 
 def shown_futures(played: Replay, every: int) -> dict[tuple[int, str], ShownFutures]:
     """Return the likeliest futures of each person at the horizon next to `FUTURES_S`."""
-    places = _places(played, every)
-    by_person: dict[tuple[int, str], dict[int, Float64[np.ndarray, 'future joint xyz=3']]] = {}
-    for key, futures in played.futures.items():
-        for row, person in enumerate(futures.person_ids):
-            by_person.setdefault((key[0], person), {})[places[key]] = _likeliest(futures, row)
+    drawn = {
+        key: [(person, _likeliest(futures, row)) for row, person in enumerate(futures.person_ids)]
+        for key, futures in played.futures.items()
+    }
     return {
         key: ShownFutures(list(by_scene), np.array(list(by_scene.values())))
-        for key, by_scene in by_person.items()
+        for key, by_scene in _by_person(played, every, drawn).items()
     }
 
 
