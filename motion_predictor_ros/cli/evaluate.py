@@ -71,7 +71,6 @@ EVALUATE = Group('evaluate', 'measure how good predictions are')
     *RESULTS,
     option('--out', type=new_folder, help='folder for report.json and pictures'),
     option('--report-html', type=new_file(), help='file for a page with the replay'),
-    option('--film', type=new_file('.webp', '.gif'), help='file for an animated WebP or GIF'),
     option('--no-volumes', action='store_true', help='no keep-out volumes; faster'),
 )
 def _bag(options: argparse.Namespace) -> Report:
@@ -87,8 +86,6 @@ def _bag(options: argparse.Namespace) -> Report:
     keep_results(options, evaluation.archive())
     if options.report_html:
         evaluation.save_html(options.report_html)
-    if options.film:
-        evaluation.save_film(options.film)
     outputs = options.out, options.report_html, options.film, options.archive, options.csv
 
     def show(report: dict[str, Any], console: Console) -> None:
@@ -268,7 +265,6 @@ def _load_calibration(options: argparse.Namespace, models: 'Models') -> 'Calibra
     *FUTURES_MODELS,
     *RESULTS,
     _CALIBRATION,
-    option('--out', type=new_folder, help='folder for plots'),
 )
 def _volume(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.evaluation.volumes import volume
@@ -277,8 +273,6 @@ def _volume(options: argparse.Namespace) -> Report:
     calibration, recordings = _load_calibration(options, models), load_training_data(options)
     evaluate = partial(volume.evaluate_volume, models, recordings, calibration, options.split)
     report = archived(options, 'volume', evaluate)
-    if options.out:
-        volume.plot_volume(report, options.out)
     return report, volume.print_volume
 
 

@@ -25,7 +25,6 @@ _WRONG = [
     (_EVALUATE['mocap'], '--archive', 'FOLDER', 'FILE'),
     (_EVALUATE['mocap'], '--csv', 'FOLDER', 'FILE'),
     (['evaluate', 'bag', 'no.mcap'], '--out', 'FILE', 'FOLDER'),
-    (['evaluate', 'bag', 'no.mcap'], '--film', 'x.mp4', 'x.webp'),
     (_EVALUATE['separation'], '--plot', 'p.xyz', 'p.png'),
     (_EVALUATE['separation'], '--decisions', '0', '10'),
     (['adapt', '--bag', 'no', '--out', 'y', '--recipe', 'no'], '--minutes', 'nan', '1'),

@@ -13,7 +13,6 @@ from motion_predictor_ros.data.bag_sources import open_source
 from motion_predictor_ros.density.predictor import CacheFlowPredictor
 from motion_predictor_ros.evaluation.archive import Archive, bag_archive
 from motion_predictor_ros.evaluation.replay.replay import Case, Replay, replay, score
-from motion_predictor_ros.evaluation.report.animation import animate
 from motion_predictor_ros.evaluation.report.html import write_html
 from motion_predictor_ros.evaluation.report.pictures import draw_density, draw_scene
 from motion_predictor_ros.evaluation.report.tables import bag_report, print_bag_report
@@ -64,10 +63,6 @@ class BagEvaluation:
     def save_html(self, path: Path) -> None:
         """Write the page with the replay."""
         write_html(self.report, self.run, self.cases, self.layout, self.up, self.bag.name, path)
-
-    def save_film(self, path: Path) -> None:
-        """Write an animated WebP or GIF of the part with the most people."""
-        animate(self.run, self.layout, self.up, path)
 
     def archive(self) -> Archive:
         """Return the report and all errors, for `evaluate compare`."""

@@ -16,12 +16,10 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
-from matplotlib.figure import Figure
 from rich.console import Console
 from tqdm import tqdm
 
@@ -456,35 +454,3 @@ def print_volume(report: dict[str, Any], console: Console) -> None:
 
 def _cells(row: Mapping[str, float]) -> dict[str, Cell]:
     return {f'{level:.0%}': row.get(f'{level:.2f}', 'refused') for level in LEVELS}
-
-
-def plot_volume(report: Mapping[str, Any], out: Path) -> Path:
-    """Write volume.png: coverage against level, reliability of voxels, volumes."""
-    figure = Figure(figsize=(15, 4.5), layout='tight')
-    left, middle, right = figure.subplots(1, 3)
-    for horizon, row in report['coverage_by_horizon'].items():
-        levels = sorted(row)
-        shares = [row[level] for level in levels]
-        left.plot([*map(float, levels)], shares, 'o-', label=f'until {horizon} s')
-    left.plot([0.5, 1.0], [0.5, 1.0], 'k:', label='as promised')
-    left.set(xlabel='level', ylabel='windows covered, jointly')
-    left.legend()
-    predicted, observed = (
-        [part[key] for part in report['reliability']] for key in ('predicted', 'observed')
-    )
-    middle.plot(predicted, observed, 'o-')
-    middle.plot([0.0, 1.0], [0.0, 1.0], 'k:')
-    middle.set(xlabel='predicted probability of a voxel, 0.5 to 1 s')
-    middle.set(ylabel='share of voxels in which a person was')
-    for shift, (horizon, row) in enumerate(report['volume_m3'].items()):
-        places = [index + 0.4 * shift for index in range(len(row))]
-        right.bar(places, list(row.values()), width=0.35, label=f'until {horizon} s')
-        right.set_xticks(places, [name.replace('_', '\n') for name in row])
-    right.set(yscale='log', ylabel='volume at 95 %, m^3')
-    if report['volume_m3']:
-        right.legend()
-    figure.suptitle('covers people exchangeable with those of the calibration only')
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / 'volume.png'
-    figure.savefig(path, dpi=110)
-    return path

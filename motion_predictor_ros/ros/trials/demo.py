@@ -36,8 +36,7 @@ _MATCHING_S = 0.5
 
 
 def run_demo(bag: Path, out: Path, rate: float, config: PipelineConfig, console: Console) -> None:
-    """Play, predict, record, score; leave report.json, report.html, scene.png, scene.webp
-    and live.mcap in `out`.
+    """Play, predict, record, score; leave report, page, picture and live.mcap in `out`.
 
     Raises:
         MotionPredictorError: The bag cannot be read, or one of the processes failed.
@@ -60,7 +59,6 @@ def _report(evaluation: BagEvaluation, live: LiveComparison, out: Path, console:
     evaluation.report['live'] = dataclasses.asdict(live)
     evaluation.save(out)
     evaluation.save_html(out / 'report.html')
-    evaluation.save_film(out / 'scene.webp')
     evaluation.show(console)
     console.print(
         f'live node: {live.frames} observations answered ({100 * live.processed_share:.1f} %), '
@@ -75,8 +73,7 @@ def _report(evaluation: BagEvaluation, live: LiveComparison, out: Path, console:
         )
     console.print(f'keep-out volumes published live: {live.volumes}')
     console.print(
-        f'report: {out / "report.html"} and {out / "report.json"}   '
-        f'pictures: {out / "scene.png"} and {out / "scene.webp"}'
+        f'report: {out / "report.html"} and {out / "report.json"}   picture: {out / "scene.png"}'
     )
 
 

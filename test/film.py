@@ -4,8 +4,11 @@
 A volume is drawn as a glow that one can see through. Where a ray of the camera passes a length L
 of volume, it covers 1 - exp(-k L) of what lies behind; a line marks its silhouette. The film shows
 the part of the replay with the most people, and ends where it began, so that it loops.
+
+    python test/film.py --bag demo/demo.mcap --params config/demo.yaml --out docs/demo.webp
 """
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +19,11 @@ from jaxtyping import Bool, Float64
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter
 
+from motion_predictor_ros.config import read_parameter_file
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.evaluation.replay.kept_volumes import KeptVolume
 from motion_predictor_ros.evaluation.replay.replay import Replay
+from motion_predictor_ros.evaluation.report.bag import evaluate_bag
 from motion_predictor_ros.scoring.metrics import Motion, Pose
 from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
@@ -337,3 +342,18 @@ def _caption(image: Image.Image, volume: KeptVolume | None) -> None:
         pen.ellipse([x, y + 4, x + 9, y + 13], fill=colour)
         pen.text((x + 15, y), text, font=font, fill=(205, 212, 228))
         x += 34.0 + pen.textlength(text, font=font)
+
+
+def main() -> None:
+    """Replay a bag and write its film."""
+    parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
+    parser.add_argument('--bag', type=Path, required=True, help='rosbag2 with skeletons')
+    parser.add_argument('--params', type=Path, required=True, help='ROS parameter file')
+    parser.add_argument('--out', type=Path, required=True, help='WebP or GIF to write')
+    options = parser.parse_args()
+    evaluation = evaluate_bag(options.bag, '', read_parameter_file(options.params))
+    animate(evaluation.run, evaluation.layout, evaluation.up, options.out)
+
+
+if __name__ == '__main__':
+    main()

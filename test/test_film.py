@@ -5,10 +5,10 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+from film import RATE_HZ, SIZE, animate
 from PIL import Image
 from volume_replays import goes, told, walks
 
-from motion_predictor_ros.evaluation.report.animation import RATE_HZ, SIZE, animate
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 LAYOUT = SkeletonLayout.load('body18')
