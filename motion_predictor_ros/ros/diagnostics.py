@@ -21,7 +21,7 @@ _PLAUSIBLE_AGE_S = (-0.1, 1.0)
 _ORDINARY = frozenset(
     {
         *('superseded', 'rate_limited', 'searching', 'lost'),
-        *('joint_at_origin', 'joint_non_finite', 'joint_confidence'),
+        *('joint_at_origin', 'joint_same_place', 'joint_non_finite', 'joint_confidence'),
         *('joint_bone_length', 'joint_jump', 'other_class', 'class_filtered', 'robot_frame'),
     }
 )

@@ -228,12 +228,19 @@ _STRETCH = 0.5
 _UNKNOWN_SLACK_M = 0.1
 """Added while a person's own bone lengths are unknown: trackers place joints differently [m]."""
 
+_SAME_PLACE_M = 1e-6
+"""Joints nearer to each other are at one place [m]."""
+
 _LARGEST = 1.35
 """Scale of the largest person, 2.35 m tall, who bounds what few joints cannot [-]."""
 
 _KEPT_LENGTHS = 31
 _ENOUGH_LENGTHS = 5
 """So many observations of a bone make its own length; its last `_KEPT_LENGTHS` count."""
+
+_SHORT = 0.8
+"""A bone whose ratio to the reference is below this share of the others' was mistaken, if it is
+too long ever after: its joint hid behind another."""
 
 _JOINT_SPEED_M_S, _JOINT_NOISE_M = 10.0, 0.05
 """A joint that moves further than this relative to its body, for one frame, was not seen."""
@@ -346,6 +353,15 @@ class BodyCheck:
         limits = self.bones.limits(scale * self.bones.reference) + _UNKNOWN_SLACK_M
         return self.bones.outside(pose, limits)
 
+    def coincident(self, pose: Float64[np.ndarray, 'joint xyz=3']) -> Bool[np.ndarray, ' joint']:
+        """Find joints at exactly the place of one nearer to the root.
+
+        Trackers put joints without a place at one point, such as -1 -1 -1, or at the root.
+        """
+        at_one_place = np.linalg.norm(pose[:, None] - pose[None], axis=-1) <= _SAME_PLACE_M
+        ranks = np.argsort(np.argsort(self.bones.depths, kind='stable'))
+        return np.asarray((at_one_place & (ranks[:, None] > ranks[None])).any(axis=1))
+
     def _scale(self, pose: Float64[np.ndarray, 'joint xyz=3'], label: str) -> float:
         scale = self.bones.scale(pose)
         if not np.isnan(scale) and not self._is_human(scale):
@@ -394,6 +410,7 @@ class _History:
         accepted: [m] where each joint was last accepted, and when [ns].
         refused: [m] where joints were refused in the last observation; else NaN.
         strange: How many observations in a row had another body.
+        long: For how many observations in a row each bone has had an end that was too far away.
     """
 
     lengths: Float64[np.ndarray, 'sample bone']
@@ -402,6 +419,7 @@ class _History:
     accepted: Float64[np.ndarray, 'joint xyz=3']
     stamps_ns: Int64[np.ndarray, ' joint']
     refused: Float64[np.ndarray, 'joint xyz=3']
+    long: Int64[np.ndarray, ' bone']
     newest_ns: int
     seen: int = 0
     strange: int = 0
@@ -476,9 +494,18 @@ class JointFilter:
         """Find joints too far from the others for this person's bones.
 
         Many of them in several observations in a row: another person has this id now, or the
-        tracker mistook the size before. Then the lengths are measured anew.
+        tracker mistook the size before. Then the lengths are measured anew; so is a single bone
+        whose own length is short for this body, after as many observations as make it.
         """
         long = self._bones.outside(measured, self._bones.limits(history.own))
+        is_seen = ~np.isnan(self._bones.lengths(measured))
+        history.long = np.where(is_seen, history.long + 1, history.long)
+        history.long[is_seen & ~long[self._bones.bones].any(axis=1)] = 0
+        ratios = history.own / self._bones.reference
+        is_short = ~(ratios >= _SHORT * np.nanmedian(ratios)) if history.long.any() else False
+        mistaken = is_short & (history.long >= _KEPT_LENGTHS)
+        history.lengths[:, mistaken], history.own = np.nan, np.where(mistaken, np.nan, history.own)
+        history.counts[mistaken], history.long[mistaken] = 0, 0
         is_strange = long.sum() > (~np.isnan(measured[:, 0])).sum() // 4
         history.strange = history.strange + 1 if is_strange else 0
         if history.strange < _ENOUGH_LENGTHS:
@@ -558,6 +585,7 @@ def joints_filtered(person_id: str, reason: str, names: Iterable[str]) -> Reject
 _JOINT_FAULTS = {
     'joint_at_origin': "at 0 0 0, the tracker's word for a joint without a place",
     'joint_non_finite': 'at infinity',
+    'joint_same_place': 'at exactly the place of another joint',
     'joint_confidence': 'with a confidence that is NaN or outside 0..1',
     'joint_bone_length': 'farther from its neighbours than 1.5 times the bone between them',
     'joint_jump': 'left the body for one frame',
@@ -580,7 +608,9 @@ def _new_history(frame: SkeletonFrame, bones: BoneLimits) -> _History:
     stamps_ns = np.full(len(unseen), frame.stamp_ns, dtype=np.int64)
     own = np.full(len(bones.bones), np.nan)
     lengths, counts = np.tile(own, (_KEPT_LENGTHS, 1)), np.zeros(len(own), dtype=np.int64)
-    return _History(lengths, counts, own, unseen, stamps_ns, unseen.copy(), frame.stamp_ns)
+    return _History(
+        lengths, counts, own, unseen, stamps_ns, unseen.copy(), counts.copy(), frame.stamp_ns
+    )
 
 
 def _no_joints(person_id: str) -> Rejection:

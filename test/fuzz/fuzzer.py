@@ -61,7 +61,7 @@ _MODES = (
     *('chaos', 'chaos', 'chaos', 'mirrored', 'millimetres', 'upside_down', 'frame', 'layout'),
     *('hidden', 'missing', 'joint_at_origin', 'joint_on_wall', 'hips', 'confidence', 'class'),
     *('lag', 'child', 'curled', 'robot', 'odd_frame', 'joint_at_camera', 'jump_ahead'),
-    *('other_camera',),
+    *('other_camera', 'joints_at_one_place', 'joints_at_root'),
 )
 _IDS = ('0', '1', '2', '3', '41', '999', '21474835')
 """The last one is the highest for which 100 x id + joint is an int32."""
@@ -303,6 +303,9 @@ class Stream:
             odd[joint] = _CAMERA
         elif mode == 'joint_on_wall':
             odd[joint] += [0.0, self._random.uniform(0.5, 5.0), 0.0]
+        elif mode in ('joints_at_one_place', 'joints_at_root'):
+            joints = self._random.sample(range(1, len(pose)), self._random.randint(2, len(pose) // 2))
+            odd[joints] = -1.0 if mode == 'joints_at_one_place' else pose[0]
         elif mode == 'hips':
             odd[[_BODY.joint_names.index(name) for name in ('l_hip', 'r_hip')]] = 0.0
         return odd
@@ -435,8 +438,8 @@ def _is_human(name: str) -> bool:
 _COSTS_NOBODY = frozenset(
     (
         *('rate_limited', 'upside_down', 'mirrored', 'other_class', 'class_filtered'),
-        *('robot_frame', 'joint_at_origin', 'joint_non_finite', 'joint_confidence'),
-        *('joint_bone_length', 'joint_jump'),
+        *('robot_frame', 'joint_at_origin', 'joint_same_place', 'joint_non_finite'),
+        *('joint_confidence', 'joint_bone_length', 'joint_jump'),
     )
 )
 """Drops after which the message may still list nobody."""

@@ -58,7 +58,7 @@ def filtered(observation: Observation) -> list[str]:
         (HIPS, 0.0, 'joint_at_origin'),
         (WRIST, [3.0, -3.0, 2.0], 'joint_bone_length'),  # where the camera is
         (WRIST, [9.0, 6.0, 1.0], 'joint_bone_length'),  # on the wall behind
-        ([ELBOW, WRIST], [9.0, 6.0, 1.0], 'joint_bone_length'),
+        ([ELBOW, WRIST], [[9.0, 6.0, 1.0], [9.0, 6.0, 1.2]], 'joint_bone_length'),
         (WRIST, [NAN, 1.0, 1.0], ''),
         (WRIST, [INF, 1.0, 1.0], 'joint_non_finite'),
         (WRIST, 1e30, 'joint_bone_length'),
@@ -73,6 +73,18 @@ def test_a_joint_where_no_body_has_it_is_not_seen_and_its_person_stays(
     assert (frame.confidences[joints] == 0).all() and not observation.rejected
     assert filtered(observation) == ([reason] if reason else [])
     assert all('l_' in each.message for each in observation.filtered)
+
+
+@pytest.mark.parametrize(('apart_m', 'is_seen'), [(0.0, False), (0.001, True)])
+def test_joints_at_one_place_are_not_seen_but_the_one_nearest_to_the_root(
+    apart_m: float, is_seen: bool
+) -> None:
+    joints = [ELBOW, WRIST, INDEX['r_elbow']]
+    body = pose()
+    body[joints] = body[INDEX['pelvis']] + apart_m * np.arange(1, 4)[:, None]
+    observation = read(pose=body)
+    assert unseen(observation.people[0]) == ([] if is_seen else sorted(joints))
+    assert filtered(observation) == ([] if is_seen else ['joint_same_place'])
 
 
 def test_a_body_without_a_fault_loses_nothing() -> None:
@@ -260,3 +272,16 @@ def test_a_joint_that_stays_too_far_from_its_body_is_never_believed() -> None:
     for _ in range(10):
         feed(pose())
     assert all(filtered(feed(stretched(1.8))) == ['joint_bone_length'] for _ in range(60))
+
+
+@pytest.mark.parametrize('factor', [0.01, 0.5, 0.6])
+def test_a_joint_that_hid_behind_another_is_seen_again_once_it_was_out_as_long(
+    factor: float,
+) -> None:
+    """Its bone looked short for so long that this became its own length."""
+    feed = Filter()
+    for body in (*[pose()] * 10, *[stretched(factor)] * 40):
+        feed(body)
+    missed = [unseen(feed(pose()).people[0]) for _ in range(60)]
+    assert missed == [[WRIST]] * 31 + [[]] * 29
+    assert filtered(feed(stretched(1.6))) == ['joint_bone_length']  # the control

@@ -10,6 +10,7 @@ there but cannot be used (`Observation.rejected`), and a joint or a detection th
 (`Observation.filtered`).
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -44,10 +45,14 @@ _NO_OBSERVATION = {
 MAX_LAG_NS = NS_PER_S
 """A person further behind the newest of the message is too old to be used."""
 
-_HUMAN_CLASSES = frozenset(
-    ('person', 'people', 'human', 'pedestrian', 'man', 'woman', 'boy', 'girl', 'child', 'worker')
+_HUMAN_WORDS = frozenset(
+    (
+        *('person', 'people', 'human', 'pedestrian', 'man', 'men', 'woman', 'women', 'adult'),
+        *('boy', 'girl', 'child', 'children', 'kid', 'baby', 'toddler', 'worker', 'operator'),
+        *('cyclist', 'rider', 'face', 'head'),
+    )
 )
-"""Detections of these classes are people even without a skeleton."""
+"""Detections of a class with one of these words, or its plural, are people without a skeleton."""
 
 _ROUNDING = 1e-3
 """Confidences beyond 0..1 by less are rounding errors."""
@@ -231,8 +236,7 @@ class Source(ABC, Generic[ConfigT]):
         if detected is None or not detected.name.strip():
             return None
         name = detected.name.strip().casefold()
-        wanted = self._classes or (() if detected.has_skeleton else _HUMAN_CLASSES)
-        if not wanted or name in wanted:
+        if name in self._classes if self._classes else detected.has_skeleton or _is_human(name):
             return None
         if detected.has_skeleton:
             text = f'class {detected.name[:80]!r} is not in parameter "skeleton.classes"'
@@ -262,11 +266,15 @@ class Source(ABC, Generic[ConfigT]):
         own_ns = _own_stamp(skeleton, stamp_ns, label)
         given, confidences, faults = _usable_joints(skeleton)
         positions, sure = joints.apply(given, confidences)
+        coincident = self._body.coincident(positions)
+        positions[coincident], sure[coincident] = np.nan, 0.0
         impossible = self._body.impossible(positions, label)
         positions[impossible], sure[impossible] = np.nan, 0.0
         names = {
             reason: _names(joints.source.joint_names, mask) for reason, mask in faults.items()
         }
+        if coincident.any():
+            names['joint_same_place'] = _names(self.layout.joint_names, coincident)
         if impossible.any():
             names['joint_bone_length'] = _names(self.layout.joint_names, impossible)
         if np.isnan(positions[:, 0]).all():
@@ -315,6 +323,12 @@ def make_source(
     """
     source_class: type[Source[Any]] = SOURCES[name]
     return source_class(layout, config, getattr(sources or SOURCES.default_config(), name))
+
+
+def _is_human(name: str) -> bool:
+    """Whether a class is of people; one without a word, such as '0', may be."""
+    words = re.findall(r'[^\W\d_]+', name)
+    return not words or any({word, word.removesuffix('s')} & _HUMAN_WORDS for word in words)
 
 
 def stamp_of(stamp: Any) -> int:

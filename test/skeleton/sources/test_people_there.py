@@ -62,7 +62,13 @@ def test_the_classes_can_be_narrowed_in_any_case(name: str, is_person: bool) -> 
     assert filtered(observation) == ([] if is_person else ['class_filtered'])
 
 
-@pytest.mark.parametrize(('name', 'is_there'), [('chair', False), ('Person', True), ('', True)])
+@pytest.mark.parametrize(
+    ('name', 'is_there'),
+    [
+        *[('chair', False), ('Person', True), ('', True), ('persons', True), ('0', True)],
+        *[('PERSON_HEAD', True), ('human-body', True), ('person 0.93', True), ('mannequin', False)],
+    ],
+)
 def test_without_a_skeleton_the_class_says_whether_somebody_is_there(
     name: str, is_there: bool
 ) -> None:
