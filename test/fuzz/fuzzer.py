@@ -304,7 +304,8 @@ class Stream:
         elif mode == 'joint_on_wall':
             odd[joint] += [0.0, self._random.uniform(0.5, 5.0), 0.0]
         elif mode in ('joints_at_one_place', 'joints_at_root'):
-            joints = self._random.sample(range(1, len(pose)), self._random.randint(2, len(pose) // 2))
+            count = self._random.randint(2, len(pose) // 2)
+            joints = self._random.sample(range(1, len(pose)), count)
             odd[joints] = -1.0 if mode == 'joints_at_one_place' else pose[0]
         elif mode == 'hips':
             odd[[_BODY.joint_names.index(name) for name in ('l_hip', 'r_hip')]] = 0.0

@@ -175,7 +175,11 @@ _MAX_NAMES = 10_000
 
 
 class NamePattern:
-    """Parses joint and person from one name, such as `l_wrist_anna` for `{joint}_{id}`."""
+    """Parses joint and person from one name, such as `l_wrist_anna` for `{joint}_{id}`.
+
+    Attributes:
+        robot_names: Names of joints whose ids are words of robots.
+    """
 
     def __init__(self, layout: SkeletonLayout, config: SkeletonConfig) -> None:
         """Compile `skeleton.name_pattern`; without {id} all names are of `skeleton.person_id`.
@@ -198,6 +202,7 @@ class NamePattern:
                 f'skeleton.id_pattern {config.id_pattern!r} is no regular expression: {error}'
             ) from error
         self.example = pattern.replace('{joint}', layout.joint_names[0])
+        self.robot_names: set[str] = set()
         self._known: dict[str, tuple[str, int] | None] = {}
 
     def read(self, name: str) -> tuple[str, int] | None:
@@ -205,6 +210,7 @@ class NamePattern:
         if name not in self._known:
             if len(self._known) >= _MAX_NAMES:
                 self._known.clear()
+                self.robot_names.clear()
             self._known[name] = self._parse(name)
         return self._known[name]
 
@@ -214,5 +220,6 @@ class NamePattern:
             return None
         person_id = match.groupdict().get('id', self._alone)
         if self._any_id and _ROBOT_WORDS & set(re.split(r'[_/.-]', person_id.casefold())):
+            self.robot_names.add(name)
             return None
         return person_id, self._place[match['joint']]

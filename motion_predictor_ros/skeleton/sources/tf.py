@@ -54,6 +54,7 @@ class TfPeople(Source[SourceConfig]):
         self._people: dict[str, dict[int, str]] = {}
         self._received_ns: dict[str, int] = {}
         self._robots: dict[str, str] = {}
+        self._reported_names = 0
         self._answered_ns, self._frame_id, self._changed = 0, '', False
 
     def update_static_transforms(self, msg: Any) -> None:
@@ -65,6 +66,9 @@ class TfPeople(Source[SourceConfig]):
 
         People who lag behind by more than 0.1 s, and at most 1 s, have the time that they have
         reached. Who has a time far ahead of the others is refused alone.
+
+        Raises:
+            SkeletonFormatError: `robot_frame`; nobody is observed, and frames were left out.
         """
         for person_id in self._note(self._tree.add(msg)):
             self._received_ns[person_id] = received_ns
@@ -88,7 +92,11 @@ class TfPeople(Source[SourceConfig]):
         ]
         self._forget()
         ready_ns = min(in_step, default=0)
+        if excluded := self._excluded_names():
+            robots.append(excluded)
         if ready_ns <= self._answered_ns:
+            if excluded:
+                raise SkeletonFormatError(excluded.reason, excluded.message)
             return None
         self._answered_ns, self._frame_id = ready_ns, self._common_frame(present)
         observation = super().decode(sorted(present), ready_ns)
@@ -174,6 +182,16 @@ class TfPeople(Source[SourceConfig]):
         ]
         self._robots = reasons
         return new
+
+    def _excluded_names(self) -> Rejection | None:
+        """Return the frames whose ids are words of robots, if there are new ones."""
+        names = sorted(self._names.robot_names)
+        is_new, self._reported_names = len(names) > self._reported_names, len(names)
+        text = (
+            f'{", ".join(names[:5])}: named like links of a robot, and taken as such; if they are '
+            'of people, set parameter "skeleton.id_pattern"'
+        )
+        return Rejection('', 'robot_frame', text) if is_new else None
 
     def _last(self, newest_ns: Iterable[int], received_ns: int) -> int:
         """Return the newest time of those that can be the present one [ns].
