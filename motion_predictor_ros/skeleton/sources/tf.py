@@ -54,7 +54,7 @@ class TfPeople(Source[SourceConfig]):
         self._people: dict[str, dict[int, str]] = {}
         self._received_ns: dict[str, int] = {}
         self._robots: dict[str, str] = {}
-        self._reported_names = 0
+        self._reported_names, self._unreported = 0, list[Rejection]()
         self._answered_ns, self._frame_id, self._changed = 0, '', False
 
     def update_static_transforms(self, msg: Any) -> None:
@@ -73,7 +73,7 @@ class TfPeople(Source[SourceConfig]):
         for person_id in self._note(self._tree.add(msg)):
             self._received_ns[person_id] = received_ns
         oldest_ns = received_ns - MAX_LAG_NS
-        robots = self._find_robots()
+        self._unreported += self._find_robots()
         newest_ns = {
             person_id: at_ns
             for person_id, joints in self._people.items()
@@ -92,16 +92,17 @@ class TfPeople(Source[SourceConfig]):
         ]
         self._forget()
         ready_ns = min(in_step, default=0)
-        if excluded := self._excluded_names():
-            robots.append(excluded)
+        excluded = self._excluded_names()
         if ready_ns <= self._answered_ns:
             if excluded:
-                raise SkeletonFormatError(excluded.reason, excluded.message)
+                raise SkeletonFormatError(excluded[0].reason, excluded[0].message)
             return None
         self._answered_ns, self._frame_id = ready_ns, self._common_frame(present)
         observation = super().decode(sorted(present), ready_ns)
         assert observation is not None
-        filtered = (*observation.filtered, *robots)
+        robots = [item for item in self._unreported if item.person_id in self._robots]
+        filtered = (*observation.filtered, *robots, *excluded)
+        self._unreported.clear()
         return Observation(
             observation.stamp_ns,
             observation.frame_id,
@@ -183,15 +184,15 @@ class TfPeople(Source[SourceConfig]):
         self._robots = reasons
         return new
 
-    def _excluded_names(self) -> Rejection | None:
-        """Return the frames whose ids are words of robots, if there are new ones."""
+    def _excluded_names(self) -> list[Rejection]:
+        """Return a line on the frames whose ids are words of robots, if there are new ones."""
         names = sorted(self._names.robot_names)
         is_new, self._reported_names = len(names) > self._reported_names, len(names)
         text = (
             f'{", ".join(names[:5])}: named like links of a robot, and taken as such; if they are '
             'of people, set parameter "skeleton.id_pattern"'
         )
-        return Rejection('', 'robot_frame', text) if is_new else None
+        return [Rejection('', 'robot_frame', text)] if is_new else []
 
     def _last(self, newest_ns: Iterable[int], received_ns: int) -> int:
         """Return the newest time of those that can be the present one [ns].
