@@ -13,6 +13,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import yaml
 
 from motion_predictor_ros.errors import ConfigError
@@ -381,8 +382,10 @@ def choices_of(item: dataclasses.Field[Any]) -> tuple[str, ...]:
 
 
 def check_param(item: dataclasses.Field[Any], value: Any, dotted: str) -> Any:
-    """Return `value` in the type of the field's default, or raise `ConfigError`."""
+    """Return `value`, perhaps a numpy scalar, in the type of the default; raise `ConfigError`."""
     kind = type(item.default)
+    if isinstance(value, np.generic):
+        value = value.item()
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind:

@@ -52,10 +52,10 @@ def fit_proportions(recordings: Recordings) -> Proportions:
 def _measure(
     pose: Float64[np.ndarray, 'joint xyz=3'], index: dict[str, int]
 ) -> dict[str, Float64[np.ndarray, ' some']]:
-    """Return one pose in units of its ruler."""
+    """Return one pose in units of its size."""
     at = {name: pose[joint] for name, joint in index.items()}
     limbs = np.array([np.linalg.norm(at[a] - at[b]) for a, b in LIMBS])
-    ruler = limbs.sum()
+    size = limbs.sum()
     hips, shoulders = ((at[f'l_{j}'] + at[f'r_{j}']) / 2 for j in ('hip', 'shoulder'))
     chest = axes_of(at['l_shoulder'] - at['r_shoulder'], shoulders - hips, keep_up=False)
     feet = []
@@ -66,10 +66,10 @@ def _measure(
     spine = at['neck'] - at['pelvis']
     back = axes_of(at['l_shoulder'] - at['r_shoulder'], spine, keep_up=True)
     return {
-        'limbs': limbs / ruler,
-        'neck': _SYMMETRIC * (chest.T @ (at['neck'] - shoulders)) / ruler,
-        'head': _SYMMETRIC * (chest.T @ (at['head'] - at['neck'])) / ruler,
-        'foot': np.mean(feet, axis=0) / ruler,
+        'limbs': limbs / size,
+        'neck': _SYMMETRIC * (chest.T @ (at['neck'] - shoulders)) / size,
+        'head': _SYMMETRIC * (chest.T @ (at['head'] - at['neck'])) / size,
+        'foot': np.mean(feet, axis=0) / size,
         'chest': _SYMMETRIC * (back.T @ (at['chest'] - at['pelvis'])) / np.linalg.norm(spine),
     }
 

@@ -6,12 +6,22 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from motion_predictor_ros.config import SkeletonConfig
 from motion_predictor_ros.data.bags import BagWriter, typestore
 from motion_predictor_ros.data.synthetic import Walker
+from motion_predictor_ros.skeleton.frame import Observation
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.skeleton.sources.base import make_source
 
 NAMES = SkeletonLayout.load('body18').joint_names
 START_NS = 1_700_000_000 * 10**9
+
+
+def decode(msg: object, layout: SkeletonLayout, config: SkeletonConfig) -> Observation:
+    """Decode a SkeletonArray-like message."""
+    observation = make_source('native', layout, config).decode(msg)
+    assert observation is not None
+    return observation
 
 
 def pose(time_s: float, person: str = 'ann') -> np.ndarray:

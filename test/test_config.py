@@ -4,6 +4,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from motion_predictor_ros.config import (
@@ -39,6 +40,22 @@ def test_an_int_may_stand_for_a_float() -> None:
     config = from_mapping(PipelineConfig, {'skeleton': {'forget_after_s': 2}})
     assert config.skeleton.forget_after_s == 2.0
     assert type(config.skeleton.forget_after_s) is float
+
+
+def test_numpy_scalars_stand_for_their_python_kinds() -> None:
+    config = from_mapping(
+        PipelineConfig,
+        {
+            'skeleton': {'max_gap_s': np.float32(0.125), 'max_people': np.int64(3)},
+            'associate': np.bool_(True),
+        },
+    )
+    assert validate(config) == config
+    values = config.skeleton.max_gap_s, config.skeleton.max_people, config.associate
+    assert [(type(value), value) for value in values] == [(float, 0.125), (int, 3), (bool, True)]
+    for wrong in ({'max_people': np.float64(3.0)}, {'max_gap_s': np.float64('nan')}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            from_mapping(PipelineConfig, {'skeleton': wrong})
 
 
 def test_every_parameter_says_what_it_is_and_its_unit() -> None:

@@ -142,3 +142,9 @@ def test_stamps_in_milliseconds_are_reported_as_a_gap_that_asks_for_seconds(
             stamp = unit * (1.0 + 0.04 * frame)
             pipeline.step(Observation.from_arrays(stamp, NAMES, {'ann': pose(0.04 * frame)}))
         assert sum('are stamps in seconds?' in report.message for report in reports) == count
+    reports = []
+    pipeline = load(tmp_path, reports.append)
+    for time_s in (0.0, 1.0):  # stamps of messages have a unit
+        pipeline.step(message(time_s, 'ann'))
+    (report,) = reports
+    assert report.reason == 'gap' and 'seconds?' not in report.message

@@ -6,7 +6,6 @@ free for transforms. Once a second the score is published on `live_score` and /d
 """
 
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,7 +39,7 @@ from motion_predictor_ros.ros.throttled_log import ThrottledLog
 from motion_predictor_ros.ros.transforms import CHECK_S, LiveTransforms, TransformQueue
 from motion_predictor_ros.ros.worker import Worker
 from motion_predictor_ros.scoring.live_scorer import LiveScorer
-from motion_predictor_ros.skeleton.frame import Observation
+from motion_predictor_ros.skeleton.frame import Observation, Rejection
 from motion_predictor_ros.skeleton.intake import Intake
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.sources.base import stamp_of
@@ -77,7 +76,7 @@ class MonitorNode(Node):  # type: ignore[misc]
         layout = SkeletonLayout.load(self._config.skeleton.layout)
         self._scorer = LiveScorer(BodyShape.load(self._config.skeleton.layout), self._config.score)
         self._transforms = None
-        self._transform_queue: TransformQueue[Observation] | None = None
+        self._transform_queue: TransformQueue[Observation | Rejection] | None = None
         if self._config.fixed_frame and not self._config.extrinsic:
             self._transforms = LiveTransforms.listen(self)
             self._transform_queue = TransformQueue(
@@ -86,9 +85,8 @@ class MonitorNode(Node):  # type: ignore[misc]
             steady = Clock(clock_type=ClockType.STEADY_TIME)
             self.create_timer(CHECK_S, self._transform_queue.flush, clock=steady)
         lookup = self._transforms.lookup if self._transforms is not None else None
-        self._intake = Intake(self._config, layout, lookup)
-        self._dropped: Counter[str] = Counter()
         self._warnings, self._qos = ThrottledLog(self.get_logger()), QosWatch(self)
+        self._intake = Intake(self._config, layout, lookup, self._on_rejection)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._scores = self.create_publisher(LiveScore, 'live_score', 10)
         self._worker: Worker[Callable[[], None]] = Worker(_QUEUE, self._work, lambda: None)
@@ -130,11 +128,7 @@ class MonitorNode(Node):  # type: ignore[misc]
         )
 
     def _on_observation(self, message: Any) -> None:
-        try:
-            observation = self._intake.decode(message, self.get_clock().now().nanoseconds)
-        except SkeletonFormatError as error:
-            self._drop(error.reason, str(error))
-            return
+        observation = self._intake.decode(message, self.get_clock().now().nanoseconds)
         if observation is None:
             return
         if self._transform_queue is None:
@@ -146,8 +140,13 @@ class MonitorNode(Node):  # type: ignore[misc]
     def _on_static(self, message: Any) -> None:
         self._intake.update_static_transforms(message)
 
-    def _put_observation(self, observation: Observation) -> None:
-        self._put(lambda: self._scorer.observe(self._intake.accept(observation)))
+    def _put_observation(self, observation: Observation | Rejection) -> None:
+        self._put(lambda: self._observe(observation))
+
+    def _observe(self, observation: Observation | Rejection) -> None:
+        result = self._intake.accept(observation)
+        if result is not None:
+            self._scorer.observe(result)
 
     def _put(self, work: Callable[[], None]) -> None:
         if not self._worker.put(work):
@@ -188,14 +187,16 @@ class MonitorNode(Node):  # type: ignore[misc]
         if score.warning_text:
             self._warnings.warn('low_coverage', score.warning_text)
         name = f'{self.get_fully_qualified_name()}: predictions against observations'
-        status = score_to_status(score, name, self._dropped)
+        status = score_to_status(score, name, self._intake.drops)
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
 
     def _drop(self, reason: str, message: str) -> None:
-        self._dropped[reason] += 1
-        self._warnings.warn(reason, message)
+        self._intake.drop(Rejection('', reason, message))
+
+    def _on_rejection(self, rejection: Rejection) -> None:
+        self._warnings.warn(rejection.reason, rejection.message)
 
     def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         try:

@@ -100,11 +100,12 @@ def declare(node: Node, defaults: Any) -> None:
 def warn_of_unknown(node: Node) -> None:
     """Log parameters given at start that neither node of this package declares.
 
-    A file may hold the parameters of both nodes.
+    A file may hold the parameters of both nodes. rclpy has no public list of what was given:
+    `automatically_declare_parameters_from_overrides` would declare unknown names too.
     """
     configs = (PipelineConfig(), ''), (NodeConfig(), ''), (ScoreConfig(), 'score.')
     known = {name for config, prefix in configs for name, _, _ in iterate_params(config, prefix)}
-    for name in node._parameter_overrides:  # rclpy has no public list
+    for name in node._parameter_overrides:
         if not (name in known or node.has_parameter(name) or name.startswith('qos_overrides.')):
             node.get_logger().warning(f'{unknown_parameter(name, known)} It is ignored.')
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from motion_predictor_ros.config import SkeletonConfig
 from motion_predictor_ros.conventions import NS_PER_S
-from motion_predictor_ros.skeleton.completion import StandIns
+from motion_predictor_ros.skeleton.completion import NearestJoints
 from motion_predictor_ros.skeleton.frame import NotReady, SkeletonFrame, Validity, Window
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.resample import SAME_TIME_S, resample
@@ -48,7 +48,7 @@ class PersonBuffer:
         """
         assert length >= 2 and period_s > 0
         self._max_missing = max_missing
-        self._stand_ins = StandIns(layout)
+        self._nearest = NearestJoints(layout)
         self._layout = layout
         self._config = config
         self._period_s = period_s
@@ -134,11 +134,11 @@ class PersonBuffer:
         Bool[np.ndarray, 'time joint'],
         Float32[np.ndarray, 'time joint'],
     ]:
-        """Give missing joints the positions of their stand-ins, marked as not seen."""
+        """Give missing joints the positions of the nearest seen ones, marked as not seen."""
         if not missing.any():
             return positions, observed, confidences
         place = np.cumsum(~missing) - 1
-        taken = place[self._stand_ins.choose(~missing)]
+        taken = place[self._nearest.choose(~missing)]
         unsure = np.where(missing, np.float32(0), confidences[:, taken])
         return positions[:, taken], observed[:, taken] & ~missing, unsure
 
@@ -158,7 +158,7 @@ class PersonBuffer:
         if newest[there].all() or not newest.any():
             return
         place = {int(joint): index for index, joint in enumerate(there)}
-        carriers = self._stand_ins.choose(newest & np.isin(np.arange(len(newest)), there))
+        carriers = self._nearest.choose(newest & np.isin(np.arange(len(newest)), there))
         for joint in there[~newest[there]]:
             last_s = stamps_s[seen[:, joint]].max()
             after = self._times_s > last_s

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Put in place the joints that a source never gives: chest, neck, head and feet.
+"""Infer the joints that a source never gives: chest, neck, head and feet.
 
 Stage: skeleton. From the joints seen in the same frame and the proportions of bodies alone, so it
-turns and shifts with the room and keeps bone lengths. What was put in place is marked.
+turns and shifts with the room and keeps bone lengths. Inferred joints are marked.
 """
 
 from collections.abc import Mapping
@@ -19,34 +19,20 @@ from motion_predictor_ros.resources import share_file
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 
-class StandIns:
-    """For each joint of a layout, who stands in for it."""
+class NearestJoints:
+    """For each joint of a layout, the others by the number of bones in between."""
 
     def __init__(self, layout: SkeletonLayout) -> None:
-        apart = _bones_apart(layout)
-        self._nearest: Int64[np.ndarray, 'joint joint'] = apart.argsort(axis=1, kind='stable')
+        bones = layout.bones_between().sum(axis=-1)
+        self._order: Int64[np.ndarray, 'joint joint'] = bones.argsort(axis=1, kind='stable')
 
     def choose(self, seen: Bool[np.ndarray, '*batch joint']) -> Int64[np.ndarray, '*batch joint']:
         """Return the nearest seen joint of each joint; its own index where it is seen itself.
 
         At least one joint must be seen.
         """
-        first = seen[..., self._nearest].argmax(axis=-1)
-        chosen: Int64[np.ndarray, '*batch joint']
-        chosen = self._nearest[np.arange(len(self._nearest)), first]
-        return chosen
-
-
-def _bones_apart(layout: SkeletonLayout) -> Int64[np.ndarray, 'joint joint']:
-    """Return how many bones lie between each two joints."""
-    count = len(layout.joint_names)
-    apart = np.full((count, count), count, dtype=np.int64)
-    np.fill_diagonal(apart, 0)
-    for parent, child in layout.bones:
-        apart[parent, child] = apart[child, parent] = 1
-    for via in range(count):
-        apart = np.minimum(apart, apart[:, via, None] + apart[None, via])
-    return apart
+        first = seen[..., self._order].argmax(axis=-1)
+        return np.asarray(self._order[np.arange(len(self._order)), first])
 
 
 LIMBS = tuple(
@@ -59,12 +45,14 @@ LIMBS = tuple(
         ('elbow', 'wrist'),
     )
 )
-"""The bones that make up the ruler."""
+"""The bones whose length, all together, is a person's size."""
+
+_INFERRED = ('neck', 'head', 'chest', 'l_foot', 'r_foot')  # chest and head hang on the neck
 
 
 @dataclass(frozen=True)
 class Proportions:
-    """A body in units of the ruler.
+    """A body in units of its size, the length of all `LIMBS` together.
 
     Attributes:
         limbs: Length of each of `LIMBS`; they sum to one.
@@ -108,18 +96,17 @@ def shipped_proportions() -> Proportions:
 Point = Float64[np.ndarray, ' xyz=3']
 Axes = Float64[np.ndarray, 'xyz=3 axis=3']
 
-FEWEST_LIMBS = 3
-"""Bones of the ruler that must be seen to know how large a person is."""
+_MIN_LIMBS = 3
+"""Limbs that must be seen to know how large a person is."""
 
 
 class Inference:
-    """Puts joints in place that are missing in the body18 layout; others know no such joints."""
+    """Infers joints of the body18 layout from the others; other layouts stay as they are."""
 
     def __init__(self, layout: SkeletonLayout, proportions: Proportions) -> None:
         self._index = {name: joint for joint, name in enumerate(layout.joint_names)}
-        self._possible = {'pelvis', 'chest', 'neck', 'head', 'l_foot', 'r_foot'} <= set(
-            self._index
-        ) and all(name in self._index for bone in LIMBS for name in bone)
+        limb_ends = (name for limb in LIMBS for name in limb)
+        self._possible = {'pelvis', *_INFERRED, *limb_ends} <= set(self._index)
         self._proportions = proportions
 
     def fill(
@@ -131,68 +118,44 @@ class Inference:
         filled = np.zeros(len(positions), dtype=bool)
         if not (self._possible and wanted.any()):
             return filled
-        pose = _Pose(self._index, positions, self._proportions)
-        if np.isnan(pose.ruler):
+        at = {name: positions[joint] for name, joint in self._index.items()}
+        size_m = self._size_m(at)
+        if np.isnan(size_m):
             return filled
-        # The neck first: chest and head hang on it.
-        for name in ('neck', 'head', 'chest', 'l_foot', 'r_foot'):
+        for name in _INFERRED:
             joint = self._index[name]
             if wanted[joint]:
-                positions[joint] = pose.place(name)
+                at[name][:] = self._place(name, at, size_m)
                 filled[joint] = not np.isnan(positions[joint]).any()
         return filled
 
-
-class _Pose:
-    """One person's joints by name."""
-
-    def __init__(
-        self,
-        index: dict[str, int],
-        positions: Float64[np.ndarray, 'joint xyz=3'],
-        proportions: Proportions,
-    ) -> None:
-        self._index, self._positions, self._proportions = index, positions, proportions
-        self.ruler = self._ruler()
-
-    def place(self, name: str) -> Point:
-        """Return where a joint should be; NaN if what it hangs on is not seen."""
-        if name == 'chest':
-            return self._chest()
-        if name.endswith('foot'):
-            return self._foot(name[0])
-        axes = self._chest_axes()
-        if name == 'neck':
-            shoulders = (self['l_shoulder'] + self['r_shoulder']) / 2
-            return shoulders + self.ruler * axes @ self._proportions.neck
-        return self['neck'] + self.ruler * axes @ self._proportions.head
-
-    def __getitem__(self, name: str) -> Point:
-        return self._positions[self._index[name]]
-
-    def _ruler(self) -> float:
-        """Return how large the person is [m], from the limbs that are seen; NaN for too few."""
-        lengths = np.array([np.linalg.norm(self[a] - self[b]) for a, b in LIMBS])
+    def _size_m(self, at: Mapping[str, Point]) -> float:
+        """Return the length of all limbs together, from those seen; NaN for too few [m]."""
+        lengths = np.array([np.linalg.norm(at[a] - at[b]) for a, b in LIMBS])
         seen = ~np.isnan(lengths)
-        if seen.sum() < FEWEST_LIMBS:
+        if seen.sum() < _MIN_LIMBS:
             return float('nan')
         return float(lengths[seen].sum() / self._proportions.limbs[seen].sum())
 
-    def _chest_axes(self) -> Axes:
-        hips = (self['l_hip'] + self['r_hip']) / 2
-        shoulders = (self['l_shoulder'] + self['r_shoulder']) / 2
-        return axes_of(self['l_shoulder'] - self['r_shoulder'], shoulders - hips, keep_up=False)
-
-    def _foot(self, side: str) -> Point:
-        knee, ankle = self[f'{side}_knee'], self[f'{side}_ankle']
-        axes = axes_of(self['l_hip'] - self['r_hip'], knee - ankle, keep_up=True)
-        outwards = 1.0 if side == 'l' else -1.0
-        return ankle + self.ruler * axes @ (self._proportions.foot * [1.0, outwards, 1.0])
-
-    def _chest(self) -> Point:
-        pelvis, spine = self['pelvis'], self['neck'] - self['pelvis']
-        axes = axes_of(self['l_shoulder'] - self['r_shoulder'], spine, keep_up=True)
-        return pelvis + np.sqrt(spine @ spine) * axes @ self._proportions.chest
+    def _place(self, name: str, at: Mapping[str, Point], size_m: float) -> Point:
+        """Return where a joint should be; NaN if what it hangs on is not seen."""
+        proportions = self._proportions
+        if name.endswith('foot'):
+            side, outwards = (name[0], 1.0 if name[0] == 'l' else -1.0)
+            ankle, shank = at[f'{side}_ankle'], at[f'{side}_knee'] - at[f'{side}_ankle']
+            axes = axes_of(at['l_hip'] - at['r_hip'], shank, keep_up=True)
+            return ankle + size_m * axes @ (proportions.foot * [1.0, outwards, 1.0])
+        across = at['l_shoulder'] - at['r_shoulder']
+        if name == 'chest':
+            spine = at['neck'] - at['pelvis']
+            axes = axes_of(across, spine, keep_up=True)
+            return at['pelvis'] + np.sqrt(spine @ spine) * axes @ proportions.chest
+        hips = (at['l_hip'] + at['r_hip']) / 2
+        shoulders = (at['l_shoulder'] + at['r_shoulder']) / 2
+        axes = axes_of(across, shoulders - hips, keep_up=False)
+        if name == 'neck':
+            return shoulders + size_m * axes @ proportions.neck
+        return at['neck'] + size_m * axes @ proportions.head
 
 
 def axes_of(left: Point, up: Point, *, keep_up: bool) -> Axes:

@@ -186,7 +186,7 @@ class Window:
 
     @property
     def seen(self) -> Bool[np.ndarray, ' joint']:
-        """Which joints were in sight; the others have a stand-in."""
+        """Which joints were in sight; the others are where the nearest seen one is."""
         return np.asarray(self.observed.any(axis=0))
 
 

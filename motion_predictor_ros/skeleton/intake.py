@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Take the messages of a source in: decoded, in one frame, in the order of time, with lasting ids.
+"""Take in the messages of a source: decoded, in one frame, in order of time, with lasting ids.
 
 Stage: skeleton. The predictor and the monitor share it, so both work on the same people. `decode`
 reads one message and needs no transform; `accept` needs that of its frame. In between, a live node
@@ -7,6 +7,8 @@ may wait for it.
 """
 
 import dataclasses
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,13 +38,15 @@ class IntakeResult:
     """One message that was accepted.
 
     Attributes:
-        restarts: Whose history is void, and why.
+        restarts: Histories that are void, and why.
         anew: Whether time jumped back: everything known before is of another time.
+        left: Ids of people who were not seen for `skeleton.forget_after_s`, if histories are kept.
     """
 
     observation: Observation
     restarts: tuple[Restart, ...]
     anew: bool
+    left: tuple[str, ...] = ()
 
 
 class Intake:
@@ -50,11 +54,16 @@ class Intake:
 
     Attributes:
         latest: The last observation that was accepted.
-        presence: Who is in the room by that observation.
+        presence: The people in the room by that observation.
+        drops: Number of rejected messages, people and joints, by reason.
     """
 
     def __init__(
-        self, config: InputConfig, layout: SkeletonLayout, lookup: Lookup | None = None
+        self,
+        config: InputConfig,
+        layout: SkeletonLayout,
+        lookup: Lookup | None = None,
+        on_drop: Callable[[Rejection], None] = lambda rejection: None,
     ) -> None:
         """Start without people.
 
@@ -65,6 +74,7 @@ class Intake:
         Raises:
             ConfigError: Source or frames do not fit.
         """
+        self.drops, self._on_drop = Counter[str](), on_drop
         self._config, self._layout = config, layout
         self._source = make_source(config.source, layout, config.skeleton, config.sources)
         self._arrays = make_source('native', layout, config.skeleton)
@@ -73,10 +83,11 @@ class Intake:
         self._presence_tracker = PresenceTracker(
             config.person_hold_s, config.refused_people, config.skeleton.max_gap_s
         )
+        self._takes_arrays = False
         self.reset()
 
     def reset(self) -> None:
-        """Forget all people, and in which frame they were."""
+        """Forget all people, and in which frame they were; counters stay."""
         self._presence_tracker.reset()
         self._start()
 
@@ -91,46 +102,48 @@ class Intake:
         self.presence = Presence()
 
     def update_static_transforms(self, message: Any) -> None:
-        """Take in what a source says apart from its observations, such as /tf_static."""
+        """Update the source by a message beside its observations, such as /tf_static."""
         self._source.update_static_transforms(message)
 
-    def decode(self, message: Any, received_ns: int = 0) -> Observation | None:
+    def decode(self, message: Any, received_ns: int = 0) -> Observation | Rejection | None:
         """Read one message, or an `Observation` of arrays, in the source's own frame.
 
-        None if it says nothing about people yet.
+        None if it says nothing about people yet, a rejection if nothing in it can be used.
 
         Args:
-            received_ns: When it came, for messages that are empty and have no stamp.
+            received_ns: Time of reception, for empty messages without a stamp.
 
         Raises:
-            SkeletonFormatError: Nothing in the message can be used.
             TypeError: `message` has other fields than a message of the source.
         """
-        if isinstance(message, Observation):  # checked as a message is
-            return self._arrays.decode(skeleton_array(message))
+        self._takes_arrays = isinstance(message, Observation)
         try:
+            if isinstance(message, Observation):  # checked as a message is
+                return self._arrays.decode(skeleton_array(message))
             return self._source.decode(message, received_ns)
+        except SkeletonFormatError as error:
+            return Rejection('', error.reason, str(error))
         except AttributeError as error:
             raise TypeError(
                 f'expected an Observation or a message with the fields of {self._source.msgtype}, '
                 f'got {type(message).__name__}: {error}'
             ) from error
 
-    def transform_query(self, observation: Observation) -> TransformQuery | None:
+    def transform_query(self, decoded: Observation | Rejection) -> TransformQuery | None:
         """Return which transform `accept` will look up; None if it needs none."""
-        return self._fixed.query(observation)
+        return None if isinstance(decoded, Rejection) else self._fixed.query(decoded)
 
-    def take(self, message: Any, received_ns: int = 0) -> IntakeResult | None:
-        """Decode and accept one message; see both."""
-        observation = self.decode(message, received_ns)
-        return None if observation is None else self.accept(observation)
+    def accept(self, decoded: Observation | Rejection) -> IntakeResult | None:
+        """Take in a decoded message; None if it is rejected.
 
-    def accept(self, observation: Observation) -> IntakeResult:
-        """Take one observation in.
-
-        Raises:
-            SkeletonFormatError: No transform, another frame, or a stamp that is not newer.
+        An observation is rejected without its transform, in another frame than those before, or
+        with a stamp that is not newer.
         """
+        if isinstance(decoded, Rejection):
+            self._presence_tracker.refuse_unread(decoded.reason)
+            self.drop(decoded)
+            return None
+        observation = decoded
         try:
             observation = self._in_fixed_frame(observation)
             anew = self._is_anew(observation)
@@ -141,7 +154,8 @@ class Intake:
             refused = tuple(Rejection(person_id, error.reason, text) for person_id in ids)
             observation = dataclasses.replace(observation, rejected=refused)
             self._presence_tracker.refuse(self._identities.rename_rejected(observation))
-            raise
+            self.drop(Rejection('', error.reason, str(error)))
+            return None
         if anew:
             self._start()
             self._presence_tracker.move_to(observation.stamp_ns)
@@ -154,9 +168,10 @@ class Intake:
         self.latest = observation
         return IntakeResult(observation, tuple(restarts), anew)
 
-    def refuse(self, reason: str) -> None:
-        """Note that a message could not be read; it may have listed people."""
-        self._presence_tracker.refuse_unread(reason)
+    def drop(self, rejection: Rejection) -> None:
+        """Count and report a rejection."""
+        self.drops[rejection.reason] += 1
+        self._on_drop(rejection)
 
     def _in_fixed_frame(self, observation: Observation) -> Observation:
         """Move an observation to the stream's frame; raises as `accept` does."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
 from motion_predictor_ros.resources import resolve_file
@@ -58,6 +58,17 @@ class SkeletonLayout:
     def bones(self) -> tuple[tuple[int, int], ...]:
         """(parent, child) joint indices, one bone for every joint but the root."""
         return tuple((parent, child) for child, parent in enumerate(self.parents) if parent >= 0)
+
+    def bones_between(self) -> Bool[np.ndarray, 'joint joint bone']:
+        """Return which bones lie on the way between each two joints."""
+        to_root = np.zeros((len(self.joint_names), len(self.bones)), dtype=bool)
+        for bone, (_, child) in enumerate(self.bones):
+            to_root[child, bone] = True
+        for joint in range(len(self.joint_names)):
+            above = joint
+            while (above := self.parents[above]) >= 0:
+                to_root[joint] |= to_root[above]
+        return np.asarray(to_root[:, None] ^ to_root[None])
 
     def order_from(self, joint_names: Iterable[str]) -> Int64[np.ndarray, ' joint']:
         """Return where each joint of this layout stands in `joint_names`; extra ones are ignored.

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is in the room: observed, held, or there without a known place.
+"""The people in the room: observed, held, or present at an unknown place.
 
-Stage: skeleton. An empty scene lets a robot drive, so it must rest on a source that itself lists
-nobody, not on people who were refused.
+Stage: skeleton. An empty scene lets a robot drive, so it must rest on a source that lists no
+person, not on people who were refused.
 
-    the source lists nobody, and nobody was there a moment ago    -> nobody
-    a person is refused, or missing from a message                -> held: STALE, for `hold_s`
-    refused, and never accepted or not within `hold_s`            -> unplaced: outputs are withheld
-    observed before the stamps jumped ahead, and missing now      -> unplaced
-    neither observed nor refused for longer than `hold_s`         -> gone
+    the source lists no person, and none was there within `hold_s`  -> empty scene
+    a person is refused, or missing from a message                  -> held: STALE, for `hold_s`
+    refused, and never accepted or not within `hold_s`              -> unplaced: outputs withheld
+    observed before the stamps jumped ahead, and missing now        -> unplaced
+    neither observed nor refused for longer than `hold_s`           -> gone
 
-Refused is also whoever is in a message that is refused as a whole. Refused people without an id
-may be among those who are observed later, so they count while nobody is observed or held.
+All people of a message that is refused as a whole are refused. Refused people without an id may be
+among those observed later, so they count while no person is observed or held.
 
 Times are stamps; no clock is read, so live and replay agree.
 """
@@ -62,8 +62,8 @@ class Presence:
             return ''
         reasons = ', '.join(sorted({rejection.reason for rejection in self.unplaced}))
         return (
-            f'{len(self.unplaced)} listed by the source, but refused ({reasons}): somebody is '
-            'there and it is not known where; see parameter "refused_people"'
+            f'{len(self.unplaced)} listed by the source, but refused ({reasons}): present at an '
+            'unknown place; see parameter "refused_people"'
         )
 
 
@@ -94,7 +94,7 @@ class PresenceTracker:
         self._note_refused(observation)
 
     def refuse_unread(self, reason: str) -> None:
-        """Note a message that could not be read: it may have listed somebody.
+        """Note a message that could not be read: it may have listed people.
 
         It counts for `hold_s` from the next observation, as it has no stamp.
         """
@@ -141,7 +141,7 @@ class PresenceTracker:
         return Presence(observed, tuple(held), _unplaced(refused, there, held))
 
     def _note_jump_ahead(self, now_ns: int) -> None:
-        """Note who was there before a gap longer than the hold: it shows nobody's absence."""
+        """Note the people before a gap longer than the hold: it does not show that they left."""
         if self._now_ns and now_ns - self._now_ns > self._hold_ns:
             gap_s = (now_ns - self._now_ns) / NS_PER_S
             text = f'not observed since the stamps went on by {gap_s:.2f} s at once'

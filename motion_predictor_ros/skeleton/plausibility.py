@@ -117,7 +117,7 @@ class Plausibility:
             x_f <- x_f + (1 - 1.5 l / |x_f - x_n|) (x_n - x_f),  repeated over all bones,
 
         for a filled joint f and a neighbour n; two filled ones share the way. Observed joints
-        stay, and stand-ins of joints that were never in sight are no places. The set of poses that
+        stay; the places of joints that were never in sight do not count. The set of poses that
         fit is convex, so this converges where one exists.
 
         Returns:
@@ -266,7 +266,7 @@ class BoneLimits:
         self.bones = np.array(layout.bones, dtype=np.int64).reshape(-1, 2)
         lengths = layout.lengths or (np.nan,) * len(self.bones)
         self.reference: Float64[np.ndarray, ' bone'] = np.array(lengths, dtype=np.float64)
-        self._on_path = _bones_between(layout)
+        self._on_path = layout.bones_between()
         self.depths: Int64[np.ndarray, ' joint'] = self._on_path[layout.root].sum(axis=-1)
 
     def limits(self, lengths: Float64[np.ndarray, ' bone']) -> Float64[np.ndarray, 'joint joint']:
@@ -627,15 +627,3 @@ def _without(
     other = pose.copy()
     other[joint] = np.nan
     return other
-
-
-def _bones_between(layout: SkeletonLayout) -> Bool[np.ndarray, 'joint joint bone']:
-    """Return which bones lie on the way between each two joints."""
-    joints, bones = len(layout.joint_names), layout.bones
-    to_root = np.zeros((joints, len(bones)), dtype=bool)
-    for joint in range(joints):
-        at = joint
-        while layout.parents[at] >= 0:
-            to_root[joint, bones.index((layout.parents[at], at))] = True
-            at = layout.parents[at]
-    return np.asarray(to_root[:, None] ^ to_root[None])

@@ -6,50 +6,26 @@
 Stage: skeleton. Next stage: prediction. All that is rejected is counted here.
 """
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
 
 from motion_predictor_ros.config import InputConfig
 from motion_predictor_ros.conventions import NS_PER_S
-from motion_predictor_ros.errors import SkeletonFormatError
 from motion_predictor_ros.skeleton.buffer import PersonBuffer
 from motion_predictor_ros.skeleton.frame import NotReady, Observation, Rejection, Validity, Window
 from motion_predictor_ros.skeleton.intake import Intake, IntakeResult
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.skeleton.people import Presence
 from motion_predictor_ros.skeleton.plausibility import Plausibility
 from motion_predictor_ros.skeleton.tracking import Restart
-from motion_predictor_ros.skeleton.transforms import Lookup, TransformQuery
-
-T = TypeVar('T')
-
-_RESTART_CAUSES = {
-    'gap': 'was not seen for longer than "skeleton.max_gap_s"; are stamps in seconds?',
-    'jump': 'moved faster than "skeleton.max_speed_m_s": another person with this id?',
-}
+from motion_predictor_ros.skeleton.transforms import Lookup
 
 
-@dataclass(frozen=True)
-class Accepted:
-    """What an accepted message changes for the stages after this one.
+class SkeletonStage(Intake):
+    """An intake that keeps the recent history of every person.
 
     Attributes:
-        anew: Time jumped back: all people are forgotten.
-        left: Ids of people who have not been seen for `skeleton.forget_after_s`.
-    """
-
-    anew: bool
-    left: list[str]
-
-
-class SkeletonStage:
-    """Decodes messages and keeps the recent history of every person.
-
-    Attributes:
-        drops: Number of rejected messages, people and joints, by reason.
         restarts: Number of histories dropped, by reason: `gap`, `jump`, `flip`, `swap`.
         resets: Number of jumps back in time.
         plausibility: Checks whole windows.
@@ -66,65 +42,26 @@ class SkeletonStage:
         on_drop: Callable[[Rejection], None] = lambda rejection: None,
         on_restart: Callable[[Restart], None] = lambda restart: None,
     ) -> None:
-        """Start without people.
+        """Start without people; raises as `Intake` does.
 
         Args:
             length: Frames of a window.
             period_s: Time between them [s].
             infers_missing_joints: Whether the predictor accepts windows with joints out of sight.
-            lookup: Looks up transforms; default: there are none.
-
-        Raises:
-            ConfigError: Source or frames do not fit.
         """
         skeleton = config.skeleton
-        self.drops, self.restarts, self.resets = Counter[str](), Counter[str](), 0
-        self.plausibility = Plausibility(layout, skeleton.up)
-        self._on_drop, self._on_restart = on_drop, on_restart
-        self._intake = Intake(config, layout, lookup)
         missing = skeleton.max_missing_joints if infers_missing_joints else 0
         self._new_buffer = partial(PersonBuffer, layout, length, period_s, skeleton, missing)
         self._buffers: dict[str, PersonBuffer] = {}
+        super().__init__(config, layout, lookup, on_drop)
+        self.restarts, self.resets, self._on_restart = Counter[str](), 0, on_restart
+        self.plausibility = Plausibility(layout, skeleton.up)
         self._keep_ns = round(skeleton.forget_after_s * NS_PER_S)
 
-    @property
-    def latest(self) -> Observation | None:
-        """The last accepted observation."""
-        return self._intake.latest
-
-    @property
-    def presence(self) -> Presence:
-        """Who is observed, held or unplaced by that observation."""
-        return self._intake.presence
-
-    def decode(self, message: Any, received_ns: int = 0) -> Observation | Rejection | None:
-        """Decode a message in the source's frame; None if it holds nothing about people yet.
-
-        Args:
-            received_ns: Time of reception, for empty messages without a stamp.
-        """
-        return _or_rejection(self._intake.decode, message, received_ns)
-
-    def transform_query(self, decoded: Observation | Rejection) -> TransformQuery | None:
-        """Return which transform `accept` will look up; None if it needs none."""
-        if isinstance(decoded, Rejection):
-            return None
-        return self._intake.transform_query(decoded)
-
-    def update_static_transforms(self, message: Any) -> None:
-        """Update the source by a message beside its observations, such as /tf_static."""
-        self._intake.update_static_transforms(message)
-
-    def accept(self, decoded: Observation | Rejection) -> Accepted | None:
+    def accept(self, decoded: Observation | Rejection) -> IntakeResult | None:
         """Append a decoded message to the histories; None if it was rejected."""
-        result: IntakeResult | Rejection
-        if isinstance(decoded, Rejection):
-            self._intake.refuse(decoded.reason)
-            result = decoded
-        else:
-            result = _or_rejection(self._intake.accept, decoded)
-        if isinstance(result, Rejection):
-            self.drop(result)
+        result = super().accept(decoded)
+        if result is None:
             return None
         if result.anew:
             self.resets += 1
@@ -133,7 +70,7 @@ class SkeletonStage:
         for rejection in (*observation.rejected, *observation.filtered):
             self.drop(rejection)
         self._append(result)
-        return Accepted(result.anew, self._remove_absent(observation.stamp_ns))
+        return dataclasses.replace(result, left=self._remove_absent(observation.stamp_ns))
 
     def windows(self) -> tuple[list[Window], list[NotReady]]:
         """Return the windows of all observed people, and why others have none.
@@ -155,13 +92,8 @@ class SkeletonStage:
 
     def reset(self) -> None:
         """Forget all people; counters stay."""
-        self._intake.reset()
+        super().reset()
         self._buffers.clear()
-
-    def drop(self, rejection: Rejection) -> None:
-        """Count and report a rejection."""
-        self.drops[rejection.reason] += 1
-        self._on_drop(rejection)
 
     def _append(self, result: IntakeResult) -> None:
         """Append each person's frame to their buffer; report histories that start anew."""
@@ -174,17 +106,26 @@ class SkeletonStage:
                 buffer.begin_anew(restart.reason)
             buffer.add(frame)  # refuses a stamp that a lagging tracker repeats
             if restart is None and buffer.restart:
-                cause = f'person {frame.person_id!r} {_RESTART_CAUSES[buffer.restart]}'
-                message = f'{cause}; history and warm start dropped'
-                restart = Restart(frame.person_id, buffer.restart, message)
+                restart = self._restart_of(frame.person_id, buffer.restart)
             if restart is not None:
                 self.restarts[restart.reason] += 1
                 self._on_restart(restart)
 
-    def _remove_absent(self, now_ns: int) -> list[str]:
+    def _restart_of(self, person_id: str, reason: str) -> Restart:
+        skeleton = self._config.skeleton
+        if reason == 'gap':
+            cause = f'not seen for longer than "skeleton.max_gap_s" ({skeleton.max_gap_s:g} s)'
+            cause += '; are stamps in seconds?' if self._takes_arrays else ''
+        else:
+            cause = f'faster than "skeleton.max_speed_m_s" ({skeleton.max_speed_m_s:g} m/s): '
+            cause += 'another person with this id?'
+        message = f'person {person_id!r}: {cause}; history and warm start dropped'
+        return Restart(person_id, reason, message)
+
+    def _remove_absent(self, now_ns: int) -> tuple[str, ...]:
         oldest_ns = now_ns - self._keep_ns
         stamps = {key: buffer.newest_stamp_ns or 0 for key, buffer in self._buffers.items()}
-        absent = [person_id for person_id, stamp_ns in stamps.items() if stamp_ns < oldest_ns]
+        absent = tuple(person_id for person_id, stamp_ns in stamps.items() if stamp_ns < oldest_ns)
         for person_id in absent:
             del self._buffers[person_id]
         return absent
@@ -206,11 +147,3 @@ class SkeletonStage:
         if window.restarted:
             self._buffers[window.person_id].keep_restart()
         return NotReady(window.person_id, window.stamp_ns, validity, reason)
-
-
-def _or_rejection(function: Callable[..., T], *arguments: Any) -> T | Rejection:
-    """Call a function; return a `SkeletonFormatError` as a rejection."""
-    try:
-        return function(*arguments)
-    except SkeletonFormatError as error:
-        return Rejection('', error.reason, str(error))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from motion_predictor_ros.config import param, share
 from motion_predictor_ros.prediction.motion_deq.layers import Mask, Past
-from motion_predictor_ros.skeleton.completion import StandIns
+from motion_predictor_ros.skeleton.completion import NearestJoints
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 
@@ -82,7 +82,7 @@ class Degrader:
     def __init__(self, layout: SkeletonLayout, period_s: float, config: DegradeConfig) -> None:
         self._config = config
         self._fastest_hz = 1.0 / period_s
-        self._stand_ins = StandIns(layout)
+        self._nearest = NearestJoints(layout)
         self._mirror = np.array(layout.mirror)
         self._subtrees = _subtrees(layout)
         self._roots = np.array(layout.parents) < 0
@@ -101,7 +101,7 @@ class Degrader:
         if config.missing == 0.0:
             return past, None
         seen = self._seen(len(past), generator)
-        chosen = torch.from_numpy(self._stand_ins.choose(seen)).to(past.device)
+        chosen = torch.from_numpy(self._nearest.choose(seen)).to(past.device)
         at = chosen[:, None, :, None].expand_as(past)
         return past.gather(2, at), torch.from_numpy(seen).to(past.device)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scenes import decode
 from torch import Tensor
 
 from motion_predictor_ros.config import DensityConfig, SkeletonConfig
@@ -21,7 +22,6 @@ from motion_predictor_ros.scoring.metrics import constant_velocity
 from motion_predictor_ros.skeleton.frame import SkeletonFrame
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.resample import resample
-from motion_predictor_ros.skeleton.sources.native import decode
 
 ROOT = Path(__file__).parents[2]
 CONFIG = DensityConfig(device='cpu')

@@ -113,7 +113,9 @@ def test_after_the_hold_planners_hear_nothing_while_the_source_lists_the_person(
     assert last > heard.seen_s + HOLD_S / 2  # the control: they do during the hold
     assert all(m.persons for m in heard.between(heard.motion, *silence))
     assert heard.refused is not None
-    assert 'somebody is there' in heard.refused['message'] and heard.refused['level'] == '1'
+    assert (
+        'present at an unknown place' in heard.refused['message'] and heard.refused['level'] == '1'
+    )
     assert heard.refused['people_unplaced'] == '1' and 'searching' in heard.refused['withheld']
 
 

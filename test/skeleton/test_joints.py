@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scenes import decode
 from skeleton.sources.test_native import CONFIG, LAYOUT, message, person
 
 from motion_predictor_ros.data.synthetic import Walker
 from motion_predictor_ros.errors import SkeletonFormatError
 from motion_predictor_ros.skeleton.frame import Observation, SkeletonFrame
 from motion_predictor_ros.skeleton.plausibility import BodyCheck, JointFilter
-from motion_predictor_ros.skeleton.sources.native import decode
 
 INDEX = {name: joint for joint, name in enumerate(LAYOUT.joint_names)}
 WRIST, ELBOW = INDEX['l_wrist'], INDEX['l_elbow']

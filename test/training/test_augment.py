@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from motion_predictor_ros.skeleton.completion import StandIns
+from motion_predictor_ros.skeleton.completion import NearestJoints
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.training.augment import DegradeConfig, Degrader
 
@@ -92,9 +92,9 @@ def test_whole_limbs_go_missing_on_one_side_and_on_both() -> None:
 
 
 def test_substitutes_are_nearest_along_the_tree() -> None:
-    stand_ins = StandIns(LAYOUT)
+    nearest = NearestJoints(LAYOUT)
     everybody = np.ones(18, dtype=bool)
-    assert (stand_ins.choose(everybody) == np.arange(18)).all()
+    assert (nearest.choose(everybody) == np.arange(18)).all()
     only_root = np.zeros((2, 18), dtype=bool)
     only_root[:, LAYOUT.root] = True
-    assert (stand_ins.choose(only_root) == LAYOUT.root).all()
+    assert (nearest.choose(only_root) == LAYOUT.root).all()

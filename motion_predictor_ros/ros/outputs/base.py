@@ -50,7 +50,7 @@ class VolumeScene:
     """The keep-out volumes of one observation.
 
     Attributes:
-        volumes: One per person; empty means that nobody is there.
+        volumes: One per person; empty means that no person is there.
         stamp_ns: Of the observation.
         frame_id: Of the observation; never empty.
         age_s: Age of the observation now [s].
@@ -190,7 +190,7 @@ class PlannerOutputs:
         """Publish the volumes of one observation, on each output that is due.
 
         Args:
-            volumes: One per person; empty means that nobody is there.
+            volumes: One per person; empty means that no person is there.
             stamp_ns: Of the observation.
             frame_id: Of the observation.
             age_s: Age of the observation now [s].

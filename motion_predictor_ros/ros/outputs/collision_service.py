@@ -61,7 +61,7 @@ class CollisionService(Output[CollisionServiceConfig]):
     def __init__(self, config: CollisionServiceConfig, context: OutputContext) -> None:
         super().__init__(config, context)
         self._scene: VolumeScene | None = None
-        self._reason = 'nobody was observed yet: is anything publishing skeletons?'
+        self._reason = 'nothing was observed yet: does a source publish skeletons?'
         _warm_up()
         node = context.node
         service = node.create_service(CollisionProbability, SERVICE_NAME, self._on_request)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publish the footprint of the volumes as PointCloud2: Nav2's collision monitor, STVL.
 
-An empty cloud says that nobody is there. Silence says that nothing is known: then the reader's
+An empty cloud says that no person is there. Silence says that nothing is known: then the reader's
 `source_timeout` trips.
 """
 

@@ -63,7 +63,7 @@ class ScenePublisher:
         self._markers = _publisher(node, MarkerArray, 'markers', watch)
 
     def publish_prediction(self, prediction: ScenePrediction, age_s: float) -> None:
-        """Publish the predictions; no empty array while somebody is there without a place."""
+        """Publish the predictions; no empty array while a person is at an unknown place."""
         if prediction.people or not self._pipeline.skeleton.presence.withheld:
             self._motion.publish(encode_prediction(prediction, age_s))
 

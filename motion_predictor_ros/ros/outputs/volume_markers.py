@@ -55,7 +55,7 @@ class VolumeMarkersOutput(Output[VolumeMarkersConfig]):
         self._markers = VolumeMarkers(config.max_voxels, lifetime_s, config.min_height_m)
 
     def publish(self, scene: VolumeScene) -> None:
-        """Publish the markers, if anybody subscribes."""
+        """Publish the markers, if there are subscribers."""
         if self._publisher.get_subscription_count():
             self._publisher.publish(self._markers.update(scene))
 
@@ -74,7 +74,7 @@ class VolumeMarkers:
     def __init__(
         self, max_voxels: int, lifetime_s: float, min_height_m: float = -math.inf
     ) -> None:
-        """Begin without anybody.
+        """Begin without people.
 
         Args:
             max_voxels: Voxels of all people together.

@@ -6,7 +6,7 @@ joints are the same for all and stand here. Sources use messages only as objects
 that generated messages, those read from a bag and plain namespaces decode alike.
 
 Three things can be wrong, with three results: a message (`SkeletonFormatError`), a person who is
-there but cannot be used (`Observation.rejected`), and a joint or a detection that costs nobody
+there but cannot be used (`Observation.rejected`), and a joint or a detection that costs no person
 (`Observation.filtered`).
 """
 
@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float32, Float64
 
 from motion_predictor_ros.config import SOURCES, SkeletonConfig
 from motion_predictor_ros.conventions import NS_PER_S
-from motion_predictor_ros.errors import SkeletonFormatError
+from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
 from motion_predictor_ros.registry import ParameterGroups
 from motion_predictor_ros.skeleton.completion import Inference, shipped_proportions
 from motion_predictor_ros.skeleton.frame import (
@@ -30,7 +30,7 @@ from motion_predictor_ros.skeleton.frame import (
     SkeletonFrame,
     TrackingState,
 )
-from motion_predictor_ros.skeleton.joint_map import JointMap
+from motion_predictor_ros.skeleton.joint_map import JointMap, load_joint_map
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.plausibility import BodyCheck, joints_filtered
 
@@ -63,15 +63,15 @@ class RawSkeleton:
     """One person as the source describes them.
 
     Attributes:
-        joints: Says how the source's joints become the model's.
+        joints: How the source's joints become the model's.
         positions: [m] in the source's order; NaN where a joint was not seen.
-        confidences: 0..1; 0 where a joint was not seen, all NaN if the source states none.
+        confidences: 0..1; 0 where a joint was not seen. None or all NaN: the source states none.
         stamp_ns: Of this person; 0 if it is the message's.
     """
 
     joints: JointMap
     positions: Float64[np.ndarray, 'seen xyz=3']
-    confidences: Float32[np.ndarray, ' seen']
+    confidences: Float32[np.ndarray, ' seen'] | None = None
     tracking: TrackingState = TrackingState.TRACKED
     stamp_ns: int = 0
 
@@ -107,24 +107,34 @@ class Source(ABC, Generic[ConfigT]):
         static_topic: Where messages for `update_static_transforms` come; empty: there are none.
         has_shared_type: Whether messages of this type are common for other ends, so that a bag's
             topic of this type need not be a source.
+        joint_layout: Layout of the source's joints unless `skeleton.source_layout` names one;
+            empty: the user must name it; None: each message says, and there is no `joints`.
+        joints: How the source's joints become the model's.
     """
 
     msgtype: ClassVar[str]
     topic: ClassVar[str] = ''
     static_topic: ClassVar[str] = ''
     has_shared_type: ClassVar[bool] = False
+    joint_layout: ClassVar[str | None] = None
+    joints: JointMap
 
-    def __init__(self, layout: SkeletonLayout, config: SkeletonConfig, own: ConfigT) -> None:
+    def __init__(
+        self, layout: SkeletonLayout, config: SkeletonConfig, parameters: ConfigT
+    ) -> None:
         """Set up.
 
         Args:
             layout: The model's.
-            own: The source's own parameters.
+            parameters: `sources.NAME.*` of this source.
 
         Raises:
-            ConfigError: `config` names a layout that does not say how it becomes the model's.
+            ConfigError: The layout of the joints is not named, or does not say how it becomes the
+                model's.
         """
-        self.layout, self.config, self.own = layout, config, own
+        self.layout, self.config, self.parameters = layout, config, parameters
+        if self.joint_layout is not None:
+            self.joints = load_joint_map(self._layout_of_joints(self.joint_layout), layout)
         self._inference = Inference(layout, shipped_proportions())
         self._body = BodyCheck(layout, config.min_extent_m, config.max_extent_m)
         self._classes = {
@@ -132,24 +142,24 @@ class Source(ABC, Generic[ConfigT]):
         }
 
     @abstractmethod
+    def people(self, msg: Any) -> Iterable[tuple[str, Any]]:
+        """List the people in a message: id, and what `decode_person` reads."""
+
+    @abstractmethod
+    def decode_person(self, label: str, person: Any) -> RawSkeleton:
+        """Decode one person.
+
+        Raises:
+            SkeletonFormatError: This person cannot be used.
+        """
+
     def header(self, msg: Any, received_ns: int) -> tuple[int, str]:
         """Return when people were seen [ns] and in which frame; '' if the message cannot say.
 
         Raises:
             SkeletonFormatError: Nothing in the message can be used.
         """
-
-    @abstractmethod
-    def people(self, msg: Any) -> Iterable[tuple[str, Any]]:
-        """List who is in the message: an id, and whatever `see` needs."""
-
-    @abstractmethod
-    def see(self, label: str, person: Any) -> RawSkeleton:
-        """Read one person.
-
-        Raises:
-            SkeletonFormatError: This person cannot be used.
-        """
+        return stamp_of(msg.header.stamp), msg.header.frame_id
 
     def detected_class(self, person: Any) -> DetectedClass | None:
         """Return the class of an entry of `people`; None where a source lists people only."""
@@ -190,7 +200,7 @@ class Source(ABC, Generic[ConfigT]):
                 continue
             try:
                 _check_identity(person_id, seen_ids)
-                skeleton = self.see(f'person {person_id!r}', person)
+                skeleton = self.decode_person(f'person {person_id!r}', person)
                 _check_tracking(skeleton.tracking, person_id)
                 self._check_room(person_id, len(people))
                 people.append(self._frame(person_id, stamp_ns, skeleton, filtered))
@@ -198,14 +208,42 @@ class Source(ABC, Generic[ConfigT]):
                 rejected.append(Rejection(person_id, error.reason, str(error)))
         if people and not frame_id:
             frame_id = self._configured_frame()
-        return Observation(
-            stamp_ns,
-            frame_id,
-            tuple(people),
-            tuple(rejected),
-            tuple(filtered),
-            self.is_estimated(msg),
-        )
+        groups = tuple(people), tuple(rejected), tuple(filtered)
+        return Observation(stamp_ns, frame_id, *groups, estimated=self.is_estimated(msg))
+
+    def numbered_joints(
+        self, label: str, joints: Iterable[tuple[int, Any, float]], first: int = 0
+    ) -> RawSkeleton:
+        """Return a person whose joints are numbered as in the source's layout.
+
+        Args:
+            joints: Number, point [m] and confidence (NaN: not stated) of each joint that was seen.
+            first: Number of the layout's first joint.
+
+        Raises:
+            SkeletonFormatError: `layout_mismatch`; the layout has no such joint.
+        """
+        layout = self.joints.source
+        positions = np.full((len(layout.joint_names), 3), np.nan)
+        confidences = np.zeros(len(positions), dtype=np.float32)
+        for number, point, confidence in joints:
+            if not 0 <= number - first < len(positions):
+                raise SkeletonFormatError(
+                    'layout_mismatch',
+                    f'{label}: joint {number}, expected {first}..{first + len(positions) - 1}; '
+                    f'does parameter "skeleton.source_layout" ({layout.name!r}) match the source?',
+                )
+            positions[number - first] = point.x, point.y, point.z
+            confidences[number - first] = confidence
+        return RawSkeleton(self.joints, positions, confidences)
+
+    def _layout_of_joints(self, default: str) -> str:
+        if not (self.config.source_layout or default):
+            raise ConfigError(
+                f'messages of {self.msgtype} do not say which joints they hold; set parameter '
+                '"skeleton.source_layout" to a layout of config/skeletons or to a YAML file'
+            )
+        return self.config.source_layout or default
 
     def _check_frame(self, frame_id: str) -> None:
         expected = self.config.frame.lstrip('/')
@@ -263,7 +301,7 @@ class Source(ABC, Generic[ConfigT]):
             filtered: Gets a line for each reason why joints were left out.
         """
         label, joints = f'person {person_id!r}', skeleton.joints
-        own_ns = _own_stamp(skeleton, stamp_ns, label)
+        person_ns = _person_stamp(skeleton, stamp_ns, label)
         given, confidences, faults = _usable_joints(skeleton)
         positions, sure = joints.apply(given, confidences)
         coincident = self._body.coincident(positions)
@@ -281,14 +319,9 @@ class Source(ABC, Generic[ConfigT]):
             raise _no_joints(label, names)
         filtered += [joints_filtered(person_id, *fault) for fault in names.items()]
         inferred = self._inference.fill(positions, ~joints.given)
-        return SkeletonFrame(
-            person_id,
-            own_ns,
-            positions,
-            sure,
-            skeleton.tracking,
-            inferred if inferred.any() else None,
-        )
+        by_inference = inferred if inferred.any() else None
+        seen = positions, sure, skeleton.tracking
+        return SkeletonFrame(person_id, person_ns, *seen, inferred=by_inference)
 
 
 def register_source(
@@ -348,11 +381,6 @@ def stamp_of(stamp: Any) -> int:
     return stamp_ns
 
 
-def sure_of(positions: Float64[np.ndarray, 'seen xyz=3']) -> Float32[np.ndarray, ' seen']:
-    """Return the confidences of a source that states none: 1 where a joint was seen."""
-    return (~np.isnan(positions).any(axis=1)).astype(np.float32)
-
-
 def _check_identity(person_id: str, seen_ids: set[str]) -> None:
     if not person_id:
         raise SkeletonFormatError(
@@ -371,20 +399,15 @@ def _check_tracking(state: TrackingState, person_id: str) -> None:
         raise SkeletonFormatError(reason, f'person {person_id!r}: {message}')
 
 
-def _own_stamp(skeleton: RawSkeleton, stamp_ns: int, label: str) -> int:
+def _person_stamp(skeleton: RawSkeleton, message_ns: int, label: str) -> int:
     """Return when this person was observed [ns]."""
-    own_ns = skeleton.stamp_ns or stamp_ns
-    if own_ns > stamp_ns:
-        raise SkeletonFormatError(
-            'bad_stamp', f'{label}: {(own_ns - stamp_ns) / NS_PER_S:.3f} s ahead of the message'
-        )
-    if stamp_ns - own_ns > MAX_LAG_NS:
-        raise SkeletonFormatError(
-            'old_track',
-            f'{label}: {(stamp_ns - own_ns) / NS_PER_S:.3f} s behind the newest, at most '
-            f'{MAX_LAG_NS / NS_PER_S:g} s',
-        )
-    return own_ns
+    lag_s = (message_ns - (skeleton.stamp_ns or message_ns)) / NS_PER_S
+    if lag_s < 0:
+        raise SkeletonFormatError('bad_stamp', f'{label}: {-lag_s:.3f} s ahead of the message')
+    if lag_s > MAX_LAG_NS / NS_PER_S:
+        text = f'{label}: {lag_s:.3f} s behind the newest, at most {MAX_LAG_NS / NS_PER_S:g} s'
+        raise SkeletonFormatError('old_track', text)
+    return skeleton.stamp_ns or message_ns
 
 
 def _usable_joints(
@@ -399,8 +422,8 @@ def _usable_joints(
     positions = skeleton.positions.copy()
     there = used & ~np.isnan(positions).any(axis=1)
     confidences = skeleton.confidences
-    if np.isnan(confidences[there]).all():  # the source states none
-        confidences = np.ones_like(confidences)
+    if confidences is None or np.isnan(confidences[there]).all():  # the source states none
+        confidences = np.ones(len(positions), dtype=np.float32)
     good = (confidences >= -_ROUNDING) & (confidences <= 1 + _ROUNDING)  # False for NaN
     candidates = {
         'joint_non_finite': np.isinf(positions).any(axis=1),

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read skeletons whose joints the message only numbers or names: PoseArray, HiROS, mocap4r2.
+"""Sources whose messages only number or name the joints: PoseArray, HiROS, mocap4r2.
 
 Stage: skeleton. Which joints they are depends on the set-up of the source, so parameter
 `skeleton.source_layout` must say; a default would be silently wrong.
 """
 
+import dataclasses
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -14,7 +15,6 @@ import numpy as np
 from motion_predictor_ros.config import SkeletonConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
-from motion_predictor_ros.skeleton.joint_map import JointMap, load_joint_map
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.sources.base import (
     RawSkeleton,
@@ -22,67 +22,42 @@ from motion_predictor_ros.skeleton.sources.base import (
     SourceConfig,
     register_source,
     stamp_of,
-    sure_of,
 )
 
 _AHEAD_NS = NS_PER_S
 """HiROS: input cannot have been taken later than this after it was published."""
 
 
-def stated_joints(source: str, layout: SkeletonLayout, config: SkeletonConfig) -> JointMap:
-    """Return the layout that the user named.
-
-    Raises:
-        ConfigError: They named none, or one that cannot be used.
-    """
-    if not config.source_layout:
-        raise ConfigError(
-            f'source {source!r} does not say which joints it publishes; set parameter '
-            '"skeleton.source_layout" to a layout of config/skeletons or to a YAML file of yours'
-        )
-    return load_joint_map(config.source_layout, layout)
-
-
 @register_source('pose_array', 'geometry_msgs/msg/PoseArray')
 class PoseArray(Source[SourceConfig]):
-    """geometry_msgs/PoseArray: one person, joints in the order of the layout; empty is nobody."""
+    """geometry_msgs/PoseArray: one person, joints in the order of the layout; empty: no person."""
 
     has_shared_type = True
-
-    def __init__(self, layout: SkeletonLayout, config: SkeletonConfig, own: SourceConfig) -> None:
-        super().__init__(layout, config, own)
-        self._joints = stated_joints('pose_array', layout, config)
-
-    def header(self, msg: Any, received_ns: int) -> tuple[int, str]:
-        """Return stamp and frame of the header."""
-        return stamp_of(msg.header.stamp), msg.header.frame_id
+    joint_layout = ''
 
     def people(self, msg: Any) -> Iterable[tuple[str, Any]]:
         """Name the one person by configuration."""
         return [(self.config.person_id, msg.poses)] if len(msg.poses) else []
 
-    def see(self, label: str, person: Any) -> RawSkeleton:
-        """Read the person; NaN is a joint that was not seen."""
-        count = len(self._joints.source.joint_names)
+    def decode_person(self, label: str, person: Any) -> RawSkeleton:
+        """Decode the person; NaN is a joint that was not seen."""
+        count = len(self.joints.source.joint_names)
         if len(person) != count:
             raise SkeletonFormatError(
                 'wrong_length',
                 f'{label}: {len(person)} poses, expected the {count} joints of '
-                f'{self._joints.source.name!r}, one person per PoseArray; does parameter '
+                f'{self.joints.source.name!r}, one person per PoseArray; does parameter '
                 '"skeleton.source_layout" match the tracker?',
             )
-        at = [pose.position for pose in person]
-        positions = np.array([(point.x, point.y, point.z) for point in at], dtype=np.float64)
-        return RawSkeleton(self._joints, positions, sure_of(positions))
+        joints = ((number, pose.position, np.nan) for number, pose in enumerate(person))
+        return self.numbered_joints(label, joints)
 
 
 @register_source('hiros', 'hiros_skeleton_msgs/msg/SkeletonGroup')
 class Hiros(Source[SourceConfig]):
-    """hiros_skeleton_msgs/SkeletonGroup: people of several cameras, each with their own stamp."""
+    """hiros_skeleton_msgs/SkeletonGroup: people of several cameras, with a stamp per person."""
 
-    def __init__(self, layout: SkeletonLayout, config: SkeletonConfig, own: SourceConfig) -> None:
-        super().__init__(layout, config, own)
-        self._joints = stated_joints('hiros', layout, config)
+    joint_layout = ''
 
     def header(self, msg: Any, received_ns: int) -> tuple[int, str]:
         """Return when the newest input was taken, and the header's frame.
@@ -99,23 +74,11 @@ class Hiros(Source[SourceConfig]):
         """List the skeletons; a negative id is none."""
         return [(str(person.id) if person.id >= 0 else '', person) for person in msg.skeletons]
 
-    def see(self, label: str, person: Any) -> RawSkeleton:
-        """Read one person; markers that were not seen are left out or NaN."""
-        count = len(self._joints.source.joint_names)
-        positions = np.full((count, 3), np.nan)
-        confidences = np.zeros(count, dtype=np.float32)
-        for marker in person.markers:
-            if not 0 <= marker.id < count:
-                raise SkeletonFormatError(
-                    'layout_mismatch',
-                    f'{label}: marker {marker.id}, expected 0..{count - 1}; does parameter '
-                    f'"skeleton.source_layout" ({self._joints.source.name!r}) match the tracker?',
-                )
-            at = marker.center.pose.position
-            positions[marker.id] = at.x, at.y, at.z
-            confidences[marker.id] = marker.confidence
-        own_ns = _nanoseconds(person.src_time)
-        return RawSkeleton(self._joints, positions, confidences, stamp_ns=max(own_ns, 0))
+    def decode_person(self, label: str, person: Any) -> RawSkeleton:
+        """Decode one person; markers that were not seen are left out or NaN."""
+        markers = ((m.id, m.center.pose.position, m.confidence) for m in person.markers)
+        skeleton = self.numbered_joints(label, markers)
+        return dataclasses.replace(skeleton, stamp_ns=max(_nanoseconds(person.src_time), 0))
 
 
 def _nanoseconds(stamp: Any) -> int:
@@ -126,14 +89,13 @@ def _nanoseconds(stamp: Any) -> int:
 class Mocap4r2(Source[SourceConfig]):
     """mocap4r2_msgs/Markers, named after joint and person as `skeleton.name_pattern` says."""
 
-    def __init__(self, layout: SkeletonLayout, config: SkeletonConfig, own: SourceConfig) -> None:
-        super().__init__(layout, config, own)
-        self._joints = stated_joints('mocap4r2', layout, config)
-        self._names = NamePattern(self._joints.source, config)
+    joint_layout = ''
 
-    def header(self, msg: Any, received_ns: int) -> tuple[int, str]:
-        """Return stamp and frame of the header."""
-        return stamp_of(msg.header.stamp), msg.header.frame_id
+    def __init__(
+        self, layout: SkeletonLayout, config: SkeletonConfig, parameters: SourceConfig
+    ) -> None:
+        super().__init__(layout, config, parameters)
+        self._names = NamePattern(self.joints.source, config)
 
     def people(self, msg: Any) -> Iterable[tuple[str, Any]]:
         """Group the markers by person; those of robots and tools are left out."""
@@ -152,12 +114,10 @@ class Mocap4r2(Source[SourceConfig]):
             )
         return list(people.items())
 
-    def see(self, label: str, person: dict[int, Any]) -> RawSkeleton:
-        """Read one person; occluded markers are left out or NaN."""
-        positions = np.full((len(self._joints.source.joint_names), 3), np.nan)
-        for joint, at in person.items():
-            positions[joint] = at.x, at.y, at.z
-        return RawSkeleton(self._joints, positions, sure_of(positions))
+    def decode_person(self, label: str, person: dict[int, Any]) -> RawSkeleton:
+        """Decode one person; occluded markers are left out or NaN."""
+        joints = ((joint, point, np.nan) for joint, point in person.items())
+        return self.numbered_joints(label, joints)
 
 
 _ROBOT_WORDS = frozenset(

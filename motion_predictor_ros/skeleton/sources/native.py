@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read our own message, SkeletonArray, and messages of any source.
+"""The source of the package's own message, SkeletonArray.
 
-Stage: skeleton. A pure function of one message: whether it agrees with the one before (its frame,
-its stamp) is for those who remember. A fault of the message raises; a fault of one person drops
-that person only, so that one broken track does not hide the others.
+Stage: skeleton. A pure function of one message: `Intake` checks its frame and stamp against those
+before. A fault of the message raises; a fault of one person drops that person only, so that one
+broken track does not hide the others.
 """
 
 import re
@@ -13,9 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
 
-from motion_predictor_ros.config import SkeletonConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
 from motion_predictor_ros.skeleton.frame import Observation, TrackingState
@@ -26,17 +24,12 @@ from motion_predictor_ros.skeleton.sources.base import (
     Source,
     SourceConfig,
     register_source,
-    stamp_of,
 )
 
 
 @register_source('native', 'motion_predictor_ros/msg/SkeletonArray')
 class Native(Source[SourceConfig]):
     """SkeletonArray: joints by name, or in the order of the layout it names."""
-
-    def header(self, msg: Any, received_ns: int) -> tuple[int, str]:
-        """Return stamp and frame of the header."""
-        return stamp_of(msg.header.stamp), msg.header.frame_id
 
     def people(self, msg: Any) -> Iterable[tuple[str, Any]]:
         """List all people, with how the message's joints become the model's."""
@@ -47,24 +40,16 @@ class Native(Source[SourceConfig]):
         joints = _joints(tuple(msg.joint_names), layout, self.layout)
         return [(person.person_id, (person, joints)) for person in msg.persons]
 
-    def see(self, label: str, person: tuple[Any, JointMap]) -> RawSkeleton:
-        """Read one person; joints with NaN or confidence 0 count as not observed."""
+    def decode_person(self, label: str, person: tuple[Any, JointMap]) -> RawSkeleton:
+        """Decode one person; joints with NaN or confidence 0 count as not observed."""
         fields, joints = person
         state = _tracking(fields.tracking_state, label)
         received = joints.weights.shape[1]
         _check_lengths(fields, received, label)
         positions = np.array(fields.positions, dtype=np.float64).reshape(-1, 3)
-        confidences: Float32[np.ndarray, ' seen'] = np.ones(received, dtype=np.float32)
-        if len(fields.confidences):
-            confidences = np.array(fields.confidences, dtype=np.float32)
+        confidences = np.array(fields.confidences, dtype=np.float32)
+        confidences = confidences if len(confidences) else np.ones(received, dtype=np.float32)
         return RawSkeleton(joints, positions, confidences, state)
-
-
-def decode(msg: Any, layout: SkeletonLayout, config: SkeletonConfig) -> Observation:
-    """Read one SkeletonArray-like message; see `Source.decode`."""
-    observation = Native(layout, config, SourceConfig()).decode(msg)
-    assert observation is not None
-    return observation
 
 
 def skeleton_array(observation: Observation) -> SimpleNamespace:

@@ -7,6 +7,7 @@ observed at the time that they have reached. Robots have frames with names of jo
 hangs on another `person`, or has less than three joints, is no person.
 """
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
@@ -18,7 +19,6 @@ from motion_predictor_ros.config import SkeletonConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import SkeletonFormatError
 from motion_predictor_ros.skeleton.frame import Observation, Rejection
-from motion_predictor_ros.skeleton.joint_map import load_joint_map
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.sources.base import (
     MAX_LAG_NS,
@@ -26,7 +26,6 @@ from motion_predictor_ros.skeleton.sources.base import (
     Source,
     SourceConfig,
     register_source,
-    sure_of,
 )
 from motion_predictor_ros.skeleton.sources.mocap import NamePattern
 from motion_predictor_ros.skeleton.transforms import TransformTree
@@ -45,11 +44,13 @@ class TfPeople(Source[SourceConfig]):
     """tf2_msgs/TFMessage with a frame per joint, named by `skeleton.name_pattern`."""
 
     topic, static_topic, has_shared_type = '/tf', '/tf_static', True
+    joint_layout = 'rep155'
 
-    def __init__(self, layout: SkeletonLayout, config: SkeletonConfig, own: SourceConfig) -> None:
-        super().__init__(layout, config, own)
-        self._joints = load_joint_map(config.source_layout or 'rep155', layout)
-        self._names = NamePattern(self._joints.source, config)
+    def __init__(
+        self, layout: SkeletonLayout, config: SkeletonConfig, parameters: SourceConfig
+    ) -> None:
+        super().__init__(layout, config, parameters)
+        self._names = NamePattern(self.joints.source, config)
         self._tree = TransformTree(keep_s=2.0)
         self._people: dict[str, dict[int, str]] = {}
         self._received_ns: dict[str, int] = {}
@@ -101,15 +102,9 @@ class TfPeople(Source[SourceConfig]):
         observation = super().decode(sorted(present), ready_ns)
         assert observation is not None
         robots = [item for item in self._unreported if item.person_id in self._robots]
-        filtered = (*observation.filtered, *robots, *excluded)
         self._unreported.clear()
-        return Observation(
-            observation.stamp_ns,
-            observation.frame_id,
-            observation.people,
-            observation.rejected,
-            filtered,
-        )
+        filtered = (*observation.filtered, *robots, *excluded)
+        return dataclasses.replace(observation, filtered=filtered)
 
     def header(self, msg: Any, received_ns: int) -> tuple[int, str]:
         """Return the time that is observed, and the frame in which most people hang."""
@@ -119,10 +114,10 @@ class TfPeople(Source[SourceConfig]):
         """List the people and their frames."""
         return [(person_id, (person_id, self._people[person_id])) for person_id in msg]
 
-    def see(self, label: str, person: tuple[str, dict[int, str]]) -> RawSkeleton:
+    def decode_person(self, label: str, person: tuple[str, dict[int, str]]) -> RawSkeleton:
         """Look up every joint of one person."""
         person_id, joints = person
-        positions = np.full((len(self._joints.source.joint_names), 3), np.nan)
+        positions = np.full((len(self.joints.source.joint_names), 3), np.nan)
         newest_ns, reached_ns = self._newest(joints), self._reached(person_id)
         stamp_ns = self._answered_ns
         if reached_ns <= stamp_ns - _BEHIND_NS:
@@ -146,7 +141,7 @@ class TfPeople(Source[SourceConfig]):
             if self._at(name) > newest_ns - _BEHIND_NS:
                 with suppress(SkeletonFormatError):  # it came after this time: not seen
                     positions[joint] = self._tree.lookup(self._frame_id, name, stamp_ns).shift
-        return RawSkeleton(self._joints, positions, sure_of(positions), stamp_ns=stamp_ns)
+        return RawSkeleton(self.joints, positions, stamp_ns=stamp_ns)
 
     def _note(self, frames: list[str]) -> set[str]:
         """Note the joints of people among these frames; return the people."""
@@ -219,7 +214,7 @@ class TfPeople(Source[SourceConfig]):
                     self._received_ns.pop(person_id, None)
 
     def _common_frame(self, present: list[str]) -> str:
-        """Return the frame in which most people hang; the last one as long as anybody does."""
+        """Return the frame in which most people hang; the last one as long as a person does."""
         tops = Counter(sorted(self._hangs_in(person_id) for person_id in present))
         wanted = self.config.frame.lstrip('/')
         for frame in (wanted, self._frame_id):
@@ -232,11 +227,11 @@ class TfPeople(Source[SourceConfig]):
 
     def _top(self, frame: str) -> str:
         """Return the first frame above that does not belong to the same person."""
-        chain, own = self._tree.chain(frame), self._names.read(frame)
-        assert own is not None
+        chain, person_and_joint = self._tree.chain(frame), self._names.read(frame)
+        assert person_and_joint is not None
         for name in chain[1:]:
             other = self._names.read(name)
-            if other is None or other[0] != own[0]:
+            if other is None or other[0] != person_and_joint[0]:
                 return name
         return chain[-1]
 

@@ -91,7 +91,9 @@ def test_a_live_scorer_equals_a_replay(played: Replay) -> None:
     )
     scenes = {scene.stamp_ns: scene for _, scene in played.scenes}
     for each in stream(0.0, 4.0, 'ann', 'bob'):
-        arrival = intake.take(each)
+        observation = intake.decode(each)
+        assert observation is not None
+        arrival = intake.accept(observation)
         assert arrival is not None
         scorer.observe(arrival)
         if arrival.observation.stamp_ns in scenes:

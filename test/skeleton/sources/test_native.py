@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from scenes import decode
 
 from motion_predictor_ros.config import SkeletonConfig
 from motion_predictor_ros.data.synthetic import Walker
@@ -18,7 +19,6 @@ from motion_predictor_ros.errors import SkeletonFormatError
 from motion_predictor_ros.resources import share_file
 from motion_predictor_ros.skeleton.frame import Observation, TrackingState
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.skeleton.sources.native import decode
 
 LAYOUT = SkeletonLayout.load('body18')
 CONFIG = SkeletonConfig()

@@ -111,7 +111,9 @@ def test_an_empty_azure_kinect_array_a_second_costs_nothing(latency_ns: int) -> 
         msg = foreign.azure_kinect(stamp_ns, 'world', {'1': joints}, names)
         if step % 30 == 0:
             msg = SimpleNamespace(markers=[])
-        result = intake.take(msg, received_ns)
+        observation = intake.decode(msg, received_ns)
+        assert observation is not None
+        result = intake.accept(observation)
         assert result is not None and not result.anew
         accepted += bool(result.observation.people)
     assert accepted == 87

@@ -25,7 +25,6 @@ from motion_predictor_ros.config import (
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.skeleton.frame import Validity
-from motion_predictor_ros.skeleton.joint_map import load_joint_map
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.sources.base import (
     RawSkeleton,
@@ -33,8 +32,6 @@ from motion_predictor_ros.skeleton.sources.base import (
     SourceConfig,
     make_source,
     register_source,
-    stamp_of,
-    sure_of,
 )
 
 
@@ -47,16 +44,14 @@ class OutlineConfig(SourceConfig):
 class Outline(Source[OutlineConfig]):
     """geometry_msgs/PolygonStamped whose points are the joints of one person."""
 
-    def header(self, msg: Any, received_ns: int) -> tuple[int, str]:
-        return stamp_of(msg.header.stamp), msg.header.frame_id
+    joint_layout = 'body18'
 
     def people(self, msg: Any) -> Iterable[tuple[str, Any]]:
-        return [(self.own.person_id, msg.polygon.points)]
+        return [(self.parameters.person_id, msg.polygon.points)]
 
-    def see(self, who: str, person: Any) -> RawSkeleton:
+    def decode_person(self, label: str, person: Any) -> RawSkeleton:
         units = np.array([(point.x, point.y, point.z) for point in person], dtype=np.float64)
-        positions = self.own.unit_m * units
-        return RawSkeleton(load_joint_map('body18', self.layout), positions, sure_of(positions))
+        return RawSkeleton(self.joints, self.parameters.unit_m * units)
 
 
 @pytest.fixture
