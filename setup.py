@@ -10,7 +10,7 @@ PACKAGE = 'motion_predictor_ros'
 SHARE = f'share/{PACKAGE}'
 SHIPPED = ('config', 'demo', 'launch', 'msg', 'srv', 'weights')
 # What the demo leaves beside its bag.
-MADE = ('report.html', 'report.json', 'scene.png', 'density.png', 'live.mcap')
+MADE = ('report.html', 'report.json', 'scene.png', 'live.mcap')
 
 
 def version() -> str:

@@ -82,8 +82,7 @@ _FENCE = re.compile(r'^ *```(\w*)\n(.*?)^ *```', re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r'\]\(([^)\s]+)\)')
 _FILE = re.compile(r'^[\w./-]+/[\w.-]+\.(?:md|py|yaml|png|mcap|msg|srv|npz|safetensors|html|js)$')
 _MADE_BY_COMMANDS = tuple(
-    f'demo/{name}'
-    for name in ('report.html', 'report.json', 'scene.png', 'density.png', 'live.mcap')
+    f'demo/{name}' for name in ('report.html', 'report.json', 'scene.png', 'live.mcap')
 )
 _YOUR_OWN = ('smplh/', 'sequenceFiles/')
 _PLACES = ('', 'motion_predictor_ros', 'docs', 'weights', 'test')

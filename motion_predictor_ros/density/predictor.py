@@ -20,7 +20,6 @@ from motion_predictor_ros.config import DensityConfig
 from motion_predictor_ros.density.body_frame import FuturePoses, PastPoses, Placement
 from motion_predictor_ros.density.cache_flow.cache import FutureCache, load_cache
 from motion_predictor_ros.density.cache_flow.checkpoint import TrainedCacheFlow, load_cache_flow
-from motion_predictor_ros.density.cache_flow.flow import Latents
 from motion_predictor_ros.density.cache_flow.inference import FusedCacheFlow
 from motion_predictor_ros.density.cache_flow.mixture import Mixture, Noise
 from motion_predictor_ros.density.sampling import (
@@ -241,12 +240,6 @@ class CacheFlowPredictor:
         """
         random = self._random(len(observed), count or self.config.futures, self._generator)
         return self._draw(self._encode(observed), random)
-
-    @torch.inference_mode()
-    def latent(self, observed: Past, future: Future) -> Latents:
-        """Return x of arbitrary futures [m]."""
-        past, placement = self._enter(observed)
-        return self._module.latent(past, self._tensor(self._frame.enter(future, placement)))
 
     @torch.inference_mode()
     def log_density(self, observed: Past, future: Future) -> Float[np.ndarray, ' batch']:

@@ -10,11 +10,10 @@ from tqdm import tqdm
 
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.data.bag_sources import open_source
-from motion_predictor_ros.density.predictor import CacheFlowPredictor
 from motion_predictor_ros.evaluation.archive import Archive, bag_archive
 from motion_predictor_ros.evaluation.replay.replay import Case, Replay, replay, score
 from motion_predictor_ros.evaluation.report.html import write_html
-from motion_predictor_ros.evaluation.report.pictures import draw_density, draw_scene
+from motion_predictor_ros.evaluation.report.pictures import draw_scene
 from motion_predictor_ros.evaluation.report.tables import bag_report, print_bag_report
 from motion_predictor_ros.evaluation.tables import write_json
 from motion_predictor_ros.runtime.process_memory import freeze_gc
@@ -30,13 +29,12 @@ class BagEvaluation:
     run: Replay
     cases: list[Case]
     layout: SkeletonLayout
-    density: CacheFlowPredictor | None
     report: dict[str, Any]
     bag: Path
     up: str
 
     def save(self, out: Path) -> None:
-        """Write report.json, scene.png and, with a density model, density.png."""
+        """Write report.json and scene.png."""
         write_json(self.report, out / 'report.json')
         horizons_s = self.run.scenes[0][1].horizons_s
         calibrated = {
@@ -46,19 +44,6 @@ class BagEvaluation:
             if volume.validity is Validity.OK
         }
         draw_scene(self.cases, horizons_s, self.layout, out / 'scene.png', calibrated)
-        if self.density is not None:
-            self._draw_density(self.density, out / 'density.png')
-
-    def _draw_density(self, density: CacheFlowPredictor, path: Path) -> None:
-        """Draw the median of the moments whose whole future was observed; else of all moments."""
-        pairs = []
-        for case in self.cases:
-            window, track = case.prediction.window, (0, case.prediction.person_id)
-            if window is not None and track in self.run.tracks:
-                truth = self.run.tracks[track].at(window.stamp_ns, density.horizons_s)
-                pairs.append((window, truth))
-        whole = [pair for pair in pairs if pair[1] is not None] or pairs
-        draw_density(density, *whole[len(whole) // 2], path)
 
     def save_html(self, path: Path) -> None:
         """Write the page with the replay."""
@@ -86,8 +71,7 @@ def evaluate_bag(bag: Path, topic: str, config: PipelineConfig, source: str = ''
     recorded = open_source(bag, topic, config, source)
     freeze_gc()  # as in the node, so that latencies are comparable
     bar = tqdm(recorded.messages, unit='frame', leave=False, disable=None)
-    pipeline = recorded.pipeline
-    run = replay(bar, pipeline)
+    run = replay(bar, recorded.pipeline)
     cases = score(run)
     layout = SkeletonLayout.load(config.skeleton.layout)
     body = None
@@ -97,4 +81,4 @@ def evaluate_bag(bag: Path, topic: str, config: PipelineConfig, source: str = ''
     if recorded.damage:
         report['not_read'] = recorded.damage
     up = config.skeleton.up
-    return BagEvaluation(run, cases, layout, pipeline.density, report, bag, up)
+    return BagEvaluation(run, cases, layout, report, bag, up)

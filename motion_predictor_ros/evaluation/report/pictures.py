@@ -4,9 +4,6 @@
 Each person is shown at the moment whose error at the last horizon is that person's median: neither
 the best nor the worst; of the moments with a calibrated volume where there are any. Then the
 volumes of both promises are drawn around the ghosts, and from above.
-
-The density of one person's futures is drawn in two dimensions, as [CacheFlow] does: every dot is a
-recorded future's latent x, in its first two principal components, coloured by log p(x | c).
 """
 
 from collections.abc import Mapping
@@ -14,19 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float64
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.art3d import Line3DCollection, Poly3DCollection
 
-from motion_predictor_ros.density.predictor import CacheFlowPredictor
 from motion_predictor_ros.evaluation.replay.kept_volumes import KeptVolume
 from motion_predictor_ros.evaluation.replay.replay import Case
 from motion_predictor_ros.evaluation.tables import METHODS
-from motion_predictor_ros.scoring.metrics import Horizons, Motion
-from motion_predictor_ros.skeleton.frame import Window
+from motion_predictor_ros.scoring.metrics import Horizons
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.volume.grid import VoxelGrid
 
@@ -232,74 +226,3 @@ def draw_errors(axes: Any, cases: list[Case], horizons_s: Horizons) -> None:
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, loc='upper left')
-
-
-_MAX_POINTS = 5_000
-_RANGE_NAT = 20.0
-"""Range of densities below the highest that colours distinguish [nat]."""
-
-
-def draw_density(
-    density: CacheFlowPredictor, window: Window, truth: Motion | None, path: Path
-) -> None:
-    """Write a PNG of one person's recorded futures, drawn futures, and the true one.
-
-    Args:
-        truth: Over the model's horizons [m]; None if it was not observed.
-    """
-    observed = window.positions[None, -density.past :]
-    count = min(_MAX_POINTS, len(density.cache))
-    log_density = density.cached_log_density(observed, count)[0].double().cpu().numpy()
-    drawn = density.predict([window])
-    assert drawn is not None
-    rows = torch.from_numpy(drawn.cached[0]).to(density.cache.x.device)
-    points = [density.cache.x[:count], density.cache.x[rows]]
-    if truth is not None:
-        points.append(density.latent(observed, truth[None]))
-    plane = project(torch.cat(points).double().cpu().numpy())
-    recorded, likely, true = np.split(plane, [count, count + len(rows)])
-    title = f'{window.person_id}: {count} recorded futures, principal components'
-    figure = _density_scatter(recorded, log_density, likely, true, title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, bbox_inches='tight', metadata={'Software': None})
-
-
-def _density_scatter(
-    recorded: Float64[np.ndarray, 'cached xy=2'],
-    log_density: Float64[np.ndarray, ' cached'],
-    likely: Float64[np.ndarray, 'drawn xy=2'],
-    true: Float64[np.ndarray, 'truth xy=2'],
-    title: str,
-) -> Figure:
-    """Draw recorded futures with the densest on top, drawn futures, and the true one, if any."""
-    figure = Figure(figsize=(6.4, 5.2), facecolor='white')
-    axes = figure.add_subplot()
-    order = np.argsort(log_density)
-    dots = axes.scatter(
-        recorded[order, 0],
-        recorded[order, 1],
-        c=log_density[order].clip(log_density.max() - _RANGE_NAT),
-        s=4,
-        cmap='plasma',
-        linewidths=0,
-    )
-    figure.colorbar(dots, label='log p(x | observation) [nat]')
-    axes.scatter(
-        likely[:, 0], likely[:, 1], s=26, facecolors='none', edgecolors='black', label='drawn'
-    )
-    if len(true):
-        axes.scatter(true[:, 0], true[:, 1], marker='*', s=190, color='#2a9d8f', label='truth')
-    axes.legend(loc='best', frameon=False)
-    axes.set_title(title, fontsize=10)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    return figure
-
-
-def project(
-    points: Float64[np.ndarray, 'point latent'],
-) -> Float64[np.ndarray, 'point 2']:
-    """Return the first two principal components."""
-    centred = points - points.mean(axis=0)
-    _, _, axes = np.linalg.svd(centred, full_matrices=False)
-    return centred @ axes[:2].T

@@ -18,7 +18,7 @@ from motion_predictor_ros.config import (
 )
 from motion_predictor_ros.errors import BagError
 from motion_predictor_ros.evaluation.replay.replay import Replay, replay, score
-from motion_predictor_ros.evaluation.report.pictures import draw_density, draw_scene, project
+from motion_predictor_ros.evaluation.report.pictures import draw_scene
 from motion_predictor_ros.evaluation.report.tables import bag_report
 from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.scoring.live_scorer import LiveScorer
@@ -166,13 +166,3 @@ def test_futures_are_kept_as_published_and_reported(weights: Path, tmp_path: Pat
     assert report['times'] == 16 and report['model'].startswith('tiny@')
     assert 0.0 <= report['out_of_distribution_share'] <= 1.0
     assert np.isfinite(report['predicted_log_density_median'])
-    case = score(played)[0]
-    draw_density(pipeline.density, case.prediction.window, case.truth[:6], tmp_path / 'd.png')
-    assert (tmp_path / 'd.png').read_bytes().startswith(b'\x89PNG')
-
-
-def test_the_projection_keeps_the_widest_directions() -> None:
-    rng = np.random.default_rng(0)
-    points = rng.normal(size=(200, 5)) * np.array([1.0, 9.0, 0.1, 5.0, 0.1])
-    spread = np.sort(points.std(axis=0))[-2:]
-    np.testing.assert_allclose(np.sort(project(points).std(axis=0)), spread, rtol=0.05)
