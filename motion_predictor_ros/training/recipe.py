@@ -21,7 +21,11 @@ from motion_predictor_ros.training.windows import SamplingConfig, limit_training
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Schedule of a training, independent of the model."""
+    """Schedule of a training, independent of the model.
+
+    Averaged weights are validated and kept. `keep: last` is for trainings whose validation score
+    does not measure what is trained, such as camera faults.
+    """
 
     steps: int = param(10_000, 'optimiser steps of the whole schedule [-]', low=1, high=10**8)
     batch: int = param(100, 'windows per step [-]', low=1, high=65536)
@@ -29,44 +33,23 @@ class ScheduleConfig:
     muon_rate: float = param(
         0.0, 'peak learning rate of Muon for matrices; 0: Adam for all [-]', low=0.0, high=1.0
     )
-    muon_decay: float = param(
-        0.0,
-        'weight decay of the matrices that Muon moves, per unit of rate [-]',
-        low=0.0,
-        high=10.0,
-    )
+    muon_decay: float = param(0.0, 'weight decay of matrices, per rate [-]', low=0.0, high=10.0)
     warmup_steps: int = param(0, 'steps of linear warm-up [-]', low=0, high=10**6)
     clip_norm: float = param(1.0, 'gradients are scaled down to this norm [-]', low=0.0, high=1e6)
     averaging: float = param(
-        0.0,
-        'decay per step of an exponential moving average of the weights, which are validated'
-        ' and kept in their place; 0: none [-]',
-        low=0.0,
-        high=0.99999,
+        0.0, 'decay per step of the averaged weights; 0: no average [-]', low=0.0, high=0.99999
     )
     validate_every: int = param(500, 'steps between validations [-]', low=1, high=10**7)
-    keep: str = param(
-        'best',
-        'which validated weights end in best.safetensors: those of the lowest score, or the last,'
-        ' where the score does not measure what is trained, such as camera faults [-]',
-        choices=('best', 'last'),
-    )
+    keep: str = param('best', 'weights kept: best score, or last [-]', choices=('best', 'last'))
     seed: int = param(1, 'seed of weights and batches [-]', low=0, high=2**31 - 1)
     epochs: int = param(
-        0,
-        'passes over the training windows, which then decide on the steps; 0: steps as given [-]',
-        low=0,
-        high=10**5,
+        0, 'passes over the windows, in place of steps; 0: steps as given [-]', low=0, high=10**5
     )
     decay: str = param(
-        'cosine',
-        'how the learning rate falls after the warm-up [-]',
-        choices=('cosine', 'exponential', 'constant'),
+        'cosine', 'of the rate after warm-up [-]', choices=('cosine', 'exponential', 'constant')
     )
     decay_factor: float = share(0.98, 'exponential: the rate is multiplied by this [-]')
-    decays: int = param(
-        50, 'exponential: so often, after equal parts of the schedule [-]', low=1, high=10**6
-    )
+    decays: int = param(50, 'exponential: how often, at equal distances [-]', low=1, high=10**6)
 
 
 @dataclass(frozen=True)
@@ -75,10 +58,7 @@ class EquilibriumConfig:
 
     solver_steps: int = param(20, 'solver iterations in training [-]', low=1, high=200)
     sparse_weight: float = param(
-        0.8,
-        'gamma: weight of the loss at a state sampled from the trajectory [-]',
-        low=0.0,
-        high=10.0,
+        0.8, 'gamma: weight of the loss at a state on the way [-]', low=0.0, high=10.0
     )
     neumann_terms: int = param(
         1, 'powers of df/dz in the gradient of the fixed point; 1: phantom [-]', low=0, high=100
@@ -108,12 +88,8 @@ class MotionDEQRecipe:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     shape: BodyShapeConfig = field(default_factory=BodyShapeConfig)
     degrade: DegradeConfig = field(default_factory=DegradeConfig)
-    start_share: float = share(
-        0.0, 'share of the weights of `--start-from` in the weights that are kept at the end [-]'
-    )
-    held_out_too: bool = param(
-        False, 'train on the held-out clips too, which makes validation meaningless [-]'
-    )
+    start_share: float = share(0.0, 'share of `--start-from` in the final weights [-]')
+    held_out_too: bool = param(False, 'train on held-out clips too: no validation [-]')
     bfloat16: bool = param(False, 'compute pairs of joints in bfloat16 while training [-]')
 
 
@@ -152,27 +128,24 @@ def count_windows(recordings: Recordings, length: int, period_s: float) -> int:
 class LossConfig:
     """Weights of the losses."""
 
-    divergence: float = param(
-        1e-4, "weight of the behaviour's KL divergence [m^2]", low=0.0, high=10.0
-    )
+    divergence: float = param(1e-4, 'weight of the KL divergence [m^2]', low=0.0, high=10.0)
     adversary: float = share(0.05, 'weight against poses that leak into the behaviour [-]')
     matching: float = param(
         1.0, 'weight of flow matching against the likelihood [-]', low=0.0, high=10.0
     )
-    pull_steps: int = param(
-        4, 'midpoint steps of the inverse flow in the loop [-]', low=1, high=64
-    )
+    pull_steps: int = param(4, 'midpoint steps of the inverse flow [-]', low=1, high=64)
 
 
 @dataclass(frozen=True)
 class VarietyConfig:
-    """How recorded people are varied, so that a model trained on few fits many."""
+    """How recorded people are varied, so that a model trained on few fits many.
+
+    Noise is for flow and mixture alone.
+    """
 
     size: float = param(1.1, 'people grow or shrink by up to this factor [-]', low=1.0, high=2.0)
-    noise_m: float = param(
-        0.005, 'noise on observed poses, of flow and mixture only [m]', low=0.0, high=0.1
-    )
-    latent: float = share(0.0, 'noise on whitened latents, of flow and mixture only [-]')
+    noise_m: float = param(0.005, 'noise on observed poses [m]', low=0.0, high=0.1)
+    latent: float = share(0.0, 'noise on whitened latents [-]')
 
 
 @dataclass(frozen=True)

@@ -19,36 +19,23 @@ from motion_predictor_ros.prediction.motion_deq.layers import Past
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How training windows are drawn and varied."""
+    """How training windows are drawn and varied.
+
+    Windows at the recorded speed are cut frame by frame: interpolation smooths nothing in them.
+    Of limited subjects and minutes, which ones is drawn with a fixed seed.
+    """
 
     mirror: bool = param(True, 'exchange left and right in half of the windows [-]')
-    stretch: float = param(
-        1.25, 'change the speed of windows up to this factor [-]', low=1.0, high=4.0
-    )
-    stretch_share: float = share(
-        1.0,
-        'share of windows at another speed; others are cut frame by frame, as recorded,'
-        ' where interpolation smooths nothing [-]',
-    )
-    subject_power: float = share(
-        0.5, 'a subject is drawn as often as its duration to this power [-]'
-    )
+    stretch: float = param(1.25, 'change the speed up to this factor [-]', low=1.0, high=4.0)
+    stretch_share: float = share(1.0, 'share of windows at another speed [-]')
+    subject_power: float = share(0.5, 'a subject counts as its duration to this power [-]')
     retargeted_weight: float = share(0.3, 'weight of clips retargeted to a foreign figure [-]')
-    rare_kinds: str = param(
-        '', 'words, separated by blanks, of the kinds of clips that get `rare_weight` [-]'
-    )
+    rare_kinds: str = param('', 'words of the kinds that get `rare_weight` [-]')
     rare_weight: float = share(1.0, 'weight of kinds of motion that robots hardly meet [-]')
-    even_kinds: bool = param(
-        False, 'draw each kind of motion as often as any other that is not rare [-]'
-    )
-    max_subjects: int = param(
-        0, 'largest number of subjects, drawn with a fixed seed; 0: all [-]', low=0, high=10**6
-    )
+    even_kinds: bool = param(False, 'draw each kind equally often, but for rare ones [-]')
+    max_subjects: int = param(0, 'largest number of subjects; 0: all [-]', low=0, high=10**6)
     max_minutes: float = param(
-        0.0,
-        'longest duration of the clips in minutes, drawn likewise; 0: all [-]',
-        low=0.0,
-        high=1e6,
+        0.0, 'longest duration of all; 0: no limit [min]', low=0.0, high=1e6
     )
     validation_stride_s: float = param(
         0.4, 'time between the starts of validation windows [s]', low=0.04, high=60.0
