@@ -65,23 +65,19 @@ def draw_footprints(axes: Axes, volume: KeptVolume) -> None:
     """Draw volumes from above, windows one over the other, earliest darkest; the other's line."""
     for window in reversed(volume.windows):
         grid = window.grid
-        shown = np.ma.masked_equal(np.where(window.covered.any(axis=2), 1.0, 0.0).T, 0.0)
-        left, bottom = grid.origin[:2]
-        right, top = (
-            start + grid.size_m * count
+        across = [
+            start + grid.size_m * np.arange(count + 1)
             for start, count in zip(grid.origin[:2], grid.shape[:2], strict=True)
-        )
+        ]
         if window.other is not None:
-            places = [
-                start + grid.size_m * (np.arange(count) + 0.5)
-                for start, count in zip(grid.origin[:2], grid.shape[:2], strict=True)
-            ]
+            centres = [edges[:-1] + 0.5 * grid.size_m for edges in across]
             inside = window.other.any(axis=2).T.astype(np.float64)
-            axes.contour(*places, inside, levels=[0.5], colors='#14724f', linewidths=0.8)
+            axes.contour(*centres, inside, levels=[0.5], colors='#14724f', linewidths=0.8)
+        shown = np.ma.masked_equal(window.covered.any(axis=2).T.astype(np.float64), 0.0)
         axes.imshow(
             (1.0 - window.start_s) * shown,
             origin='lower',
-            extent=(left, right, bottom, top),
+            extent=(*across[0][[0, -1]], *across[1][[0, -1]]),
             cmap='GnBu',
             vmin=-0.4,
             vmax=1.6,
@@ -207,9 +203,10 @@ def _draw_person(
 def _frame_view(axes: Any, points: Float64[np.ndarray, 'point xyz=3']) -> None:
     middle = (points.max(0) + points.min(0)) / 2
     half = max(0.95, float((points.max(0) - points.min(0)).max()) / 2)
-    axes.set_xlim(middle[0] - half, middle[0] + half)
-    axes.set_ylim(middle[1] - half, middle[1] + half)
-    axes.set_zlim(middle[2] - half, middle[2] + half)
+    for set_limits, centre in zip(
+        (axes.set_xlim, axes.set_ylim, axes.set_zlim), middle, strict=True
+    ):
+        set_limits(centre - half, centre + half)
     axes.set_box_aspect((1, 1, 1), zoom=1.8)
     axes.view_init(elev=12, azim=-60)
     axes.set_axis_off()
@@ -220,9 +217,7 @@ def draw_errors(axes: Any, cases: list[Case], horizons_s: Horizons) -> None:
     for name, label in METHODS.items():
         mean_mm = 1000.0 * np.mean([case.errors[name] for case in cases], axis=0)
         axes.plot(1000.0 * horizons_s, mean_mm, label=label, color=_COLOURS[name], linewidth=2)
-    axes.set_xlabel('horizon [ms]')
-    axes.set_ylabel('MPJPE [mm]')
-    axes.set_xlim(0, 1000.0 * horizons_s[-1])
+    axes.set(xlabel='horizon [ms]', ylabel='MPJPE [mm]', xlim=(0, 1000.0 * horizons_s[-1]))
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, loc='upper left')

@@ -38,6 +38,7 @@ from motion_predictor_ros.training.volume_windows import (
     cases_of,
     rank_truth,
 )
+from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.calibration import (
     LEVELS,
     RISKS,
@@ -88,6 +89,7 @@ class Promised:
         return max(self.missed) == 0.0
 
 
+Points = Float64[np.ndarray, 'time point xyz=3']
 Key = tuple[float, Promise, float]
 """Horizon [s], promise, and its level or share."""
 
@@ -299,78 +301,81 @@ def rival_volumes(
     shown = [
         shown[at] for at in np.unique(np.linspace(0, len(shown) - 1, _RIVAL_CASES).astype(int))
     ]
-    factors = np.array([case.needed_factor(models.shape, horizon_s) for case in held_out])
-    factor, joints = quantile(factors, VOLUME_LEVEL), len(models.shape.layout.joint_names)
-    end = np.array([horizon_s])
-    sizes = {
-        'reachable': [
-            reachable_bodies(
-                models.shape, case.forecast.now[:joints], end, VolumeConfig(), factor=factor
-            )
-            for case in shown
-        ]
-    }
+    sizes = {}
     for name, rival in rivals(models, held_out, horizon_s).items():
-        radius = quantile(np.array([rival.score(case) for case in held_out]), VOLUME_LEVEL)
-        sizes[name] = [rival.around(models, case, radius) for case in shown]
-    return {
-        name: float(np.mean([volume_m3(body) for body in all_])) for name, all_ in sizes.items()
-    }
+        limit = quantile(np.array([rival.needed(case) for case in held_out]), VOLUME_LEVEL)
+        sizes[name] = float(np.mean([volume_m3(rival.body(case, limit)) for case in shown]))
+    return sizes
 
 
 @dataclass(frozen=True)
 class Rival:
-    """A prediction with isotropic errors.
+    """Volumes that grow with a number.
 
     Attributes:
-        guess: [m] of a case.
-        spread: [m] of a case, up to a factor.
+        needed: The number at which the volume of a case holds what came true.
+        body: The volume of a case at a number.
     """
 
-    times: int
-    guess: Callable[[Case], Float64[np.ndarray, 'time point xyz=3']]
-    spread: Callable[[Case], Float64[np.ndarray, 'time point']]
-
-    def score(self, case: Case) -> float:
-        """Return by how much the spread had to be multiplied to cover what came true."""
-        off = np.linalg.norm(self.guess(case) - case.truth[: self.times], axis=-1)
-        return float((off / self.spread(case)).max())
-
-    def around(self, models: Models, case: Case, radius: float) -> Bodies:
-        """Return the guess, thicker by the spread times a radius."""
-        points = np.concatenate([case.forecast.now[None], self.guess(case)])
-        spread = radius * self.spread(case)
-        inflation = np.concatenate([spread[:1], spread])
-        times_s = case.forecast.times_s[: len(points)]
-        scale = case.forecast.scale
-        return bodies(models.shape, points[None], np.ones(1), times_s, scale, inflation, EVERY)
+    needed: Callable[[Case], float]
+    body: Callable[[Case, float], Bodies]
 
 
 def rivals(models: Models, fitted: Sequence[Case], horizon_s: float) -> dict[str, Rival]:
-    """Return the Gaussian baselines.
+    """Return the reachable set and the Gaussian baselines.
 
     Args:
         fitted: Windows on which constant velocity's errors are measured.
     """
     shape, residuals = models.shape, models.likeliest.residuals
-    times = round(horizon_s / models.period_s)
+    times, joints = round(horizon_s / models.period_s), len(shape.layout.joint_names)
 
-    def ahead(case: Case) -> Float64[np.ndarray, 'time point xyz=3']:
+    def reachable(case: Case, factor: float) -> Bodies:
+        now, end = case.forecast.now[:joints], np.array([horizon_s])
+        return reachable_bodies(shape, now, end, VolumeConfig(), factor=factor)
+
+    def ahead(case: Case) -> Points:
         return shape.points(constant_velocity(case.observed, times), case.forecast.scale)
 
     squares = [((ahead(case) - case.truth[:times]) ** 2).sum(-1) for case in fitted]
     deviation = np.sqrt(np.mean(squares, axis=0) / 3.0) + 1e-3
-    baselines = {'constant_velocity_gaussian': Rival(times, ahead, lambda case: deviation)}
+    found = {
+        'reachable': Rival(lambda case: case.needed_factor(shape, horizon_s), reachable),
+        'constant_velocity_gaussian': _gaussian(shape, ahead, lambda case: deviation),
+    }
     if residuals is None:
-        return baselines
+        return found
 
     def spread(case: Case) -> Float64[np.ndarray, 'time point']:
         past = case.observed[-models.likeliest.module.config.past :]
         variance = residuals.covariances(past, models.period_s)[:times, :, 0, 0]
         return shape.of_points(np.sqrt(variance)) + 1e-3
 
-    likeliest = Rival(times, lambda case: case.forecast.likeliest[1 : times + 1], spread)
-    return {**baselines, 'motion_deq_gaussian': likeliest}
+    likeliest = _gaussian(shape, lambda case: case.forecast.likeliest[1 : times + 1], spread)
+    return {**found, 'motion_deq_gaussian': likeliest}
+
+
+def _gaussian(
+    shape: BodyShape,
+    guess: Callable[[Case], Points],
+    spread: Callable[[Case], Float64[np.ndarray, 'time point']],
+) -> Rival:
+    """Return a prediction with isotropic errors, thicker by a number of their spreads [m]."""
+
+    def needed(case: Case) -> float:
+        points = guess(case)
+        off = np.linalg.norm(points - case.truth[: len(points)], axis=-1)
+        return float((off / spread(case)).max())
+
+    def body(case: Case, radius: float) -> Bodies:
+        forecast = case.forecast
+        points = np.concatenate([forecast.now[None], guess(case)])
+        around = radius * spread(case)
+        inflation = np.concatenate([around[:1], around])
+        times_s = forecast.times_s[: len(points)]
+        return bodies(shape, points[None], np.ones(1), times_s, forecast.scale, inflation, EVERY)
+
+    return Rival(needed, body)
 
 
 def volume_m3(body: Bodies) -> float:
