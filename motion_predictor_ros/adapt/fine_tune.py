@@ -139,16 +139,16 @@ def compare(
     elsewhere: Recordings | None = None,
 ) -> dict[str, Any]:
     """Score both on the test part, and on other people; report whether the error increased."""
-    parts = {'': _split(recordings, 'test')} | (
-        {} if elsewhere is None else {'elsewhere': elsewhere}
-    )
+    parts = {'here': _split(recordings, 'test')}
+    if elsewhere is not None:
+        parts['elsewhere'] = elsewhere
     scores = {
         name: {'before': score(base, part), 'after': score(adapted, part)}
         for name, part in parts.items()
     }
-    own = scores.pop('')
-    worse = _mean_mm(own['after']) > _mean_mm(own['before'])
-    return {'base': base.name, 'adapted': adapted.name, **own, 'worse': worse, **scores}
+    here = scores.pop('here')
+    worse = _mean_mm(here['after']) > _mean_mm(here['before'])
+    return {'base': base.name, 'adapted': adapted.name, **here, 'worse': worse, **scores}
 
 
 def _mean_mm(scores: dict[str, Any]) -> float:

@@ -229,8 +229,8 @@ def body_clearances(
     end_s = robot.stopping_s
     ways = resampled(paths, period_s, end_s)
     radii = forecast.scale * shape.radii
-    asked = lines.starts, lines.velocities, step_times(end_s)
-    nearest: np.ndarray = clearances(*asked, ways, shape.capsules, radii)
+    motion = lines.starts, lines.velocities, step_times(end_s)
+    nearest: np.ndarray = clearances(*motion, ways, shape.capsules, radii)
     return nearest - robot.radius_m
 
 

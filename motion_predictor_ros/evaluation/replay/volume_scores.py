@@ -30,7 +30,7 @@ _SUBSTEPS = 4
 """Times of the true motion per predicted frame, along straight lines; as in calibration."""
 
 
-def volume_report(played: Replay, shape: BodyShape, every: int) -> dict[str, Any]:
+def volume_report(run: Replay, shape: BodyShape, every: int) -> dict[str, Any]:
     """Return coverage and size of volumes, and the reliability of voxel probabilities.
 
     By the end of each window [s]: `coverage.<end>` is joint over all times until then.
@@ -38,15 +38,15 @@ def volume_report(played: Replay, shape: BodyShape, every: int) -> dict[str, Any
     Args:
         every: Predicted frames that share one set of capsules, as volumes were made with.
     """
-    period_s = float(played.scenes[0][1].horizons_s[0])
-    volumes = [(key[0], volume) for key, some in played.volumes.items() for volume in some]
+    period_s = float(run.scenes[0][1].horizons_s[0])
+    volumes = [(key[0], volume) for key, some in run.volumes.items() for volume in some]
     calibrated = [volume for _, volume in volumes if volume.validity is Validity.OK]
     fallbacks = Counter(volume.cause for _, volume in volumes if volume.cause)
     covered_until: dict[bool, list[list[bool]]] = {True: [], False: []}
     ends = [f'{window.end_s:g}' for window in volumes[0][1].windows]
     tallies = {end: Reliability() for end in ends}
     for epoch, volume in volumes:
-        truth = _truth(played, epoch, volume, shape, period_s)
+        truth = _truth(run, epoch, volume, shape, period_s)
         if truth is None:
             continue
         is_calibrated = volume.validity is Validity.OK
@@ -105,13 +105,13 @@ class _Truth:
 
 
 def _truth(
-    played: Replay, epoch: int, volume: KeptVolume, shape: BodyShape, period_s: float
+    run: Replay, epoch: int, volume: KeptVolume, shape: BodyShape, period_s: float
 ) -> _Truth | None:
     """Return the true motion; None unless it was observed throughout."""
     windows_s = tuple((window.start_s, window.end_s) for window in volume.windows)
     last = int(np.ceil(windows_s[-1][1] / period_s - 1e-9))
     times_s = period_s / _SUBSTEPS * np.arange(_SUBSTEPS * last + 1)
-    positions = played.tracks[epoch, volume.person_id].at(volume.stamp_ns, times_s)
+    positions = run.tracks[epoch, volume.person_id].at(volume.stamp_ns, times_s)
     if positions is None:
         return None
     scale = shape.scale(positions[0])

@@ -43,7 +43,7 @@ Grid = list[Any]
 
 
 def pack_volumes(
-    played: Replay, times_ms: Int32[np.ndarray, ' scene'], every: int, up: Float64[np.ndarray, '3']
+    run: Replay, times_ms: Int32[np.ndarray, ' scene'], every: int, up: Float64[np.ndarray, '3']
 ) -> dict[str, Any] | None:
     """Return the page's data of volumes, by 'epoch/person'; None without any.
 
@@ -53,9 +53,9 @@ def pack_volumes(
     """
     drawn = {
         key: [(volume.person_id, volume) for volume in volumes]
-        for key, volumes in played.volumes.items()
+        for key, volumes in run.volumes.items()
     }
-    people_volumes = _by_person(played, every, drawn)
+    people_volumes = _by_person(run, every, drawn)
     slots = {key: list(volumes.items()) for key, volumes in people_volumes.items()}
     if not slots:
         return None
@@ -88,17 +88,17 @@ def pack_volumes(
 
 
 def _by_person(
-    played: Replay, every: int, drawn: Mapping[tuple[int, int], Iterable[tuple[str, T]]]
+    run: Replay, every: int, drawn: Mapping[tuple[int, int], Iterable[tuple[str, T]]]
 ) -> dict[tuple[int, str], dict[int, T]]:
     """Return what each person has, by the first scene shown that is not earlier.
 
     Args:
         drawn: Person and value, by epoch and stamp of a scene.
     """
-    last = (len(played.scenes) - 1) // every
+    last = (len(run.scenes) - 1) // every
     places = {
         (epoch, scene.stamp_ns): min(-(-place // every), last)
-        for place, (epoch, scene) in enumerate(played.scenes)
+        for place, (epoch, scene) in enumerate(run.scenes)
     }
     people: dict[tuple[int, str], dict[int, T]] = {}
     for key, pairs in drawn.items():
@@ -190,15 +190,15 @@ class ShownFutures:
     positions: Float64[np.ndarray, 'slot future joint xyz=3']
 
 
-def shown_futures(played: Replay, every: int) -> dict[tuple[int, str], ShownFutures]:
+def shown_futures(run: Replay, every: int) -> dict[tuple[int, str], ShownFutures]:
     """Return the likeliest futures of each person at the horizon next to `FUTURES_S`."""
     drawn = {
         key: [(person, _likeliest(futures, row)) for row, person in enumerate(futures.person_ids)]
-        for key, futures in played.futures.items()
+        for key, futures in run.futures.items()
     }
     return {
         key: ShownFutures(list(by_scene), np.array(list(by_scene.values())))
-        for key, by_scene in _by_person(played, every, drawn).items()
+        for key, by_scene in _by_person(run, every, drawn).items()
     }
 
 

@@ -339,12 +339,12 @@ def rivals(models: Models, fitted: Sequence[Case], horizon_s: float) -> dict[str
 
     squares = [((ahead(case) - case.truth[:times]) ** 2).sum(-1) for case in fitted]
     deviation = np.sqrt(np.mean(squares, axis=0) / 3.0) + 1e-3
-    found = {
+    baselines = {
         'reachable': Rival(lambda case: case.needed_factor(shape, horizon_s), reachable),
         'constant_velocity_gaussian': _gaussian(shape, ahead, lambda case: deviation),
     }
     if residuals is None:
-        return found
+        return baselines
 
     def spread(case: Case) -> Float64[np.ndarray, 'time point']:
         past = case.observed[-models.likeliest.module.config.past :]
@@ -352,7 +352,7 @@ def rivals(models: Models, fitted: Sequence[Case], horizon_s: float) -> dict[str
         return shape.of_points(np.sqrt(variance)) + 1e-3
 
     likeliest = _gaussian(shape, lambda case: case.forecast.likeliest[1 : times + 1], spread)
-    return {**found, 'motion_deq_gaussian': likeliest}
+    return {**baselines, 'motion_deq_gaussian': likeliest}
 
 
 def _gaussian(
@@ -410,8 +410,8 @@ def _voxels(
     low, high = np.min(corners, axis=0)[0], np.max(corners, axis=0)[1]
     grid = VoxelGrid.around(low - _CELL_M, high + _CELL_M, _CELL_M)
     chance, inside = voxel_probability(futures, grid), touched(truth, grid)
-    asked = (chance > 0.0) | inside
-    return chance[asked], inside[asked]
+    occupied = (chance > 0.0) | inside
+    return chance[occupied], inside[occupied]
 
 
 def _fallbacks(cases: Sequence[Case]) -> dict[str, float]:
