@@ -341,4 +341,7 @@ class _Begun:
 
 def _weighted(samples: Sequence[Sample], predictions: Sequence[Prediction]) -> Futures | None:
     """Return the futures of all people with the density of their predictions."""
-    return Sample.cat(samples).weighted(predictions) if samples else None
+    if not samples:
+        return None
+    sample, by_id = Sample.cat(samples), {person.person_id: person for person in predictions}
+    return sample.weighted([by_id[person_id] for person_id in sample.futures.person_ids])
