@@ -161,27 +161,42 @@ def _decompressed(raw: bytes) -> bytes:
 
 
 def _storage_files(path: Path) -> list[Path]:
-    """Return the files in the order of recording: metadata.yaml's, else that of their numbers."""
+    """Return the files in the order of recording: metadata.yaml's, else that of their numbers.
+
+    Files that metadata.yaml names and that are not there come last.
+    """
     if not path.is_dir():
         if not path.exists():
             raise FileNotFoundError(path)
         return [path]
-    metadata = path / 'metadata.yaml'
-    if metadata.exists():
-        text = metadata.read_text(encoding='utf-8')
-        names = yaml.safe_load(text)['rosbag2_bagfile_information']['relative_file_paths']
-        files = [path / PurePath(name).name for name in names]
-    else:
-        files = sorted(
-            (file for file in path.iterdir() if file.name.endswith(_SUFFIXES)),
-            key=lambda file: [int(word) if word.isdigit() else word
-                              for word in re.split(r'(\d+)', file.name)],
-        )  # fmt: skip
-        if files:
-            _warn_once(f'{path}: no metadata.yaml; the storage files in the folder are read')
+    found = sorted(
+        (file for file in path.iterdir() if file.name.endswith(_SUFFIXES)),
+        key=lambda file: [int(word) if word.isdigit() else word
+                          for word in re.split(r'(\d+)', file.name)],
+    )  # fmt: skip
+    named = _files_in_metadata(path / 'metadata.yaml')
+    if named and all(file.exists() for file in named):
+        return named
+    if found:
+        _warn_once(
+            f'{path}: metadata.yaml is not there, is damaged or names other files; the storage '
+            'files in the folder are read'
+        )
+    known = {file.name.removesuffix('.zstd') for file in found}
+    files = found + [file for file in named if file.name.removesuffix('.zstd') not in known]
     if not files:
         raise FileNotFoundError(path)
     return files
+
+
+def _files_in_metadata(path: Path) -> list[Path]:
+    """Return the storage files that a metadata.yaml names; none if it cannot be read."""
+    try:
+        metadata = yaml.safe_load(path.read_text(encoding='utf-8'))
+        names = metadata['rosbag2_bagfile_information']['relative_file_paths']
+        return [path.with_name(PurePath(name).name) for name in names]
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        return []
 
 
 def _open_file(path: Path, damage: list[str], stack: ExitStack) -> McapReader | Sqlite3Reader:

@@ -2,7 +2,8 @@
 """Open an mcap that was cut off, or that holds channels of other encodings than ROS 2's.
 
 rosbags reads an mcap by the summary at its end, and fails on schemas that are no ROS definitions.
-Such a file is read with a summary of our own in place of its end; nothing is copied.
+Such a file, or one whose summary leaves out what is optional, is read with a summary of our own in
+place of its end; nothing is copied.
 https://mcap.dev/spec has the format of the records.
 """
 
@@ -104,11 +105,12 @@ def _mend(file: BinaryIO, size: int) -> tuple[int | None, bytes, str, str]:
     """Return where the file is to be cut, what is to follow, and as `open_mcap` does."""
     file.seek(max(size - len(MCAP_MAGIC), 0))
     if size > 2 * len(MCAP_MAGIC) and file.read() == MCAP_MAGIC:
-        summary = _summary(file, size)
-        if summary is None or not any(_is_foreign(*record) for record in _records(summary[1])):
-            return None, b'', '', ''
-        position, data = summary
-        return position, _end(position, list(_records(data))), '', ''
+        position, records = _summary(file, size)
+        if not _is_complete(records):
+            position, records, damage = _scan(file, size)
+            return position, _end(position, records), '; '.join(damage), ''
+        is_plain = not any(_is_foreign(*record) for record in records)
+        return (None, b'', '', '') if is_plain else (position, _end(position, records), '', '')
     position, records, damage = _scan(file, size)
     fault, note = '; '.join(damage), ''
     if position < size or size == len(MCAP_MAGIC):
@@ -119,14 +121,25 @@ def _mend(file: BinaryIO, size: int) -> tuple[int | None, bytes, str, str]:
     return position, _end(position, records), fault, note
 
 
-def _summary(file: BinaryIO, size: int) -> tuple[int, bytes] | None:
-    """Return position and bytes of the summary section, or None if there is none."""
+def _summary(file: BinaryIO, size: int) -> tuple[int, list[tuple[int, bytes]]]:
+    """Return position and records of the summary section; no records if there is none."""
     file.seek(size - _FOOTER_BYTES + 9)
     (position,) = struct.unpack('<Q', file.read(8))
     if not 0 < position < size - _FOOTER_BYTES:
-        return None
+        return position, []
     file.seek(position)
-    return position, file.read(size - _FOOTER_BYTES - position)
+    return position, list(_records(file.read(size - _FOOTER_BYTES - position)))
+
+
+def _is_complete(summary: list[tuple[int, bytes]]) -> bool:
+    """Whether a summary has what rosbags needs: schemas, and which channels are in a chunk.
+
+    Both are optional; without the latter rosbags silently reads no message of the chunk.
+    """
+    indices = [content for opcode, content in summary if opcode == _CHUNK_INDEX]
+    return any(opcode == _SCHEMA for opcode, _ in summary) and all(
+        struct.unpack_from('<I', content, 32)[0] for content in indices
+    )
 
 
 def _records(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -144,11 +157,12 @@ def _scan(file: BinaryIO, size: int) -> tuple[int, list[tuple[int, bytes]], list
     """Walk the records of a file without an end.
 
     Returns:
-        Where the last whole record ends; schemas, channels and an index of the chunks; chunks
-        that cannot be decompressed.
+        Where the last whole record ends; schemas, channels and an index of the chunks, or without
+        chunks the number of messages; chunks that cannot be decompressed.
     """
     records: dict[tuple[int, bytes], None] = {}
     indices, damage = list[tuple[int, bytes]](), list[str]()
+    counts, times_ns = Counter[int](), list[int]()
     end = file.seek(len(MCAP_MAGIC))
     while len(head := file.read(9)) == 9 and head[0] != _FOOTER:
         length = int.from_bytes(head[1:], 'little')
@@ -163,7 +177,17 @@ def _scan(file: BinaryIO, size: int) -> tuple[int, list[tuple[int, bytes]], list
             else:
                 indices.append((_CHUNK_INDEX, index))
                 records |= {(opcode, content[:]): None for opcode, content in inside}
+        elif head[0] in (_SCHEMA, _CHANNEL):
+            records[head[0], file.read(length)] = None
+        elif head[0] == _MESSAGE:
+            channel, _, time_ns = struct.unpack('<HIQ', file.read(14))
+            counts[channel] += 1
+            times_ns = [min([time_ns, *times_ns]), max([time_ns, *times_ns])]
         end = file.seek(end + 9 + length)
+    if counts and not indices:
+        statistics = struct.pack('<QHIIIIQQ', counts.total(), 0, 0, 0, 0, 0, *times_ns)
+        pairs = b''.join(struct.pack('<HQ', *pair) for pair in counts.items())
+        indices = [(_STATISTICS, statistics + struct.pack('<I', len(pairs)) + pairs)]
     return end, [*records, *indices] if indices else [], damage
 
 

@@ -139,13 +139,6 @@ def test_what_is_not_there_is_a_bag_error(tmp_path: Path) -> None:
         list(read_messages(tmp_path))
 
 
-def test_a_broken_metadata_file_is_a_bag_error(tmp_path: Path) -> None:
-    folder = write_bag(tmp_path / 'a')
-    for text in ('{', 'a: b', '[]', 'rosbag2_bagfile_information: 7', '\0', 'x: &x [*x]'):
-        (folder / 'metadata.yaml').write_text(text)
-        assert isinstance(read_all(folder)[1], BagError)
-
-
 def chunked(path: Path, plain: bool) -> bytes:
     """Several small chunks, compressed or not, as a long recording has."""
     if plain:

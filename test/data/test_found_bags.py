@@ -116,6 +116,35 @@ def test_a_folder_without_metadata_is_read_in_the_order_of_its_files(
     assert numbers(folder) == [1000 * number for number in range(11)]  # bag_10 after bag_9
 
 
+@pytest.mark.parametrize(
+    'text',
+    ['', '{', 'a: b', '[]', 'rosbag2_bagfile_information: 7', '\0', 'x: &x [*x]']
+    + [
+        f'rosbag2_bagfile_information: {{relative_file_paths: {names}}}' for names in ('', [], [1])
+    ],
+)
+def test_a_folder_with_damaged_metadata_is_read_as_one_without(tmp_path: Path, text: str) -> None:
+    folder = split_bag(tmp_path / 'a', mcap=True)
+    (folder / 'metadata.yaml').write_text(text)
+    assert read_all(folder) == (30, None)
+
+
+@pytest.mark.parametrize(('suffix', 'missing'), [('.zstd', False), ('.db3', True)])
+def test_files_that_metadata_does_not_name_are_read_if_those_it_names_are_not_there(
+    tmp_path: Path, suffix: str, missing: bool
+) -> None:
+    """Unpacked by hand, or renamed: the latter may be a loss, so it is said."""
+    folder = split_bag(tmp_path / 'a', mcap=True)
+    metadata = yaml.safe_load((folder / 'metadata.yaml').read_text())
+    information = metadata['rosbag2_bagfile_information']
+    information['relative_file_paths'] = [
+        name + suffix for name in information['relative_file_paths']
+    ]
+    (folder / 'metadata.yaml').write_text(yaml.safe_dump(metadata))
+    assert numbers(folder) == EXPECTED
+    assert isinstance(read_all(folder)[1], BagError) == missing
+
+
 @pytest.mark.parametrize('damaged', [0, 1, 2])
 @pytest.mark.parametrize(('mcap', 'zstd'), [(True, False), (False, False), (True, True)])
 @pytest.mark.parametrize('fault', ['cut', 'empty', 'missing'])
@@ -137,8 +166,12 @@ def test_one_damaged_file_of_a_folder_costs_no_message_of_the_others(
         list(read_messages(folder))
 
 
-def with_foreign_channel(path: Path, chunked: bool) -> Path:
-    """Write an mcap with a channel in protobuf beside one in CDR, by the specification."""
+def with_foreign_channel(path: Path, chunked: bool, without: str = '') -> Path:
+    """Write an mcap with a channel in protobuf beside one in CDR, by the specification.
+
+    Args:
+        without: Which optional part is left out: schemas, message_indices or summary.
+    """
 
     def text(data: bytes) -> bytes:
         return struct.pack('<I', len(data)) + data
@@ -166,21 +199,26 @@ def with_foreign_channel(path: Path, chunked: bool) -> Path:
     data = record(6, chunk + body) if chunked else body
     place = len(begin) + len(data)
     offsets = struct.pack('<HQHQ', 1, place - 2 * (15 + 160), 2, place - (15 + 160))
+    offsets = b'' if without == 'message_indices' else offsets
     index = struct.pack('<QQQQ', 0, 19, len(begin), len(data)) + text(offsets)
     index += struct.pack('<Q', 0) + text(b'') + struct.pack('<QQ', len(body), len(body))
     statistics = struct.pack('<QHIIIIQQ', 20, 2, 2, 0, 0, int(chunked), 0, 19)
     statistics += text(struct.pack('<HQHQ', 1, 10, 2, 10))
-    summary = schemas + channels + (record(8, index) if chunked else b'') + record(11, statistics)
+    summary = (record(8, index) if chunked else b'') + record(11, statistics)
+    summary = summary if without == 'schemas' else schemas + channels + summary
+    if without == 'summary':
+        summary, place = b'', 0
     footer = record(2, struct.pack('<QQI', place, 0, 0))
     path.write_bytes(begin + data + summary + footer + magic)
     return path
 
 
 @pytest.mark.parametrize('chunked', [True, False])
+@pytest.mark.parametrize('without', ['', 'schemas', 'message_indices', 'summary'])
 def test_a_channel_of_another_encoding_in_an_mcap_is_left_out_and_named(
-    tmp_path: Path, chunked: bool, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, chunked: bool, without: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = with_foreign_channel(tmp_path / 'a.mcap', chunked)
+    path = with_foreign_channel(tmp_path / 'a.mcap', chunked, without)
     assert numbers(path) == list(range(0, 20, 2))
     assert topic_types(path) == {'/notes': STRING}
     assert caplog.text.count("topic '/log' is left out: it is 'protobuf'") == 1  # read twice
