@@ -222,7 +222,7 @@ def rank_truth(
     corners = np.array([body.bounds for body in (futures, likeliest, truth)])
     low, high = corners[:, 0].min(axis=0), corners[:, 1].max(axis=0)
     coarse = VoxelGrid.around(low - 2.0 * size_m, high + 2.0 * size_m, 2.0 * size_m)
-    values = rank_space(likeliest, futures, coarse, ranking)
+    values, _ = rank_space(likeliest, futures, coarse, ranking)
     field = refined(WindowField(coarse, values))
     low, high = truth.bounds
     grid = VoxelGrid.around(low - size_m, high + size_m, size_m)

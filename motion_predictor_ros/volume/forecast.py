@@ -81,6 +81,7 @@ def body_forecast(
     weights: Float64[np.ndarray, ' future'],
     horizons_s: Float64[np.ndarray, ' horizon'],
     likeliest: Float64[np.ndarray, 'some joint xyz=3'] | None = None,
+    until_s: float = np.inf,
 ) -> BodyForecast:
     """Move futures onto the likeliest one.
 
@@ -88,7 +89,10 @@ def body_forecast(
         observed: [m] on the model clock, `period_s` apart, newest last.
         horizons_s: Of the futures, and of the likeliest one as far as it goes.
         likeliest: [m]; None leaves the futures where they are.
+        until_s: Times after the first one that is not before this are left out.
     """
+    last = int(np.searchsorted(horizons_s, until_s - 1e-9)) + 1
+    futures, horizons_s = futures[:, :last], horizons_s[:last]
     scale = shape.scale(observed[-1])
     past = shape.points(observed, scale)
     count, times, joints, _ = futures.shape

@@ -4,6 +4,7 @@
 Stage: volume.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,19 +43,25 @@ class VoxelGrid:
         Raises:
             DataError: The box is not finite, or has more than `most` voxels.
         """
-        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        corners = low.tolist(), high.tolist()
+        if not all(math.isfinite(value) for corner in corners for value in corner):
             raise DataError(f'a grid needs finite corners, got {low} and {high}')
-        first = np.floor(low / size_m) - 1
-        shape = (np.ceil(high / size_m) + 1 - first).astype(np.int64)
-        if np.prod(shape.astype(np.float64)) > most:
+        i, j, k = (math.floor(value / size_m) - 1 for value in corners[0])
+        x, y, z = (math.ceil(value / size_m) + 1 for value in corners[1])
+        shape = x - i, y - j, z - k
+        if math.prod(shape) > most:
             raise DataError(f'a grid of {shape} voxels of {size_m} m is more than {most}')
-        x, y, z = (float(place) for place in first * size_m)
-        return cls((x, y, z), size_m, (int(shape[0]), int(shape[1]), int(shape[2])))
+        return cls((i * size_m, j * size_m, k * size_m), size_m, shape)
 
     @property
     def padding_m(self) -> float:
         """Half a voxel's diagonal: what touches a voxel is no farther from its centre [m]."""
-        return 0.5 * float(np.sqrt(3.0)) * self.size_m
+        return 0.5 * math.sqrt(3.0) * self.size_m
+
+    @property
+    def first_centre(self) -> Float64[np.ndarray, 'xyz=3']:
+        """Centre of the first voxel [m]."""
+        return np.array(self.origin) + 0.5 * self.size_m
 
     def centres(self, inside: Bool[np.ndarray, 'x y z']) -> Float64[np.ndarray, 'voxel xyz=3']:
         """Return the centres of the voxels marked [m]."""

@@ -15,22 +15,22 @@ centres of voxels of twice the edge, and interpolated linearly between them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Float32, Float64
 from scipy.special import ndtr
 from torch import Tensor
 
-from motion_predictor_ros.runtime.jit import compiled
+from motion_predictor_ros.runtime.jit import compiled, inlined
 from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.capsules import Bodies
 from motion_predictor_ros.volume.forecast import BodyForecast
 from motion_predictor_ros.volume.grid import VoxelGrid
-from motion_predictor_ros.volume.voxels import in_voxels, voxel_probability
+from motion_predictor_ros.volume.voxels import LANES, in_voxels, voxel_probability
 
 WINDOWS_S = ((0.0, 0.25), (0.25, 0.5), (0.5, 1.0), (1.0, 2.0))
 """Windows of time that space is ranked in [s]."""
@@ -79,10 +79,12 @@ class WindowField:
 
     Attributes:
         values: F [m].
+        farthest_m: Voxels with F >= `lowest` are no farther from the likeliest body [m].
     """
 
     grid: VoxelGrid
     values: Float32[np.ndarray, 'x y z']
+    farthest_m: float = FARTHEST_M
 
     def at(self, points_m: Float64[np.ndarray, 'point xyz=3']) -> Float32[np.ndarray, ' point']:
         """Return F of the voxels that points lie in; minus infinity outside the grid."""
@@ -99,23 +101,20 @@ def window_field(
     window_s: tuple[float, float],
     lowest: float,
     size_m: float,
-    *,
     every: int = 3,
-    device: torch.device | None = None,
 ) -> WindowField:
     """Rank the space of one window, as far as F is at least `lowest` or a future goes.
 
     Args:
         size_m: Edge of a voxel [m].
         every: Predicted frames that share one set of capsules.
-        device: Where to compute; None: the CPU.
 
     Raises:
         DataError: There would be more voxels than fit in memory.
     """
     futures = forecast.future_bodies(shape, window_s, every)
     likeliest = forecast.likeliest_body(shape, window_s, every)
-    return rank_around(likeliest, futures, ranking, lowest, size_m, device)
+    return rank_around(likeliest, futures, ranking, lowest, size_m)
 
 
 def rank_around(
@@ -124,7 +123,6 @@ def rank_around(
     ranking: Ranking,
     lowest: float,
     size_m: float,
-    device: torch.device | None = None,
 ) -> WindowField:
     """Rank space as `window_field` does, around bodies that are swept through a window.
 
@@ -132,16 +130,26 @@ def rank_around(
         DataError: There would be more voxels than fit in memory.
     """
     (low, high), (first, last) = likeliest.bounds, futures.bounds
-    reach_m = max(-lowest, 0.0)
+    reach_m, coarse_m = max(-lowest, 0.0), 2.0 * size_m
     beyond = np.stack([low - first, last - high])
-    reaches = side_reaches(ranking, reach_m, beyond, 2.0 * size_m)
+    reaches = side_reaches(ranking, reach_m, beyond, coarse_m)
     low, high = np.minimum(low - reaches[0], first), np.maximum(high + reaches[1], last)
-    coarse = VoxelGrid.around(low - 2.0 * size_m, high + 2.0 * size_m, 2.0 * size_m)
+    grid = VoxelGrid.around(low - coarse_m, high + coarse_m, coarse_m)
     # Of interpolated values at least `lowest`, no corner is farther away.
-    farthest_m = reach_m + 2.0 * np.sqrt(3.0) * size_m
-    values = rank_space(likeliest, futures, coarse, ranking, farthest_m, device)
-    cut = _around(values >= lowest, coarse, first, last)
-    return refined(WindowField(coarse, values), cut, device)
+    farthest_m = reach_m + np.sqrt(3.0) * coarse_m
+    values, distance = rank_space(likeliest, futures, grid, ranking, farthest_m)
+    extent, away_m = _extent(values, distance, np.float32(lowest))
+    box = [np.floor((corner - grid.origin) / coarse_m).astype(int) for corner in (first, last)]
+    cut = tuple(
+        slice(
+            max(min(extent[axis], int(box[0][axis])) - 1, 0),
+            min(max(extent[3 + axis], int(box[1][axis])) + 2, grid.shape[axis]),
+        )
+        for axis in range(3)
+    )
+    # No corner of the eight around is farther away than this.
+    away_m += 0.75 * np.sqrt(3.0) * coarse_m
+    return replace(refined(WindowField(grid, values), cut), farthest_m=float(away_m))
 
 
 def side_reaches(
@@ -162,17 +170,25 @@ def side_reaches(
         beyond_m: How far the box of all futures reaches beyond that of the body; may be negative.
         size_m: Edge of a voxel; P is not zero up to its diagonal beyond the futures.
     """
-    u = size_m * np.arange(np.ceil(reach_m / size_m) + 1.0)[:, None, None]
-    t = u - beyond_m - 2.0 * size_m
+    steps = np.ceil(4.0 * beyond_m / size_m).astype(int).tolist()  # few different ones: cached
+    reaches = [[_side_reach(ranking, reach_m, step, size_m) for step in side] for side in steps]
+    reaches[1][2] = _side_reach(ranking, reach_m, steps[1][2], size_m, ranking.rise)
+    return np.array(reaches)
+
+
+@lru_cache(maxsize=4096)
+def _side_reach(
+    ranking: Ranking, reach_m: float, beyond_quarters: int, size_m: float, rise: float = 0.0
+) -> float:
+    """Return the same of one side; futures reach so many quarters of a voxel beyond the body."""
+    u = size_m * np.arange(np.ceil(reach_m / size_m) + 1.0)
+    t = u - 0.25 * size_m * beyond_quarters - 2.0 * size_m
     smooth = sum(
         share * (ndtr(-t / width_m) if width_m else (t <= 0.0))
         for width_m, share in zip(ranking.widths_m, ranking.shares, strict=True)
     )
     limit_m = reach_m + ranking.beta_m * np.log((smooth + SMALLEST) / (1.0 + SMALLEST))
-    cost = np.ones((2, 3))
-    cost[1, 2] += ranking.rise
-    count: Float64[np.ndarray, 'side xyz=3'] = (cost * u <= limit_m).sum(axis=0)
-    return size_m * count
+    return size_m * float(np.count_nonzero((1.0 + rise) * u <= limit_m))
 
 
 def rank_space(
@@ -182,74 +198,109 @@ def rank_space(
     ranking: Ranking,
     reach_m: float = FARTHEST_M,
     device: torch.device | None = None,
-) -> Float32[np.ndarray, 'x y z']:
-    """Return F at the centres of a grid that holds all futures.
+) -> tuple[Float32[np.ndarray, 'x y z'], Float32[np.ndarray, 'x y z']]:
+    """Return F and d at the centres of a grid that holds all futures [m].
 
     Args:
         reach_m: Where d + g h > reach + beta log((S + e) / (1 + e)) in a whole column and those
             beside it, d counts as `FARTHEST_M`.
     """
     occupancy = voxel_probability(futures, grid, device=device)
-    smooth = (smoothed(occupancy, grid.size_m, ranking, device) + SMALLEST) / (1.0 + SMALLEST)
+    closeness = smoothed(occupancy, grid.size_m, ranking, device)
+    closeness += SMALLEST
+    closeness /= 1.0 + SMALLEST
+    np.log(closeness, out=closeness)
+    closeness *= ranking.beta_m
     heights = grid.origin[2] + grid.size_m * (np.arange(grid.shape[2]) + 0.5)
     above = np.maximum(heights - likeliest.bounds[1][2], 0.0)
-    closeness = ranking.beta_m * np.log(smooth) - (ranking.rise * above).astype(np.float32)
-    distance = body_distance(likeliest, grid, _column_reaches(closeness, reach_m), device)
-    return closeness - distance
+    closeness -= (ranking.rise * above).astype(np.float32)
+    reaches = np.empty(grid.shape[:2], np.float32)
+    _column_reaches(closeness, reach_m, reaches)
+    distance = body_distance(likeliest, grid, reaches, device)
+    return closeness - distance, distance
 
 
+@compiled
 def _column_reaches(
-    closeness_m: Float32[np.ndarray, 'x y z'], reach_m: float
-) -> Float32[np.ndarray, 'x y']:
-    """Return how far from the body a level can be in each column and those beside it [m].
+    closeness_m: Float32[np.ndarray, 'x y z'], reach_m: float, reaches: Float32[np.ndarray, 'x y']
+) -> None:
+    """Write how far from the body a level can be in each column and those beside it [m].
 
     Args:
         closeness_m: beta log((S + e) / (1 + e)) - g h, by which distances must be smaller.
     """
-    highest = closeness_m.max(axis=2)
-    for axis in (0, 1):
-        beside = np.moveaxis(highest.copy(), axis, 0)
-        target = np.moveaxis(highest, axis, 0)
-        np.maximum(target[1:], beside[:-1], out=target[1:])
-        np.maximum(target[:-1], beside[1:], out=target[:-1])
-    return np.float32(reach_m) + highest
+    nx, ny, nz = closeness_m.shape
+    reaches[:] = -np.inf
+    for x in range(nx):
+        for y in range(ny):
+            highest = closeness_m[x, y, 0]
+            for z in range(1, nz):
+                highest = max(highest, closeness_m[x, y, z])
+            highest += np.float32(reach_m)
+            for i in range(max(x - 1, 0), min(x + 2, nx)):
+                for j in range(max(y - 1, 0), min(y + 2, ny)):
+                    reaches[i, j] = max(reaches[i, j], highest)
 
 
-def _around(
-    inside: Bool[np.ndarray, 'x y z'],
-    grid: VoxelGrid,
-    low: Float64[np.ndarray, 'xyz=3'],
-    high: Float64[np.ndarray, 'xyz=3'],
-) -> tuple[slice, ...]:
-    """Return where voxels inside and the box from low to high are, and their neighbours."""
-    first = np.floor((low - grid.origin) / grid.size_m).astype(int)
-    last = np.floor((high - grid.origin) / grid.size_m).astype(int)
-    cuts = []
-    for axis in range(3):
-        there = np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis})))
-        start, end = int(first[axis]), int(last[axis])
-        if len(there):
-            start, end = min(start, int(there[0])), max(end, int(there[-1]))
-        cuts.append(slice(max(start - 1, 0), min(end + 2, grid.shape[axis])))
-    return tuple(cuts)
-
-
-def refined(
-    field: WindowField, cut: tuple[slice, ...] | None = None, device: torch.device | None = None
-) -> WindowField:
-    """Interpolate a part of a field on voxels of half the edge."""
-    x, y, z = cut or (slice(0, count) for count in field.grid.shape)
-    part = np.ascontiguousarray(field.values[x, y, z])
-    size_m, origin = 0.5 * field.grid.size_m, field.grid.origin
-    starts = [
-        at + field.grid.size_m * axis.start for at, axis in zip(origin, (x, y, z), strict=True)
-    ]
-    fine = torch.nn.functional.interpolate(
-        torch.from_numpy(part)[None, None].to(device or 'cpu'), scale_factor=2.0, mode='trilinear'
-    )
-    values = fine[0, 0].cpu().numpy()
+@compiled
+def _extent(
+    values: Float32[np.ndarray, 'x y z'], distance: Float32[np.ndarray, 'x y z'], lowest: float
+) -> tuple[tuple[int, int, int, int, int, int], float]:
+    """Return the first and last voxels of at least `lowest` on each axis, and the largest d."""
     nx, ny, nz = values.shape
-    return WindowField(VoxelGrid((starts[0], starts[1], starts[2]), size_m, (nx, ny, nz)), values)
+    box, farthest = (nx, ny, nz, -1, -1, -1), np.float32(0.0)
+    for x in range(nx):
+        for y in range(ny):
+            inside = 0
+            for z in range(nz):
+                inside += values[x, y, z] >= lowest
+            if inside:
+                for z in range(nz):
+                    if values[x, y, z] >= lowest:
+                        farthest = max(farthest, distance[x, y, z])
+                        box = (
+                            min(box[0], x),
+                            min(box[1], y),
+                            min(box[2], z),
+                            max(box[3], x),
+                            max(box[4], y),
+                            max(box[5], z),
+                        )
+    return box, farthest
+
+
+def refined(field: WindowField, cut: tuple[slice, ...] | None = None) -> WindowField:
+    """Interpolate a part of a field linearly on voxels of half the edge."""
+    x, y, z = cut or (slice(0, count) for count in field.grid.shape)
+    part, size_m = field.values[x, y, z], field.grid.size_m
+    origin = np.array(field.grid.origin) + size_m * np.array([x.start, y.start, z.start])
+    nx, ny, nz = part.shape
+    values = np.empty((2 * nx, 2 * ny, 2 * nz), np.float32)
+    _interpolate(part, np.empty(nz, np.float32), values)
+    start: tuple[float, float, float] = tuple(origin.tolist())
+    return WindowField(VoxelGrid(start, 0.5 * size_m, values.shape), values)
+
+
+@compiled
+def _interpolate(
+    values: Float32[np.ndarray, 'x y z'],
+    row: Float32[np.ndarray, ' z'],
+    fine: Float32[np.ndarray, 'X Y Z'],
+) -> None:
+    """Write values between centres: 3/4 of the nearer and 1/4 of the farther one on each axis."""
+    near, far = np.float32(0.75), np.float32(0.25)
+    nx, ny, nz = values.shape
+    for x in range(2 * nx):
+        i, k = x // 2, min(max(x // 2 + 2 * (x % 2) - 1, 0), nx - 1)
+        for y in range(2 * ny):
+            j, m = y // 2, min(max(y // 2 + 2 * (y % 2) - 1, 0), ny - 1)
+            for z in range(nz):
+                inner = near * values[i, j, z] + far * values[i, m, z]
+                outer = near * values[k, j, z] + far * values[k, m, z]
+                row[z] = near * inner + far * outer
+            for z in range(nz):
+                fine[x, y, 2 * z] = near * row[z] + far * row[max(z - 1, 0)]
+                fine[x, y, 2 * z + 1] = near * row[z] + far * row[min(z + 1, nz - 1)]
 
 
 def smoothed(
@@ -260,55 +311,95 @@ def smoothed(
 ) -> Float32[np.ndarray, 'x y z']:
     """Return S = sum over m of w_m Gaussian(sigma_m) * P; P is zero outside the grid.
 
-    A Gaussian is a product of banded matrices X, Y, Z along the axes. Those of all m are applied
-    together, one axis after the other, to the part of the grid where P is not zero:
+    A Gaussian is a product of matrices X, Y, Z along the axes:
 
         S[x, y, z] = sum over m, i of w_m X_m[x, i] B_m[i, y, z]
-        B_m[i, y, z] = sum over j of Y_m[y, j] sum over k of P[i, j, k] Z_m[k, z]
+        B_m[i, y, z] = sum over j of Y_m[y, j] sum over k of P[i, j, k] Z_m[z, k]
     """
-    ahead = [share for width_m, share in _terms(ranking) if width_m == 0.0]
-    total = np.float32(sum(ahead)) * occupancy
-    blurs = [(width_m / size_m, share) for width_m, share in _terms(ranking) if width_m > 0.0]
-    support = _support(occupancy > 0.0)
-    if not blurs or support is None:
-        return total
-    where = device or torch.device('cpu')
-    x, y, z = (
-        torch.stack([_gaussian(count, width)[:, part] for width, _ in blurs]).to(where)
-        for count, part in zip(occupancy.shape, support, strict=True)
-    )
-    part = torch.from_numpy(np.ascontiguousarray(occupancy[support])).to(where)
-    part = (part @ z.flatten(0, 1).mT).unflatten(2, z.shape[:2])  # i j m z
-    part = (y @ part.transpose(1, 2)).flatten(0, 1)  # (i m) y z
-    shares = torch.tensor([share for _, share in blurs]).to(x)
-    x = (shares[:, None, None] * x).permute(1, 2, 0).flatten(1)  # x (i m)
-    blurred = (x @ part.flatten(1)).reshape(occupancy.shape)
-    total += blurred.cpu().numpy()
+    blurs = tuple(width_m / size_m for width_m in ranking.widths_m if width_m > 0.0)
+    shares = tuple(w for w, m in zip(ranking.shares, ranking.widths_m, strict=True) if m > 0.0)
+    total = np.float32(sum(ranking.shares) - sum(shares)) * occupancy
+    nx, ny, nz = occupancy.shape
+    x, y, z = _gaussians(nx, blurs, shares), _gaussians(ny, blurs), _gaussians(nz, blurs)
+    if device is not None and device.type != 'cpu':
+        p, *xyz = (torch.from_numpy(part).to(device) for part in (occupancy, x, y, z))
+        return total + torch.einsum('ijk,mxi,myj,mzk->xyz', p, *xyz).cpu().numpy()
+    lines = np.empty((len(blurs), ny, nz), np.float32)
+    planes = np.empty((nx, len(blurs), ny * nz), np.float32)
+    _add_blurs(occupancy, x, y, z, lines, planes, total.reshape(nx, ny * nz))
     return total
 
 
-def _terms(ranking: Ranking) -> list[tuple[float, float]]:
-    return list(zip(ranking.widths_m, ranking.shares, strict=True))
-
-
-def _support(inside: Bool[np.ndarray, 'x y z']) -> tuple[slice, slice, slice] | None:
-    """Return the smallest box around voxels; None without any."""
-    flat = np.any(inside, axis=2)
-    lines = np.any(flat, axis=1), np.any(flat, axis=0), np.any(inside, axis=(0, 1))
-    places = [np.flatnonzero(line) for line in lines]
-    if not len(places[0]):
-        return None
-    x, y, z = (slice(int(axis[0]), int(axis[-1]) + 1) for axis in places)
-    return x, y, z
-
-
 @lru_cache(maxsize=1024)
-def _gaussian(count: int, width: float) -> Float32[Tensor, 'count count']:
-    """Return the matrix that smooths `count` values, `width` in voxels."""
-    place = torch.arange(count, dtype=torch.float32)
-    around = torch.arange(-np.ceil(5.0 * width), np.ceil(5.0 * width) + 1.0, dtype=torch.float32)
-    total = torch.exp(-0.5 * (around / width) ** 2).sum()
-    return torch.exp(-0.5 * ((place[:, None] - place) / width) ** 2) / total
+def _gaussians(
+    count: int, widths: tuple[float, ...], shares: tuple[float, ...] | None = None
+) -> Float32[np.ndarray, 'width count count']:
+    """Return the matrices that smooth `count` values, times shares; widths in voxels."""
+    matrices = np.empty((len(widths), count, count), np.float32)
+    apart = np.subtract.outer(np.arange(count), np.arange(count))
+    for matrix, width, share in zip(matrices, widths, shares or len(widths) * (1.0,), strict=True):
+        around = np.arange(-np.ceil(5.0 * width), np.ceil(5.0 * width) + 1.0)
+        total = np.exp(-0.5 * (around / width) ** 2).sum()
+        matrix[:] = share / total * np.exp(-0.5 * (apart / width) ** 2)
+    return matrices
+
+
+@partial(compiled, rounding=('contract',))
+def _add_blurs(
+    occupancy: Float32[np.ndarray, 'x y z'],
+    x_matrices: Float32[np.ndarray, 'width x x'],
+    y_matrices: Float32[np.ndarray, 'width y y'],
+    z_matrices: Float32[np.ndarray, 'width z z'],
+    lines: Float32[np.ndarray, 'width y z'],
+    planes: Float32[np.ndarray, 'x width yz'],
+    total: Float32[np.ndarray, 'x yz'],
+) -> None:
+    """Add the Gaussians of P to `total`; where P is zero, nothing is computed.
+
+    Args:
+        lines, planes: Workspaces.
+    """
+    nx = len(occupancy)
+    first, last = nx, -1
+    for i in range(nx):
+        if _blur_plane(occupancy[i], y_matrices, z_matrices, lines, planes[i]):
+            first, last = min(first, i), i
+    for x in range(nx):
+        for i in range(first, last + 1):
+            for width in range(len(x_matrices)):
+                weight = x_matrices[width, x, i]
+                for cell in range(total.shape[1]):
+                    total[x, cell] += weight * planes[i, width, cell]
+
+
+@inlined
+def _blur_plane(
+    occupancy: Float32[np.ndarray, 'y z'],
+    y_matrices: Float32[np.ndarray, 'width y y'],
+    z_matrices: Float32[np.ndarray, 'width z z'],
+    lines: Float32[np.ndarray, 'width y z'],
+    plane: Float32[np.ndarray, 'width yz'],
+) -> bool:
+    """Write a plane smoothed along z, then along y; return whether there is any P."""
+    ny, nz = occupancy.shape
+    first, last = ny, -1
+    lines[:] = np.float32(0.0)
+    plane[:] = np.float32(0.0)
+    for j in range(ny):
+        for k in range(nz):
+            share = occupancy[j, k]
+            if share > np.float32(0.0):
+                first, last = min(first, j), j
+                for width in range(len(lines)):
+                    for z in range(nz):
+                        lines[width, j, z] += share * z_matrices[width, k, z]
+    for width in range(len(lines)):
+        for y in range(ny):
+            for j in range(first, last + 1):
+                weight = y_matrices[width, y, j]
+                for z in range(nz):
+                    plane[width, y * nz + z] += weight * lines[width, j, z]
+    return last >= 0
 
 
 def body_distance(
@@ -322,18 +413,19 @@ def body_distance(
     Args:
         reach_m: What is farther away counts as `FARTHEST_M`; one for all, or one for each column.
     """
-    starts, ends, radii = in_voxels(body, grid, 0.0)
+    starts, ends, radii = in_voxels(body, grid)
     starts, ends, radii = starts.reshape(-1, 3), ends.reshape(-1, 3), radii.ravel()
-    farthest = np.float32(FARTHEST_M / grid.size_m)
     reach = np.empty(grid.shape[:2], np.float32)
     reach[:] = np.asarray(reach_m) / grid.size_m
+    nx, ny, nz = grid.shape
+    padded = np.full((nx, ny, nz + LANES), FARTHEST_M / grid.size_m, np.float32)
+    distance = padded[..., :nz]
     if device is not None and device.type != 'cpu':
         a, b, r = (torch.from_numpy(part).to(device) for part in (starts, ends, radii))
-        distance = capsule_distance_torch(a, b, r, grid.shape).cpu().numpy()
+        near = capsule_distance_torch(a, b, r, grid.shape).cpu().numpy()
+        np.copyto(distance, near, where=near <= reach[..., None])
     else:
-        distance = np.full(grid.shape, farthest, np.float32)
-        capsule_distance(starts, ends, radii, reach, float(reach.max()), distance)
-    distance[distance > reach[..., None]] = farthest
+        capsule_distance(starts, ends, radii, reach, reach.max(), padded)
     return distance * np.float32(grid.size_m)
 
 
@@ -355,7 +447,7 @@ def capsule_distance_torch(
     return distance
 
 
-@compiled
+@partial(compiled, rounding=('contract',))
 def capsule_distance(
     starts: Float32[np.ndarray, 'capsule xyz=3'],
     ends: Float32[np.ndarray, 'capsule xyz=3'],
@@ -366,42 +458,47 @@ def capsule_distance(
 ) -> None:
     """Lower `distance` to that of each voxel's centre from the nearest capsule's surface.
 
+    At p from the segment's start, with D its direction and t the nearest point's share of it:
+
+        t = clip(p.D / D.D, 0, 1),  |p - t D|^2 = p.p + t (t D.D - 2 p.D)
+
     Args:
         starts, ends, radii: In voxels from the first one's centre.
-        reach: In voxels, of each column; what is farther away may stay as it is.
+        reach: In voxels, of each column; what is farther away stays as it is.
         farthest: The largest of them.
         distance: In voxels; negative inside.
     """
-    zero, one = np.float32(0.0), np.float32(1.0)
-    nx, ny, nz = distance.shape
+    zero, one, two = np.float32(0.0), np.float32(1.0), np.float32(2.0)
+    nx, ny, nz = distance.shape[0], distance.shape[1], distance.shape[2] - LANES
     for capsule in range(len(radii)):
         a, b, r = starts[capsule], ends[capsule], radii[capsule]
-        far = r + np.float32(farthest)
-        dx, dy, dz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
-        flat2 = dx * dx + dy * dy
-        inverse = one / max(flat2 + dz * dz, np.float32(1e-12))
-        flat_inverse = one / max(flat2, np.float32(1e-12))
-        x0 = max(int(np.ceil(min(a[0], b[0]) - far)), 0)
-        x1 = min(int(max(a[0], b[0]) + far) + 1, nx)
-        y0 = max(int(np.ceil(min(a[1], b[1]) - far)), 0)
-        y1 = min(int(max(a[1], b[1]) + far) + 1, ny)
+        ax, ay, az, far = a[0], a[1], a[2], r + np.float32(farthest)
+        dx, dy, dz = b[0] - ax, b[1] - ay, b[2] - az
+        flat2 = max(dx * dx + dy * dy, np.float32(1e-12))
+        length2 = max(flat2 + dz * dz, np.float32(1e-12))
+        inverse = one / length2
+        x0 = max(int(np.ceil(min(ax, b[0]) - far)), 0)
+        x1 = min(int(max(ax, b[0]) + far) + 1, nx)
+        y0 = max(int(np.ceil(min(ay, b[1]) - far)), 0)
+        y1 = min(int(max(ay, b[1]) + far) + 1, ny)
         for x in range(x0, x1):
-            px = np.float32(x) - a[0]
+            px = np.float32(x) - ax
             for y in range(y0, y1):
-                py = np.float32(y) - a[1]
-                along = px * dx + py * dy
-                u = min(max(along * flat_inverse, zero), one)
+                py = np.float32(y) - ay
+                along, away2, limit = px * dx + py * dy, px * px + py * py, reach[x, y]
+                u = min(max(along / flat2, zero), one)
                 ex, ey = px - u * dx, py - u * dy
-                left2 = (r + reach[x, y]) * abs(r + reach[x, y]) - ex * ex - ey * ey
+                left2 = (r + limit) * abs(r + limit) - ex * ex - ey * ey
                 if left2 < zero:
                     continue
                 left = np.sqrt(left2)
-                z0 = max(int(np.ceil(min(a[2], b[2]) - left)), 0)
-                z1 = min(int(max(a[2], b[2]) + left) + 1, nz)
-                row = distance[x, y, z0:z1]
+                z0 = max(int(np.ceil(min(az, b[2]) - left)), 0)
+                z1 = min(int(max(az, b[2]) + left) + 1, nz)
+                row = distance[x, y, z0 : z0 + (z1 - z0 + LANES - 1) // LANES * LANES]
                 for lane in range(len(row)):
-                    pz = np.float32(np.int32(z0 + lane)) - a[2]
-                    t = min(max((along + pz * dz) * inverse, zero), one)
-                    fx, fy, fz = px - t * dx, py - t * dy, pz - t * dz
-                    near = np.sqrt(fx * fx + fy * fy + fz * fz) - r
-                    row[lane] = min(row[lane], near)
+                    pz = np.float32(np.int32(z0 + lane)) - az
+                    product = along + pz * dz
+                    t = min(max(product * inverse, zero), one)
+                    near2 = away2 + pz * pz + t * (t * length2 - two * product)
+                    near = np.sqrt(max(near2, zero)) - r
+                    row[lane] = near if near <= min(limit, row[lane]) else row[lane]

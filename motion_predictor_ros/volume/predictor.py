@@ -6,6 +6,7 @@ incomplete or unlike anything recorded, the reachable set is published instead, 
 """
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float64
 
 from motion_predictor_ros.config import PipelineConfig, VolumeConfig
@@ -77,7 +77,6 @@ class VolumePredictor:
         calibration: Calibration,
         config: VolumeConfig,
         period_s: float,
-        device: torch.device | None = None,
         pool: WorkerPool | None = None,
     ) -> None:
         """Check that the level can be certified.
@@ -91,7 +90,7 @@ class VolumePredictor:
         """
         self.config, self.calibration = config, calibration
         self.fallbacks: Counter[str] = Counter()
-        self._shape, self._period_s, self._device = shape, period_s, device
+        self._shape, self._period_s = shape, period_s
         self._pool, self._counting = pool or WorkerPool(1), Lock()
         self._until = calibration.until(config.horizon_s)
         both: list[tuple[Promise, float]] = [('coverage', config.level), ('risk', config.risk)]
@@ -99,8 +98,9 @@ class VolumePredictor:
             both.reverse()
         (self._promise, self._level), self._other = both
         self._until.group_thresholds(self._promise, self._level)  # refuses what it cannot promise
-        self._windows = self._until.windows_s
+        self._windows, self._voxels_m = self._until.windows_s, self._until.voxels_m
         self._factor = float(self._until.factors.max())
+        self._slowest_m_s = self._factor * float(point_speeds(shape, config).min())
 
     @classmethod
     def load(
@@ -160,7 +160,7 @@ class VolumePredictor:
         still, times_s = np.zeros((2, joints, 3)), np.array([0.04])
         forecast = body_forecast(self._shape, still, 0.04, still[None, 1:], np.ones(1), times_s)
         body = forecast.future_bodies(self._shape, (0.0, 0.04))
-        self._window(forecast, 0, (-10.0, -1.0), body, 1.0)
+        self._window(forecast, 0, (-10.0, -1.0), 1.0)
         links = np.zeros((1, 1, 1, 3))
         collision_probability(body, RobotMotion(links, links, np.ones((1, 1, 1))))
 
@@ -269,6 +269,7 @@ class VolumePredictor:
     ) -> SafetyVolume:
         """Return calibrated volumes."""
         assert prediction.window is not None
+        horizon_s, every = self.config.horizon_s, self.config.every
         forecast = body_forecast(
             self._shape,
             prediction.window.positions,
@@ -277,24 +278,22 @@ class VolumePredictor:
             futures.weights[row],
             futures.horizons_s,
             prediction.positions,
+            horizon_s,
         )
-        horizon = (0.0, self.config.horizon_s)
         return SafetyVolume(
             prediction.person_id,
             prediction.stamp_ns,
             frame_id,
             Validity.OK,
-            '',
-            '',
-            self._promise,
-            self._level,
-            self.config.horizon_s,
-            self.calibration.approximate,
-            self.calibration.name,
+            horizon_s,
             self.windows(forecast, coarseness),
-            forecast.future_bodies(self._shape, horizon, self.config.every),
-            float(futures.effective_sample_size[row]),
-            self.calibration.collision,
+            partial(forecast.future_bodies, self._shape, (0.0, horizon_s), every),
+            promise=self._promise,
+            level=self._level,
+            approximate=self.calibration.approximate,
+            calibration=self.calibration.name,
+            effective_sample_size=float(futures.effective_sample_size[row]),
+            collision=self.calibration.collision,
         )
 
     def windows(self, forecast: BodyForecast, coarseness: float = 1.0) -> tuple[WindowVolume, ...]:
@@ -304,12 +303,8 @@ class VolumePredictor:
             others = self._until.thresholds(*self._other, forecast)
         except ConfigError:  # too few clips for that one
             others = (np.inf,) * len(thresholds)
-        ends = np.array([end_s for _, end_s in self._windows])
-        joints = len(self._shape.layout.joint_names)
-        now = forecast.now[:joints]
-        limit = reachable_bodies(self._shape, now, ends, self.config, factor=self._factor)
         pieces = [
-            partial(self._window, forecast, index, taus, limit.at(index), coarseness)
+            partial(self._window, forecast, index, taus, coarseness)
             for index, taus in enumerate(zip(thresholds, others, strict=True))
         ]
         # The last window takes longest, so it comes first.
@@ -321,7 +316,6 @@ class VolumePredictor:
         forecast: BodyForecast,
         index: int,
         thresholds: tuple[float, float],
-        limit: Bodies,
         coarseness: float,
     ) -> WindowVolume:
         """Cut the level sets of one window by what can be reached, and by the floor.
@@ -329,40 +323,45 @@ class VolumePredictor:
         Args:
             thresholds: Of the promise that is made, and of the other one.
         """
-        window_s, config, device = self._windows[index], self.config, self._device
-        ranking, every, size_m = self._until.ranking, config.every, self._until.voxels_m[index]
+        window_s, every, size_m = self._windows[index], self.config.every, self._voxels_m[index]
         futures = forecast.future_bodies(self._shape, window_s, every)
         core = forecast.likeliest_body(self._shape, window_s, every)
-        lowest = min(thresholds)
-        field = rank_around(core, futures, ranking, lowest, size_m, device)
+        field = rank_around(core, futures, self._until.ranking, min(thresholds), size_m)
         grid, volumes = field.grid, [field.values >= threshold for threshold in thresholds]
-        tops = grid.origin[2] + grid.size_m * np.arange(1, grid.shape[2] + 1)
-        below = np.count_nonzero(tops <= config.floor_m - BELOW_FLOOR_M + 1e-6)
-        can_exceed = self._can_exceed(forecast, index, -lowest)
-        possible = covered(limit, grid, device=device) if can_exceed else None
+        floor = math.floor((self.config.floor_m - BELOW_FLOOR_M - grid.origin[2]) / size_m + 1e-6)
+        limit = self._limit(forecast, index, field.farthest_m)
+        possible = None if limit is None else covered(limit, grid)
         for volume in volumes:
+            volume[:, :, : max(floor, 0)] = False
             if possible is not None:
                 volume &= possible
-            volume[:, :, :below] = False
-        occupancy = voxel_probability(futures, grid, device=device)
+        occupancy = voxel_probability(futures, grid)
         while grid.size_m < coarseness * self._voxel_m(index) - 1e-6:
             occupancy, _ = downsampled(occupancy, grid)
             joined = [downsampled(volume, grid) for volume in volumes]
             volumes, grid = [volume for volume, _ in joined], joined[0][1]
-        other = volumes[1] if np.isfinite(thresholds[1]) else None
+        other = volumes[1] if math.isfinite(thresholds[1]) else None
         return WindowVolume(*window_s, grid, volumes[0], occupancy, core, thresholds[0], other)
 
-    def _can_exceed(self, forecast: BodyForecast, index: int, reach_m: float) -> bool:
-        """Tell whether a volume may leave the reachable set; a bound that costs no voxels."""
+    def _limit(self, forecast: BodyForecast, index: int, farthest_m: float) -> Bodies | None:
+        """Return what can be reached until a window's end; None if no volume leaves it.
+
+        Args:
+            farthest_m: Bound on distances of volumes from the likeliest body [m].
+        """
         first, last = window_frames(forecast.times_s, self._windows[index])
         moved = np.linalg.norm(forecast.likeliest[first:last] - forecast.now, axis=-1).max()
-        speed = self._factor * point_speeds(self._shape, self.config).min()
-        reachable_m = self.config.measurement_error_m + speed * self._windows[index][1]
-        return bool(moved + reach_m > reachable_m)
+        end_s = self._windows[index][1]
+        reachable_m = self.config.measurement_error_m + self._slowest_m_s * end_s
+        if moved + farthest_m <= reachable_m:
+            return None
+        now = forecast.now[: len(self._shape.layout.joint_names)]
+        ends_s = np.array([end_s])
+        return reachable_bodies(self._shape, now, ends_s, self.config, factor=self._factor)
 
     def _voxel_m(self, index: int) -> float:
         """Return the edge of a window's voxels at full resolution [m]."""
-        return max(self._until.voxels_m[index], self.config.voxel_m)
+        return max(self._voxels_m[index], self.config.voxel_m)
 
     def _reachable(
         self,
@@ -383,23 +382,18 @@ class VolumePredictor:
         for index, window_s in enumerate(self._windows):
             limit = reach.at(index)
             grid = _grid(limit, coarseness * self._voxel_m(index), most)
-            inside = covered(limit, grid, device=self._device)
+            inside = covered(limit, grid)
             windows.append(WindowVolume(*window_s, grid, inside, inside.astype(np.float32), limit))
         return SafetyVolume(
             prediction.person_id,
             prediction.stamp_ns,
             frame_id,
             fallback.validity,
-            fallback.reason,
-            fallback.cause,
-            '',
-            0.0,
             self.config.horizon_s,
-            False,
-            '',
             tuple(windows),
-            reach,
-            0.0,
+            lambda: reach,
+            reason=fallback.reason,
+            cause=fallback.cause,
         )
 
 

@@ -4,6 +4,7 @@
 Stage: volume.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -69,8 +70,7 @@ class SafetyVolume:
         level: See `promise`; 0 if nothing is promised.
         approximate: Whether the calibration behind the promise is only nearly exact.
         calibration: Its name; empty if none is behind it.
-        bodies: What collision probabilities are computed with: all futures, or the reachable set
-            as a single one.
+        make_bodies: Returns `bodies`.
         effective_sample_size: How many recorded futures count; 0 in a reachable set.
         collision: Calibration of collision probabilities; None leaves them as they are counted.
     """
@@ -79,14 +79,19 @@ class SafetyVolume:
     stamp_ns: int
     frame_id: str
     validity: Validity
-    reason: str
-    cause: str
-    promise: str
-    level: float
     horizon_s: float
-    approximate: bool
-    calibration: str
     windows: tuple[WindowVolume, ...]
-    bodies: Bodies
-    effective_sample_size: float
+    make_bodies: Callable[[], Bodies]
+    reason: str = ''
+    cause: str = ''
+    promise: str = ''
+    level: float = 0.0
+    approximate: bool = False
+    calibration: str = ''
+    effective_sample_size: float = 0.0
     collision: CollisionCalibration | None = None
+
+    @cached_property
+    def bodies(self) -> Bodies:
+        """Bodies for collision probabilities: all futures, or the reachable set as one of them."""
+        return self.make_bodies()

@@ -9,7 +9,7 @@ column along z: in a compiled loop on the CPU, in torch on a GPU.
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, UInt64
+from jaxtyping import Bool, Float, Float32, Float64, UInt64
 from torch import Tensor
 
 from motion_predictor_ros.runtime.jit import compiled, inlined
@@ -102,10 +102,12 @@ _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 @compiled
 def add_futures(
-    starts: Float32[np.ndarray, 'future pose capsule 3'],
-    ends: Float32[np.ndarray, 'future pose capsule 3'],
-    radii: Float32[np.ndarray, 'future pose capsule'],
-    weights: Float32[np.ndarray, ' future'],
+    starts: Float64[np.ndarray, 'future pose capsule 3'],
+    ends: Float64[np.ndarray, 'future pose capsule 3'],
+    radii: Float64[np.ndarray, 'future pose capsule'],
+    weights: Float64[np.ndarray, ' future'],
+    origin: Float64[np.ndarray, 'xyz=3'],
+    size_m: float,
     masks: UInt64[np.ndarray, 'word x y'],
     probability: Float32[np.ndarray, 'x y z'],
 ) -> None:
@@ -118,7 +120,9 @@ def add_futures(
         z = az + u dz -+ sqrt(r^2 - across^2 - (along - u level)^2)
 
     Args:
-        starts, ends, radii: In voxels from the first one's centre, radii padded.
+        starts, ends, radii: [m], radii padded.
+        origin: Centre of the first voxel [m].
+        size_m: Edge of a voxel [m].
         masks: Workspace, zero, along y `LANES` longer than the grid; a bit is a voxel.
         probability: Added to.
     """
@@ -129,8 +133,13 @@ def add_futures(
         for part in range(starts.shape[1] * starts.shape[2]):
             pose, capsule = part // starts.shape[2], part % starts.shape[2]
             start, end = starts[future, pose, capsule], ends[future, pose, capsule]
-            ax, ay, az, bx, by, bz = start[0], start[1], start[2], end[0], end[1], end[2]
-            reach = radii[future, pose, capsule] + SLACK
+            ax = np.float32((start[0] - origin[0]) / size_m)
+            ay = np.float32((start[1] - origin[1]) / size_m)
+            az = np.float32((start[2] - origin[2]) / size_m)
+            bx = np.float32((end[0] - origin[0]) / size_m)
+            by = np.float32((end[1] - origin[1]) / size_m)
+            bz = np.float32((end[2] - origin[2]) / size_m)
+            reach = np.float32(radii[future, pose, capsule] / size_m) + SLACK
             x0 = max(int(np.ceil(min(ax, bx) - reach)), 0)
             x1 = min(int(np.floor(max(ax, bx) + reach)), nx - 1)
             y0 = max(int(np.ceil(min(ay, by) - reach)), 0)
@@ -168,7 +177,7 @@ def add_futures(
                             bits &= _ALL << np.uint64(low & 63)
                             hit = (min(up2, down2) >= zero) & (high >= low)
                             masks[word, x, base + lane] |= bits if hit else np.uint64(0)
-        _add(weights[future], masks, probability, box)
+        _add(np.float32(weights[future]), masks, probability, box)
 
 
 @inlined
@@ -210,13 +219,18 @@ def voxel_probability(
             centre is inside, which measures volumes without bias and misses touched voxels.
         device: Where to compute; None: the CPU.
     """
-    starts, ends, radii = in_voxels(bodies, grid, padding_m)
-    weights = bodies.weights.astype(np.float32)
+    padded = bodies.inflated(grid.padding_m if padding_m is None else padding_m)
     if device is not None and device.type != 'cpu':
-        a, b, r, w = (torch.from_numpy(part).to(device) for part in (starts, ends, radii, weights))
+        parts = *in_voxels(padded, grid), bodies.weights.astype(np.float32)
+        a, b, r, w = (torch.from_numpy(part).to(device) for part in parts)
         return rasterise(a, b, r, w, grid.shape).cpu().numpy()
+    nx, ny, nz = grid.shape
+    masks = np.zeros((-(-nz // 64), nx, ny + LANES), dtype=np.uint64)
     probability = np.zeros(grid.shape, dtype=np.float32)
-    add_futures(starts, ends, radii, weights, _masks(grid), probability)
+    add_futures(
+        padded.starts, padded.ends, padded.radii, padded.weights,
+        grid.first_centre, grid.size_m, masks, probability,
+    )  # fmt: skip
     return probability
 
 
@@ -241,23 +255,16 @@ def touched(body: Bodies, grid: VoxelGrid) -> Bool[np.ndarray, 'x y z']:
     return np.asarray(inside.any(axis=(1, 3, 5)))
 
 
-def _masks(grid: VoxelGrid) -> UInt64[np.ndarray, 'word x y']:
-    nx, ny, nz = grid.shape
-    return np.zeros((-(-nz // 64), nx, ny + LANES), dtype=np.uint64)
-
-
 def in_voxels(
-    bodies: Bodies, grid: VoxelGrid, padding_m: float | None
+    bodies: Bodies, grid: VoxelGrid
 ) -> tuple[
     Float32[np.ndarray, 'future pose capsule xyz=3'],
     Float32[np.ndarray, 'future pose capsule xyz=3'],
     Float32[np.ndarray, 'future pose capsule'],
 ]:
-    """Return starts, ends and padded radii in voxels, from the centre of the first one."""
-    padding = grid.padding_m if padding_m is None else padding_m
-    first = np.array(grid.origin) + 0.5 * grid.size_m
+    """Return starts, ends and radii in voxels, from the centre of the first one."""
     starts, ends = (
-        ((places - first) / grid.size_m).astype(np.float32)
+        ((places - grid.first_centre) / grid.size_m).astype(np.float32)
         for places in (bodies.starts, bodies.ends)
     )
-    return starts, ends, ((bodies.radii + padding) / grid.size_m).astype(np.float32)
+    return starts, ends, (bodies.radii / grid.size_m).astype(np.float32)

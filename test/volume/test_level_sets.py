@@ -54,7 +54,7 @@ def test_distance_is_that_from_the_nearest_capsule() -> None:
 
 
 def test_distance_in_torch_is_the_same() -> None:
-    starts, ends, radii = (torch.from_numpy(part) for part in in_voxels(BODY, GRID, 0.0))
+    starts, ends, radii = (torch.from_numpy(part) for part in in_voxels(BODY, GRID))
     parts = starts.reshape(-1, 3), ends.reshape(-1, 3), radii.flatten()
     distance = GRID.size_m * capsule_distance_torch(*parts, GRID.shape).numpy()
     np.testing.assert_allclose(distance, body_distance(BODY, GRID), atol=1e-5)
@@ -80,7 +80,7 @@ def test_the_field_is_its_formula_at_every_other_corner() -> None:
     futures = forecast.future_bodies(SHAPE, window_s, 3)
     likeliest = forecast.likeliest_body(SHAPE, window_s, 3)
     grid = VoxelGrid.around(futures.bounds[0] - 0.3, futures.bounds[1] + 0.3, 0.2)
-    values = rank_space(likeliest, futures, grid, RANKING)
+    values, _ = rank_space(likeliest, futures, grid, RANKING)
     smooth = smoothed(voxel_probability(futures, grid), 0.2, RANKING)
     logs = np.log((smooth + SMALLEST) / (1.0 + SMALLEST))
     above = grid.origin[2] + 0.2 * (np.arange(grid.shape[2]) + 0.5) - likeliest.bounds[1][2]
@@ -121,7 +121,7 @@ def test_no_level_set_reaches_beyond_the_box_in_which_space_is_ranked() -> None:
         beyond = np.stack([low - futures.bounds[0], futures.bounds[1] - high])
         reaches = side_reaches(RANKING, reach_m, beyond, 0.2)
         grid = VoxelGrid.around(low - reach_m - 0.4, high + reach_m + 0.4, 0.2)
-        inside = rank_space(body, futures, grid, RANKING) >= tau
+        inside = rank_space(body, futures, grid, RANKING)[0] >= tau
         centres = grid.centres(inside)
         assert (low - centres.min(axis=0) <= reaches[0]).all()
         assert (centres.max(axis=0) - high <= reaches[1]).all()
@@ -135,6 +135,9 @@ def test_what_is_farther_than_the_threshold_is_not_in_a_level_set() -> None:
     body = forecast.likeliest_body(SHAPE, (0.5, 1.0), 3)
     distance = body_distance(body, field.grid)
     assert distance[field.values >= tau].max() <= 0.4 + 0.01 < distance.max()
+    farther = distance > field.farthest_m
+    assert farther.any() and not (field.values[farther] >= tau).any()
+    assert (field.values[distance > field.farthest_m - 0.4] >= tau).any()  # control: it is close
 
 
 def test_a_field_is_read_where_points_lie() -> None:
