@@ -248,7 +248,7 @@ def _extent(
 ) -> tuple[tuple[int, int, int, int, int, int], float]:
     """Return the first and last voxels of at least `lowest` on each axis, and the largest d."""
     nx, ny, nz = values.shape
-    box, farthest = (nx, ny, nz, -1, -1, -1), np.float32(0.0)
+    box, farthest = (nx, ny, nz, -1, -1, -1), 0.0
     for x in range(nx):
         for y in range(ny):
             inside = 0
@@ -257,7 +257,7 @@ def _extent(
             if inside:
                 for z in range(nz):
                     if values[x, y, z] >= lowest:
-                        farthest = max(farthest, distance[x, y, z])
+                        farthest = max(farthest, float(distance[x, y, z]))
                         box = (
                             min(box[0], x),
                             min(box[1], y),
