@@ -48,16 +48,16 @@ restarts: env ## kill -9 a live node and start it again, RESTARTS times (default
 	@PYTHONPATH=test $(BIN)/python -m trials restarts $(or $(RESTARTS),10)
 
 replay-live: env ## BAG (default: the demo's) without and with a live node; last line is JSON
-	@$(BIN)/motion-predictor trial replay-live --bag "$(or $(BAG),demo/demo.mcap)" \
+	@PYTHONPATH=test $(BIN)/python -m trials replay-live --bag "$(or $(BAG),demo/demo.mcap)" \
 		$(if $(PEOPLE),--people $(PEOPLE))
 
 latency: env ## from an observation of PEOPLE (default 1) to its volume, live
-	@$(BIN)/motion-predictor trial latency --people $(or $(PEOPLE),1) --seconds $(or $(SECONDS),60)
+	@PYTHONPATH=test $(BIN)/python -m trials latency --people $(or $(PEOPLE),1) --seconds $(or $(SECONDS),60)
 
 soak: env ## PEOPLE (default: by bench capacity) at 15 Hz in front of a live node for MINUTES (default 60)
 	@people='$(PEOPLE)' && if [ -z "$$people" ]; then people=$$($(BIN)/motion-predictor bench capacity --json | \
 	$(BIN)/python -c 'import json, sys; print(max(json.load(sys.stdin)["people_15hz"], 1))'); fi && \
-	$(BIN)/motion-predictor trial soak --minutes $(or $(MINUTES),60) --people $$people --rate 15
+	PYTHONPATH=test $(BIN)/python -m trials soak --minutes $(or $(MINUTES),60) --people $$people --rate 15
 
 bench: env ## time the whole line, crowds, caches, densities and voxels; DEVICE=cpu or cuda:0
 	$(BIN)/motion-predictor bench capacity --device $(or $(DEVICE),auto)

@@ -72,8 +72,6 @@ RUN = {
     'bench memory': 'bench/test_memory.py',
     'bench density': 'bench/test_density.py',
     'bench volume': 'evaluation/volumes/test_volume.py',
-    'trial replay-live': 'ros/trials/test_trials.py',
-    'trial latency': 'ros/trials/test_trials.py',
 }
 """Which test runs a command, on small data; the arguments of the others are parsed, no more."""
 

@@ -28,7 +28,6 @@ from motion_predictor_ros.cli.options import (
     run_command,
 )
 from motion_predictor_ros.cli.train import COMMANDS, TRAIN
-from motion_predictor_ros.cli.trial import TRIAL
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.errors import MotionPredictorError
 
@@ -58,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         'motion-predictor', description=(__doc__ or '').split('\n')[0], epilog=EXIT_CODES
     )
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
-    for group in (ROBOT, EVALUATE, TRAIN, COMMANDS, ADAPT, BENCH, TRIAL):
+    for group in (ROBOT, EVALUATE, TRAIN, COMMANDS, ADAPT, BENCH):
         group.add_to(commands)
     return parser
 

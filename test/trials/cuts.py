@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 from motion_predictor_ros.msg import PredictedMotion
+from synthetic import Walker
+from trials.feeder import Answer, Feeder
 
 from motion_predictor_ros.config import PipelineConfig
-from motion_predictor_ros.data.synthetic import Walker
 from motion_predictor_ros.errors import MotionPredictorError
 from motion_predictor_ros.ros.trials.children import child, local_environment, write_parameters
-from motion_predictor_ros.ros.trials.feeder import Answer, Feeder
 
 LIMIT_S = 0.6
 _INPUT_S = (1.2, 2.2)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from motion_predictor_ros.msg import PredictedMotion
+from synthetic import Walker
+from trials.feeder import Feeder
 
 from motion_predictor_ros.config import PipelineConfig
-from motion_predictor_ros.data.synthetic import Walker
 from motion_predictor_ros.errors import MotionPredictorError
 from motion_predictor_ros.ros.trials.children import (
     TIMEOUT_S,
@@ -21,7 +22,6 @@ from motion_predictor_ros.ros.trials.children import (
     local_environment,
     write_parameters,
 )
-from motion_predictor_ros.ros.trials.feeder import Feeder
 
 LIMIT_S = 5.0
 

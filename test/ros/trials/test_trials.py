@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 from motion_predictor_ros.msg import PredictedMotion
 from scenes import stream, write_bag
+from trials import soak
 from trials.__main__ import main as run_trial
 from trials.cuts import Cut, judge
+from trials.feeder import Answer
+from trials.replay_live import with_fewer
 
-from motion_predictor_ros.cli.main import main
 from motion_predictor_ros.data.bags import skeleton_messages
-from motion_predictor_ros.ros.trials import soak
-from motion_predictor_ros.ros.trials.feeder import Answer
-from motion_predictor_ros.ros.trials.replay_live import with_fewer
 
 OK, STALE = (PredictedMotion.OK,), (PredictedMotion.STALE,)
 SENT_S = {0: -0.1, 1: 0.0, 2: 1.0, 3: 1.1}
@@ -116,7 +115,7 @@ def test_live_and_replay_are_compared(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bag = write_bag(tmp_path / 'walk.mcap', stream(0.0, 2.0, 'ann'))
-    main(['trial', 'replay-live', '--bag', str(bag), '--weights', str(model)])
+    run_trial(['replay-live', '--bag', str(bag), '--weights', str(model)])
     said = last_line(capsys)
     assert list(said) == ['frames', 'processed_share', 'max_abs_difference_m']
     assert said['frames'] > 0 and said['max_abs_difference_m'] < 0.01
@@ -136,7 +135,7 @@ def test_a_bag_can_be_thinned_to_one_person(tmp_path: Path) -> None:
 def test_latency_counts_from_the_stamp_to_motion_and_volumes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(['trial', 'latency', '--seconds', '3']) == 0
+    assert run_trial(['latency', '--seconds', '3']) == 0
     said = last_line(capsys)
     assert said['observations'] == 90 and 0 < said['answered_share'] <= 1
     assert 0 < said['motion_ms_p50'] <= said['motion_ms_p99']
@@ -151,8 +150,8 @@ def test_a_short_soak_loses_nothing_and_leaves_a_table(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = tmp_path / 'soak.csv'
-    words = ['trial', 'soak', '--minutes', '0.1', '--out', str(table), '--weights', str(model)]
-    assert main(words) == 0
+    words = ['soak', '--minutes', '0.1', '--out', str(table), '--weights', str(model)]
+    assert run_trial(words) == 0
     assert last_line(capsys)['lost'] == 0
     with table.open(encoding='utf-8') as file:
         (row,) = csv.DictReader(file)

@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
-from visualization_msgs.msg import Marker, MarkerArray
-
-from motion_predictor_ros.conventions import NS_PER_S
-from motion_predictor_ros.data.synthetic import JOINT_NAMES, Walker
-from motion_predictor_ros.errors import MotionPredictorError
 from motion_predictor_ros.msg import (
     PredictedMotion,
     PredictedMotionArray,
     Skeleton,
     SkeletonArray,
 )
+from rclpy.executors import SingleThreadedExecutor
+from synthetic import JOINT_NAMES, Walker
+from visualization_msgs.msg import Marker, MarkerArray
+
+from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.errors import MotionPredictorError
 from motion_predictor_ros.ros.encode import encode_header
 from motion_predictor_ros.ros.trials.children import TIMEOUT_S
 
