@@ -9,6 +9,8 @@ what is said of points (that they stay within a distance of a future's) holds fo
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -73,10 +75,13 @@ class BodyShape:
 
         A person without an observed bone is taken as large as the layout's body.
         """
-        bones = np.array(self.layout.bones)
-        measured = np.linalg.norm(pose[bones[:, 0]] - pose[bones[:, 1]], axis=-1)
-        ratios = (measured / self.lengths)[np.isfinite(measured)]
-        return float(np.clip(np.median(ratios), *SCALES)) if ratios.size else 1.0
+        measured = np.linalg.norm(pose[self._bones[:, 0]] - pose[self._bones[:, 1]], axis=-1)
+        ratios = (measured / self.lengths)[np.isfinite(measured)].tolist()
+        return min(max(median(ratios), SCALES[0]), SCALES[1]) if ratios else 1.0
+
+    @cached_property
+    def _bones(self) -> Int64[np.ndarray, 'bone 2']:
+        return np.array(self.layout.bones)
 
     def points(
         self, positions: Float[np.ndarray, '*batch joint xyz=3'], scale: float = 1.0

@@ -131,7 +131,7 @@ def rank_around(
     """
     (low, high), (first, last) = likeliest.bounds, futures.bounds
     reach_m, coarse_m = max(-lowest, 0.0), 2.0 * size_m
-    beyond = np.stack([low - first, last - high])
+    beyond = np.array([low - first, last - high])
     reaches = side_reaches(ranking, reach_m, beyond, coarse_m)
     low, high = np.minimum(low - reaches[0], first), np.maximum(high + reaches[1], last)
     grid = VoxelGrid.around(low - coarse_m, high + coarse_m, coarse_m)

@@ -99,6 +99,11 @@ class VolumePredictor:
         (self._promise, self._level), self._other = both
         self._until.group_thresholds(self._promise, self._level)  # refuses what it cannot promise
         self._windows, self._voxels_m = self._until.windows_s, self._until.voxels_m
+        costs = [
+            (end_s - start_s) / size_m**2
+            for (start_s, end_s), size_m in zip(self._windows, self._voxels_m, strict=True)
+        ]
+        self._longest_first = np.argsort(costs)[::-1].tolist()
         self._factor = float(self._until.factors.max())
         self._slowest_m_s = self._factor * float(point_speeds(shape, config).min())
 
@@ -307,9 +312,8 @@ class VolumePredictor:
             partial(self._window, forecast, index, taus, coarseness)
             for index, taus in enumerate(zip(thresholds, others, strict=True))
         ]
-        # The last window takes longest, so it comes first.
-        windows: list[WindowVolume] = self._pool.run(pieces[::-1])[::-1]
-        return tuple(windows)
+        windows = self._pool.run([pieces[index] for index in self._longest_first])
+        return tuple(sorted(windows, key=lambda window: window.start_s))
 
     def _window(
         self,
