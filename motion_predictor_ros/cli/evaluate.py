@@ -154,14 +154,6 @@ def _on_clips(options: argparse.Namespace) -> Report:
     return evaluate(load_clips(options), trained), show
 
 
-@EVALUATE.command('pairs', 'two recorded people in one message', *_CLIPS, JSON)
-def _pairs(options: argparse.Namespace) -> Report:
-    from motion_predictor_ros.evaluation.motion import pairs
-
-    report = pairs.evaluate_pairs(load_clips(options), options.checkpoint, options.device)
-    return report, pairs.print_pairs
-
-
 @EVALUATE.command(
     'cmu',
     "score a model by the literature's CMU protocol",

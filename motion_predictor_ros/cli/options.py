@@ -93,8 +93,8 @@ class Group:
     """Commands of one kind, such as `evaluate ...`, registered by decoration.
 
     Example:
-        @EVALUATE.command('pairs', 'two recorded people in one message', data(), JSON)
-        def _pairs(options: argparse.Namespace) -> Report: ...
+        @EVALUATE.command('mocap', 'score a model on clips', data(), JSON)
+        def _mocap(options: argparse.Namespace) -> Report: ...
     """
 
     def __init__(self, name: str = '', description: str = '') -> None:

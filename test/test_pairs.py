@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from models import write_weights
+from pairs import evaluate_pairs, pairs_of
 from scenes import pose
 from walkers import walkers
 
 from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import DataError
-from motion_predictor_ros.evaluation.motion.pairs import evaluate_pairs, pairs_of
 
 
 def pair(apart_m: float = 1.5) -> Recordings:

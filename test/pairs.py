@@ -3,11 +3,15 @@
 
 Clips with a partner lie on one clock and in one frame. Both people are predicted in one batch; the
 report says how far a prediction is from that of the person alone.
+
+    python test/pairs.py --data CLIPS.npz [--split test] [--weights body_1s]
 """
 
+import argparse
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +23,7 @@ from motion_predictor_ros.config import (
     PredictionConfig,
     VolumeConfig,
 )
-from motion_predictor_ros.data.recordings import Clip, Recordings
+from motion_predictor_ros.data.recordings import Clip, Recordings, load_recordings
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.evaluation.replay.replay import Replay, replay, score
 from motion_predictor_ros.evaluation.tables import METHODS, print_errors
@@ -119,3 +123,18 @@ def print_pairs(report: Mapping[str, Any], console: Console) -> None:
     console.print(
         f'{validity}; the second person changes a joint by {report["company_changes_mm"]:.2g} mm'
     )
+
+
+def main() -> None:
+    """Print the table of a file of clips."""
+    parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
+    parser.add_argument('--data', type=Path, required=True, help='npz of clips')
+    parser.add_argument('--split', default='test', help="only clips of this split; '': all")
+    parser.add_argument('--weights', default='body_1s', help='MotionDEQ, name or path')
+    options = parser.parse_args()
+    recordings = load_recordings(options.data).of_split(options.split)
+    print_pairs(evaluate_pairs(recordings, options.weights, 'auto'), Console())
+
+
+if __name__ == '__main__':
+    main()
