@@ -6,6 +6,7 @@ ros2 launch motion_predictor_ros predictor.launch.py source:=zed fixed_frame:=ma
 """
 
 import os
+from pathlib import Path
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchContext, LaunchDescription
@@ -15,6 +16,8 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
+
+from motion_predictor_ros.config import sections_of_our_nodes
 
 PACKAGE = 'motion_predictor_ros'
 CONFIG = [FindPackageShare(PACKAGE), 'config']
@@ -93,10 +96,11 @@ def argument(name: str, kind: type) -> ParameterValue:
 
 
 def parameter_file(context: LaunchContext) -> str:
-    """Refuse a file that is not there, which launch_ros only warns of."""
+    """Refuse a file that is not there, which launch_ros only warns of, or that sets nothing."""
     path = LaunchConfiguration('params_file').perform(context)
     if not os.path.isfile(path):
         raise RuntimeError(f'params_file: no file {path!r} (from {os.getcwd()})')
+    sections_of_our_nodes(Path(path))
     return path
 
 

@@ -424,14 +424,14 @@ def read_parameter_file(path: Path) -> PipelineConfig:
     Other parameters of the nodes are ignored, and so are other nodes.
 
     Raises:
-        ConfigError: The file cannot be read, or an entry is unknown or wrong.
+        ConfigError: The file cannot be read, sets nothing, or an entry is unknown or wrong.
     """
-    nodes, values = _read_nodes(path), dict[str, Any]()
+    sections, values = sections_of_our_nodes(path), dict[str, Any]()
     try:
-        for node, parameters in nodes.items():
+        for parameters in sections:
             for name, value in parameters.items():
                 group = name.split('.')[0]
-                if node.split('/')[-1] in _NODES and group not in _known():
+                if group not in _known():
                     raise ConfigError(unknown_parameter(group, _known()))
                 _nest(values, name.split('.'), value)
         names = sorted({item.name for item in dataclasses.fields(PipelineConfig)} & set(values))
@@ -443,27 +443,40 @@ def read_parameter_file(path: Path) -> PipelineConfig:
 @functools.cache
 def _known() -> frozenset[str]:
     """Return the parameters and groups of parameters that our nodes have."""
-    (shipped,) = _read_nodes(share_file('config', 'predictor.yaml')).values()
+    (shipped,) = sections_of_our_nodes(share_file('config', 'predictor.yaml'))
     return frozenset((*shipped, *_OTHER_PARAMETERS))
 
 
-def _read_nodes(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the parameters of every node in a ROS parameter file."""
+def sections_of_our_nodes(path: Path) -> list[dict[str, Any]]:
+    """Return what a ROS parameter file sets for predictor and monitor, by dotted names.
+
+    Raises:
+        ConfigError: The file cannot be read, or sets nothing for them.
+    """
     try:
-        document = yaml.safe_load(path.read_text())
-        return {
-            str(node): {str(name): value for name, value in content['ros__parameters'].items()}
-            for node, content in document.items()
-        }
+        nodes = dict(_sections(yaml.safe_load(path.read_text())))
     except OSError as error:
         raise ConfigError(f'parameter file {path} cannot be read: {error.strerror}') from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         text = ' '.join(str(error).split())
         raise ConfigError(f'{path} cannot be read as YAML: {text}') from error
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, TypeError) as error:
         raise ConfigError(
             f'{path} is no ROS parameter file (NODE: ros__parameters: ...)'
         ) from error
+    sections = [section for node, section in nodes.items() if node.split('/')[-1] in _NODES]
+    if not sections:
+        raise ConfigError(f'{path} sets nothing for {_NODES[2]!r}, but for {list(nodes)}')
+    return sections
+
+
+def _sections(content: Mapping[str, Any], name: str = '') -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the nodes of a parameter file, which may be nested in namespaces."""
+    if 'ros__parameters' in content:
+        yield name, {str(key): value for key, value in content['ros__parameters'].items()}
+        return
+    for part, inner in content.items():
+        yield from _sections(inner, f'{name}/{part}')
 
 
 def _nest(values: dict[str, Any], names: list[str], value: Any) -> None:

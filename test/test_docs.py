@@ -281,6 +281,23 @@ def test_parameter_files_in_the_text_load(path: Path, tmp_path: Path) -> None:
         read_parameter_file(file)
 
 
+def pip_before_rosdep(text: str) -> bool:
+    """Whether a document has pip install into a workspace that rosdep has not seen."""
+    return 'rosdep install' in text and 'pip install' in text.partition('rosdep install')[0]
+
+
+@pytest.mark.parametrize('path', FENCED, ids=lambda path: path.name)
+def test_rosdep_comes_before_pip_which_would_break_ubuntus_matplotlib(path: Path) -> None:
+    assert not pip_before_rosdep(path.read_text('utf-8'))
+
+
+def test_pip_before_rosdep_is_found_and_keys_that_exist_are_in_the_manifest() -> None:
+    assert pip_before_rosdep('pip install -r requirements.txt\nrosdep install --from-paths src')
+    manifest = (ROOT / 'package.xml').read_text('utf-8')
+    keys = ('python3-torch', 'python3-rich', 'python3-numba')
+    assert all(f'<exec_depend>{key}</exec_depend>' in manifest for key in keys)
+
+
 def test_an_unknown_parameter_is_found() -> None:
     assert sum(len(parameter_blocks(path)) for path in FENCED) >= 1
     assert unknown_parameters('/**: {ros__parameters: {volume: {enable: true}}}')

@@ -75,6 +75,27 @@ def test_a_params_file_that_does_not_exist_is_an_error_before_anything_starts(fi
     assert failure(file, params_file=str(SHIPPED), bag=str(BAG))[0] == ''
 
 
+@pytest.mark.parametrize('file', [PREDICTOR, REPLAY], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    ('text', 'fault'),
+    [
+        ('', 'is no ROS parameter file'),
+        ('a: [b', 'cannot be read as YAML'),
+        ('motion_predictor: {associate: true}', 'is no ROS parameter file'),
+        ('predictor: {ros__parameters: {associate: true}}', "sets nothing for 'motion_predictor'"),
+        ('/**: {ros__parameters: {associate: true}}', ''),
+        ('/robot/motion_predictor: {ros__parameters: {associate: true}}', ''),
+        ('robot: {motion_predictor: {ros__parameters: {associate: true}}}', ''),
+    ],
+)
+def test_a_params_file_that_sets_nothing_is_an_error_before_anything_starts(
+    file: Path, text: str, fault: str, tmp_path: Path
+) -> None:
+    (tmp_path / 'mine.yaml').write_text(text)
+    error, started = failure(file, params_file=str(tmp_path / 'mine.yaml'), bag=str(BAG))
+    assert (fault in error and not started) if fault else not error
+
+
 @pytest.mark.usefixtures('rviz2')
 def test_rviz_reads_the_topics_of_the_namespace() -> None:
     _, rviz = resolve(PREDICTOR, rviz='true', namespace='robot').commands

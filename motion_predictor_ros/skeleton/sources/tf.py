@@ -135,7 +135,8 @@ class TfPeople(Source[SourceConfig]):
             raise SkeletonFormatError(
                 'unknown_frame',
                 f'{label}: hangs in frame {top!r}, which TF does not connect with '
-                f'{self._frame_id!r}, where the others are',
+                f'{self._frame_id!r}, where the others are; if it is no person, set parameter '
+                '"skeleton.id_pattern"',
             )
         for joint, name in joints.items():
             if self._at(name) > newest_ns - _BEHIND_NS:
