@@ -37,9 +37,9 @@ Scalar = float | int | str | bool
 def param(
     default: Scalar,
     description: str,
-    *,
     low: float | None = None,
     high: float | None = None,
+    *,
     choices: tuple[str, ...] | Callable[[], Iterable[str]] = (),
     dynamic: bool = False,
 ) -> Any:
@@ -55,7 +55,7 @@ def param(
 
 def share(default: float, description: str) -> Any:
     """Declare a field from 0 to 1."""
-    return param(default, description, low=0.0, high=1.0)
+    return param(default, description, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -85,27 +85,24 @@ class SkeletonConfig:
         choices=('z', '-z', 'y', '-y', 'x', '-x', 'unknown'),
     )
     max_gap_s: float = param(
-        0.2, 'longest gap that is filled; longer ones restart the history [s]', low=0.02, high=1.0
+        0.2, 'longest gap that is filled; longer ones restart the history [s]', 0.02, 1.0
     )
     max_missing_joints: int = param(
-        8,
-        'joints that may be inferred, if the model supports it; more: INCOMPLETE [-]',
-        low=0,
-        high=128,
+        8, 'joints that may be inferred, if the model supports it; more: INCOMPLETE [-]', 0, 128
     )
     forget_after_s: float = param(
-        1.0, 'history of an absent person is kept for this long [s]', low=0.1, high=60.0
+        1.0, 'history of an absent person is kept for this long [s]', 0.1, 60.0
     )
     max_speed_m_s: float = param(
-        15.0, 'a faster pelvis is a jump and restarts the history [m/s]', low=1.0, high=100.0
+        15.0, 'a faster pelvis is a jump and restarts the history [m/s]', 1.0, 100.0
     )
     max_extent_m: float = param(
-        3.0, 'people with bones of a taller body are refused [m]', low=0.5, high=10.0
+        3.0, 'people with bones of a taller body are refused [m]', 0.5, 10.0
     )
     min_extent_m: float = param(
-        0.3, 'people with bones of a smaller body are refused [m]', low=0.0, high=1.0
+        0.3, 'people with bones of a smaller body are refused [m]', 0.0, 1.0
     )
-    max_people: int = param(16, 'people tracked at once; others are dropped [-]', low=1, high=256)
+    max_people: int = param(16, 'people tracked at once; others are dropped [-]', 1, 256)
 
 
 @dataclass(frozen=True)
@@ -118,23 +115,23 @@ class PredictionConfig:
         False, 'run as a CUDA graph, always `max_steps`; not tested on a GPU yet [-]'
     )
     max_steps: int = param(
-        30, 'maximum solver iterations per prediction [-]', low=1, high=200, dynamic=True
+        30, 'maximum solver iterations per prediction [-]', 1, 200, dynamic=True
     )
     tolerance: float = param(
-        2e-4, 'relative residual at which the solver stops [-]', low=1e-8, high=1.0, dynamic=True
+        2e-4, 'relative residual at which the solver stops [-]', 1e-8, 1.0, dynamic=True
     )
     motion_tolerance_m: float = param(
         0.0,
         'change of motion per iteration at which the solver stops too; 0: off [m]',
-        low=0.0,
-        high=0.1,
+        0.0,
+        0.1,
         dynamic=True,
     )
     max_residual: float = param(
         5e-3,
         'relative residual above which a prediction is NOT_CONVERGED [-]',
-        low=1e-6,
-        high=10.0,
+        1e-6,
+        10.0,
         dynamic=True,
     )
     warm_start: bool = param(
@@ -152,12 +149,12 @@ class DensityConfig:
         choices=('auto', 'always', 'never'),
     )
     rate_hz: float = param(
-        5.0, 'rate of futures and volumes, by stamps [Hz]', low=0.1, high=100.0, dynamic=True
+        5.0, 'rate of futures and volumes, by stamps [Hz]', 0.1, 100.0, dynamic=True
     )
     weights: str = param('body_2s', 'shipped model name or path of a safetensors file [-]')
     cache: str = param('body_2s_cache', 'shipped cache name or path, built with `weights` [-]')
     device: str = param('auto', "'auto', 'cpu' or 'cuda:N'; auto takes the faster [-]")
-    futures: int = param(50, 'futures per person [-]', low=1, high=10_000, dynamic=True)
+    futures: int = param(50, 'futures per person [-]', 1, 10_000, dynamic=True)
     rule: str = param(
         'nearest',
         'nearest: cached z nearest to draws of q; weighted: by W; flow: no cache [-]',
@@ -165,14 +162,10 @@ class DensityConfig:
         dynamic=True,
     )
     importance_samples: int = param(
-        10_000,
-        'cached futures with importance weights per person [-]',
-        low=1,
-        high=10**7,
-        dynamic=True,
+        10_000, 'cached futures with importance weights per person [-]', 1, 10**7, dynamic=True
     )
     cuda_graph: bool = param(False, 'run as CUDA graphs; not tested on a GPU yet [-]')
-    seed: int = param(1, 'seed of the draws [-]', low=0, high=2**31 - 1)
+    seed: int = param(1, 'seed of the draws [-]', 0, 2**31 - 1)
 
 
 @dataclass(frozen=True)
@@ -194,47 +187,37 @@ class VolumeConfig:
         'needs no risk budget; robots move more under a risk (docs/separation.md) [-]',
         choices=('coverage', 'risk'),
     )
-    level: float = param(0.95, 'promised coverage [-]', low=0.5, high=0.999)
-    risk: float = param(
-        0.01, 'share of the space of the body that may be missed [-]', low=0.001, high=0.2
-    )
+    level: float = param(0.95, 'promised coverage [-]', 0.5, 0.999)
+    risk: float = param(0.01, 'share of the space of the body that may be missed [-]', 0.001, 0.2)
     horizon_s: float = param(
-        1.0,
-        'coverage holds jointly until then; calibrated are 0.5, 1 and 2 [s]',
-        low=0.0,
-        high=10.0,
+        1.0, 'coverage holds jointly until then; calibrated are 0.5, 1 and 2 [s]', 0.0, 10.0
     )
     voxel_m: float = param(
         0.05,
         'minimum edge of voxels; calibrated are 5 cm until 0.25 s, 10 cm later [m]',
-        low=0.01,
-        high=0.5,
+        0.01,
+        0.5,
     )
     floor_m: float = param(
         -1000.0,
         'height of the floor in the frame, z up: nothing more than 0.25 m below it is covered '
         '(the capsules of feet reach below it); -1000: unknown [m]',
-        low=-1000.0,
-        high=1000.0,
+        -1000.0,
+        1000.0,
     )
-    every: int = param(3, 'predicted frames that share one set of capsules [-]', low=1, high=25)
+    every: int = param(3, 'predicted frames that share one set of capsules [-]', 1, 25)
     stale_after_s: float = param(
-        0.5,
-        'age of an observation above which the volume is the reachable set [s]',
-        low=0.02,
-        high=10.0,
+        0.5, 'age of an observation above which the volume is the reachable set [s]', 0.02, 10.0
     )
-    measurement_error_m: float = param(
-        0.05, 'maximum error of an observed joint [m]', low=0.0, high=0.5
-    )
+    measurement_error_m: float = param(0.05, 'maximum error of an observed joint [m]', 0.0, 0.5)
     upper_speed_m_s: float = param(
-        2.0, 'speed of arms in the reachable set (ISO 13855) [m/s]', low=0.1, high=20.0
+        2.0, 'speed of arms in the reachable set (ISO 13855) [m/s]', 0.1, 20.0
     )
     body_speed_m_s: float = param(
-        1.6, 'speed of the rest in the reachable set (ISO 13855) [m/s]', low=0.1, high=20.0
+        1.6, 'speed of the rest in the reachable set (ISO 13855) [m/s]', 0.1, 20.0
     )
     reach_factor: float = param(
-        1.0, 'factor on both speeds of the reachable set as fall-back [-]', low=0.1, high=10
+        1.0, 'factor on both speeds of the reachable set as fall-back [-]', 0.1, 10
     )
 
 
@@ -245,15 +228,11 @@ class DegradationConfig:
     enabled: bool = param(
         True, 'leave out futures, then volumes, then reduce the rate under overload [-]'
     )
-    busy: float = param(0.9, 'load above which more is left out [-]', low=0.1, high=1)
-    calm: float = param(
-        0.5, 'load below which, for `hold_s`, less is left out [-]', low=0.0, high=1
-    )
-    late_s: float = param(
-        0.2, 'two scenes in 3 s that take longer are overload [s]', low=0.01, high=10
-    )
+    busy: float = param(0.9, 'load above which more is left out [-]', 0.1, 1)
+    calm: float = param(0.5, 'load below which, for `hold_s`, less is left out [-]', 0.0, 1)
+    late_s: float = param(0.2, 'two scenes in 3 s that take longer are overload [s]', 0.01, 10)
     hold_s: float = param(
-        5.0, 'time of low load before less is left out; doubled if in vain [s]', low=1, high=60
+        5.0, 'time of low load before less is left out; doubled if in vain [s]', 1, 60
     )
 
 
@@ -274,14 +253,14 @@ class InputConfig:
         '', "pose of the source in fixed_frame, 'x y z qx qy qz qw'; empty: from TF [m, -]"
     )
     transform_wait_s: float = param(
-        0.15, 'how long an observation waits for its transform [s]', low=0.0, high=1.0
+        0.15, 'how long an observation waits for its transform [s]', 0.0, 1.0
     )
     associate: bool = param(False, "assign ids by motion instead of the tracker's ids [-]")
     person_hold_s: float = param(
         1.0,
         'a refused or missing person is STALE, with a reachable set, for this long [s]',
-        low=0.0,
-        high=10.0,
+        0.0,
+        10.0,
     )
     refused_people: str = param(
         'unknown',
@@ -299,14 +278,14 @@ class PipelineConfig(InputConfig):
     density: DensityConfig = field(default_factory=DensityConfig)
     volume: VolumeConfig = field(default_factory=VolumeConfig)
     _: KW_ONLY
-    threads: int = param(2, 'CPU threads that all stages share [-]', low=1, high=64)
+    threads: int = param(2, 'CPU threads that all stages share [-]', 1, 64)
     predictor: str = param('motion_deq', 'motion predictor [-]', choices=lambda: PREDICTORS)
     predictors: ParameterGroups = field(default_factory=PREDICTORS.default_config)
     max_rate_hz: float = param(
         50.0,
         'maximum rate of scenes, by stamps; observations in between are used [Hz]',
-        low=1.0,
-        high=1000.0,
+        1.0,
+        1000.0,
         dynamic=True,
     )
 
@@ -315,20 +294,14 @@ class PipelineConfig(InputConfig):
 class ScoreConfig:
     """Scoring of live predictions by the motion that followed."""
 
-    memory_s: float = param(
-        300.0, 'time over which scores are averaged [s]', low=10.0, high=36_000.0
-    )
-    rate_hz: float = param(
-        5.0, 'maximum rate of scored predictions, by stamps [Hz]', low=0.1, high=100.0
-    )
+    memory_s: float = param(300.0, 'time over which scores are averaged [s]', 10.0, 36_000.0)
+    rate_hz: float = param(5.0, 'maximum rate of scored predictions, by stamps [Hz]', 0.1, 100.0)
     independent_s: float = param(
-        4.0, 'windows of a person this far apart count as independent [s]', low=0.1, high=600.0
+        4.0, 'windows of a person this far apart count as independent [s]', 0.1, 600.0
     )
-    significance: float = param(
-        0.001, 'probability of a false alarm per test [-]', low=1e-6, high=0.1
-    )
+    significance: float = param(0.001, 'probability of a false alarm per test [-]', 1e-6, 0.1)
     covariance_level: float = param(
-        0.95, 'share of joints expected within covariances [-]', low=0.5, high=0.999
+        0.95, 'share of joints expected within covariances [-]', 0.5, 0.999
     )
 
 

@@ -30,15 +30,14 @@ class ParameterGroups:
 
 
 class Registry(Mapping[str, type[T]], Generic[T]):
-    """Classes by name, in alphabetical order, with the dataclass of each one's own parameters."""
+    """Classes by name, in alphabetical order, with the dataclass of each one's own parameters.
+
+    Args:
+        folder: The package whose modules register classes.
+        kind: What the classes are, for error messages.
+    """
 
     def __init__(self, folder: str, kind: str) -> None:
-        """Set up; nothing is imported yet.
-
-        Args:
-            folder: The package whose modules register classes.
-            kind: What the classes are, for error messages.
-        """
         self._folder, self._kind, self._is_loaded = folder, kind, False
         self._classes: dict[str, type[T]] = {}
         self._configs: dict[str, type[Any]] = {}

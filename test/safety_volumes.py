@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Volumes of a synthetic person, for tests of outputs."""
 
+from typing import Any
+
 import numpy as np
 from volume_scenes import PERIOD_S, SHAPE, STANDING, calibration
 
@@ -55,3 +57,10 @@ def volume(
     found = _PREDICTOR.assess(prediction, futures, pose, frame_id='map')
     assert found.validity == validity, found.reason
     return found
+
+
+def decode_cloud(cloud: Any) -> np.ndarray:
+    """Decode a PointCloud2 of float32 and uint32 fields, as a structured array."""
+    numpy_types = {7: '<f4', 6: '<u4'}  # sensor_msgs/PointField
+    dtype = np.dtype([(field.name, numpy_types[field.datatype]) for field in cloud.fields])
+    return np.frombuffer(bytes(cloud.data), dtype=dtype)

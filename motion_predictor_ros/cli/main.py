@@ -85,7 +85,7 @@ def _warm_up(options: argparse.Namespace) -> None:
 )
 def _demo(options: argparse.Namespace) -> None:
     try:
-        from motion_predictor_ros.ros.trials.demo import run_demo
+        from motion_predictor_ros.ros.tools.demo import run_demo
     except ImportError as error:
         raise MotionPredictorError(
             f'the demo needs ROS 2 ({error}): use `make demo`, or source ROS 2 and this '

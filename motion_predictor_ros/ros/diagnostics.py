@@ -7,7 +7,8 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.node import Node
 
 from motion_predictor_ros.density.types import Futures
 from motion_predictor_ros.pipeline import Pipeline, Scene
@@ -36,9 +37,7 @@ class Statistics:
         self._reported: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._arrivals_s: deque[float] = deque(maxlen=200)
-        self._step_ms: deque[float] = deque(maxlen=500)
-        self._latency_ms: deque[float] = deque(maxlen=500)
-        self._stages_ms: dict[str, deque[float]] = {}
+        self._times_ms: dict[str, deque[float]] = {}
         self._solved = {'warm': deque[SolverReport](maxlen=500), 'cold': deque(maxlen=100)}
         self._scene: ScenePrediction | None = None
         self._futures: Futures | None = None
@@ -57,21 +56,13 @@ class Statistics:
         with self._lock:
             self.drops[reason] += count
 
-    def answered(
-        self,
-        scene: Scene,
-        age_s: float,
-        step_ms: float,
-        latency_ms: float,
-        stages_ms: Mapping[str, float],
-    ) -> None:
+    def answered(self, scene: Scene, age_s: float, times_ms: Mapping[str, float]) -> None:
         """Note one answer.
 
         Args:
             age_s: How old its observation was when it was published [s].
-            step_ms: How long the work took [ms].
-            latency_ms: From the arrival of the observation until the answer was published [ms].
-            stages_ms: How long each stage that was due took [ms].
+            times_ms: `step`, all of the work; `latency`, from the arrival of the observation until
+                the answer was published; `stage.NAME` of each stage that was due [ms].
         """
         with self._lock:
             self._scene, self._age_s = scene.prediction, age_s
@@ -81,10 +72,8 @@ class Statistics:
                 if person.solver is not None:
                     kind = 'warm' if person.solver.warm else 'cold'
                     self._solved[kind].append(person.solver)
-            self._step_ms.append(step_ms)
-            self._latency_ms.append(latency_ms)
-            for name, spent_ms in stages_ms.items():
-                self._stages_ms.setdefault(name, deque(maxlen=500)).append(spent_ms)
+            for name, spent_ms in times_ms.items():
+                self._times_ms.setdefault(name, deque(maxlen=500)).append(spent_ms)
 
     def warning_text(self) -> str:
         """Return what is wrong now, or was since the last call; empty when all is well."""
@@ -108,16 +97,14 @@ class Statistics:
             values = {
                 'input_rate_hz': f'{_rate_hz(list(self._arrivals_s)):.1f}',
                 'age_s': f'{self._age_s:.4f}',
-                **_percentiles('step_ms', self._step_ms),
-                **_percentiles('latency_ms', self._latency_ms),
             }
-            for name, times_ms in self._stages_ms.items():
-                values |= _percentiles(f'stage.{name}_ms', times_ms)
+            for name, times_ms in self._times_ms.items():
+                values |= _percentiles(f'{name}_ms', times_ms)
             for kind, reports in self._solved.items():
                 values |= _medians(kind, reports)
             scene, futures, times = self._scene, self._futures, self._futures_drawn
             drops = {f'drops.{key}': str(count) for key, count in sorted(self.drops.items())}
-        return values | _solver(scene) | _weighed(futures, times) | drops
+        return values | _solver(scene) | _futures(futures, times) | drops
 
 
 def pipeline_facts(pipeline: Pipeline) -> dict[str, str]:
@@ -164,14 +151,37 @@ def diagnose(
     warning_text = statistics.warning_text() if state == 'active' else f'not active: {state}'
     warning_text = '; '.join(text for text in (warning_text, *faults) if text)
     level = DiagnosticStatus.ERROR if failure else DiagnosticStatus.WARN
-    values = {'state': state, **facts, **statistics.values()}
-    return DiagnosticStatus(
-        level=level if failure or warning_text else DiagnosticStatus.OK,
-        name=name,
-        message=failure or warning_text or 'predicting',
-        hardware_id=facts.get('device', ''),
-        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+    return encode_status(
+        level if failure or warning_text else DiagnosticStatus.OK,
+        name,
+        failure or warning_text or 'predicting',
+        {'state': state, **facts, **statistics.values()},
     )
+
+
+def encode_status(
+    level: bytes, name: str, message: str, values: Mapping[str, str]
+) -> DiagnosticStatus:
+    """Encode a status; the hardware is the value `device`, if there is one."""
+    pairs = [KeyValue(key=key, value=value) for key, value in values.items()]
+    device = values.get('device', '')
+    return DiagnosticStatus(
+        level=level, name=name, message=message, hardware_id=device, values=pairs
+    )
+
+
+class DiagnosticsPublisher:
+    """Publishes a node's status on /diagnostics."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
+
+    def publish(self, status: DiagnosticStatus) -> None:
+        """Publish a status, stamped now."""
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(message)
 
 
 def _rate_hz(arrivals_s: list[float]) -> float:
@@ -180,8 +190,6 @@ def _rate_hz(arrivals_s: list[float]) -> float:
 
 
 def _percentiles(name: str, times_ms: deque[float]) -> dict[str, str]:
-    if not times_ms:
-        return {}
     median, slow = np.percentile(np.array(times_ms), (50, 99))
     return {f'{name}_p50': f'{median:.2f}', f'{name}_p99': f'{slow:.2f}'}
 
@@ -211,7 +219,7 @@ def _solver(scene: ScenePrediction | None) -> dict[str, str]:
     }
 
 
-def _weighed(futures: Futures | None, times: int) -> dict[str, str]:
+def _futures(futures: Futures | None, times: int) -> dict[str, str]:
     if futures is None:
         return {}
     return {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Encode predictions and futures as messages.
+"""Encode predictions, futures and point clouds as messages.
 
 `prediction/wire` and `density/wire` decode them. Arrays are filled through `array.frombytes`:
 rclpy copies other sequences element by element.
@@ -11,6 +11,7 @@ from array import array
 import numpy as np
 from builtin_interfaces.msg import Time
 from jaxtyping import Float64
+from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
 from motion_predictor_ros.conventions import NS_PER_S
@@ -24,6 +25,9 @@ from motion_predictor_ros.msg import (
 from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
 from motion_predictor_ros.prediction.wire import UNIQUE_COLUMNS, UNIQUE_ROWS
 
+XYZ_FIELDS = [('x', '<f4'), ('y', '<f4'), ('z', '<f4')]
+_DATATYPES = {'f': PointField.FLOAT32, 'u': PointField.UINT32}
+
 
 def encode_prediction(scene: ScenePrediction, age_s: float) -> PredictedMotionArray:
     """Encode the predictions of all people, with the stamp and frame of the observation."""
@@ -32,7 +36,7 @@ def encode_prediction(scene: ScenePrediction, age_s: float) -> PredictedMotionAr
         age_s=age_s,
         model=scene.model,
         joint_names=list(scene.joint_names),
-        horizons=_float32s(scene.horizons_s),
+        horizons=float32s(scene.horizons_s),
         persons=[_encode_person(person) for person in scene.people],
     )
 
@@ -48,7 +52,7 @@ def encode_futures(futures: Futures, scene: ScenePrediction, age_s: float) -> We
         age_s=age_s,
         model=futures.model,
         joint_names=list(scene.joint_names),
-        horizons=_float32s(futures.horizons_s),
+        horizons=float32s(futures.horizons_s),
         importance_samples=futures.importance_samples,
         persons=[_encode_futures(futures, row) for row in range(len(futures.person_ids))],
     )
@@ -60,6 +64,27 @@ def encode_header(stamp_ns: int, frame_id: str) -> Header:
     return Header(stamp=Time(sec=sec, nanosec=nanosec), frame_id=frame_id)
 
 
+def encode_cloud(points: np.ndarray, stamp_ns: int, frame_id: str) -> PointCloud2:
+    """Encode a structured array; without any points, the cloud still has its fields."""
+    data, columns = array('B'), points.dtype.fields
+    assert columns is not None
+    data.frombytes(points.tobytes())
+    return PointCloud2(
+        header=encode_header(stamp_ns, frame_id),
+        height=1,
+        width=len(points),
+        fields=[
+            PointField(name=name, offset=offset, datatype=_DATATYPES[dtype.kind], count=1)
+            for name, (dtype, offset, *_) in columns.items()
+        ],
+        is_bigendian=False,
+        point_step=points.dtype.itemsize,
+        row_step=points.nbytes,
+        data=data,
+        is_dense=True,
+    )
+
+
 def _encode_person(person: Prediction) -> PredictedMotion:
     observed = None if person.window is None else person.window.positions[-1]
     covariances = None
@@ -69,10 +94,10 @@ def _encode_person(person: Prediction) -> PredictedMotion:
         person_id=person.person_id,
         validity=int(person.validity),
         reason=person.reason,
-        observed=_float32s(observed),
+        observed=float32s(observed),
         seen=[] if person.window is None else person.window.seen.tolist(),
-        positions=_float32s(person.positions),
-        covariances=_float32s(covariances),
+        positions=float32s(person.positions),
+        covariances=float32s(covariances),
         solver_steps=0 if person.solver is None else person.solver.steps,
         residual=math.nan if person.solver is None else person.solver.residual,
         warm=person.solver is not None and person.solver.warm,
@@ -86,17 +111,18 @@ def _encode_futures(futures: Futures, row: int) -> WeightedFutures:
         person_id=futures.person_ids[row],
         validity=int(validity),
         reason=reason,
-        weights=_float32s(futures.weights[row]),
-        log_densities=_float32s(futures.log_density[row]),
+        weights=float32s(futures.weights[row]),
+        log_densities=float32s(futures.log_density[row]),
         cached=array('i', futures.cached[row].tolist()),
-        positions=_float32s(futures.positions[row]),
+        positions=float32s(futures.positions[row]),
         predicted_log_density=float('nan') if predicted is None else float(predicted[row]),
         effective_sample_size=float(futures.effective_sample_size[row]),
         novelty=float(futures.novelty[row]),
     )
 
 
-def _float32s(values: Float64[np.ndarray, '...'] | None) -> 'array[float]':
+def float32s(values: Float64[np.ndarray, '...'] | None) -> 'array[float]':
+    """Return numbers as message fields take them; empty for None."""
     flat = array('f')
     if values is not None:
         flat.frombytes(values.astype(np.float32).tobytes())

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encode live scores: LiveScore and a diagnostic status."""
 
-from array import array
+from collections.abc import Mapping
 
-import numpy as np
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
-from jaxtyping import Float64
+from diagnostic_msgs.msg import DiagnosticStatus
 
 from motion_predictor_ros.msg import Coverage as CoverageMessage
 from motion_predictor_ros.msg import LiveScore as LiveScoreMessage
-from motion_predictor_ros.ros.encode import encode_header
+from motion_predictor_ros.ros.diagnostics import encode_status
+from motion_predictor_ros.ros.encode import encode_header, float32s
 from motion_predictor_ros.scoring.live_score import Coverage, LiveScore
 from motion_predictor_ros.scoring.metrics import report_frames
 
@@ -23,10 +22,10 @@ def score_to_ros(score: LiveScore, memory_s: float) -> LiveScoreMessage:
         header=encode_header(score.stamp_ns, score.frame_id),
         memory=memory_s,
         coverages=coverages,
-        horizons=_floats(score.horizons_s),
-        mpjpe=_floats(score.mpjpe_m),
-        future_horizons=_floats(score.future_horizons_s),
-        log_densities=_floats(score.log_density),
+        horizons=float32s(score.horizons_s),
+        mpjpe=float32s(score.mpjpe_m),
+        future_horizons=float32s(score.future_horizons_s),
+        log_densities=float32s(score.log_density),
         predictions=score.predictions,
         futures=score.futures,
         unscored=score.unscored.total(),
@@ -35,7 +34,7 @@ def score_to_ros(score: LiveScore, memory_s: float) -> LiveScoreMessage:
     )
 
 
-def score_to_status(score: LiveScore, name: str, dropped: dict[str, int]) -> DiagnosticStatus:
+def score_to_status(score: LiveScore, name: str, dropped: Mapping[str, int]) -> DiagnosticStatus:
     """Encode a status: WARN if coverage is lower than chance explains, or nothing is scored.
 
     Args:
@@ -60,11 +59,9 @@ def score_to_status(score: LiveScore, name: str, dropped: dict[str, int]) -> Dia
         f'unscored.{reason}': str(count) for reason, count in sorted(score.unscored.items())
     }
     values |= {f'drops.{reason}': str(count) for reason, count in sorted(dropped.items())}
-    return DiagnosticStatus(
-        level=DiagnosticStatus.OK if scored and not score.warning_text else DiagnosticStatus.WARN,
-        name=name,
-        message=message,
-        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+    is_ok = scored and not score.warning_text
+    return encode_status(
+        DiagnosticStatus.OK if is_ok else DiagnosticStatus.WARN, name, message, values
     )
 
 
@@ -88,7 +85,3 @@ def _figures(name: str, coverage: Coverage) -> dict[str, str]:
         f'{name}.independent': str(coverage.independent),
         f'{name}.alarm_at': f'{coverage.alarm_at:.3f}',
     }
-
-
-def _floats(values: Float64[np.ndarray, ' some']) -> 'array[float]':
-    return array('f', values.tolist())

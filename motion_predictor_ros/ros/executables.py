@@ -6,42 +6,23 @@ without a traceback: nothing has begun that would have to be closed. Each progra
 signal handlers afterwards (`ros/process.py`).
 """
 
+import importlib
 import os
 import signal
+from collections.abc import Callable
 
 
-def predictor_node() -> int:
-    """Run the predictor."""
-    _exit_on_signals()
-    from motion_predictor_ros.ros.predictor_node import main
+def _program(module: str) -> Callable[[], int]:
+    def run() -> int:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: os._exit(0))
+        code: int = importlib.import_module(f'motion_predictor_ros.ros.{module}').main()
+        return code
 
-    return main()
-
-
-def monitor_node() -> int:
-    """Run the monitor."""
-    _exit_on_signals()
-    from motion_predictor_ros.ros.monitor_node import main
-
-    return main()
+    return run
 
 
-def play_bag() -> int:
-    """Run the player."""
-    _exit_on_signals()
-    from motion_predictor_ros.ros.tools.play_bag import main
-
-    return main()
-
-
-def record_bag() -> int:
-    """Run the recorder."""
-    _exit_on_signals()
-    from motion_predictor_ros.ros.tools.record_bag import main
-
-    return main()
-
-
-def _exit_on_signals() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: os._exit(0))
+predictor_node = _program('predictor_node')
+monitor_node = _program('monitor_node')
+play_bag = _program('tools.play_bag')
+record_bag = _program('tools.record_bag')

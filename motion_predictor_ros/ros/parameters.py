@@ -5,11 +5,16 @@ Default, unit and range are stated once, in the config; a parameter that a runni
 is marked `dynamic` there, all others are fixed from configure to cleanup.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import Field, dataclass, field
 from typing import Any, TypeVar
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -40,45 +45,40 @@ class NodeConfig:
     auto_activate: bool = param(
         True, 'configure and activate at start; false waits for a lifecycle manager [-]'
     )
-    input_topic: str = param('skeletons', "topic of the observations; source 'tf' hears /tf [-]")
-    queue: int = param(
-        50, 'observations that may wait; beyond it the oldest is lost [-]', low=1, high=1000
-    )
+    input_topic: str = param('skeletons', "topic of the observations; source 'tf' reads /tf [-]")
+    queue: int = param(50, 'observations that may wait; beyond it the oldest is lost [-]', 1, 1000)
     stale_after_s: float = param(
         0.3,
         'all people are STALE, then silence, when nothing new came for this long [s]',
-        low=0.05,
-        high=10.0,
+        0.05,
+        10.0,
     )
     stale_volumes_s: float = param(
-        1.0,
-        'how long reachable sets of STALE people go on growing, before silence [s]',
-        low=0.0,
-        high=10.0,
+        1.0, 'how long reachable sets of STALE people go on growing, before silence [s]', 0.0, 10.0
     )
     markers: bool = param(True, 'publish markers while they have subscribers [-]', dynamic=True)
     marker_ghosts: int = param(
-        5, 'predicted poses drawn per person, evenly up to the last horizon [-]', low=0, high=50
+        5, 'predicted poses drawn per person, evenly up to the last horizon [-]', 0, 50
     )
     marker_futures: int = param(
-        10, 'weighted futures drawn per person, where they end [-]', low=0, high=100
+        10, 'weighted futures drawn per person, where they end [-]', 0, 100
     )
     published_futures: int = param(
         SENT_FUTURES,
         'weighted futures published per person, of those drawn [-]',
-        low=1,
-        high=10_000,
+        1,
+        10_000,
         dynamic=True,
     )
     futures_stride: int = param(
         SENT_STRIDE,
         'every how many horizons of weighted futures are published [-]',
-        low=1,
-        high=400,
+        1,
+        400,
         dynamic=True,
     )
     marker_lifetime_s: float = param(
-        0.3, 'markers vanish when not renewed for this long [s]', low=0.05, high=10.0
+        0.3, 'markers vanish when not renewed for this long [s]', 0.05, 10.0
     )
     degradation: DegradationConfig = field(default_factory=DegradationConfig)
     outputs: ParameterGroups = field(default_factory=OUTPUTS.default_config)
@@ -144,6 +144,19 @@ def read(node: Node, kind: type[T]) -> T:
             inner = inner.setdefault(parent, {})
         inner[leaf] = node.get_parameter(name).value
     return from_mapping(kind, values)
+
+
+def refuse_changes(node: Node, check: Callable[[list[Parameter]], None]) -> None:
+    """Have changes of a node's parameters refused for which `check` raises `ConfigError`."""
+
+    def on_changes(changes: list[Parameter]) -> SetParametersResult:
+        try:
+            check(changes)
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    node.add_on_set_parameters_callback(on_changes)
 
 
 def check_changes(changes: Iterable[Parameter], running: bool, *configs: Any) -> None:

@@ -13,12 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
 
 from motion_predictor_ros.config import SOURCES, PipelineConfig
@@ -26,27 +21,32 @@ from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import ConfigError, MotionPredictorError
 from motion_predictor_ros.pipeline import Pipeline, Scene
 from motion_predictor_ros.prediction.types import ScenePrediction
-from motion_predictor_ros.ros.diagnostics import Statistics, diagnose, pipeline_facts
-from motion_predictor_ros.ros.load_shedding import LoadShedder
+from motion_predictor_ros.ros.diagnostics import (
+    DiagnosticsPublisher,
+    Statistics,
+    diagnose,
+    pipeline_facts,
+)
 from motion_predictor_ros.ros.outputs.scene import ScenePublisher
 from motion_predictor_ros.ros.parameters import (
     NodeConfig,
     check_changes,
     declare,
     read,
+    refuse_changes,
     warn_of_unknown,
 )
-from motion_predictor_ros.ros.process import broken_off_by_signals, ros, spin
-from motion_predictor_ros.ros.qos import QosWatch
-from motion_predictor_ros.ros.subscriptions import SourceSubscription, message_class
+from motion_predictor_ros.ros.process import run_node, steady_timer
+from motion_predictor_ros.ros.source_input import Decoded, SourceInput, internal_error
 from motion_predictor_ros.ros.throttled_log import ThrottledLog
-from motion_predictor_ros.ros.transforms import CHECK_S as TRANSFORM_CHECK_S
-from motion_predictor_ros.ros.transforms import LiveTransforms, TransformQueue
-from motion_predictor_ros.ros.watchdog import CHECK_S, Growing, Watchdog
+from motion_predictor_ros.ros.topics import QosWatch, message_class
+from motion_predictor_ros.ros.transforms import LiveTransforms
+from motion_predictor_ros.ros.watchdog import CHECK_S, Watchdog
 from motion_predictor_ros.ros.worker import Worker
 from motion_predictor_ros.runtime.jit import log_compilation
+from motion_predictor_ros.runtime.load_shedding import FULL, Degradation, degradation_levels
 from motion_predictor_ros.runtime.process_memory import freeze_gc
-from motion_predictor_ros.skeleton.frame import Observation, Rejection
+from motion_predictor_ros.skeleton.frame import Rejection
 from motion_predictor_ros.skeleton.tracking import Restart
 
 NAME = 'motion_predictor'
@@ -57,8 +57,8 @@ NOT_CERTIFIED = (
 
 _LOGGED_ONCE = ('other_class', 'class_filtered', 'robot_frame')
 
-Arrival = tuple[Observation | Rejection, float]
-"""A decoded message, and when it came on the monotonic clock [s]."""
+Arrival = tuple[Decoded, float]
+"""A decoded message, and when it arrived on the monotonic clock [s]."""
 
 
 class PredictorNode(LifecycleNode):  # type: ignore[misc]
@@ -80,23 +80,22 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         warn_of_unknown(self)
         read(self, PipelineConfig)
         self.settings = read(self, NodeConfig)
-        self.add_on_set_parameters_callback(self._check_parameters)
+        refuse_changes(self, self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
         self._pipeline: Pipeline | None = None
         self._worker: Worker[Arrival] | None = None
-        self._subscription: SourceSubscription | None = None
+        self._input: SourceInput | None = None
         self._transforms: LiveTransforms | None = None
-        self._transform_queue: TransformQueue[Arrival] | None = None
         self._outputs: ScenePublisher | None = None
         self._watchdog: Watchdog | None = None
-        self._load_shedder: LoadShedder | None = None
+        self._load_shedder: Degradation | None = None
         self._failure = ''
         self._statistics = Statistics()
         self._compiling_reported_s = 0.0
         self._warnings = ThrottledLog(self.get_logger())
         self._qos = QosWatch(self)
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self.create_timer(1.0, self._diagnose, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._diagnostics = DiagnosticsPublisher(self)
+        steady_timer(self, 1.0, self._diagnose)
         self._change_state = self._service_change_state.callback
         self._service_change_state.callback = self._on_change_state
 
@@ -136,19 +135,29 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and begin to work."""
         assert self._pipeline is not None
-        settings = self.settings
-        self._watchdog = self._make_watchdog(self._pipeline)
-        self._load_shedder = LoadShedder(
-            self._pipeline, settings.degradation, settings.stale_after_s, self.get_logger()
+        pipeline, settings = self._pipeline, self.settings
+        self._watchdog = self._make_watchdog(pipeline)
+        has_models = pipeline.density is not None, pipeline.volume is not None
+        levels = degradation_levels(*has_models, settings.stale_after_s)
+        self._load_shedder, pipeline.level = Degradation(levels, settings.degradation), FULL
+        self._worker = Worker(
+            settings.queue, self._work, pipeline.warm_up, self._check_input, CHECK_S
         )
-        warm_up = self._pipeline.warm_up
-        self._worker = Worker(settings.queue, self._work, warm_up, self._check_input, CHECK_S)
         try:
             self._worker.start()
-            self._subscription = self._subscribe()
+            self._input = SourceInput(
+                self,
+                settings.input_topic,
+                pipeline.skeleton,
+                self._transforms,
+                self._put,
+                settings.queue,
+                self._qos,
+                self._statistics.received,
+            )
         except Exception as error:
             return self._fail('activate', error)
-        self.get_logger().info(f'predicting from {self._subscription.topic_name}')
+        self.get_logger().info(f'predicting from {self._input.topic_name}')
         self.get_logger().warning(NOT_CERTIFIED)
         return super().on_activate(state)
 
@@ -180,28 +189,13 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         self._check_rate(config.max_rate_hz)
         message_class(SOURCES[config.source].msgtype, f'source {config.source!r}')
         lookup, lookup_newest = None, None
-        if config.fixed_frame and not config.extrinsic:
-            self._transforms = LiveTransforms.listen(self)
+        self._transforms = LiveTransforms.of_input(self, config)
+        if self._transforms is not None:
             lookup, lookup_newest = self._transforms.lookup, self._transforms.lookup_newest
-            self._transform_queue = TransformQueue(
-                self._transforms, self._put, config.transform_wait_s, self.settings.queue
-            )
-            self._transform_timer = self.create_timer(
-                TRANSFORM_CHECK_S,
-                self._transform_queue.flush,
-                clock=Clock(clock_type=ClockType.STEADY_TIME),
-            )
         self._pipeline = Pipeline.load(config, self._on_rejection, lookup, self._on_restart)
         self._outputs = ScenePublisher(
             self, self._pipeline, self.settings, lookup_newest, self._qos
         )
-
-    def _subscribe(self) -> SourceSubscription:
-        assert self._pipeline is not None
-        source = self._pipeline.config.source
-        topic = self.settings.input_topic
-        take_in = self._on_skeletons, self._on_static
-        return SourceSubscription(self, source, topic, *take_in, self._qos)
 
     def _fail(self, doing: str, error: Exception) -> TransitionCallbackReturn:
         kind = '' if isinstance(error, MotionPredictorError) else f'{type(error).__name__}: '
@@ -215,60 +209,30 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         return TransitionCallbackReturn.FAILURE
 
     def _stop(self) -> None:
-        if self._subscription is not None:
-            self._subscription.close()
-        if self._transform_queue is not None:
-            self._transform_queue.clear()
+        if self._input is not None:
+            self._input.close()
         if self._worker is not None:
             self._worker.stop()
         if self._pipeline is not None:
             self._pipeline.reset()
-        self._subscription, self._worker, self._watchdog, self._load_shedder = (
-            None,
-            None,
-            None,
-            None,
-        )
+        self._input, self._worker = None, None
+        self._watchdog, self._load_shedder = None, None
 
     def _release(self) -> None:
         self._stop()
         if self._outputs is not None:
             self._outputs.close()
         if self._transforms is not None:
-            self.destroy_timer(self._transform_timer)
             self._transforms.close()
         if self._pipeline is not None:
             self._pipeline.close()
-        self._pipeline, self._outputs = None, None
-        self._transforms, self._transform_queue = None, None
+        self._pipeline, self._outputs, self._transforms = None, None, None
         gc.unfreeze()
         gc.collect()  # what one configuration leaves must not add up
 
-    def _on_skeletons(self, message: Any) -> None:
-        """Decode a message, and queue it until its transform is known."""
-        received_ns, arrival_s = self.get_clock().now().nanoseconds, self._statistics.received()
-        pipeline = self._pipeline
-        assert pipeline is not None
-        decoded: Observation | Rejection | None
-        try:
-            decoded = pipeline.skeleton.decode(message, received_ns)
-        except Exception as error:
-            decoded = _internal_error(error)
-        if decoded is None:
-            return
-        if self._transform_queue is None:
-            self._put((decoded, arrival_s))
-        else:
-            query = pipeline.skeleton.transform_query(decoded)
-            self._transform_queue.put((decoded, arrival_s), query)
-
-    def _on_static(self, message: Any) -> None:
-        assert self._pipeline is not None
-        self._pipeline.skeleton.update_static_transforms(message)
-
-    def _put(self, arrival: Arrival) -> None:
+    def _put(self, decoded: Decoded, arrival_s: float) -> None:
         assert self._worker is not None
-        if not self._worker.put(arrival):
+        if not self._worker.put((decoded, arrival_s)):
             self._drop('queue_overflow', f'more than {self.settings.queue} observations waited')
 
     def _work(self, waiting: list[Arrival]) -> Scene | None:
@@ -278,7 +242,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         except Exception as error:
             if self._pipeline is not None and self.context.ok():
                 self._pipeline.reset()
-                self._pipeline.accept(_internal_error(error))
+                self._pipeline.accept(internal_error(error))
             return None
 
     def _check_input(self) -> None:
@@ -299,8 +263,9 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
     def _make_watchdog(self, pipeline: Pipeline) -> Watchdog:
         stale_after_s = self.settings.stale_after_s
         period_s = 1.0 / pipeline.config.density.rate_hz
-        growing = Growing(self._grow, period_s, stale_after_s + self.settings.stale_volumes_s)
-        return Watchdog(self._watch_s, stale_after_s, self._on_stale, growing)
+        until_s = stale_after_s + self.settings.stale_volumes_s
+        callbacks = self._on_stale, self._grow
+        return Watchdog(self._watch_s, stale_after_s, *callbacks, period_s, until_s)
 
     def _grow(self, scene: ScenePrediction, silent_s: float) -> None:
         assert self._outputs is not None
@@ -322,7 +287,7 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         """
         started_s = time.monotonic()
         assert self._pipeline is not None and self._outputs is not None
-        assert self._watchdog is not None and self._load_shedder is not None
+        assert self._watchdog is not None
         accepted = self._accept(waiting)
         first: list[tuple[float, float]] = []
         newer: list[Scene] = []
@@ -346,13 +311,27 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         stages_ms['publish'] = 1e3 * (publish_s + done_s - begin_s)
         if not newer:
             self._watchdog.feed(scene.prediction, done_s - waiting[-1][1])
-        step_ms, latency_ms = 1e3 * (done_s - started_s), 1e3 * (done_s - waiting[-1][1])
+        whole_ms = {'step': 1e3 * (done_s - started_s), 'latency': 1e3 * (done_s - waiting[-1][1])}
         if self.settings.markers:
             self._outputs.draw(scene, motion=not newer)
             stages_ms['markers'] = 1e3 * (time.monotonic() - done_s)
-        self._statistics.answered(scene, age_s, step_ms, latency_ms, stages_ms)
-        self._load_shedder.answered(scene.prediction.stamp_ns, time.monotonic(), stages_ms)
+        named_ms = {f'stage.{name}': spent_ms for name, spent_ms in stages_ms.items()}
+        self._statistics.answered(scene, age_s, whole_ms | named_ms)
+        stages_s = {name: spent_ms / 1e3 for name, spent_ms in stages_ms.items()}
+        self._shed_load(time.monotonic(), stages_s, scene.prediction.stamp_ns)
         return scene
+
+    def _shed_load(self, done_s: float, stages_s: dict[str, float], stamp_ns: int) -> None:
+        """Set what the next scenes leave out, from what this one took [s]."""
+        assert self._pipeline is not None and self._load_shedder is not None
+        change = self._load_shedder.answered(done_s, stages_s, stamp_ns)
+        if change is None:
+            return
+        self._pipeline.level = change.level
+        if change.worse:  # rclpy wants one severity a line
+            self.get_logger().warning(change.message)
+        else:
+            self.get_logger().info(change.message)
 
     def _accept(self, waiting: list[Arrival]) -> bool:
         """Append observations to the histories; return whether any was accepted."""
@@ -397,15 +376,11 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
         self._statistics.dropped(reason, count)
         self._warnings.warn(reason, message)
 
-    def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
-        try:
-            check_changes(changes, self._pipeline is not None, PipelineConfig(), NodeConfig())
-            for change in changes:
-                if self._pipeline is not None and change.name == 'max_rate_hz':
-                    self._check_rate(change.value)
-        except ConfigError as error:
-            return SetParametersResult(successful=False, reason=str(error))
-        return SetParametersResult(successful=True)
+    def _check_parameters(self, changes: list[Parameter]) -> None:
+        check_changes(changes, self._pipeline is not None, PipelineConfig(), NodeConfig())
+        for change in changes:
+            if self._pipeline is not None and change.name == 'max_rate_hz':
+                self._check_rate(change.value)
 
     def _check_rate(self, rate_hz: float) -> None:
         """Refuse a rate at which people would be STALE between two answers."""
@@ -449,38 +424,19 @@ class PredictorNode(LifecycleNode):  # type: ignore[misc]
             facts |= {'stale': str(self._watchdog.stale), 'stale_times': str(self._watchdog.times)}
         facts |= self._load_shedder.facts() if self._load_shedder is not None else {}
         facts |= {f'incompatible_qos.{what}': str(n) for what, n in self._qos.counts.items()}
-        if self._transform_queue is not None:
-            facts['waiting_for_transform'] = str(len(self._transform_queue))
+        facts |= self._input.facts() if self._input is not None else {}
         faults = (
             facts.get('withheld', ''),
             self._qos.warning_text,
             self._load_shedder.warning_text if self._load_shedder is not None else '',
         )
         status = diagnose(name, state, self._failure, facts, self._statistics, faults)
-        message = DiagnosticArray(status=[status])
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(message)
-
-
-def _internal_error(error: Exception) -> Rejection:
-    return Rejection('', 'internal_error', f'{type(error).__name__}: {error}')
+        self._diagnostics.publish(status)
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until a signal; return 2 if a parameter given at start cannot be used."""
-    with ros(args):
-        try:
-            node = PredictorNode()
-        except ConfigError as error:
-            get_logger(NAME).fatal(str(error))
-            return 2
-        try:
-            with broken_off_by_signals():
-                node.start()
-            spin(node)
-        finally:
-            node.close()
-    return 0
+    return run_node(PredictorNode, NAME, args)
 
 
 if __name__ == '__main__':

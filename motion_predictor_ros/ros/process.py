@@ -1,17 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """How our executables begin and end: clear errors, no traceback, exit code 0 on a signal."""
 
+import argparse
 import gc
 import math
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import rclpy
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.logging import get_logger
 from rclpy.node import Node
+from rclpy.timer import Timer
+from rclpy.utilities import remove_ros_args
+
+from motion_predictor_ros.errors import ConfigError
 
 _MIN_SPIN_PERIOD_S = 0.1
 _MAX_WAIT_S = 0.5  # a signal between two waits of the executor wakes neither
@@ -52,6 +61,17 @@ class _Signals:
             raise KeyboardInterrupt
 
 
+def parse(parser: argparse.ArgumentParser, args: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the arguments of a program, without those of ROS; default: of the process."""
+    words = sys.argv[1:] if args is None else list(args)
+    return parser.parse_args(remove_ros_args(args=[sys.argv[0], *words])[1:])
+
+
+def steady_timer(node: Node, period_s: float, callback: Callable[[], None]) -> Timer:
+    """Create a timer of wall time, whatever `use_sim_time` says."""
+    return node.create_timer(period_s, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+
 @contextmanager
 def broken_off_by_signals() -> Iterator[None]:
     """Have a signal break the body off, wherever it strikes: for work that lasts seconds.
@@ -76,7 +96,6 @@ class Spinner:
     """Runs a node's callbacks while its program waits; one that raises is logged."""
 
     def __init__(self, node: Node) -> None:
-        """Prepare; the executor is made when it is first needed."""
         self._node = node
         self._executor: SingleThreadedExecutor | None = None
         self._last_s = -math.inf
@@ -111,3 +130,20 @@ class Spinner:
 def spin(node: Node, seconds: float = math.inf) -> None:
     """Run callbacks until ROS or the time ends; one that raises is logged."""
     Spinner(node).until(time.monotonic() + seconds)
+
+
+def run_node(make: Callable[[], Any], name: str, args: Sequence[str] | None) -> int:
+    """Make a node, start it, and run it until a signal; return 2 if a parameter cannot be used."""
+    with ros(args):
+        try:
+            node = make()
+        except ConfigError as error:
+            get_logger(name).fatal(str(error))
+            return 2
+        try:
+            with broken_off_by_signals():
+                node.start()
+            spin(node)
+        finally:
+            node.close()
+    return 0

@@ -12,16 +12,16 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, TypeVar
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.time import Time
 
-from motion_predictor_ros.config import SOURCES
+from motion_predictor_ros.config import SOURCES, InputConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import SkeletonFormatError
-from motion_predictor_ros.ros.subscriptions import message_class, static_qos
+from motion_predictor_ros.ros.topics import message_class, static_qos
 from motion_predictor_ros.skeleton.transforms import Rigid, TransformQuery, TransformTree
 
 CHECK_S = 0.01
@@ -46,6 +46,12 @@ class LiveTransforms(ABC):
             return Tf2Transforms(node, importlib.import_module('tf2_ros'))
         except ImportError:
             return OwnTransforms(node)
+
+    @staticmethod
+    def of_input(node: Node, config: InputConfig) -> 'LiveTransforms | None':
+        """Listen if observations need transforms; raises as `listen` does."""
+        needed = config.fixed_frame and not config.extrinsic
+        return LiveTransforms.listen(node) if needed else None
 
     @abstractmethod
     def lookup(self, target: str, source: str, stamp_ns: int) -> Rigid:
@@ -135,39 +141,26 @@ class Tf2Transforms(LiveTransforms):
         self._listener.unregister()
 
 
-@runtime_checkable
-class Transforms(Protocol):
-    """What a queue needs of transforms."""
-
-    def is_known(self, query: TransformQuery) -> bool:
-        """Whether this transform is known now."""
-
-    def clear(self) -> None:
-        """Forget moving frames: time jumped back."""
-
-
 class TransformQueue(Generic[T]):
     """Observations that wait for their transforms, released in the order in which they came.
 
     Each waits until its transform is known or its own time is up, whatever happened to others
     before. All calls come from one thread.
+
+    Args:
+        release: Gets each item, with its transform known or not.
+        capacity: How many may wait; beyond it the oldest is released.
+        now_s: The clock on which time is up [s].
     """
 
     def __init__(
         self,
-        transforms: Transforms,
+        transforms: LiveTransforms,
         release: Callable[[T], None],
         wait_s: float,
         capacity: int,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin empty.
-
-        Args:
-            release: Gets each item, with its transform known or not.
-            capacity: How many may wait; beyond it the oldest is released.
-            now_s: The clock on which time is up [s].
-        """
         self._transforms, self._release = transforms, release
         self._wait_s, self._capacity, self._now_s = wait_s, capacity, now_s
         self._waiting: deque[tuple[T, TransformQuery | None, float]] = deque()

@@ -13,6 +13,11 @@ class Worker(Generic[T]):
     """Calls `work` with all queued items, oldest first, whenever there are any.
 
     Neither `work` nor `check` may raise: that would end the thread.
+
+    Args:
+        bound: Length of the queue.
+        prepare: Runs first, in the worker's thread: torch initialises itself in each thread.
+        check: Runs after each `work`, and whenever nothing came for `check_period_s`.
     """
 
     def __init__(
@@ -23,13 +28,6 @@ class Worker(Generic[T]):
         check: Callable[[], None] = lambda: None,
         check_period_s: float | None = None,
     ) -> None:
-        """Set up; nothing runs before `start`.
-
-        Args:
-            bound: Length of the queue.
-            prepare: Runs first, in the worker's thread: torch initialises itself in each thread.
-            check: Runs after each `work`, and whenever nothing came for `check_period_s`.
-        """
         self._waiting: deque[T] = deque(maxlen=bound)
         self._changed = threading.Condition()
         self._stopping = False

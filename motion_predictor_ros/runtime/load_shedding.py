@@ -78,6 +78,13 @@ class Change:
     worse: bool
     reason: str
 
+    @property
+    def message(self) -> str:
+        """The change in words, for the log."""
+        if self.worse:
+            return f'too slow: {self.level.name}; {self.reason}'
+        return f'fast enough: {self.level.name} given up; {self.reason}'
+
 
 class Degradation:
     """Chooses the level from the times of the last scenes; at most one change per second.
@@ -91,11 +98,14 @@ class Degradation:
         number: Index of the level; 0: nothing is left out.
         reason: Why; empty at 0.
         load: Share of the last second spent on scenes.
+        changes: Number of changes of level so far.
+        changed_ns: Stamp of the scene after which the level changed last [ns].
     """
 
     def __init__(self, levels: tuple[Level, ...], config: DegradationConfig) -> None:
         self._levels, self._config = levels, config
         self.number, self.reason, self.load = 0, '', 0.0
+        self.changes, self.changed_ns = 0, 0
         self._hold_s, self._better_s = config.hold_s, float('-inf')
         self._answers: deque[tuple[float, Mapping[str, float]]] = deque()
         self._since_s: float | None = None
@@ -106,12 +116,30 @@ class Degradation:
         """The present level."""
         return self._levels[self.number]
 
-    def answered(self, done_s: float, stages_s: Mapping[str, float]) -> Change | None:
+    @property
+    def warning_text(self) -> str:
+        """What is left out and why; empty if nothing is."""
+        return Change(self.level, True, self.reason).message if self.number else ''
+
+    def facts(self) -> dict[str, str]:
+        """Report the level and the load, for diagnostics."""
+        facts = {
+            'degradation': self.level.name,
+            'degradation_level': f'{self.number} of {len(self._levels) - 1}',
+            'degradation_changes': str(self.changes),
+            'busy': f'{self.load:.2f}',
+        }
+        return facts | ({'degradation_after_ns': str(self.changed_ns)} if self.changes else {})
+
+    def answered(
+        self, done_s: float, stages_s: Mapping[str, float], stamp_ns: int = 0
+    ) -> Change | None:
         """Add the times of one scene; return the change of level that follows, if any.
 
         Args:
             done_s: When it was published, on any clock that does not go back [s].
             stages_s: Time of each stage; together all of the work [s].
+            stamp_ns: Of the observation.
         """
         if not self._config.enabled:
             return None
@@ -125,11 +153,17 @@ class Degradation:
         late = sum(sum(took.values()) > self._config.late_s for _, took in self._answers)
         full = done_s - self._since_s >= WINDOW_S
         if full and (late >= _LATE_ANSWERS or self.load > self._config.busy):
-            return self._worse(done_s, late)
-        return self._better(done_s, calm=full and not late and self.load < self._config.calm)
+            change = self._worse(done_s, late)
+        else:
+            calm = full and not late and self.load < self._config.calm
+            change = self._better(done_s, calm)
+        if change is not None:
+            self.changes, self.changed_ns = self.changes + 1, stamp_ns
+            self._restart(done_s)
+        return change
 
     def _restart(self, now_s: float) -> None:
-        """Ignore earlier scenes."""
+        """Ignore earlier scenes: their level was another, or a pause has followed."""
         self._answers.clear()
         self._since_s, self._calm_since_s = now_s, None
 
@@ -154,7 +188,6 @@ class Degradation:
         else:
             cause = f'busy {100 * self.load:.0f} % of the last second'
         self.reason = f'{cause} ({self._shares(now_s)})'
-        self._restart(now_s)
         return Change(self.level, True, self.reason)
 
     def _better(self, now_s: float, calm: bool) -> Change | None:
@@ -169,7 +202,6 @@ class Degradation:
         self.number -= 1
         self._better_s = now_s
         self.reason = self.reason if self.number else ''
-        self._restart(now_s)
         return Change(self.level, False, text)
 
     def _shares(self, now_s: float) -> str:

@@ -74,14 +74,13 @@ class _Batch:
 
 
 class WorkerPool:
-    """The caller's thread and some more, for as long as the pool is open."""
+    """The caller's thread and some more, for as long as the pool is open.
+
+    Args:
+        threads: The caller's included.
+    """
 
     def __init__(self, threads: int) -> None:
-        """Set up; threads start when they are first needed.
-
-        Args:
-            threads: The caller's included.
-        """
         self.threads = threads
         self._native_ids: list[int] = []
         self._cores, self._caller = _usable_cores(), -1

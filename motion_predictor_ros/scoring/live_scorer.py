@@ -36,7 +36,7 @@ from motion_predictor_ros.scoring.metrics import (
 )
 from motion_predictor_ros.scoring.track import MAX_GAP_S, Track
 from motion_predictor_ros.skeleton.frame import Validity
-from motion_predictor_ros.skeleton.intake import IntakeResult
+from motion_predictor_ros.skeleton.stage import IntakeResult
 from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.wire import PublishedVolume
 

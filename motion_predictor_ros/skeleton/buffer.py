@@ -9,14 +9,20 @@ filled (a long gap, a jump to somewhere else) starts the history anew.
 from collections import deque
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from motion_predictor_ros.config import SkeletonConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.skeleton.completion import NearestJoints
-from motion_predictor_ros.skeleton.frame import NotReady, SkeletonFrame, Validity, Window
+from motion_predictor_ros.skeleton.frame import (
+    JointMask,
+    NotReady,
+    SkeletonFrame,
+    Validity,
+    Window,
+)
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.skeleton.resample import SAME_TIME_S, resample
+from motion_predictor_ros.skeleton.resample import SAME_TIME_S, Resampled, resample
 
 MIN_SPACING_S = 0.004
 """Samples closer than this count as one: a slope between them would be noise over nothing [s]."""
@@ -30,6 +36,10 @@ class PersonBuffer:
     """The recent history of one person.
 
     The same calls give the same windows: no clock is read but the stamps.
+
+    Args:
+        length: Frames of a window.
+        max_missing: Joints that may be out of sight; the root may not.
     """
 
     def __init__(
@@ -40,12 +50,6 @@ class PersonBuffer:
         config: SkeletonConfig,
         max_missing: int = 0,
     ) -> None:
-        """Begin an empty history.
-
-        Args:
-            length: Frames of a window.
-            max_missing: Joints that may be out of sight; the root may not.
-        """
         assert length >= 2 and period_s > 0
         self._max_missing = max_missing
         self._nearest = NearestJoints(layout)
@@ -116,31 +120,22 @@ class PersonBuffer:
         confidences = np.array([frame.confidences for frame in frames])
         there = np.flatnonzero(~missing)
         resampled = resample(stamps_s, positions[:, there], confidences[:, there], self._times_s)
-        self._carry_along(resampled[0], there, stamps_s, seen)
+        self._carry_along(resampled.positions, there, stamps_s, seen)
         restarted, self._restarted = self._restarted, False
-        whole = self._whole(missing, *resampled)
+        whole = self._whole(missing, resampled)
         return Window(
             newest.person_id, end_ns, *whole, restarted, newest.inferred, newest.bone_lengths
         )
 
-    def _whole(
-        self,
-        missing: Bool[np.ndarray, ' joint'],
-        positions: Float64[np.ndarray, 'time some xyz=3'],
-        observed: Bool[np.ndarray, 'time some'],
-        confidences: Float32[np.ndarray, 'time some'],
-    ) -> tuple[
-        Float64[np.ndarray, 'time joint xyz=3'],
-        Bool[np.ndarray, 'time joint'],
-        Float32[np.ndarray, 'time joint'],
-    ]:
-        """Give missing joints the positions of the nearest seen ones, marked as not seen."""
+    def _whole(self, missing: JointMask, there: Resampled) -> Resampled:
+        """Return missing joints at the places of the nearest seen ones, marked as not seen."""
         if not missing.any():
-            return positions, observed, confidences
+            return there
         place = np.cumsum(~missing) - 1
         taken = place[self._nearest.choose(~missing)]
-        unsure = np.where(missing, np.float32(0), confidences[:, taken])
-        return positions[:, taken], observed[:, taken] & ~missing, unsure
+        unsure = np.where(missing, np.float32(0), there.confidences[:, taken])
+        seen = there.observed[:, taken] & ~missing
+        return Resampled(there.positions[:, taken], seen, unsure)
 
     def _carry_along(
         self,
@@ -205,7 +200,7 @@ class PersonBuffer:
         person_id: str,
         end_ns: int,
         stamps_s: Float64[np.ndarray, ' sample'],
-        missing: Bool[np.ndarray, ' joint'],
+        missing: JointMask,
     ) -> NotReady | None:
         """Return why no window can be made of these samples; None if one can.
 
@@ -224,12 +219,12 @@ class PersonBuffer:
 
     def _missing_joints(
         self, stamps_s: Float64[np.ndarray, ' sample'], seen: Bool[np.ndarray, 'sample joint']
-    ) -> Bool[np.ndarray, ' joint']:
+    ) -> JointMask:
         """Find the joints unseen for too long at either end of the window."""
         first_s = np.where(seen, stamps_s[:, None], np.inf).min(axis=0)
         last_s = np.where(seen, stamps_s[:, None], -np.inf).max(axis=0)
         longest_s = self._config.max_gap_s + SAME_TIME_S
-        late: Bool[np.ndarray, ' joint']
+        late: JointMask
         late = (first_s > self._times_s[0] + longest_s) | (last_s < -longest_s)
         return late
 

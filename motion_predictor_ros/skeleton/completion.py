@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.resources import share_file
+from motion_predictor_ros.skeleton.frame import BoneLengths, JointMask, Pose
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 
@@ -63,7 +64,7 @@ class Proportions:
             units of that line's length: a bent spine is short, and its chest near the pelvis.
     """
 
-    limbs: Float64[np.ndarray, ' bone']
+    limbs: BoneLengths
     neck: Float64[np.ndarray, ' xyz=3']
     head: Float64[np.ndarray, ' xyz=3']
     foot: Float64[np.ndarray, ' xyz=3']
@@ -109,11 +110,7 @@ class Inference:
         self._possible = {'pelvis', *_INFERRED, *limb_ends} <= set(self._index)
         self._proportions = proportions
 
-    def fill(
-        self,
-        positions: Float64[np.ndarray, 'joint xyz=3'],
-        wanted: Bool[np.ndarray, ' joint'],
-    ) -> Bool[np.ndarray, ' joint']:
+    def fill(self, positions: Pose, wanted: JointMask) -> JointMask:
         """Fill the wanted joints in, in place, where what is seen allows it; return which."""
         filled = np.zeros(len(positions), dtype=bool)
         if not (self._possible and wanted.any()):

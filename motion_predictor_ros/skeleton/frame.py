@@ -17,6 +17,16 @@ from jaxtyping import Bool, Float32, Float64
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import SkeletonFormatError
 
+Pose = Float64[np.ndarray, 'joint xyz=3']
+"""Positions of one person at one time [m]; NaN where a joint was not observed."""
+
+Motion = Float64[np.ndarray, 'time joint xyz=3']
+"""Positions of one person over time [m]."""
+
+JointMask = Bool[np.ndarray, ' joint']
+BoneLengths = Float64[np.ndarray, ' bone']
+"""Length of each bone [m]; NaN where unknown."""
+
 
 class TrackingState(IntEnum):
     """What the tracker says of a person; the values are those of Skeleton.msg."""
@@ -54,11 +64,11 @@ class SkeletonFrame:
 
     person_id: str
     stamp_ns: int
-    positions: Float64[np.ndarray, 'joint xyz=3']
+    positions: Pose
     confidences: Float32[np.ndarray, ' joint']
     tracking: TrackingState = TrackingState.TRACKED
-    inferred: Bool[np.ndarray, ' joint'] | None = None
-    bone_lengths: Float64[np.ndarray, ' bone'] | None = None
+    inferred: JointMask | None = None
+    bone_lengths: BoneLengths | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +112,7 @@ class Observation:
         cls,
         stamp_s: float,
         joint_names: Sequence[str],
-        people: Mapping[str, Float64[np.ndarray, 'joint xyz=3']],
+        people: Mapping[str, Pose],
         frame_id: str = 'world',
     ) -> 'Observation':
         """Return an observation that `Pipeline.step` takes as it takes a message.
@@ -142,7 +152,7 @@ class Observation:
         return cls(stamp_ns, frame_id, frames, joint_names=tuple(joint_names))
 
 
-def _positions(person_id: str, values: Any, joints: int) -> Float64[np.ndarray, 'joint xyz=3']:
+def _positions(person_id: str, values: Any, joints: int) -> Pose:
     """Return one person's positions as an array, or raise `SkeletonFormatError`."""
     try:
         positions = np.asarray(values, np.float64)
@@ -177,15 +187,15 @@ class Window:
 
     person_id: str
     stamp_ns: int
-    positions: Float64[np.ndarray, 'time joint xyz=3']
+    positions: Motion
     observed: Bool[np.ndarray, 'time joint']
     confidences: Float32[np.ndarray, 'time joint']
     restarted: bool
-    inferred: Bool[np.ndarray, ' joint'] | None = None
-    bone_lengths: Float64[np.ndarray, ' bone'] | None = None
+    inferred: JointMask | None = None
+    bone_lengths: BoneLengths | None = None
 
     @property
-    def seen(self) -> Bool[np.ndarray, ' joint']:
+    def seen(self) -> JointMask:
         """Which joints were in sight; the others are where the nearest seen one is."""
         return np.asarray(self.observed.any(axis=0))
 

@@ -1,23 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which joints a skeleton has, in which order, how they hang together and mirror.
+"""Which joints a skeleton has, how they hang together and mirror, and how they become another's.
 
 Stage: skeleton. Joints are matched by name, never by place: trackers agree on neither number nor
-order. A layout is one YAML file (`config/skeletons`), so a new tracker needs no code.
+order. A layout is one YAML file (`config/skeletons`), so a new tracker needs no code. Its entry
+`to` says how its joints become those of another layout: each is a weighted mean of joints (weights
+sum to one, so it turns and shifts with the room).
 """
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
 from motion_predictor_ros.resources import resolve_file
+from motion_predictor_ros.skeleton.frame import JointMask, Pose
 
 _ENTRIES = ('joints', 'mirror', 'root', 'to', 'body')  # `body`: volume/body.py
 
@@ -107,13 +111,13 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return mapping
 
 
-def read_layout_file(path: Path) -> Any:
-    """Read a layout's YAML; a key that is given twice raises `ConfigError`."""
+def _read_yaml(path: Path) -> Any:
+    """Read YAML; a key that is given twice raises `ConfigError`."""
     return yaml.load(path.read_text(encoding='utf-8'), _UniqueKeyLoader)
 
 
 def _from_yaml(path: Path) -> SkeletonLayout:
-    content = read_layout_file(path)
+    content = _read_yaml(path)
     if not isinstance(content, Mapping) or not content.get('joints'):
         raise ConfigError('no joints; expected "joints:", a mapping of joint name to parent name')
     unknown = sorted(str(key) for key in content if key not in _ENTRIES)
@@ -164,17 +168,12 @@ def _parents(joints: Mapping[str, str]) -> tuple[int, ...]:
     roots = [name for name, parent in joints.items() if not parent]
     if len(roots) != 1:
         raise ConfigError(f"exactly one joint must have the parent '' (the root), got {roots}")
-    for name in names:
-        _check_reaches_root(name, joints)
+    try:
+        TopologicalSorter({name: [parent] for name, parent in joints.items()}).prepare()
+    except CycleError as error:
+        cycle = ' -> '.join(error.args[1])
+        raise ConfigError(f'joints hang from each other in a cycle: {cycle}') from error
     return tuple(names.index(parent) if parent else -1 for parent in joints.values())
-
-
-def _check_reaches_root(name: str, joints: Mapping[str, str]) -> None:
-    path = [name]
-    while joints[path[-1]]:
-        path.append(joints[path[-1]])
-        if path[-1] in path[:-1]:
-            raise ConfigError(f'joints hang from each other in a cycle: {" -> ".join(path)}')
 
 
 def _mirror(pairs: Mapping[str, str], names: tuple[str, ...]) -> tuple[int, ...]:
@@ -187,3 +186,80 @@ def _mirror(pairs: Mapping[str, str], names: tuple[str, ...]) -> tuple[int, ...]
         raise ConfigError(f'mirror names {twice} are used twice; give each left: right pair once')
     counterpart = {**pairs, **{right: left for left, right in pairs.items()}}
     return tuple(names.index(counterpart.get(name, name)) for name in names)
+
+
+@dataclass(frozen=True)
+class JointMap:
+    """How a source's joints become another layout's.
+
+    Attributes:
+        weights: Rows of joints that the source does not have are zero.
+    """
+
+    source: SkeletonLayout
+    weights: Float64[np.ndarray, 'joint seen']
+
+    @property
+    def given(self) -> JointMask:
+        """Which joints the source has."""
+        return np.asarray(self.weights.any(axis=1))
+
+    def apply(
+        self,
+        positions: Float64[np.ndarray, 'seen xyz=3'],
+        confidences: Float32[np.ndarray, ' seen'],
+    ) -> tuple[Pose, Float32[np.ndarray, ' joint']]:
+        """Return positions, NaN unless all that a joint is made of was seen, and confidences.
+
+        Args:
+            positions: NaN where a joint was not seen.
+        """
+        used = self.weights != 0
+        unseen = np.isnan(positions).any(axis=1)
+        missing = (used & unseen).any(axis=1) | ~self.given
+        ignored = unseen | ~used.any(axis=0)
+        mapped = self.weights @ np.where(ignored[:, None], 0.0, positions)
+        mapped[missing] = np.nan
+        sure = np.where(used, confidences, np.inf).min(axis=1)
+        return mapped, np.where(missing, 0.0, sure).astype(np.float32)
+
+
+@lru_cache(maxsize=64)
+def load_joint_map(name_or_path: str, target: SkeletonLayout) -> JointMap:
+    """Read how the joints of a layout, a shipped name or a YAML file, become those of `target`.
+
+    Raises:
+        ConfigError: There is no such layout, or it does not say how.
+    """
+    source = SkeletonLayout.load(name_or_path)
+    path = resolve_file(name_or_path, 'config/skeletons', '.yaml')
+    entries = (_read_yaml(path).get('to') or {}).get(target.name)
+    if source.joint_names == target.joint_names:
+        entries = {name: name for name in target.joint_names}
+    if not isinstance(entries, Mapping):
+        raise ConfigError(
+            f'skeleton layout {path}: does not say how its joints become those of '
+            f'{target.name!r}; add an entry "to: {target.name}:" like that of coco17'
+        )
+    weights = np.zeros((len(target.joint_names), len(source.joint_names)))
+    for name, made_of in entries.items():
+        try:
+            row = target.joint_names.index(name)
+            for joint, weight in _parts(made_of).items():
+                weights[row, source.joint_names.index(joint)] = weight
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ConfigError(f'skeleton layout {path}: to: {name}: {error}') from error
+    weights.setflags(write=False)  # shared by every caller through the cache
+    return JointMap(source, weights)
+
+
+def _parts(made_of: Any) -> dict[str, float]:
+    """Return the weight of each joint that an entry names."""
+    if isinstance(made_of, str):
+        return {made_of: 1.0}
+    if isinstance(made_of, list):
+        return {joint: 1.0 / len(made_of) for joint in made_of}
+    parts = {joint: float(weight) for joint, weight in made_of.items()}
+    if abs(sum(parts.values()) - 1.0) > 1e-6:
+        raise ValueError(f'weights {parts} do not sum to 1')
+    return parts

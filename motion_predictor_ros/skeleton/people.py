@@ -68,15 +68,14 @@ class Presence:
 
 
 class PresenceTracker:
-    """Remembers where people were last observed, for `hold_s`."""
+    """Remembers where people were last observed, for `hold_s`.
+
+    Args:
+        refused_people: One of `REFUSED_PEOPLE`: whether a refused person is there.
+        max_lag_s: A person whose own stamp is older was not observed now [s].
+    """
 
     def __init__(self, hold_s: float, refused_people: str, max_lag_s: float) -> None:
-        """Start without people.
-
-        Args:
-            refused_people: One of `REFUSED_PEOPLE`: whether a refused person is there.
-            max_lag_s: A person whose own stamp is older was not observed now [s].
-        """
         self._hold_ns, self._max_lag_ns = round(hold_s * NS_PER_S), round(max_lag_s * NS_PER_S)
         self._count_refused = refused_people == 'unknown'
         self.reset()

@@ -17,7 +17,16 @@ from jaxtyping import Bool, Float64, Int64
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import SkeletonFormatError
 from motion_predictor_ros.skeleton.completion import LIMBS, Inference, shipped_proportions
-from motion_predictor_ros.skeleton.frame import Observation, Rejection, SkeletonFrame, Window
+from motion_predictor_ros.skeleton.frame import (
+    BoneLengths,
+    JointMask,
+    Motion,
+    Observation,
+    Pose,
+    Rejection,
+    SkeletonFrame,
+    Window,
+)
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 UPWARDS = {
@@ -49,14 +58,12 @@ class Plausibility:
     """Judges whole windows of the body18 layout; a mistake in the set-up turns all of them.
 
     A single odd frame is a cartwheel or noise. Other layouts are not judged.
+
+    Args:
+        up: Which axis points up, such as 'z' or '-y'; 'unknown' judges only left and right.
     """
 
     def __init__(self, layout: SkeletonLayout, up: str) -> None:
-        """Remember where joints stand.
-
-        Args:
-            up: Which axis points up, such as 'z' or '-y'; 'unknown' judges only left and right.
-        """
         self._names = layout.joint_names
         self._index = {name: joint for joint, name in enumerate(self._names)}
         self._able = set(_NEEDED) | {'l_foot', 'r_foot'} <= set(self._index)
@@ -147,7 +154,7 @@ class Plausibility:
             return tuple(self._names[joint] for joint in np.unique(faulty))
         return dataclasses.replace(window, positions=positions)
 
-    def _bone_limits(self, window: Window) -> Float64[np.ndarray, ' bone']:
+    def _bone_limits(self, window: Window) -> BoneLengths:
         """Return 1.5 times the own length of each bone; inf where it is unknown [m].
 
         Lengths that are not known yet come from the reference, in the scale of the others.
@@ -164,9 +171,7 @@ class Plausibility:
         limits = (1.0 + _STRETCH) * (1.0 - 1e-3) * own  # float32 on the wire
         return np.where(np.isnan(limits), np.inf, limits)
 
-    def upright(
-        self, positions: Float64[np.ndarray, 'time joint xyz=3']
-    ) -> Bool[np.ndarray, ' time']:
+    def upright(self, positions: Motion) -> Bool[np.ndarray, ' time']:
         """Return when trunk and legs are about in line; else the front is unclear."""
         at = {name: positions[:, joint] for name, joint in self._index.items()}
         trunk = (at['l_shoulder'] + at['r_shoulder']) / 2 - at['pelvis']
@@ -174,9 +179,7 @@ class Plausibility:
         lengths = np.linalg.norm(trunk, axis=-1) * np.linalg.norm(legs, axis=-1)
         return np.asarray((trunk * legs).sum(axis=-1) > _IN_LINE * lengths)
 
-    def ahead(
-        self, positions: Float64[np.ndarray, 'time joint xyz=3'], feet: bool
-    ) -> Float64[np.ndarray, ' time']:
+    def ahead(self, positions: Motion, feet: bool) -> Float64[np.ndarray, ' time']:
         """Return how far knees, head and, if asked, feet stand ahead of the body [m]."""
         at = {name: positions[:, joint] for name, joint in self._index.items()}
         shoulders = (at['l_shoulder'] + at['r_shoulder']) / 2
@@ -192,9 +195,7 @@ class Plausibility:
         forwards: Float64[np.ndarray, ' time'] = (parts * facing).sum(axis=-1)
         return forwards
 
-    def inverted(
-        self, positions: Float64[np.ndarray, 'time joint xyz=3']
-    ) -> Bool[np.ndarray, ' time']:
+    def inverted(self, positions: Motion) -> Bool[np.ndarray, ' time']:
         """Return when a person is upside down."""
         assert self._up is not None
         height = {name: positions[:, joint] @ self._up for name, joint in self._index.items()}
@@ -265,32 +266,28 @@ class BoneLimits:
     def __init__(self, layout: SkeletonLayout) -> None:
         self.bones = np.array(layout.bones, dtype=np.int64).reshape(-1, 2)
         lengths = layout.lengths or (np.nan,) * len(self.bones)
-        self.reference: Float64[np.ndarray, ' bone'] = np.array(lengths, dtype=np.float64)
+        self.reference: BoneLengths = np.array(lengths, dtype=np.float64)
         self._on_path = layout.bones_between()
         self.depths: Int64[np.ndarray, ' joint'] = self._on_path[layout.root].sum(axis=-1)
 
-    def limits(self, lengths: Float64[np.ndarray, ' bone']) -> Float64[np.ndarray, 'joint joint']:
+    def limits(self, lengths: BoneLengths) -> Float64[np.ndarray, 'joint joint']:
         """Return the greatest distances for bones of these lengths [m]; inf where one is NaN."""
         known = np.where(np.isnan(lengths), np.inf, lengths)
         on_path = np.where(self._on_path, known, 0.0)
         return np.asarray(on_path.sum(axis=-1) + _STRETCH * on_path.max(axis=-1, initial=0.0))
 
-    def lengths(self, pose: Float64[np.ndarray, 'joint xyz=3']) -> Float64[np.ndarray, ' bone']:
+    def lengths(self, pose: Pose) -> BoneLengths:
         """Return how long bones look [m]; NaN where an end was not seen."""
         ends = pose[self.bones]
         return np.asarray(np.linalg.norm(ends[:, 0] - ends[:, 1], axis=-1))
 
-    def scale(self, pose: Float64[np.ndarray, 'joint xyz=3']) -> float:
+    def scale(self, pose: Pose) -> float:
         """Return the median ratio to the reference; NaN if no bone was seen."""
         ratios = self.lengths(pose) / self.reference
         ratios = ratios[~np.isnan(ratios)]
         return float(np.median(ratios)) if len(ratios) else float('nan')
 
-    def outside(
-        self,
-        pose: Float64[np.ndarray, 'joint xyz=3'],
-        limits: Float64[np.ndarray, 'joint joint'],
-    ) -> Bool[np.ndarray, ' joint']:
+    def outside(self, pose: Pose, limits: Float64[np.ndarray, 'joint joint']) -> JointMask:
         """Find the fewest joints without which all others are near enough to each other.
 
         The joint that conflicts with most others goes first; of equal ones that of the longest
@@ -311,9 +308,7 @@ class BoneLimits:
         return removed
 
     def _mean_stretch(
-        self,
-        gaps: Float64[np.ndarray, 'joint joint'],
-        limits: Float64[np.ndarray, 'joint joint'],
+        self, gaps: Float64[np.ndarray, 'joint joint'], limits: Float64[np.ndarray, 'joint joint']
     ) -> Float64[np.ndarray, ' joint']:
         """Return the mean of |bone| / limit over the bones of each joint that were seen."""
         total, count = np.zeros(len(gaps)), np.zeros(len(gaps))
@@ -326,22 +321,19 @@ class BoneLimits:
 
 
 class BodyCheck:
-    """Judges one pose by the reference bones alone; without a reference by its extent."""
+    """Judges one pose by the reference bones alone; without a reference by its extent.
+
+    Args:
+        min_m: Height of the smallest person [m].
+        max_m: Height of the largest person, for the units; see `SkeletonConfig` [m].
+    """
 
     def __init__(self, layout: SkeletonLayout, min_m: float, max_m: float) -> None:
-        """Set up.
-
-        Args:
-            min_m: Height of the smallest person [m].
-            max_m: Height of the largest person, for the units; see `SkeletonConfig` [m].
-        """
         self.bones = BoneLimits(layout)
         self._min_m, self._max_m = min_m, max_m
         self._known = not np.isnan(self.bones.reference).all()
 
-    def impossible(
-        self, pose: Float64[np.ndarray, 'joint xyz=3'], label: str
-    ) -> Bool[np.ndarray, ' joint']:
+    def impossible(self, pose: Pose, label: str) -> JointMask:
         """Find joints where this body cannot have them; NaN joints are not judged.
 
         Raises:
@@ -353,7 +345,7 @@ class BodyCheck:
         limits = self.bones.limits(scale * self.bones.reference) + _UNKNOWN_SLACK_M
         return self.bones.outside(pose, limits)
 
-    def coincident(self, pose: Float64[np.ndarray, 'joint xyz=3']) -> Bool[np.ndarray, ' joint']:
+    def coincident(self, pose: Pose) -> JointMask:
         """Find joints at exactly the place of one nearer to the root.
 
         Trackers put joints without a place at one point, such as -1 -1 -1, or at the root.
@@ -362,7 +354,7 @@ class BodyCheck:
         ranks = np.argsort(np.argsort(self.bones.depths, kind='stable'))
         return np.asarray((at_one_place & (ranks[:, None] > ranks[None])).any(axis=1))
 
-    def _scale(self, pose: Float64[np.ndarray, 'joint xyz=3'], label: str) -> float:
+    def _scale(self, pose: Pose, label: str) -> float:
         scale = self.bones.scale(pose)
         if not np.isnan(scale) and not self._is_human(scale):
             # One joint may be at fault where few bones were seen.
@@ -382,9 +374,7 @@ class BodyCheck:
     def _is_human(self, scale: float) -> bool:
         return self._min_m <= scale * HEIGHT_M <= self._max_m
 
-    def _far(
-        self, pose: Float64[np.ndarray, 'joint xyz=3'], label: str
-    ) -> Bool[np.ndarray, ' joint']:
+    def _far(self, pose: Pose, label: str) -> JointMask:
         """Find joints too far from the middle of a body of unknown bones."""
         seen = _seen(pose)
         reach = np.full(len(pose), np.nan)
@@ -415,10 +405,10 @@ class _History:
 
     lengths: Float64[np.ndarray, 'sample bone']
     counts: Int64[np.ndarray, ' bone']
-    own: Float64[np.ndarray, ' bone']
-    accepted: Float64[np.ndarray, 'joint xyz=3']
+    own: BoneLengths
+    accepted: Pose
     stamps_ns: Int64[np.ndarray, ' joint']
-    refused: Float64[np.ndarray, 'joint xyz=3']
+    refused: Pose
     long: Int64[np.ndarray, ' bone']
     newest_ns: int
     seen: int = 0
@@ -488,9 +478,7 @@ class JointFilter:
             return None, faults
         return self._without(frame, unseen), faults
 
-    def _too_long(
-        self, measured: Float64[np.ndarray, 'joint xyz=3'], history: _History
-    ) -> Bool[np.ndarray, ' joint']:
+    def _too_long(self, measured: Pose, history: _History) -> JointMask:
         """Find joints too far from the others for this person's bones.
 
         Many of them in several observations in a row: another person has this id now, or the
@@ -515,7 +503,7 @@ class JointFilter:
         history.accepted[:] = np.nan
         return np.zeros_like(long)
 
-    def _without(self, frame: SkeletonFrame, unseen: Bool[np.ndarray, ' joint']) -> SkeletonFrame:
+    def _without(self, frame: SkeletonFrame, unseen: JointMask) -> SkeletonFrame:
         """Take joints out, and infer those that are always inferred from what is left."""
         positions, confidences = frame.positions.copy(), frame.confidences.copy()
         positions[unseen], confidences[unseen] = np.nan, 0.0
@@ -524,12 +512,7 @@ class JointFilter:
             self._inference.fill(positions, frame.inferred)
         return dataclasses.replace(frame, positions=positions, confidences=confidences)
 
-    def _jumped(
-        self,
-        pose: Float64[np.ndarray, 'joint xyz=3'],
-        frame: SkeletonFrame,
-        history: _History,
-    ) -> Bool[np.ndarray, ' joint']:
+    def _jumped(self, pose: Pose, frame: SkeletonFrame, history: _History) -> JointMask:
         """Find joints that leave their body, unless they were refused at about the same place."""
         since_s = (frame.stamp_ns - history.stamps_ns) / NS_PER_S
         moved = pose - history.accepted
@@ -548,11 +531,7 @@ class JointFilter:
         return np.asarray(jumped & ~(again <= _JOINT_SPEED_M_S * frame_s + _JOINT_NOISE_M))
 
     def _remember(
-        self,
-        accepted: Float64[np.ndarray, 'joint xyz=3'],
-        measured: Float64[np.ndarray, 'joint xyz=3'],
-        frame: SkeletonFrame,
-        history: _History,
+        self, accepted: Pose, measured: Pose, frame: SkeletonFrame, history: _History
     ) -> None:
         seen = ~np.isnan(accepted[:, 0])
         history.accepted[seen], history.stamps_ns[seen] = accepted[seen], frame.stamp_ns
@@ -592,9 +571,7 @@ _JOINT_FAULTS = {
 }
 
 
-def _median_lengths(
-    lengths: Float64[np.ndarray, 'sample bone'], min_count: int
-) -> Float64[np.ndarray, ' bone']:
+def _median_lengths(lengths: Float64[np.ndarray, 'sample bone'], min_count: int) -> BoneLengths:
     """Return the median of each bone [m]; NaN where fewer than `min_count` were seen."""
     enough = (~np.isnan(lengths)).sum(axis=0) >= min_count
     median = np.full(lengths.shape[1], np.nan)
@@ -617,13 +594,11 @@ def _no_joints(person_id: str) -> Rejection:
     return Rejection(person_id, 'no_joints', f'person {person_id!r}: not one joint is possible')
 
 
-def _seen(pose: Float64[np.ndarray, 'joint xyz=3']) -> Int64[np.ndarray, ' some']:
+def _seen(pose: Pose) -> Int64[np.ndarray, ' some']:
     return np.flatnonzero(~np.isnan(pose[:, 0]))
 
 
-def _without(
-    pose: Float64[np.ndarray, 'joint xyz=3'], joint: int
-) -> Float64[np.ndarray, 'joint xyz=3']:
+def _without(pose: Pose, joint: int) -> Pose:
     other = pose.copy()
     other[joint] = np.nan
     return other

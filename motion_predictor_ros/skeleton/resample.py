@@ -6,6 +6,8 @@ out turns and shifts with the room, as the equivariant model behind it needs. Li
 the values (monotone splines, per-axis filters) would break that.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
@@ -16,17 +18,27 @@ SAME_TIME_S = 1e-6
 """Times this close are equal; stamps are rounded to nanoseconds [s]."""
 
 
+class Resampled(NamedTuple):
+    """One person on the model clock.
+
+    Attributes:
+        positions: [m], always finite.
+        observed: True where the value rests on observations.
+        confidences: 0 where it does not.
+    """
+
+    positions: Float64[np.ndarray, 'time joint xyz=3']
+    observed: Bool[np.ndarray, 'time joint']
+    confidences: Float32[np.ndarray, 'time joint']
+
+
 def resample(
     stamps_s: Float64[np.ndarray, ' sample'],
     positions: Float64[np.ndarray, 'sample joint xyz=3'],
     confidences: Float32[np.ndarray, 'sample joint'],
     times_s: Float64[np.ndarray, ' time'],
-) -> tuple[
-    Float64[np.ndarray, 'time joint xyz=3'],
-    Bool[np.ndarray, 'time joint'],
-    Float32[np.ndarray, 'time joint'],
-]:
-    """Return positions [m], whether they rest on observations, and confidences at `times_s`.
+) -> Resampled:
+    """Interpolate at `times_s`.
 
     A value rests on observations if the samples of that joint around it are at most `BRIDGE_S`
     apart, or if one was taken at that very time. Others are filled: straight across a gap, held
@@ -45,7 +57,7 @@ def resample(
         observed[:, joints] = clock.observed[:, None]
         sure[:, joints] = clock.linear(confidences[rows][:, joints])
     sure[~observed] = 0
-    return out, observed, sure
+    return Resampled(out, observed, sure)
 
 
 def _groups(

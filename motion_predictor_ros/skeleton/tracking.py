@@ -12,10 +12,9 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
 
 from motion_predictor_ros.conventions import NS_PER_S
-from motion_predictor_ros.skeleton.frame import Observation, SkeletonFrame
+from motion_predictor_ros.skeleton.frame import Observation, Pose, SkeletonFrame
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 CLEAR_M = 0.15
@@ -51,7 +50,7 @@ class _Track:
     earlier: SkeletonFrame
     tracker_id: str
 
-    def expected(self, stamp_ns: int) -> Float64[np.ndarray, 'joint xyz=3']:
+    def expected(self, stamp_ns: int) -> Pose:
         """Extrapolate the joints at the mean velocity of the body [m]."""
         seconds = (self.last.stamp_ns - self.earlier.stamp_ns) / NS_PER_S
         moved = self.last.positions - self.earlier.positions
@@ -69,14 +68,13 @@ class _Track:
 
 
 class Identities:
-    """Tracks of all people, kept for `forget_after_s`."""
+    """Tracks of all people, kept for `forget_after_s`.
+
+    Args:
+        associate: Whether ids come from motion instead of from the tracker.
+    """
 
     def __init__(self, layout: SkeletonLayout, associate: bool, forget_after_s: float) -> None:
-        """Start without tracks.
-
-        Args:
-            associate: Whether ids come from motion instead of from the tracker.
-        """
         self._mirror = list(layout.mirror)
         self._associate, self._forget_ns = associate, round(forget_after_s * NS_PER_S)
         if associate:
@@ -182,7 +180,7 @@ class _Known:
     """A tracked person: the extrapolated joints, and the mean deviation from them."""
 
     frame: SkeletonFrame
-    expected: Float64[np.ndarray, 'joint xyz=3']
+    expected: Pose
     apart_m: float
 
 
@@ -216,9 +214,7 @@ def _assignment() -> Callable[..., Any]:
     return assign
 
 
-def _apart_m(
-    expected: Float64[np.ndarray, 'joint xyz=3'], seen: Float64[np.ndarray, 'joint xyz=3']
-) -> float:
+def _apart_m(expected: Pose, seen: Pose) -> float:
     """Return the mean distance of the joints that both have; NaN if there are none."""
     gaps = np.sqrt(((expected - seen) ** 2).sum(axis=1))
     both = ~np.isnan(gaps)

@@ -7,9 +7,9 @@ installed. Quaternions are xyzw; transforms3d has w first.
 
 import dataclasses
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -83,78 +83,68 @@ class Rigid:
         return Rigid(self.turn @ step, (1.0 - part) * self.shift + part * other.shift)
 
 
+_Stamped = tuple[int, Rigid]
+"""When [ns], and the transform to the parent."""
+
+
 @dataclass
 class _Link:
     """The transforms of one frame to its parent, oldest first; a static one has one for ever.
 
     Attributes:
-        earlier: Stamp and transform that came last, if it is from long before the newest.
+        earlier: The transform that came last, if it is from long before the newest.
     """
 
     parent: str
     static: bool
-    stamps_ns: deque[int] = field(default_factory=deque)
-    motions: deque[Rigid] = field(default_factory=deque)
-    earlier: tuple[int, Rigid] | None = None
+    moves: list[_Stamped] = field(default_factory=list)
+    earlier: _Stamped | None = None
 
-    def add(self, stamp_ns: int, motion: Rigid) -> None:
-        """Sort a transform in.
+    @property
+    def newest_ns(self) -> int:
+        """The newest stamp."""
+        return self.moves[-1][0]
+
+    def add(self, stamp_ns: int, motion: Rigid, keep_ns: int | None) -> None:
+        """Sort a transform in, and drop what is older than `keep_ns` before the newest.
 
         One stamp from long before is an error; a second one after it is a jump back in time.
         """
-        newest_ns = self.stamps_ns[-1] if self.stamps_ns else stamp_ns
-        if stamp_ns >= newest_ns - _TIME_JUMP_NS:
+        place = bisect_left(self.moves, stamp_ns, key=itemgetter(0))
+        if not self.moves or stamp_ns >= self.newest_ns - _TIME_JUMP_NS:
             self.earlier = None
-            self._insert(stamp_ns, motion)
+            if place == len(self.moves) or self.moves[place][0] != stamp_ns:
+                self.moves.insert(place, (stamp_ns, motion))
         elif self.earlier is None or stamp_ns <= self.earlier[0]:
             self.earlier = stamp_ns, motion
         else:
-            earlier_ns, earlier = self.earlier
-            self.stamps_ns, self.motions = deque([earlier_ns, stamp_ns]), deque([earlier, motion])
-            self.earlier = None
-
-    def _insert(self, stamp_ns: int, motion: Rigid) -> None:
-        if not self.stamps_ns or stamp_ns > self.stamps_ns[-1]:
-            self.stamps_ns.append(stamp_ns)
-            self.motions.append(motion)
-            return
-        place = bisect_left(self.stamps_ns, stamp_ns)
-        if self.stamps_ns[place] != stamp_ns:
-            self.stamps_ns.insert(place, stamp_ns)
-            self.motions.insert(place, motion)
-
-    def trim(self, keep_ns: int) -> None:
-        """Drop what is older than `keep_ns` before the newest."""
-        while self.stamps_ns[0] < self.stamps_ns[-1] - keep_ns:
-            self.stamps_ns.popleft()
-            self.motions.popleft()
+            self.moves, self.earlier = [self.earlier, (stamp_ns, motion)], None
+        if keep_ns is not None:
+            del self.moves[: bisect_left(self.moves, self.newest_ns - keep_ns, key=itemgetter(0))]
 
     def at(self, stamp_ns: int) -> Rigid | None:
         """Interpolate; 0 asks for the newest. None if the time is not known."""
         if self.static or not stamp_ns:
-            return self.motions[-1]
-        after = bisect_left(self.stamps_ns, stamp_ns)
-        if after < len(self.stamps_ns) and self.stamps_ns[after] == stamp_ns:
-            return self.motions[after]
-        if after in (0, len(self.stamps_ns)):
+            return self.moves[-1][1]
+        after = bisect_left(self.moves, stamp_ns, key=itemgetter(0))
+        if after < len(self.moves) and self.moves[after][0] == stamp_ns:
+            return self.moves[after][1]
+        if after in (0, len(self.moves)):
             return None
-        begin_ns, end_ns = self.stamps_ns[after - 1], self.stamps_ns[after]
-        part = (stamp_ns - begin_ns) / (end_ns - begin_ns)
-        return self.motions[after - 1].towards(self.motions[after], part)
+        (begin_ns, begin), (end_ns, end) = self.moves[after - 1 : after + 1]
+        return begin.towards(end, (stamp_ns - begin_ns) / (end_ns - begin_ns))
 
 
 class TransformTree:
     """Every frame's parent and transform to it over the last seconds.
 
     Each frame has a time of its own: one that is stamped 0, late or ahead does not affect others.
+
+    Args:
+        keep_s: How far back one may ask [s].
     """
 
     def __init__(self, keep_s: float = 10.0) -> None:
-        """Begin empty.
-
-        Args:
-            keep_s: How far back one may ask [s].
-        """
         self._keep_ns = round(keep_s * NS_PER_S) if np.isfinite(keep_s) else None
         self._links: dict[str, _Link] = {}
 
@@ -194,7 +184,7 @@ class TransformTree:
     def newest_ns(self, frame: str) -> int | None:
         """Return when a frame last moved in its parent; None if it stands still or is unknown."""
         link = self._links.get(frame)
-        return None if link is None or link.static else link.stamps_ns[-1]
+        return None if link is None or link.static else link.newest_ns
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> Rigid:
         """Return the transform from `source` coordinates to `target` coordinates at that time.
@@ -218,21 +208,13 @@ class TransformTree:
         down = self._climb(downs[: downs.index(common)], stamp_ns)
         return down.inverse() @ up
 
-    def knows(self, target: str, source: str, stamp_ns: int) -> bool:
-        """Whether `lookup` finds this transform."""
-        try:
-            self.lookup(target, source, stamp_ns)
-        except SkeletonFormatError:
-            return False
-        return True
-
     def _climb(self, frames: list[str], stamp_ns: int) -> Rigid:
         motion = Rigid(np.eye(3), np.zeros(3))
         for frame in frames:
             step = self._links[frame].at(stamp_ns)
             if step is None:
-                known = self._links[frame].stamps_ns
-                ahead_s = (stamp_ns - known[-1]) / NS_PER_S
+                known = self._links[frame].moves
+                ahead_s = (stamp_ns - known[-1][0]) / NS_PER_S
                 raise SkeletonFormatError(
                     'no_transform',
                     f'frame {frame!r} is not known at the time of the observation, '
@@ -247,11 +229,9 @@ class TransformTree:
         if link is None or link.parent != parent or link.static != static:
             link = self._links[child] = _Link(parent, static)
         if static:
-            link.stamps_ns, link.motions = deque([stamp_ns]), deque([motion])
-            return
-        link.add(stamp_ns, motion)
-        if self._keep_ns is not None:
-            link.trim(self._keep_ns)
+            link.moves = [(stamp_ns, motion)]
+        else:
+            link.add(stamp_ns, motion, self._keep_ns)
 
     def forget_gone(self) -> None:
         """Bound the memory: of too many frames, drop those that moved last long before the others.
@@ -260,9 +240,7 @@ class TransformTree:
         """
         if self._keep_ns is None or len(self._links) <= _MAX_FRAMES:
             return
-        moving = {
-            name: link.stamps_ns[-1] for name, link in self._links.items() if not link.static
-        }
+        moving = {name: link.newest_ns for name, link in self._links.items() if not link.static}
         median_ns = sorted(moving.values())[(len(moving) - 1) // 2] if moving else 0
         for name, newest_ns in moving.items():
             if newest_ns < median_ns - self._keep_ns:
@@ -281,18 +259,17 @@ TransformQuery = tuple[str, str, int]
 
 
 class FixedFrame:
-    """Moves observations into the fixed frame; without one they stay where they are."""
+    """Moves observations into the fixed frame; without one they stay where they are.
+
+    Args:
+        name: Of the fixed frame; '' leaves everything in the source's.
+        extrinsic: Pose of the source's frame in it: x y z qx qy qz qw; '' asks `lookup`.
+
+    Raises:
+        ConfigError: The extrinsic is malformed, or is one in no frame.
+    """
 
     def __init__(self, name: str, extrinsic: str, lookup: Lookup) -> None:
-        """Set up.
-
-        Args:
-            name: Of the fixed frame; '' leaves everything in the source's.
-            extrinsic: Pose of the source's frame in it: x y z qx qy qz qw; '' asks `lookup`.
-
-        Raises:
-            ConfigError: The extrinsic is malformed, or is one in no frame.
-        """
         if extrinsic and not name:
             raise ConfigError('extrinsic is given, but no fixed_frame in which it holds')
         self.name = name.lstrip('/')

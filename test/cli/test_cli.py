@@ -144,7 +144,7 @@ def test_the_demo_without_ros_names_the_alternative(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setitem(sys.modules, 'rclpy', None)
-    monkeypatch.delitem(sys.modules, 'motion_predictor_ros.ros.trials.demo', raising=False)
+    monkeypatch.delitem(sys.modules, 'motion_predictor_ros.ros.tools.demo', raising=False)
     assert main(['demo', '--bag', str(bag), '--out', str(tmp_path)]) == 2
     assert '`evaluate bag` works without' in capsys.readouterr().err
 

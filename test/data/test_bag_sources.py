@@ -106,7 +106,7 @@ def test_a_bag_of_any_source_is_replayed_and_scored(
 
 
 def _given(layout: str) -> np.ndarray:
-    from motion_predictor_ros.skeleton.joint_map import load_joint_map
+    from motion_predictor_ros.skeleton.layout import load_joint_map
 
     return load_joint_map(layout, BODY).given
 

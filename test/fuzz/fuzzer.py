@@ -46,8 +46,7 @@ from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDE
 from motion_predictor_ros.prediction.streaming import MotionDEQPredictor
 from motion_predictor_ros.prediction.types import ScenePrediction
 from motion_predictor_ros.skeleton.frame import Rejection
-from motion_predictor_ros.skeleton.joint_map import load_joint_map
-from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.skeleton.layout import SkeletonLayout, load_joint_map
 
 _BODY = SkeletonLayout.load('body18')
 _START_NS = 1_700_000_000 * NS_PER_S

@@ -34,12 +34,11 @@ from trials.feeder import Feeder, encode_persons, stamp_ns
 from motion_predictor_ros.config import DensityConfig, PipelineConfig, SkeletonConfig, VolumeConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.pipeline import Pipeline
-from motion_predictor_ros.ros.transforms import CHECK_S, TransformQueue
-from motion_predictor_ros.ros.trials.children import child, local_environment, write_parameters
+from motion_predictor_ros.ros.tools.demo import child, local_environment, write_parameters
+from motion_predictor_ros.ros.transforms import CHECK_S, LiveTransforms, TransformQueue
 from motion_predictor_ros.skeleton.frame import Observation, Rejection, Validity
-from motion_predictor_ros.skeleton.joint_map import load_joint_map
-from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.skeleton.transforms import TransformQuery, TransformTree
+from motion_predictor_ros.skeleton.layout import SkeletonLayout, load_joint_map
+from motion_predictor_ros.skeleton.transforms import Rigid, TransformTree
 
 LIMIT_S = 0.6
 """Recovery after the person's return, beyond the second of history that a prediction needs."""
@@ -134,19 +133,22 @@ def _lose_live(
                 feeder.close()
 
 
-class _Transforms:
+class _Transforms(LiveTransforms):
     """/tf at 20 Hz, 20 ms late, with pauses."""
 
     def __init__(self) -> None:
         self.tree = TransformTree()
 
-    def is_known(self, query: TransformQuery) -> bool:
-        """Whether the tree has it."""
-        return self.tree.knows(*query)
+    def lookup(self, target: str, source: str, stamp_ns: int) -> Rigid:
+        """Look up in the tree."""
+        return self.tree.lookup(target, source, stamp_ns)
 
     def clear(self) -> None:
         """Forget moving frames."""
         self.tree.clear()
+
+    def close(self) -> None:
+        """There is nothing to unsubscribe."""
 
 
 @dataclass(frozen=True)

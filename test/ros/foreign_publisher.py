@@ -23,7 +23,7 @@ from ros.foreign_cases import (
 )
 
 from motion_predictor_ros.config import SOURCES
-from motion_predictor_ros.ros.subscriptions import message_class, static_qos
+from motion_predictor_ros.ros.topics import message_class, static_qos
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
 PERIOD_NS, PAUSE_S = 40_000_000, 0.08  # stamps are even, however slow this machine is now

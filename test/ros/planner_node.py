@@ -24,7 +24,7 @@ from motion_predictor_ros.ros.outputs.base import (
     PlannerOutputs,
 )
 from motion_predictor_ros.ros.parameters import declare, read
-from motion_predictor_ros.ros.qos import QosWatch
+from motion_predictor_ros.ros.topics import QosWatch
 from motion_predictor_ros.skeleton.frame import Validity
 
 ALWAYS = ('probability_cloud', 'occupancy_grid', 'obstacle_cloud')

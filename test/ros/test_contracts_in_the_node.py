@@ -23,11 +23,10 @@ from motion_predictor_ros.config import PREDICTORS, SOURCES, PipelineConfig, fro
 from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.prediction.predictor import register_predictor
 from motion_predictor_ros.ros.encode import encode_header
-from motion_predictor_ros.ros.outputs.base import OUTPUTS, register_output
+from motion_predictor_ros.ros.outputs.base import OUTPUTS
 from motion_predictor_ros.ros.predictor_node import PredictorNode
 from motion_predictor_ros.runtime.process_memory import resident_mb
 from motion_predictor_ros.runtime.threads import WorkerPool
-from motion_predictor_ros.skeleton.sources.base import register_source
 
 WITHOUT_DENSITY = Parameter('density.enabled', value='never')
 
@@ -42,9 +41,9 @@ def context() -> Iterator[rclpy.Context]:
 
 @pytest.fixture
 def toys() -> Iterator[None]:
-    register_source('outline', 'geometry_msgs/msg/PolygonStamped', OutlineConfig)(Outline)
+    SOURCES.register('outline', OutlineConfig)(Outline)
     register_predictor('constant_velocity', ConstantVelocityConfig)(ConstantVelocity)
-    register_output('people_count', PeopleCountConfig)(PeopleCount)
+    OUTPUTS.register('people_count', PeopleCountConfig)(PeopleCount)
     yield
     OUTPUTS.unregister('people_count')
     SOURCES.unregister('outline')

@@ -13,7 +13,7 @@ from ros.foreign_cases import CASES, FIXED, FRAME, LISTENERS, MOUNTED, base_at
 from ros.graph import LAYOUT, Graph, Process, stamp_ns
 from skeleton.sources.test_sources import INDEX, POSE
 
-from motion_predictor_ros.skeleton.joint_map import load_joint_map
+from motion_predictor_ros.skeleton.layout import load_joint_map
 
 NAMESPACES = [*CASES, *LISTENERS]
 EXACT_M = 1e-4  # float32 on the wire

@@ -5,15 +5,14 @@ import foreign_messages as foreign
 import numpy as np
 import pytest
 
-from motion_predictor_ros.errors import SkeletonFormatError
-from motion_predictor_ros.ros.transforms import CHECK_S, TransformQueue
+from motion_predictor_ros.ros.transforms import CHECK_S, LiveTransforms, TransformQueue
 from motion_predictor_ros.skeleton.transforms import Rigid, TransformTree
 
 MS = 1_000_000
 WAIT_S = 0.15
 
 
-class Transforms:
+class Transforms(LiveTransforms):
     """A buffer like tf2's, but stricter: old data stay until `clear`, and bar earlier ones."""
 
     def __init__(self) -> None:
@@ -28,16 +27,12 @@ class Transforms:
     def lookup(self, target: str, source: str, stamp_ns: int) -> Rigid:
         return self.tree.lookup(target, source, stamp_ns)
 
-    def is_known(self, query: tuple[str, str, int]) -> bool:
-        try:
-            self.lookup(*query)
-        except SkeletonFormatError:
-            return False
-        return True
-
     def clear(self) -> None:
         self.tree.clear()
         self.newest_ns, self.cleared = 0, self.cleared + 1
+
+    def close(self) -> None:
+        pass
 
 
 class Robot:

@@ -4,7 +4,7 @@
 from ros.scenes import STAMP_NS, scene, seen
 
 from motion_predictor_ros.prediction.types import ScenePrediction
-from motion_predictor_ros.ros.watchdog import Growing, Watchdog
+from motion_predictor_ros.ros.watchdog import Watchdog
 from motion_predictor_ros.skeleton.frame import Validity
 
 
@@ -19,10 +19,12 @@ class Watched:
             lambda: self.now_s,
             0.3,
             lambda stale, silent_s: self.said.append(stale),
-            self.whoever_grows,
+            self.grow,
+            period_s=0.12,
+            until_s=1.32,
         )
 
-    def whoever_grows(self, stale: ScenePrediction, silent_s: float) -> None:
+    def grow(self, stale: ScenePrediction, silent_s: float) -> None:
         assert {each.validity for each in stale.people} <= {Validity.STALE}
         self.still.append(silent_s)
 
@@ -66,7 +68,7 @@ def test_what_waited_before_it_was_answered_counts() -> None:
     assert len(watched.said) == 1
 
 
-def test_whoever_grows_volumes_is_called_as_long_as_it_is_stale() -> None:
+def test_volumes_grow_as_long_as_the_input_is_stale() -> None:
     watched = Watched()
     watched.dog.feed(scene(seen('anna')))
     watched.wait(0.5)
@@ -78,14 +80,13 @@ def test_whoever_grows_volumes_is_called_as_long_as_it_is_stale() -> None:
 
 
 def test_growing_is_even_and_ends_and_begins_again_with_the_next_silence() -> None:
-    grown: list[float] = []
-    grow = Growing(lambda stale, silent_s: grown.append(round(silent_s, 2)), 0.2, until_s=1.0)
-    for silence in (0.35, 0.4, 0.45, 0.5, 0.56, 0.7, 0.77, 0.99, 1.01, 1.3):
-        grow(scene(), silence)
-    assert grown == [0.56, 0.77, 0.99]
-    for silence in (0.31, 0.52):
-        grow(scene(), silence)
-    assert grown[3:] == [0.52]
+    watched = Watched()
+    for _ in range(2):
+        watched.dog.feed(scene(seen('anna')))
+        watched.wait(3.0)
+        grown = [round(silent_s, 2) for silent_s in watched.still]
+        assert grown == [0.5, 0.65, 0.8, 0.95, 1.1, 1.25]
+        watched.still.clear()
 
 
 def test_no_input_at_all_and_time_that_goes_back_say_nothing() -> None:
@@ -94,7 +95,4 @@ def test_no_input_at_all_and_time_that_goes_back_say_nothing() -> None:
     watched.dog.feed(scene(seen('anna')))
     watched.now_s = 0.0
     watched.wait(0.25)
-    assert not watched.said
-    watched.dog.forget()
-    watched.wait(1.0)
     assert not watched.said

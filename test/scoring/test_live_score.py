@@ -19,7 +19,7 @@ from motion_predictor_ros.scoring.live_score import LiveScore
 from motion_predictor_ros.scoring.live_scorer import LiveScorer
 from motion_predictor_ros.scoring.metrics import kernel_log_density
 from motion_predictor_ros.skeleton.frame import Observation, SkeletonFrame, Validity
-from motion_predictor_ros.skeleton.intake import IntakeResult
+from motion_predictor_ros.skeleton.stage import IntakeResult
 from motion_predictor_ros.skeleton.tracking import Restart
 from motion_predictor_ros.volume.capsules import bodies
 from motion_predictor_ros.volume.grid import VoxelGrid

@@ -20,7 +20,7 @@ from trials.feeder import Answer, Feeder
 
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.errors import MotionPredictorError
-from motion_predictor_ros.ros.trials.children import child, local_environment, write_parameters
+from motion_predictor_ros.ros.tools.demo import child, local_environment, write_parameters
 
 LIMIT_S = 0.6
 _INPUT_S = (1.2, 2.2)

@@ -24,7 +24,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import MotionPredictorError
 from motion_predictor_ros.ros.encode import encode_header
-from motion_predictor_ros.ros.trials.children import TIMEOUT_S
+from motion_predictor_ros.ros.tools.demo import TIMEOUT_S
 
 RATE_HZ = 30.0
 _DEPTH = 200

@@ -25,7 +25,7 @@ from trials.feeder import RATE_HZ, Feeder, encode_persons, stamp_ns
 from motion_predictor_ros.bench.crowd import Crowd
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.errors import MotionPredictorError
-from motion_predictor_ros.ros.trials.children import child, local_environment, write_parameters
+from motion_predictor_ros.ros.tools.demo import child, local_environment, write_parameters
 
 _WARM_S = 5.0
 _LAST_S = 1.0

@@ -11,7 +11,7 @@ from motion_predictor_ros.data.bags import BagWriter, skeleton_messages
 from motion_predictor_ros.errors import MotionPredictorError
 from motion_predictor_ros.evaluation.replay.live import LiveComparison, compare_live
 from motion_predictor_ros.evaluation.replay.replay import replay
-from motion_predictor_ros.ros.trials.demo import run_live
+from motion_predictor_ros.ros.tools.demo import run_live
 
 ONE_SKIPPED_M = 1e-3
 """Bound after a skipped observation: the solve starts elsewhere, and ends within tolerance [m]."""

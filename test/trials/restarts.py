@@ -16,7 +16,7 @@ from trials.feeder import Feeder
 
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.errors import MotionPredictorError
-from motion_predictor_ros.ros.trials.children import (
+from motion_predictor_ros.ros.tools.demo import (
     TIMEOUT_S,
     command,
     local_environment,

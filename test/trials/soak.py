@@ -21,7 +21,7 @@ from trials.feeder import Feeder
 
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.errors import MotionPredictorError
-from motion_predictor_ros.ros.trials.children import child, local_environment, write_parameters
+from motion_predictor_ros.ros.tools.demo import child, local_environment, write_parameters
 from motion_predictor_ros.runtime.process_memory import resident_mb
 
 _ROW_S = 10.0

@@ -5,12 +5,11 @@ A file declares the output's parameters, its message and its publisher, and regi
 
     @dataclass(frozen=True)
     class KeepOutPoseConfig(OutputConfig):
-        rate_hz: float = param(5.0, 'maximum rate, by stamps [Hz]', low=0.1, high=100.0)
+        rate_hz: float = param(5.0, 'maximum rate, by stamps [Hz]', 0.1, 100.0)
 
-    @register_output('keep_out_pose', KeepOutPoseConfig)
+    @OUTPUTS.register('keep_out_pose', KeepOutPoseConfig)
     class KeepOutPose(Output[KeepOutPoseConfig]):
-        def __init__(self, config: KeepOutPoseConfig, context: OutputContext) -> None:
-            super().__init__(config, context)
+        def open(self) -> None:
             self._publisher = self.create_publisher(PoseStamped, 'keep_out_pose')
 
         def publish(self, scene: VolumeScene) -> None:
@@ -26,15 +25,14 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from motion_predictor_ros.config import param
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.registry import ParameterGroups, Registry
-from motion_predictor_ros.ros.qos import QosWatch
+from motion_predictor_ros.ros.topics import QosWatch
 from motion_predictor_ros.runtime.rate_limit import RateLimiter
 from motion_predictor_ros.skeleton.transforms import Lookup
+from motion_predictor_ros.volume.footprint import Band
 from motion_predictor_ros.volume.types import SafetyVolume
 
 
@@ -71,7 +69,7 @@ class OutputContext:
     Attributes:
         stale_after_s: Older observations are stale [s].
         lookup: Looks up transforms; None: an output that needs one listens to /tf.
-        watch: Counts subscribers with an incompatible QoS.
+        watch: Creates publishers.
     """
 
     node: Node
@@ -80,23 +78,41 @@ class OutputContext:
     watch: QosWatch
 
 
+@dataclass(frozen=True)
+class FootprintConfig(OutputConfig):
+    """Parameters of outputs that project the volumes onto the plane."""
+
+    rate_hz: float = param(5.0, 'maximum rate, by stamps [Hz]', 0.1, 100.0)
+    until_s: float = param(1.0, 'windows that begin before then count [s]', 0.0, 10.0)
+    min_height_m: float = param(0.0, 'lowest height that counts [m]', -100.0, 100.0)
+    max_height_m: float = param(2.0, 'greatest height that counts [m]', -100.0, 100.0)
+
+    @property
+    def band(self) -> Band:
+        """The windows and heights that count."""
+        return Band(self.until_s, self.min_height_m, self.max_height_m)
+
+
 ConfigT = TypeVar('ConfigT', bound=OutputConfig)
-OutputT = TypeVar('OutputT', bound='type[Output[Any]]')
 
 
 class Output(ABC, Generic[ConfigT]):
     """Publishes keep-out volumes for one kind of reader, from construction to `close`."""
 
     def __init__(self, config: ConfigT, context: OutputContext) -> None:
+        self.config, self.context = config, context
+        rate_hz = getattr(config, 'rate_hz', None)
+        self._rate = None if rate_hz is None else RateLimiter(rate_hz)
+        self._closers: list[Callable[[], Any]] = []
+        self.open()
+
+    @abstractmethod
+    def open(self) -> None:
         """Create publishers.
 
         Raises:
             ConfigError: A message package is not installed; names the package.
         """
-        self.config, self.context = config, context
-        rate_hz = getattr(config, 'rate_hz', None)
-        self._rate = None if rate_hz is None else RateLimiter(rate_hz)
-        self._closers: list[Callable[[], Any]] = []
 
     @abstractmethod
     def publish(self, scene: VolumeScene) -> None:
@@ -129,49 +145,32 @@ class Output(ABC, Generic[ConfigT]):
         self._closers.append(closer)
 
     def create_publisher(
-        self, message_type: Any, topic: str, depth: int = 10, latched: bool = False
+        self, kind: Any, topic: str, depth: int = 10, latched: bool = False
     ) -> Any:
-        """Create a reliable publisher whose QoS can be overridden by parameters.
-
-        Args:
-            latched: Keep the last message for late subscribers (transient local).
-        """
-        qos = QoSProfile(depth=1 if latched else depth, reliability=ReliabilityPolicy.RELIABLE)
-        if latched:
-            qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
-        node = self.context.node
-        publisher = node.create_publisher(
-            message_type,
-            topic,
-            qos,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-            event_callbacks=self.context.watch.of_publisher(topic),
-        )
-        self.on_close(lambda: node.destroy_publisher(publisher))
+        """Create a publisher that is destroyed when the output is closed; see `QosWatch`."""
+        publisher = self.context.watch.create_publisher(kind, topic, depth, latched)
+        self.on_close(lambda: self.context.node.destroy_publisher(publisher))
         return publisher
 
 
 OUTPUTS: Registry[Output[Any]] = Registry('motion_predictor_ros.ros.outputs', 'output')
 
 
-def register_output(name: str, config_class: type[OutputConfig]) -> Callable[[OutputT], OutputT]:
-    """Register an output; its parameters are `outputs.NAME.*`."""
-    return OUTPUTS.register(name, config_class)
-
-
 class PlannerOutputs:
-    """All enabled outputs; the one place where planners get a scene, or silence."""
+    """All enabled outputs; the one place where planners get a scene, or silence.
 
-    def __init__(self, config: ParameterGroups, context: OutputContext) -> None:
-        """Create the enabled outputs.
+    Args:
+        config: Parameters of every output; None: there are no volumes to publish.
 
-        Raises:
-            ConfigError: A message package is not installed; names the package.
-        """
+    Raises:
+        ConfigError: A message package is not installed; names the package.
+    """
+
+    def __init__(self, config: ParameterGroups | None, context: OutputContext) -> None:
         self._stale_after_s = context.stale_after_s
         self._outputs: list[Output[Any]] = []
         try:
-            for name, output_class in OUTPUTS.items():
+            for name, output_class in OUTPUTS.items() if config is not None else ():
                 output_config = getattr(config, name)
                 if output_config.enabled:
                     self._outputs.append(output_class(output_config, context))

@@ -17,14 +17,8 @@ from std_msgs.msg import Header
 
 from motion_predictor_ros.config import param
 from motion_predictor_ros.ros.encode import encode_header
-from motion_predictor_ros.ros.outputs.base import (
-    Output,
-    OutputConfig,
-    OutputContext,
-    VolumeScene,
-    register_output,
-)
-from motion_predictor_ros.ros.subscriptions import message_class
+from motion_predictor_ros.ros.outputs.base import OUTPUTS, Output, OutputConfig, VolumeScene
+from motion_predictor_ros.ros.topics import message_class
 from motion_predictor_ros.volume.capsules import swept_capsules
 from motion_predictor_ros.volume.types import WindowVolume
 
@@ -36,23 +30,21 @@ class CollisionObjectsConfig(OutputConfig):
     """Parameters of `collision_object`."""
 
     enabled: bool = param(False, 'publish collision_object, for MoveIt 2; needs moveit_msgs [-]')
-    rate_hz: float = param(5.0, 'maximum rate, by stamps [Hz]', low=0.1, high=100.0)
-    until_s: float = param(
-        1.0, 'windows that begin before then become objects [s]', low=0.0, high=10.0
-    )
+    rate_hz: float = param(5.0, 'maximum rate, by stamps [Hz]', 0.1, 100.0)
+    until_s: float = param(1.0, 'windows that begin before then become objects [s]', 0.0, 10.0)
 
 
-@register_output('collision_objects', CollisionObjectsConfig)
+@OUTPUTS.register('collision_objects', CollisionObjectsConfig)
 class CollisionObjectsOutput(Output[CollisionObjectsConfig]):
     """moveit_msgs/CollisionObject on `collision_object`."""
 
-    def __init__(self, config: CollisionObjectsConfig, context: OutputContext) -> None:
-        super().__init__(config, context)
+    def open(self) -> None:
+        """Create the publisher."""
         message_type = message_class(
             'moveit_msgs/msg/CollisionObject', 'parameter "outputs.collision_objects.enabled"'
         )
         self._publisher = self.create_publisher(message_type, 'collision_object', depth=100)
-        self._objects = CollisionObjects(message_type, config.until_s)
+        self._objects = CollisionObjects(message_type, self.config.until_s)
         self._stamp_ns = 0
 
     def publish(self, scene: VolumeScene) -> None:
@@ -68,15 +60,14 @@ class CollisionObjectsOutput(Output[CollisionObjectsConfig]):
 
 
 class CollisionObjects:
-    """The objects that a planning scene holds now."""
+    """The objects that a planning scene holds now.
+
+    Args:
+        message_type: moveit_msgs.msg.CollisionObject.
+        until_s: Windows that begin before then become objects; the first one always does.
+    """
 
     def __init__(self, message_type: type[Any], until_s: float) -> None:
-        """Begin without any.
-
-        Args:
-            message_type: moveit_msgs.msg.CollisionObject.
-            until_s: Windows that begin before then become objects; the first one always does.
-        """
         self._message_type, self._until_s = message_type, until_s
         self._frames: dict[str, str] = {}
 

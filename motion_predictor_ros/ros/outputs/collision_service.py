@@ -12,13 +12,7 @@ from motion_predictor_ros.config import param
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.ros.encode import encode_header
-from motion_predictor_ros.ros.outputs.base import (
-    Output,
-    OutputConfig,
-    OutputContext,
-    VolumeScene,
-    register_output,
-)
+from motion_predictor_ros.ros.outputs.base import OUTPUTS, Output, OutputConfig, VolumeScene
 from motion_predictor_ros.srv import CollisionProbability
 from motion_predictor_ros.volume.capsules import Bodies
 from motion_predictor_ros.volume.collision import (
@@ -54,16 +48,16 @@ class Request:
     times_s: Float64[np.ndarray, ' time']
 
 
-@register_output('collision_service', CollisionServiceConfig)
+@OUTPUTS.register('collision_service', CollisionServiceConfig)
 class CollisionService(Output[CollisionServiceConfig]):
     """The service `collision_probability`."""
 
-    def __init__(self, config: CollisionServiceConfig, context: OutputContext) -> None:
-        super().__init__(config, context)
+    def open(self) -> None:
+        """Create the service."""
         self._scene: VolumeScene | None = None
         self._reason = 'nothing was observed yet: does a source publish skeletons?'
         _warm_up()
-        node = context.node
+        node = self.context.node
         service = node.create_service(CollisionProbability, SERVICE_NAME, self._on_request)
         self.on_close(lambda: node.destroy_service(service))
 

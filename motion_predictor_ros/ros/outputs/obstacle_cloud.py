@@ -11,47 +11,38 @@ import numpy as np
 from sensor_msgs.msg import PointCloud2
 
 from motion_predictor_ros.config import param
-from motion_predictor_ros.ros.outputs.base import (
-    Output,
-    OutputConfig,
-    OutputContext,
-    VolumeScene,
-    register_output,
-)
-from motion_predictor_ros.ros.outputs.point_cloud import XYZ_FIELDS, encode_cloud
-from motion_predictor_ros.volume.footprint import Band, Footprint, footprint
+from motion_predictor_ros.ros.encode import XYZ_FIELDS, encode_cloud
+from motion_predictor_ros.ros.outputs.base import OUTPUTS, FootprintConfig, Output, VolumeScene
+from motion_predictor_ros.volume.footprint import Footprint, footprint
 
 POINT = np.dtype(XYZ_FIELDS)
 
 
 @dataclass(frozen=True)
-class ObstacleCloudConfig(OutputConfig):
+class ObstacleCloudConfig(FootprintConfig):
     """Parameters of `obstacle_cloud`."""
 
     enabled: bool = param(False, "publish obstacle_cloud, for Nav2's collision monitor [-]")
-    rate_hz: float = param(10.0, 'maximum rate, by stamps [Hz]', low=0.1, high=100.0)
-    cell_m: float = param(0.05, 'distance between points [m]', low=0.01, high=1.0)
-    until_s: float = param(0.5, 'windows that begin before then count [s]', low=0.0, high=10.0)
-    min_height_m: float = param(0.0, 'lowest height that counts [m]', low=-100.0, high=100.0)
-    max_height_m: float = param(2.0, 'greatest height that counts [m]', low=-100.0, high=100.0)
+    rate_hz: float = param(10.0, 'maximum rate, by stamps [Hz]', 0.1, 100.0)
+    cell_m: float = param(0.05, 'distance between points [m]', 0.01, 1.0)
+    until_s: float = param(0.5, 'windows that begin before then count [s]', 0.0, 10.0)
     height_m: float = param(
-        0.25, "height of all points, in the reader's height band [m]", low=-100.0, high=100.0
+        0.25, "height of all points, in the reader's height band [m]", -100.0, 100.0
     )
 
 
-@register_output('obstacle_cloud', ObstacleCloudConfig)
+@OUTPUTS.register('obstacle_cloud', ObstacleCloudConfig)
 class ObstacleCloud(Output[ObstacleCloudConfig]):
     """PointCloud2 on `obstacle_cloud`; silent while the input is stale."""
 
-    def __init__(self, config: ObstacleCloudConfig, context: OutputContext) -> None:
-        super().__init__(config, context)
-        self._band = Band(config.until_s, config.min_height_m, config.max_height_m)
+    def open(self) -> None:
+        """Create the publisher."""
         self._publisher = self.create_publisher(PointCloud2, 'obstacle_cloud')
 
     def publish(self, scene: VolumeScene) -> None:
         """Publish the covered cells, unless the scene is stale."""
         if not scene.stale:
-            cells = footprint(scene.volumes, self._band, self.config.cell_m)
+            cells = footprint(scene.volumes, self.config.band, self.config.cell_m)
             self._publisher.publish(
                 encode_obstacle_cloud(cells, self.config.height_m, scene.stamp_ns, scene.frame_id)
             )

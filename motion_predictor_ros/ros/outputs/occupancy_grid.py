@@ -14,43 +14,33 @@ from nav_msgs.msg import MapMetaData, OccupancyGrid
 
 from motion_predictor_ros.config import param
 from motion_predictor_ros.ros.encode import encode_header
-from motion_predictor_ros.ros.outputs.base import (
-    Output,
-    OutputConfig,
-    OutputContext,
-    VolumeScene,
-    register_output,
-)
-from motion_predictor_ros.volume.footprint import Band, Footprint, footprint
+from motion_predictor_ros.ros.outputs.base import OUTPUTS, FootprintConfig, Output, VolumeScene
+from motion_predictor_ros.volume.footprint import Footprint, footprint
 
 _COVERED_PERCENT = 100
 _MAX_OUTSIDE_PERCENT = 98
 
 
 @dataclass(frozen=True)
-class OccupancyGridConfig(OutputConfig):
+class OccupancyGridConfig(FootprintConfig):
     """Parameters of `occupancy_grid`."""
 
     enabled: bool = param(False, "publish occupancy_grid, for Nav2's StaticLayer [-]")
-    rate_hz: float = param(5.0, 'maximum rate, by stamps [Hz]', low=0.1, high=100.0)
-    cell_m: float = param(0.05, 'edge of a cell [m]', low=0.01, high=1.0)
-    until_s: float = param(2.0, 'windows that begin before then count [s]', low=0.0, high=10.0)
-    min_height_m: float = param(0.0, 'lowest height that counts [m]', low=-100.0, high=100.0)
-    max_height_m: float = param(2.0, 'greatest height that counts [m]', low=-100.0, high=100.0)
+    cell_m: float = param(0.05, 'edge of a cell [m]', 0.01, 1.0)
+    until_s: float = param(2.0, 'windows that begin before then count [s]', 0.0, 10.0)
 
 
-@register_output('occupancy_grid', OccupancyGridConfig)
+@OUTPUTS.register('occupancy_grid', OccupancyGridConfig)
 class OccupancyGridOutput(Output[OccupancyGridConfig]):
     """Latched OccupancyGrid on `occupancy_grid`."""
 
-    def __init__(self, config: OccupancyGridConfig, context: OutputContext) -> None:
-        super().__init__(config, context)
-        self._band = Band(config.until_s, config.min_height_m, config.max_height_m)
+    def open(self) -> None:
+        """Create the publisher."""
         self._publisher = self.create_publisher(OccupancyGrid, 'occupancy_grid', latched=True)
 
     def publish(self, scene: VolumeScene) -> None:
         """Publish the whole grid."""
-        cells = footprint(scene.volumes, self._band, self.config.cell_m)
+        cells = footprint(scene.volumes, self.config.band, self.config.cell_m)
         self._publisher.publish(encode_occupancy_grid(cells, scene.stamp_ns, scene.frame_id))
 
 

@@ -8,15 +8,9 @@ import numpy as np
 from sensor_msgs.msg import PointCloud2
 
 from motion_predictor_ros.config import param
-from motion_predictor_ros.ros.outputs.base import (
-    Output,
-    OutputConfig,
-    OutputContext,
-    VolumeScene,
-    register_output,
-)
+from motion_predictor_ros.ros.encode import XYZ_FIELDS, encode_cloud
+from motion_predictor_ros.ros.outputs.base import OUTPUTS, Output, OutputConfig, VolumeScene
 from motion_predictor_ros.ros.outputs.markers import ramp
-from motion_predictor_ros.ros.outputs.point_cloud import XYZ_FIELDS, encode_cloud
 from motion_predictor_ros.volume.sparse import SparseWindow, sparse
 
 VOXEL = np.dtype([*XYZ_FIELDS, ('probability', '<f4'), ('time', '<f4'), ('rgba', '<u4')])
@@ -28,21 +22,21 @@ class ProbabilityCloudConfig(OutputConfig):
     """Parameters of `probability_cloud`."""
 
     enabled: bool = param(False, 'publish probability_cloud [-]')
-    rate_hz: float = param(5.0, 'maximum rate, by stamps [Hz]', low=0.1, high=100.0)
+    rate_hz: float = param(5.0, 'maximum rate, by stamps [Hz]', 0.1, 100.0)
     max_points: int = param(
-        20_000, 'points of all people together; beyond, voxels are merged [-]', low=100, high=10**7
+        20_000, 'points of all people together; beyond, voxels are merged [-]', 100, 10**7
     )
     min_probability: float = param(
-        0.01, 'less likely voxels outside the volume are left out [-]', low=0.0, high=1.0
+        0.01, 'less likely voxels outside the volume are left out [-]', 0.0, 1.0
     )
 
 
-@register_output('probability_cloud', ProbabilityCloudConfig)
+@OUTPUTS.register('probability_cloud', ProbabilityCloudConfig)
 class ProbabilityCloud(Output[ProbabilityCloudConfig]):
     """PointCloud2 on `probability_cloud`."""
 
-    def __init__(self, config: ProbabilityCloudConfig, context: OutputContext) -> None:
-        super().__init__(config, context)
+    def open(self) -> None:
+        """Create the publisher."""
         self._publisher = self.create_publisher(PointCloud2, 'probability_cloud')
 
     def publish(self, scene: VolumeScene) -> None:

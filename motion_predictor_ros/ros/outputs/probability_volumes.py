@@ -9,13 +9,7 @@ import numpy as np
 from motion_predictor_ros.config import param
 from motion_predictor_ros.msg import ProbabilityVolume, ProbabilityVolumeArray
 from motion_predictor_ros.ros.encode import encode_header
-from motion_predictor_ros.ros.outputs.base import (
-    Output,
-    OutputConfig,
-    OutputContext,
-    VolumeScene,
-    register_output,
-)
+from motion_predictor_ros.ros.outputs.base import OUTPUTS, Output, OutputConfig, VolumeScene
 from motion_predictor_ros.volume.sparse import sparse
 from motion_predictor_ros.volume.types import SafetyVolume
 
@@ -25,21 +19,21 @@ class ProbabilityVolumesConfig(OutputConfig):
     """Parameters of `probability_volumes`."""
 
     enabled: bool = param(True, 'publish probability_volumes [-]')
-    rate_hz: float = param(10.0, 'maximum rate, by stamps [Hz]', low=0.1, high=100.0)
+    rate_hz: float = param(10.0, 'maximum rate, by stamps [Hz]', 0.1, 100.0)
     max_voxels: int = param(
-        50_000, 'voxels of all people together; beyond, voxels are merged [-]', low=100, high=10**7
+        50_000, 'voxels of all people together; beyond, voxels are merged [-]', 100, 10**7
     )
     min_probability: float = param(
-        0.01, 'less likely voxels outside the volume are left out [-]', low=0.0, high=1.0
+        0.01, 'less likely voxels outside the volume are left out [-]', 0.0, 1.0
     )
 
 
-@register_output('probability_volumes', ProbabilityVolumesConfig)
+@OUTPUTS.register('probability_volumes', ProbabilityVolumesConfig)
 class ProbabilityVolumes(Output[ProbabilityVolumesConfig]):
     """ProbabilityVolumeArray on `probability_volumes`."""
 
-    def __init__(self, config: ProbabilityVolumesConfig, context: OutputContext) -> None:
-        super().__init__(config, context)
+    def open(self) -> None:
+        """Create the publisher."""
         self._publisher = self.create_publisher(ProbabilityVolumeArray, 'probability_volumes')
 
     def publish(self, scene: VolumeScene) -> None:

@@ -1,12 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publish a scene, from configure to cleanup: predictions, futures, markers, planner outputs."""
 
-from collections.abc import Sequence
-from typing import Any
-
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from visualization_msgs.msg import MarkerArray
 
 from motion_predictor_ros.msg import PredictedMotionArray, WeightedFuturesArray
@@ -16,14 +11,20 @@ from motion_predictor_ros.ros.encode import encode_futures, encode_prediction
 from motion_predictor_ros.ros.outputs.base import OutputContext, PlannerOutputs
 from motion_predictor_ros.ros.outputs.markers import FuturesMarkers, SceneMarkers
 from motion_predictor_ros.ros.parameters import NodeConfig
-from motion_predictor_ros.ros.qos import QosWatch
+from motion_predictor_ros.ros.topics import QosWatch
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.transforms import Lookup
-from motion_predictor_ros.volume.types import SafetyVolume
 
 
 class ScenePublisher:
     """Publishes predictions, futures, volumes and markers; silent while the node is inactive.
+
+    Args:
+        lookup: Looks up transforms; None: an output that needs one listens to /tf.
+        watch: Counts subscribers with an incompatible QoS.
+
+    Raises:
+        ConfigError: An output needs messages that are not installed; says which package.
 
     Attributes:
         settings: The node's parameters; replaced when they change.
@@ -37,30 +38,23 @@ class ScenePublisher:
         lookup: Lookup | None,
         watch: QosWatch,
     ) -> None:
-        """Create the publishers.
-
-        Args:
-            lookup: Looks up transforms; None: an output that needs one listens to /tf.
-            watch: Counts subscribers with an incompatible QoS.
-
-        Raises:
-            ConfigError: An output needs messages that are not installed; says which package.
-        """
         self._node, self.settings, self._pipeline = node, settings, pipeline
-        self._planners: PlannerOutputs | None = None
-        if pipeline.volume is not None:
-            stale_after_s = pipeline.config.volume.stale_after_s
-            context = OutputContext(node, stale_after_s, lookup, watch)
-            self._planners = PlannerOutputs(settings.outputs, context)
+        context = OutputContext(node, pipeline.config.volume.stale_after_s, lookup, watch)
+        has_volumes = pipeline.volume is not None
+        self._planners = PlannerOutputs(settings.outputs if has_volumes else None, context)
         layout = SkeletonLayout.load(pipeline.config.skeleton.layout)
         lifetime_s = settings.marker_lifetime_s
         self._drawing = SceneMarkers(
             layout, pipeline.predictor.horizons_s, settings.marker_ghosts, lifetime_s
         )
         self._futures_drawing = FuturesMarkers(layout, settings.marker_futures, lifetime_s)
-        self._futures = _publisher(node, WeightedFuturesArray, 'weighted_futures', watch)
-        self._motion = _publisher(node, PredictedMotionArray, 'predicted_motion', watch)
-        self._markers = _publisher(node, MarkerArray, 'markers', watch)
+        self._futures = watch.create_publisher(
+            WeightedFuturesArray, 'weighted_futures', managed=True
+        )
+        self._motion = watch.create_publisher(
+            PredictedMotionArray, 'predicted_motion', managed=True
+        )
+        self._markers = watch.create_publisher(MarkerArray, 'markers', managed=True)
 
     def publish_prediction(self, prediction: ScenePrediction, age_s: float) -> None:
         """Publish the predictions; no empty array while a person is at an unknown place."""
@@ -69,14 +63,15 @@ class ScenePublisher:
 
     def publish(self, scene: Scene, age_s: float) -> None:
         """Publish futures and volumes, if the scene has them and planners may get it."""
-        if scene.withheld and self._planners is not None:
+        if scene.withheld:
             self._planners.withhold(scene.withheld)
         if scene.futures is not None:
             settings = self.settings
             futures = scene.futures.thinned(settings.published_futures, settings.futures_stride)
             self._futures.publish(encode_futures(futures, scene.prediction, age_s))
         if scene.volumes is not None:
-            self._publish_volumes(scene.volumes, scene.prediction, age_s)
+            at = scene.prediction.stamp_ns, scene.prediction.frame_id
+            self._planners.publish(scene.volumes, *at, age_s)
 
     def draw(self, scene: Scene, motion: bool = True) -> None:
         """Publish markers if there are subscribers: of motion and of futures."""
@@ -99,38 +94,15 @@ class ScenePublisher:
         """Publish to planners only the grown reachable sets of people, all of them STALE."""
         volumes = self._pipeline.stale_volumes(scene, age_s)
         if volumes:
-            self._publish_volumes(volumes, scene, age_s, blind=True)
-
-    def _publish_volumes(
-        self,
-        volumes: Sequence[SafetyVolume],
-        scene: ScenePrediction,
-        age_s: float,
-        blind: bool = False,
-    ) -> None:
-        if self._planners is not None:
-            self._planners.publish(volumes, scene.stamp_ns, scene.frame_id, age_s, blind)
+            self._planners.publish(volumes, scene.stamp_ns, scene.frame_id, age_s, blind=True)
 
     def withdraw(self) -> None:
         """Take back what planners would keep for ever."""
-        if self._planners is not None:
-            self._planners.withdraw()
+        self._planners.withdraw()
 
     def close(self) -> None:
         """Destroy the publishers."""
-        if self._planners is not None:
-            self._planners.close()
+        self._planners.close()
         self._node.destroy_lifecycle_publisher(self._motion)
         self._node.destroy_lifecycle_publisher(self._futures)
         self._node.destroy_lifecycle_publisher(self._markers)
-
-
-def _publisher(node: LifecycleNode, message_type: Any, topic: str, watch: QosWatch) -> Any:
-    """Create a publisher with a profile of its own: rclpy writes QoS overrides into it."""
-    return node.create_lifecycle_publisher(
-        message_type,
-        topic,
-        QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE),
-        qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        event_callbacks=watch.of_publisher(topic),
-    )

@@ -14,23 +14,16 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
 
 from motion_predictor_ros.config import param
 from motion_predictor_ros.errors import SkeletonFormatError
 from motion_predictor_ros.ros.encode import encode_header
-from motion_predictor_ros.ros.outputs.base import (
-    Output,
-    OutputConfig,
-    OutputContext,
-    VolumeScene,
-    register_output,
-)
-from motion_predictor_ros.ros.subscriptions import message_class
+from motion_predictor_ros.ros.outputs.base import OUTPUTS, FootprintConfig, Output, VolumeScene
+from motion_predictor_ros.ros.process import steady_timer
 from motion_predictor_ros.ros.throttled_log import ThrottledLog
+from motion_predictor_ros.ros.topics import message_class
 from motion_predictor_ros.ros.transforms import LiveTransforms
-from motion_predictor_ros.volume.footprint import Band, Footprint, footprint
+from motion_predictor_ros.volume.footprint import Footprint, footprint
 
 FULL_PERCENT = 100.0
 MIN_PERCENT = 1.0
@@ -39,47 +32,39 @@ _CELL_M = 0.05
 
 
 @dataclass(frozen=True)
-class SpeedLimitConfig(OutputConfig):
+class SpeedLimitConfig(FootprintConfig):
     """Parameters of `speed_limit`."""
 
     enabled: bool = param(
         False, "publish speed_limit, for Nav2's controllers; needs nav2_msgs and TF [-]"
     )
-    rate_hz: float = param(5.0, 'maximum rate, by stamps [Hz]', low=0.1, high=100.0)
     robot_frame: str = param('base_link', 'frame whose origin is the robot [-]')
-    near_m: float = param(
-        0.5, 'closer to a keep-out volume the robot is slow [m]', low=0.0, high=100.0
-    )
-    far_m: float = param(2.0, 'farther from it it may go at full speed [m]', low=0.0, high=100.0)
+    near_m: float = param(0.5, 'closer to a keep-out volume the robot is slow [m]', 0.0, 100.0)
+    far_m: float = param(2.0, 'farther from it it may go at full speed [m]', 0.0, 100.0)
     slow_percent: float = param(
-        20.0, 'limit where close, and where nothing is known [%]', low=1.0, high=100.0
+        20.0, 'limit where close, and where nothing is known [%]', 1.0, 100.0
     )
-    until_s: float = param(1.0, 'windows that begin before then count [s]', low=0.0, high=10.0)
-    min_height_m: float = param(0.0, 'lowest height that counts [m]', low=-100.0, high=100.0)
-    max_height_m: float = param(2.0, 'greatest height that counts [m]', low=-100.0, high=100.0)
 
 
-@register_output('speed_limit', SpeedLimitConfig)
+@OUTPUTS.register('speed_limit', SpeedLimitConfig)
 class SpeedLimitOutput(Output[SpeedLimitConfig]):
     """nav2_msgs/SpeedLimit on `speed_limit`."""
 
-    def __init__(self, config: SpeedLimitConfig, context: OutputContext) -> None:
-        super().__init__(config, context)
-        node = context.node
+    def open(self) -> None:
+        """Create the publisher."""
+        node = self.context.node
         self._message_type = message_class(
             'nav2_msgs/msg/SpeedLimit', 'parameter "outputs.speed_limit.enabled"'
         )
-        self._lookup = context.lookup
+        self._lookup = self.context.lookup
         if self._lookup is None:
             transforms = LiveTransforms.listen(node)
             self.on_close(transforms.close)
             self._lookup = transforms.lookup_newest
-        self._band = Band(config.until_s, config.min_height_m, config.max_height_m)
-        self._frame_id, self._fresh_s = config.robot_frame, -np.inf
+        self._frame_id, self._fresh_s = self.config.robot_frame, -np.inf
         self._warnings = ThrottledLog(node.get_logger())
         self._publisher = self.create_publisher(self._message_type, 'speed_limit')
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        timer = node.create_timer(_CHECK_S, self._slow_down_if_stale, clock=steady)
+        timer = steady_timer(node, _CHECK_S, self._slow_down_if_stale)
         self.on_close(lambda: node.destroy_timer(timer))
 
     def update(self, scene: VolumeScene) -> None:
@@ -99,7 +84,7 @@ class SpeedLimitOutput(Output[SpeedLimitConfig]):
             self._warnings.warn('no_transform', f'speed_limit stays slow: {error}')
         else:
             if scene.age_s <= self.context.stale_after_s:
-                distance = distance_m(footprint(scene.volumes, self._band, _CELL_M), robot)
+                distance = distance_m(footprint(scene.volumes, config.band, _CELL_M), robot)
                 percent = speed_percent(distance, config.near_m, config.far_m, percent)
         self._send(percent, scene.stamp_ns)
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Executables that play and record bags."""
+"""Play and record bags, and the demo: a bag played into a live node."""

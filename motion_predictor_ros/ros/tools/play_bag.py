@@ -2,7 +2,6 @@
 """Play a rosbag2, with its own time on /clock, where `ros2 bag` is not installed."""
 
 import argparse
-import importlib
 import sys
 import time
 from collections.abc import Sequence
@@ -16,14 +15,14 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from rclpy.utilities import remove_ros_args
 from rosgraph_msgs.msg import Clock
 
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.data.bags import read_messages, topic_types
-from motion_predictor_ros.errors import BagError
+from motion_predictor_ros.errors import BagError, ConfigError
 from motion_predictor_ros.ros.encode import encode_header
-from motion_predictor_ros.ros.process import Spinner, ros
+from motion_predictor_ros.ros.process import Spinner, parse, ros
+from motion_predictor_ros.ros.topics import message_class
 
 _TICK_NS = 10_000_000
 _MATCHING_TIMEOUT_S = 15.0
@@ -76,7 +75,7 @@ def open_publishers(
             continue
         if with_clock and topic == '/clock':
             continue  # ours replaces it
-        kind = message_class(node, topic, msgtype)
+        kind = installed_class(node, topic, msgtype)
         if kind is not None:
             qos = QoSProfile(depth=100)
             if is_latched(topic):
@@ -93,15 +92,12 @@ def is_latched(topic: str) -> bool:
     return topic.endswith('/tf_static')
 
 
-def message_class(node: Node, topic: str, msgtype: str) -> Any:
+def installed_class(node: Node, topic: str, msgtype: str) -> Any:
     """Return the class of a message type, or None with a warning if it is not installed."""
-    package, _, name = msgtype.partition('/msg/')
     try:
-        return getattr(importlib.import_module(f'{package}.msg'), name)
-    except (ImportError, AttributeError, ValueError):
-        node.get_logger().warning(
-            f'skipped {topic}: type {msgtype} is not installed; install or source {package!r}'
-        )
+        return message_class(msgtype, topic)
+    except ConfigError as error:
+        node.get_logger().warning(f'skipped {topic}: {msgtype} is not installed ({error})')
         return None
 
 
@@ -230,8 +226,7 @@ def run(options: argparse.Namespace, node: Node) -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Play; return 2 if the bag cannot be played, 0 at its end or on a signal."""
-    words = sys.argv[1:] if args is None else list(args)
-    options = _parser().parse_args(remove_ros_args(args=[sys.argv[0], *words])[1:])
+    options = parse(_parser(), args)
     with ros(args):
         node = rclpy.create_node('play_bag')
         try:

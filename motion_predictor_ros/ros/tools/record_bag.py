@@ -13,16 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import rclpy
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.utilities import remove_ros_args
 
 from motion_predictor_ros.data.bags import BagWriter, typestore
 from motion_predictor_ros.errors import BagError
-from motion_predictor_ros.ros.process import ros, spin
-from motion_predictor_ros.ros.tools.play_bag import is_latched, message_class
+from motion_predictor_ros.ros.process import parse, ros, spin, steady_timer
+from motion_predictor_ros.ros.tools.play_bag import installed_class, is_latched
 
 _LOOK_AROUND_S = 0.1
 _FLUSH_S = 0.5
@@ -43,9 +40,8 @@ class Recorder(Node):  # type: ignore[misc]
         self._writer = writer
         self._pending = {self.resolve_topic_name(topic) for topic in topics}
         self._before_clock: list[tuple[str, str, bytes]] = []
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(_LOOK_AROUND_S, self._look_around, clock=steady)
-        self.create_timer(_FLUSH_S, self._flush, clock=steady)
+        steady_timer(self, _LOOK_AROUND_S, self._look_around)
+        steady_timer(self, _FLUSH_S, self._flush)
 
     def _look_around(self) -> None:
         """Subscribe to what has appeared."""
@@ -55,7 +51,7 @@ class Recorder(Node):  # type: ignore[misc]
                 self._subscribe(topic, msgtype)
 
     def _subscribe(self, topic: str, msgtype: str) -> None:
-        kind = message_class(self, topic, msgtype)
+        kind = installed_class(self, topic, msgtype)
         if kind is None:
             return
         if msgtype not in typestore().fielddefs:
@@ -133,8 +129,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Record until a signal; return 2 if the bag cannot be written."""
-    words = sys.argv[1:] if args is None else list(args)
-    options = _parser().parse_args(remove_ros_args(args=[sys.argv[0], *words])[1:])
+    options = parse(_parser(), args)
     with ros(args):
         try:
             with BagWriter(options.out, in_place=True) as writer:

@@ -12,8 +12,9 @@ there but cannot be used (`Observation.rejected`), and a joint or a detection th
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -30,17 +31,22 @@ from motion_predictor_ros.skeleton.frame import (
     SkeletonFrame,
     TrackingState,
 )
-from motion_predictor_ros.skeleton.joint_map import JointMap, load_joint_map
-from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.skeleton.layout import JointMap, SkeletonLayout, load_joint_map
 from motion_predictor_ros.skeleton.plausibility import BodyCheck, joints_filtered
 
-_NO_OBSERVATION = {
-    TrackingState.LOST: ('lost', 'the tracker says it is gone'),
-    TrackingState.SEARCHING: (
-        'searching',
-        "not seen in this frame; positions are the tracker's guess, not an observation",
-    ),
+_REFUSALS = {
+    'empty_id': 'has no person_id; does the source track people?',
+    'duplicate_id': 'in the message more than once; kept the first',
+    'lost': 'the tracker says it is gone',
+    'searching': "not seen in this frame; positions are the tracker's guess, not an observation",
+    'too_many_people': 'beyond the first of parameter "skeleton.max_people"',
+    'non_finite': 'infinite positions; NaN is how a joint is left out',
+    'bad_confidence': 'no joint has a confidence in 0..1; are they percent?',
+    'no_joints': 'not one joint was observed',
 }
+"""Why a person cannot be used."""
+
+_NO_OBSERVATION = {TrackingState.LOST: 'lost', TrackingState.SEARCHING: 'searching'}
 
 MAX_LAG_NS = NS_PER_S
 """A person further behind the newest of the message is too old to be used."""
@@ -95,14 +101,24 @@ class SourceConfig:
 
 
 ConfigT = TypeVar('ConfigT', bound=SourceConfig)
-SourceT = TypeVar('SourceT', bound='type[Source[Any]]')
 
 
 class Source(ABC, Generic[ConfigT]):
     """Decodes one message type.
 
+    `@SOURCES.register(NAME, CONFIG)` registers a source: parameter `source` chooses it; its own
+    parameters are `sources.NAME.*`.
+
+    Args:
+        layout: The model's.
+        parameters: `sources.NAME.*` of this source.
+
+    Raises:
+        ConfigError: The layout of the joints is not named, or does not say how it becomes the
+            model's.
+
     Attributes:
-        msgtype: ROS type of the messages.
+        msgtype: ROS type of the messages, such as `zed_msgs/msg/ObjectsStamped`.
         topic: Where the messages always come; empty: parameter `input_topic`.
         static_topic: Where messages for `update_static_transforms` come; empty: there are none.
         has_shared_type: Whether messages of this type are common for other ends, so that a bag's
@@ -122,16 +138,6 @@ class Source(ABC, Generic[ConfigT]):
     def __init__(
         self, layout: SkeletonLayout, config: SkeletonConfig, parameters: ConfigT
     ) -> None:
-        """Set up.
-
-        Args:
-            layout: The model's.
-            parameters: `sources.NAME.*` of this source.
-
-        Raises:
-            ConfigError: The layout of the joints is not named, or does not say how it becomes the
-                model's.
-        """
         self.layout, self.config, self.parameters = layout, config, parameters
         if self.joint_layout is not None:
             self.joints = load_joint_map(self._layout_of_joints(self.joint_layout), layout)
@@ -199,10 +205,10 @@ class Source(ABC, Generic[ConfigT]):
                 filtered.append(other)
                 continue
             try:
-                _check_identity(person_id, seen_ids)
-                skeleton = self.decode_person(f'person {person_id!r}', person)
-                _check_tracking(skeleton.tracking, person_id)
-                self._check_room(person_id, len(people))
+                if not person_id or person_id in seen_ids:
+                    raise _refusal(person_id, 'duplicate_id' if person_id else 'empty_id')
+                seen_ids.add(person_id)
+                skeleton = self._tracked(person_id, person, len(people))
                 people.append(self._frame(person_id, stamp_ns, skeleton, filtered))
             except SkeletonFormatError as error:
                 rejected.append(Rejection(person_id, error.reason, str(error)))
@@ -282,13 +288,14 @@ class Source(ABC, Generic[ConfigT]):
         text = f'class {detected.name[:80]!r} without a human skeleton; taken as no person'
         return Rejection('', 'other_class', text)
 
-    def _check_room(self, person_id: str, accepted: int) -> None:
+    def _tracked(self, person_id: str, person: Any, accepted: int) -> RawSkeleton:
+        """Decode a person who is observed now, and not one too many."""
+        skeleton = self.decode_person(f'person {person_id!r}', person)
+        if skeleton.tracking in _NO_OBSERVATION:
+            raise _refusal(person_id, _NO_OBSERVATION[skeleton.tracking])
         if accepted >= self.config.max_people:
-            raise SkeletonFormatError(
-                'too_many_people',
-                f'person {person_id!r}: beyond the first {self.config.max_people}; see parameter '
-                '"skeleton.max_people"',
-            )
+            raise _refusal(person_id, 'too_many_people')
+        return skeleton
 
     def _frame(
         self, person_id: str, stamp_ns: int, skeleton: RawSkeleton, filtered: list[Rejection]
@@ -304,40 +311,24 @@ class Source(ABC, Generic[ConfigT]):
         person_ns = _person_stamp(skeleton, stamp_ns, label)
         given, confidences, faults = _usable_joints(skeleton)
         positions, sure = joints.apply(given, confidences)
-        coincident = self._body.coincident(positions)
-        positions[coincident], sure[coincident] = np.nan, 0.0
-        impossible = self._body.impossible(positions, label)
-        positions[impossible], sure[impossible] = np.nan, 0.0
-        names = {
-            reason: _names(joints.source.joint_names, mask) for reason, mask in faults.items()
-        }
-        if coincident.any():
-            names['joint_same_place'] = _names(self.layout.joint_names, coincident)
-        if impossible.any():
-            names['joint_bone_length'] = _names(self.layout.joint_names, impossible)
+        impossible = partial(self._body.impossible, label=label)
+        for reason, find in (
+            ('joint_same_place', self._body.coincident),
+            ('joint_bone_length', impossible),
+        ):
+            mask = find(positions)
+            positions[mask], sure[mask] = np.nan, 0.0
+            if mask.any():
+                faults[reason] = _names(self.layout, mask)
         if np.isnan(positions[:, 0]).all():
-            raise _no_joints(label, names)
-        filtered += [joints_filtered(person_id, *fault) for fault in names.items()]
+            kinds = {'joint_non_finite': 'non_finite', 'joint_confidence': 'bad_confidence'}
+            reasons = [kinds[reason] for reason in kinds if reason in faults]
+            raise _refusal(person_id, reasons[0] if reasons else 'no_joints')
+        filtered += [joints_filtered(person_id, *fault) for fault in faults.items()]
         inferred = self._inference.fill(positions, ~joints.given)
         by_inference = inferred if inferred.any() else None
         seen = positions, sure, skeleton.tracking
         return SkeletonFrame(person_id, person_ns, *seen, inferred=by_inference)
-
-
-def register_source(
-    name: str, msgtype: str, config_class: type[SourceConfig] = SourceConfig
-) -> Callable[[SourceT], SourceT]:
-    """Register a source: it is chosen by parameter `source`, its parameters are `sources.NAME.*`.
-
-    Args:
-        msgtype: ROS type of its messages, such as `zed_msgs/msg/ObjectsStamped`.
-    """
-
-    def register(source_class: SourceT) -> SourceT:
-        source_class.msgtype = msgtype
-        return SOURCES.register(name, config_class)(source_class)
-
-    return register
 
 
 def make_source(
@@ -381,22 +372,8 @@ def stamp_of(stamp: Any) -> int:
     return stamp_ns
 
 
-def _check_identity(person_id: str, seen_ids: set[str]) -> None:
-    if not person_id:
-        raise SkeletonFormatError(
-            'empty_id', 'a person has no person_id; does the source track people?'
-        )
-    if person_id in seen_ids:
-        raise SkeletonFormatError(
-            'duplicate_id', f'person {person_id!r}: in the message more than once; kept the first'
-        )
-    seen_ids.add(person_id)
-
-
-def _check_tracking(state: TrackingState, person_id: str) -> None:
-    if state in _NO_OBSERVATION:
-        reason, message = _NO_OBSERVATION[state]
-        raise SkeletonFormatError(reason, f'person {person_id!r}: {message}')
+def _refusal(person_id: str, reason: str) -> SkeletonFormatError:
+    return SkeletonFormatError(reason, f'person {person_id!r}: {_REFUSALS[reason]}')
 
 
 def _person_stamp(skeleton: RawSkeleton, message_ns: int, label: str) -> int:
@@ -412,12 +389,11 @@ def _person_stamp(skeleton: RawSkeleton, message_ns: int, label: str) -> int:
 
 def _usable_joints(
     skeleton: RawSkeleton,
-) -> tuple[
-    Float64[np.ndarray, 'seen xyz=3'],
-    Float32[np.ndarray, ' seen'],
-    dict[str, Bool[np.ndarray, ' seen']],
-]:
-    """Return positions, NaN without those that cannot be, confidences in 0..1, and the faults."""
+) -> tuple[Float64[np.ndarray, 'seen xyz=3'], Float32[np.ndarray, ' seen'], dict[str, list[str]]]:
+    """Return positions, NaN without those that cannot be, confidences in 0..1, and the faults.
+
+    Those are names of joints by reason.
+    """
     used = skeleton.joints.weights.any(axis=0)
     positions = skeleton.positions.copy()
     there = used & ~np.isnan(positions).any(axis=1)
@@ -430,25 +406,13 @@ def _usable_joints(
         'joint_at_origin': (positions == 0).all(axis=1),
         'joint_confidence': ~good,
     }
-    faults = {name: there & mask for name, mask in candidates.items() if (there & mask).any()}
+    masks = {name: there & mask for name, mask in candidates.items() if (there & mask).any()}
     confidences = np.where(good, np.clip(confidences, 0, 1), 0).astype(np.float32)
-    unseen = np.any([~there, confidences == 0, *faults.values()], axis=0)
+    unseen = np.any([~there, confidences == 0, *masks.values()], axis=0)
     positions[unseen] = np.nan
-    return positions, confidences, faults
+    layout = skeleton.joints.source
+    return positions, confidences, {name: _names(layout, mask) for name, mask in masks.items()}
 
 
-def _names(names: tuple[str, ...], mask: Bool[np.ndarray, ' joint']) -> list[str]:
-    return [names[joint] for joint in np.flatnonzero(mask)]
-
-
-def _no_joints(label: str, faults: dict[str, list[str]]) -> SkeletonFormatError:
-    """Say why not one joint is left."""
-    if 'joint_non_finite' in faults:
-        return SkeletonFormatError(
-            'non_finite', f'{label}: infinite positions; NaN is how a joint is left out'
-        )
-    if 'joint_confidence' in faults:
-        return SkeletonFormatError(
-            'bad_confidence', f'{label}: no joint has a confidence in 0..1; are they percent?'
-        )
-    return SkeletonFormatError('no_joints', f'{label}: not one joint was observed')
+def _names(layout: SkeletonLayout, mask: Bool[np.ndarray, ' joint']) -> list[str]:
+    return [layout.joint_names[joint] for joint in np.flatnonzero(mask)]

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from motion_predictor_ros.config import SOURCES
 from motion_predictor_ros.errors import SkeletonFormatError
 from motion_predictor_ros.skeleton.frame import TrackingState
-from motion_predictor_ros.skeleton.joint_map import load_joint_map
+from motion_predictor_ros.skeleton.layout import load_joint_map
 from motion_predictor_ros.skeleton.sources.base import (
     DetectedClass,
     RawSkeleton,
     Source,
     SourceConfig,
-    register_source,
     stamp_of,
 )
 
@@ -33,10 +33,11 @@ _ZED_STATES = {
 }
 
 
-@register_source('azure_kinect', 'visualization_msgs/msg/MarkerArray')
+@SOURCES.register('azure_kinect', SourceConfig)
 class AzureKinect(Source[SourceConfig]):
     """MarkerArray of azure_kinect_ros_driver: marker id = 100 x body + joint; no confidences."""
 
+    msgtype = 'visualization_msgs/msg/MarkerArray'
     has_shared_type = True
     joint_layout = 'azure_kinect32'
     _latency_ns = 0
@@ -83,9 +84,11 @@ def _common_frame(frame_ids: Iterable[str]) -> str:
     return frames.pop() if frames else ''
 
 
-@register_source('zed', 'zed_msgs/msg/ObjectsStamped')
+@SOURCES.register('zed', SourceConfig)
 class Zed(Source[SourceConfig]):
     """zed_msgs/ObjectsStamped; the body format of each object says which joints it has."""
+
+    msgtype = 'zed_msgs/msg/ObjectsStamped'
 
     def people(self, msg: Any) -> Iterable[tuple[str, Any]]:
         """List the objects; a negative id is none."""
@@ -128,10 +131,11 @@ def _zed_confidences(person: Any, joints: int) -> Float32[np.ndarray, ' seen'] |
     return np.clip(percent / 100, 0, 1) if percent.any() else None
 
 
-@register_source('yolo', 'yolo_msgs/msg/DetectionArray')
+@SOURCES.register('yolo', SourceConfig)
 class Yolo(Source[SourceConfig]):
     """yolo_msgs/DetectionArray with 3-D keypoints, in a frame of their own."""
 
+    msgtype = 'yolo_msgs/msg/DetectionArray'
     joint_layout = 'coco17'
 
     def header(self, msg: Any, received_ns: int) -> tuple[int, str]:

@@ -12,26 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from motion_predictor_ros.config import SkeletonConfig
+from motion_predictor_ros.config import SOURCES, SkeletonConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.skeleton.sources.base import (
-    RawSkeleton,
-    Source,
-    SourceConfig,
-    register_source,
-    stamp_of,
-)
+from motion_predictor_ros.skeleton.sources.base import RawSkeleton, Source, SourceConfig, stamp_of
 
 _AHEAD_NS = NS_PER_S
 """HiROS: input cannot have been taken later than this after it was published."""
 
 
-@register_source('pose_array', 'geometry_msgs/msg/PoseArray')
+@SOURCES.register('pose_array', SourceConfig)
 class PoseArray(Source[SourceConfig]):
     """geometry_msgs/PoseArray: one person, joints in the order of the layout; empty: no person."""
 
+    msgtype = 'geometry_msgs/msg/PoseArray'
     has_shared_type = True
     joint_layout = ''
 
@@ -53,10 +48,11 @@ class PoseArray(Source[SourceConfig]):
         return self.numbered_joints(label, joints)
 
 
-@register_source('hiros', 'hiros_skeleton_msgs/msg/SkeletonGroup')
+@SOURCES.register('hiros', SourceConfig)
 class Hiros(Source[SourceConfig]):
     """hiros_skeleton_msgs/SkeletonGroup: people of several cameras, with a stamp per person."""
 
+    msgtype = 'hiros_skeleton_msgs/msg/SkeletonGroup'
     joint_layout = ''
 
     def header(self, msg: Any, received_ns: int) -> tuple[int, str]:
@@ -85,10 +81,11 @@ def _nanoseconds(stamp: Any) -> int:
     return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
 
 
-@register_source('mocap4r2', 'mocap4r2_msgs/msg/Markers')
+@SOURCES.register('mocap4r2', SourceConfig)
 class Mocap4r2(Source[SourceConfig]):
     """mocap4r2_msgs/Markers, named after joint and person as `skeleton.name_pattern` says."""
 
+    msgtype = 'mocap4r2_msgs/msg/Markers'
     joint_layout = ''
 
     def __init__(

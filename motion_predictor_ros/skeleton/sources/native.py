@@ -14,22 +14,19 @@ from typing import Any
 
 import numpy as np
 
+from motion_predictor_ros.config import SOURCES
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
 from motion_predictor_ros.skeleton.frame import Observation, TrackingState
-from motion_predictor_ros.skeleton.joint_map import JointMap, load_joint_map
-from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.skeleton.sources.base import (
-    RawSkeleton,
-    Source,
-    SourceConfig,
-    register_source,
-)
+from motion_predictor_ros.skeleton.layout import JointMap, SkeletonLayout, load_joint_map
+from motion_predictor_ros.skeleton.sources.base import RawSkeleton, Source, SourceConfig
 
 
-@register_source('native', 'motion_predictor_ros/msg/SkeletonArray')
+@SOURCES.register('native', SourceConfig)
 class Native(Source[SourceConfig]):
     """SkeletonArray: joints by name, or in the order of the layout it names."""
+
+    msgtype = 'motion_predictor_ros/msg/SkeletonArray'
 
     def people(self, msg: Any) -> Iterable[tuple[str, Any]]:
         """List all people, with how the message's joints become the model's."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from motion_predictor_ros.config import SkeletonConfig
+from motion_predictor_ros.config import SOURCES, SkeletonConfig
 from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.errors import SkeletonFormatError
 from motion_predictor_ros.skeleton.frame import Observation, Rejection
@@ -25,7 +25,6 @@ from motion_predictor_ros.skeleton.sources.base import (
     RawSkeleton,
     Source,
     SourceConfig,
-    register_source,
 )
 from motion_predictor_ros.skeleton.sources.mocap import NamePattern
 from motion_predictor_ros.skeleton.transforms import TransformTree
@@ -39,10 +38,11 @@ _TIME_JUMP_NS = NS_PER_S
 _FEWEST_JOINTS = 3
 
 
-@register_source('tf', 'tf2_msgs/msg/TFMessage')
+@SOURCES.register('tf', SourceConfig)
 class TfPeople(Source[SourceConfig]):
     """tf2_msgs/TFMessage with a frame per joint, named by `skeleton.name_pattern`."""
 
+    msgtype = 'tf2_msgs/msg/TFMessage'
     topic, static_topic, has_shared_type = '/tf', '/tf_static', True
     joint_layout = 'rep155'
 

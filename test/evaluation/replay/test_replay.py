@@ -30,8 +30,8 @@ from motion_predictor_ros.scoring.metrics import (
     report_frames,
 )
 from motion_predictor_ros.skeleton.frame import Validity
-from motion_predictor_ros.skeleton.intake import Intake
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.skeleton.stage import Intake
 from motion_predictor_ros.volume.body import BodyShape
 
 HORIZONS_S = 0.04 * np.arange(1, 26)

@@ -23,10 +23,9 @@ from motion_predictor_ros.ros.outputs.base import (
     OutputContext,
     PlannerOutputs,
     VolumeScene,
-    register_output,
 )
 from motion_predictor_ros.ros.parameters import NodeConfig, declare, read
-from motion_predictor_ros.ros.qos import QosWatch
+from motion_predictor_ros.ros.topics import QosWatch
 from motion_predictor_ros.skeleton.frame import Validity
 
 SHIPPED = {
@@ -51,8 +50,7 @@ class PeopleCountConfig(OutputConfig):
 class PeopleCount(Output[PeopleCountConfig]):
     """Publishes how many people there are as x, and removes nothing."""
 
-    def __init__(self, config: PeopleCountConfig, context: OutputContext) -> None:
-        super().__init__(config, context)
+    def open(self) -> None:
         self.reasons: list[str] = []
         self._publisher = self.create_publisher(PointStamped, 'people_count')
 
@@ -67,7 +65,7 @@ class PeopleCount(Output[PeopleCountConfig]):
 
 @pytest.fixture
 def toy() -> Iterator[None]:
-    register_output('people_count', PeopleCountConfig)(PeopleCount)
+    OUTPUTS.register('people_count', PeopleCountConfig)(PeopleCount)
     yield
     OUTPUTS.unregister('people_count')
 
@@ -160,4 +158,4 @@ def test_a_parameter_out_of_its_range_is_refused_by_name(toy: None, node: Node) 
 
 def test_two_outputs_cannot_have_one_name(toy: None) -> None:
     with pytest.raises(AssertionError, match='people_count'):
-        register_output('people_count', PeopleCountConfig)(PeopleCount)
+        OUTPUTS.register('people_count', PeopleCountConfig)(PeopleCount)

@@ -11,7 +11,7 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose
 from message_faults import faults
 from motion_predictor_ros.msg import ProbabilityVolumeArray
-from safety_volumes import STAMP_NS, volume
+from safety_volumes import STAMP_NS, decode_cloud, volume
 from sensor_msgs.msg import PointCloud2
 from shape_msgs.msg import SolidPrimitive
 from std_msgs.msg import Header
@@ -21,7 +21,6 @@ from motion_predictor_ros.ros.outputs.base import VolumeScene
 from motion_predictor_ros.ros.outputs.collision_objects import CollisionObjects
 from motion_predictor_ros.ros.outputs.obstacle_cloud import encode_obstacle_cloud
 from motion_predictor_ros.ros.outputs.occupancy_grid import encode_occupancy_grid
-from motion_predictor_ros.ros.outputs.point_cloud import decode_cloud
 from motion_predictor_ros.ros.outputs.probability_cloud import encode_probability_cloud
 from motion_predictor_ros.ros.outputs.probability_volumes import encode_volumes
 from motion_predictor_ros.ros.outputs.speed_limit import (

@@ -18,13 +18,12 @@ from rclpy.serialization import serialize_message
 from ros.graph import Graph, Process, stamp_ns
 from rosbags.convert.converter import migrate_bytes
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from safety_volumes import volume
+from safety_volumes import decode_cloud, volume
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Empty, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from motion_predictor_ros.resources import share_file
-from motion_predictor_ros.ros.outputs.point_cloud import decode_cloud
 from motion_predictor_ros.volume.collision import robot_collision_probability
 from motion_predictor_ros.volume.wire import decode_windows
 

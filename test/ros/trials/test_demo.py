@@ -14,7 +14,7 @@ from scenes import stream, write_bag
 
 from motion_predictor_ros.config import DensityConfig, PipelineConfig, PredictionConfig
 from motion_predictor_ros.errors import BagError, CheckpointError
-from motion_predictor_ros.ros.trials.demo import run_demo
+from motion_predictor_ros.ros.tools.demo import run_demo
 
 NO_DENSITY = DensityConfig(enabled='never')
 

@@ -21,9 +21,9 @@ from skeleton.sources.test_sources import (
 from motion_predictor_ros.config import InputConfig, SkeletonConfig
 from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
 from motion_predictor_ros.skeleton.frame import Observation
-from motion_predictor_ros.skeleton.intake import Intake
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.sources.base import make_source
+from motion_predictor_ros.skeleton.stage import Intake
 
 MS = 1_000_000
 REP155 = SkeletonLayout.load('rep155').joint_names

@@ -31,7 +31,6 @@ from motion_predictor_ros.skeleton.sources.base import (
     Source,
     SourceConfig,
     make_source,
-    register_source,
 )
 
 
@@ -44,6 +43,7 @@ class OutlineConfig(SourceConfig):
 class Outline(Source[OutlineConfig]):
     """geometry_msgs/PolygonStamped whose points are the joints of one person."""
 
+    msgtype = 'geometry_msgs/msg/PolygonStamped'
     joint_layout = 'body18'
 
     def people(self, msg: Any) -> Iterable[tuple[str, Any]]:
@@ -56,7 +56,7 @@ class Outline(Source[OutlineConfig]):
 
 @pytest.fixture
 def toy() -> Iterator[None]:
-    register_source('outline', 'geometry_msgs/msg/PolygonStamped', OutlineConfig)(Outline)
+    SOURCES.register('outline', OutlineConfig)(Outline)
     yield
     SOURCES.unregister('outline')
 

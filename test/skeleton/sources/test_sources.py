@@ -14,8 +14,7 @@ from motion_predictor_ros.config import SOURCES, SkeletonConfig
 from motion_predictor_ros.errors import ConfigError, SkeletonFormatError
 from motion_predictor_ros.resources import share_file
 from motion_predictor_ros.skeleton.frame import Observation
-from motion_predictor_ros.skeleton.joint_map import load_joint_map
-from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.skeleton.layout import SkeletonLayout, load_joint_map
 from motion_predictor_ros.skeleton.sources.base import make_source
 
 BODY = SkeletonLayout.load('body18')

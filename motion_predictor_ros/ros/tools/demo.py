@@ -8,31 +8,78 @@ calibration of the models in use.
 """
 
 import dataclasses
+import os
+import signal
 import subprocess
+import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import rclpy
+import yaml
 from rich.console import Console
 
-from motion_predictor_ros.config import PipelineConfig
+from motion_predictor_ros.config import PipelineConfig, iterate_params
 from motion_predictor_ros.errors import MotionPredictorError
 from motion_predictor_ros.evaluation.replay.live import LiveComparison, compare_live
 from motion_predictor_ros.evaluation.report.bag import BagEvaluation, evaluate_bag
-from motion_predictor_ros.ros.trials.children import (
-    TIMEOUT_S,
-    child,
-    command,
-    local_environment,
-    write_parameters,
-)
 
 _RECORDED = ('/predicted_motion', '/weighted_futures', '/markers')
 _RECORDED_VOLUMES = ('/probability_volumes', '/volume_markers')
 _MATCHING_S = 0.5
 """Time for DDS endpoints to match after their discovery [s]."""
+
+TIMEOUT_S = 180.0
+
+
+def local_environment() -> dict[str, str]:
+    """Return an environment with local ROS traffic only, by default in a domain of its own."""
+    return {
+        'ROS_DOMAIN_ID': str(os.getpid() % 100 + 1),
+        **os.environ,
+        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+    }
+
+
+def write_parameters(config: PipelineConfig, folder: Path) -> Path:
+    """Write `config` as a ROS parameter file."""
+    values = {name: value for name, _, value in iterate_params(config)}
+    path = folder / 'parameters.yaml'
+    path.write_text(yaml.safe_dump({'/**': {'ros__parameters': values}}))
+    return path
+
+
+def command(words: Sequence[str]) -> list[str]:
+    """Return the command of one of the package's executables, wherever it is installed."""
+    folder = 'ros.tools' if words[0] in ('play_bag', 'record_bag') else 'ros'
+    module = f'motion_predictor_ros.{folder}.{words[0]}'
+    return [sys.executable, '-m', module, *words[1:]]
+
+
+@contextmanager
+def child(
+    words: Sequence[str], environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run an executable; interrupt it at the end, and check its exit code.
+
+    Raises:
+        MotionPredictorError: It failed, or did not end.
+    """
+    process = subprocess.Popen(command(words), env=environment)
+    try:
+        yield process
+        process.send_signal(signal.SIGINT)
+        if process.wait(TIMEOUT_S):
+            raise MotionPredictorError(f'{words[0]} ended with exit code {process.returncode}')
+    except subprocess.TimeoutExpired as error:
+        raise MotionPredictorError(f'{words[0]} did not end within {TIMEOUT_S:g} s') from error
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def run_demo(bag: Path, out: Path, rate: float, config: PipelineConfig, console: Console) -> None:
