@@ -89,8 +89,10 @@ class PresenceTracker:
         self._unread: Rejection | None = None
 
     def refuse(self, observation: Observation) -> None:
-        """Note the people of an observation that was refused as a whole, all of them rejected."""
-        self._note_refused(observation)
+        """Note the rejected people of an observation: all of them, if it is refused as a whole."""
+        if self._count_refused:
+            for rejection in observation.rejected:
+                self._refused[rejection.person_id] = observation.stamp_ns, rejection
 
     def refuse_unread(self, reason: str) -> None:
         """Note a message that could not be read: it may have listed people.
@@ -176,13 +178,8 @@ class PresenceTracker:
         now = {rejection.person_id for rejection in observation.rejected}
         missing = self._refused.keys() - now - placed - ({''} if placed else set())
         earlier = [self._refused[person_id][1] for person_id in sorted(missing)]
-        self._note_refused(observation)
+        self.refuse(observation)
         return earlier
-
-    def _note_refused(self, observation: Observation) -> None:
-        if self._count_refused:
-            for rejection in observation.rejected:
-                self._refused[rejection.person_id] = observation.stamp_ns, rejection
 
     def _restore(self, now_ns: int) -> None:
         """Bring back who was observed shortly before now, by the time before a jump."""

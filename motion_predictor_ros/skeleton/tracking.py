@@ -94,7 +94,7 @@ class Identities:
             for frame, name in zip(people, names, strict=True)
         ]
         known = self._compared(renamed)
-        restarts = self._flips(known) + ([] if self._associate else _swaps(known))
+        restarts = self._restarts(known)
         restarted = [restart.person_id for restart in restarts]
         for frame, original in zip(renamed, people, strict=True):
             self._update(frame, original.person_id, restarted)
@@ -159,20 +159,31 @@ class Identities:
                 known.append(_Known(frame, expected, _apart_m(expected, frame.positions)))
         return known
 
-    def _flips(self, known: list['_Known']) -> list[Restart]:
-        restarts = []
-        for person in known:
-            frame = person.frame
-            if not person.apart_m > CLEAR_M:
+    def _restarts(self, known: list['_Known']) -> list[Restart]:
+        """Find people who fit their track turned around, and pairs who fit each other's."""
+        restarts: list[Restart] = []
+        pairs = () if self._associate else combinations(known, 2)
+        for people in (*((person,) for person in known), *pairs):
+            apart_m = sum(person.apart_m for person in people)
+            if not apart_m > CLEAR_M * len(people):
                 continue
-            turned = _apart_m(person.expected, frame.positions[self._mirror])
-            if turned < CLEARER * person.apart_m:
-                message = (
-                    f'person {frame.person_id!r}: left and right exchanged places at once, as '
-                    'when a tracker mistakes front for back; history and warm start dropped'
-                )
-                restarts.append(Restart(frame.person_id, 'flip', message))
+            reason, order = ('swap', slice(None)) if len(people) > 1 else ('flip', self._mirror)
+            other_m = sum(
+                _apart_m(one.expected, other.frame.positions[order])
+                for one, other in zip(people, people[::-1], strict=True)
+            )
+            if other_m < CLEARER * apart_m:
+                ids = [person.frame.person_id for person in people]
+                cause = f'person {" and ".join(map(repr, ids))}: {_CAUSES[reason]}'
+                message = f'{cause}; history and warm start dropped'
+                restarts += [Restart(person_id, reason, message) for person_id in ids]
         return restarts
+
+
+_CAUSES = {
+    'flip': 'left and right exchanged places at once, as when a tracker mistakes front for back',
+    'swap': 'exchanged places at once',
+}
 
 
 @dataclass(frozen=True)
@@ -182,25 +193,6 @@ class _Known:
     frame: SkeletonFrame
     expected: Pose
     apart_m: float
-
-
-def _swaps(known: list[_Known]) -> list[Restart]:
-    """Find pairs of people, each at the extrapolated place of the other."""
-    restarts: list[Restart] = []
-    for one, other in combinations(known, 2):
-        apart_m = one.apart_m + other.apart_m
-        if not apart_m > 2 * CLEAR_M:
-            continue
-        crossed = _apart_m(other.expected, one.frame.positions)
-        crossed += _apart_m(one.expected, other.frame.positions)
-        if crossed < CLEARER * apart_m:
-            ids = [person.frame.person_id for person in (one, other)]
-            message = (
-                f'{ids[0]!r} and {ids[1]!r} exchanged places at once; '
-                'history and warm start dropped'
-            )
-            restarts += [Restart(person_id, 'swap', message) for person_id in ids]
-    return restarts
 
 
 _FAR_M = 1e3
