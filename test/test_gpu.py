@@ -166,8 +166,8 @@ def test_recurrent_layers_keep_float32_on_a_gpu(gpu: None, files: PipelineConfig
 
 
 def test_a_gpu_marks_the_same_voxels(gpu: None) -> None:
-    grid = VoxelGrid((-1.0, -1.0, -1.0), 0.05, (40, 40, 40))
-    people, device = crowd(SHAPE, 10, 5), torch.device('cuda:0')
+    grid = VoxelGrid((-1.0, -1.0, -1.0), 0.1, (20, 20, 20))
+    people, device = crowd(SHAPE, 4, 2), torch.device('cuda:0')
     ours = voxel_probability(people, grid)
     theirs = voxel_probability(people, grid, device=device)
     np.testing.assert_array_equal(ours > 0, theirs > 0)

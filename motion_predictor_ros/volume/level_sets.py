@@ -23,14 +23,18 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64
 from scipy.special import ndtr
-from torch import Tensor
 
 from motion_predictor_ros.runtime.jit import compiled, inlined
 from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.capsules import Bodies
 from motion_predictor_ros.volume.forecast import BodyForecast
 from motion_predictor_ros.volume.grid import VoxelGrid
-from motion_predictor_ros.volume.voxels import LANES, in_voxels, voxel_probability
+from motion_predictor_ros.volume.voxels import (
+    LANES,
+    capsule_distance_torch,
+    in_voxels,
+    voxel_probability,
+)
 
 WINDOWS_S = ((0.0, 0.25), (0.25, 0.5), (0.5, 1.0), (1.0, 2.0))
 """Windows of time that space is ranked in [s]."""
@@ -421,30 +425,12 @@ def body_distance(
     padded = np.full((nx, ny, nz + LANES), FARTHEST_M / grid.size_m, np.float32)
     distance = padded[..., :nz]
     if device is not None and device.type != 'cpu':
-        a, b, r = (torch.from_numpy(part).to(device) for part in (starts, ends, radii))
-        near = capsule_distance_torch(a, b, r, grid.shape).cpu().numpy()
+        a, b, r = (torch.from_numpy(part[None]).to(device) for part in (starts, ends, radii))
+        near = capsule_distance_torch(a, b, r, grid.shape)[0].cpu().numpy()
         np.copyto(distance, near, where=near <= reach[..., None])
     else:
         capsule_distance(starts, ends, radii, reach, reach.max(), padded)
     return distance * np.float32(grid.size_m)
-
-
-def capsule_distance_torch(
-    starts: Float32[Tensor, 'capsule xyz=3'],
-    ends: Float32[Tensor, 'capsule xyz=3'],
-    radii: Float32[Tensor, ' capsule'],
-    shape: tuple[int, int, int],
-) -> Float32[Tensor, 'x y z']:
-    """Return the same as `capsule_distance`, of all voxels; for a GPU."""
-    axes = [torch.arange(count).to(starts) for count in shape]
-    centres = torch.stack(torch.meshgrid(*axes, indexing='ij'), dim=-1)
-    distance = torch.full(shape, torch.inf).to(starts)
-    for start, end, radius in zip(starts, ends, radii, strict=True):
-        along, away = end - start, centres - start
-        part = (away @ along / along.square().sum().clamp_min(1e-12)).clamp(0.0, 1.0)
-        near = (away - part[..., None] * along).norm(dim=-1) - radius
-        distance = torch.minimum(distance, near)
-    return distance
 
 
 @partial(compiled, rounding=('contract',))

@@ -4,89 +4,22 @@
 Stage: volume. P(v) = sum over futures of W 1[v touched by any capsule of the future]: each future
 counts once, however long it stays. Conservative: radii are padded by half a voxel's diagonal, so
 that a voxel that a capsule touches anywhere is never missed. A capsule marks an interval of each
-column along z: in a compiled loop on the CPU, in torch on a GPU.
+column along z, in a compiled loop; on a GPU, distances of voxel centres in torch say the same.
 """
+
+import math
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64, UInt64
+from jaxtyping import Bool, Float32, Float64, UInt64
 from torch import Tensor
 
 from motion_predictor_ros.runtime.jit import compiled, inlined
 from motion_predictor_ros.volume.capsules import Bodies
 from motion_predictor_ros.volume.grid import VoxelGrid
 
-_AT_ONCE = 2**27
-"""Most intervals in memory at once."""
-
-
-def rasterise(
-    starts: Float32[Tensor, 'future pose capsule xyz=3'],
-    ends: Float32[Tensor, 'future pose capsule xyz=3'],
-    radii: Float32[Tensor, 'future pose capsule'],
-    weights: Float32[Tensor, ' future'],
-    shape: tuple[int, int, int],
-    at_once: int = _AT_ONCE,
-) -> Float32[Tensor, 'x y z']:
-    """Add each future's weight once wherever any of its capsules is.
-
-    Args:
-        starts, ends, radii: In voxels from the first one's centre, radii padded.
-        at_once: Intervals of columns in memory at once.
-    """
-    nx, ny, nz = shape
-    x, y = torch.arange(nx).to(starts), torch.arange(ny).to(starts)
-    probability = starts.new_zeros(shape)
-    per_future = max(radii[0].numel(), 1) * nx * ny
-    for part in torch.arange(len(weights)).split(max(1, at_once // per_future)):
-        index = part.to(starts.device)
-        low, high = _intervals(starts[index], ends[index], radii[index], x, y, nz)
-        inside = _union(low, high, nz)
-        probability += (weights[index, None, None, None] * inside).sum(0)
-    return probability
-
-
-def _intervals(
-    starts: Float[Tensor, 'future pose capsule xyz=3'],
-    ends: Float[Tensor, 'future pose capsule xyz=3'],
-    radii: Float[Tensor, 'future pose capsule'],
-    x: Float[Tensor, ' x'],
-    y: Float[Tensor, ' y'],
-    height: int,
-) -> tuple[Tensor, Tensor]:
-    """Return the lowest and highest voxel of each column in each capsule; high < low: none."""
-    ax, ay, az = (part[..., None, None] for part in starts.flatten(1, 2).unbind(2))
-    bx, by, bz = (part[..., None, None] for part in ends.flatten(1, 2).unbind(2))
-    reach = radii.flatten(1)[..., None, None] + float(SLACK)
-    dx, dy, dz = bx - ax, by - ay, bz - az
-    flat = (dx * dx + dy * dy).sqrt()
-    level = flat.clamp_min(float(LEVEL))
-    length = (level * level + dz * dz).sqrt()
-    upright = flat == 0.0
-    ex = torch.where(upright, torch.ones_like(flat), dx / flat)
-    ey = torch.where(upright, torch.zeros_like(flat), dy / flat)
-    steep, inverse = dz / length, 1.0 / level
-    px, py = x[:, None] - ax, y - ay
-    along, across = px * ex + py * ey, py * ex - px * ey
-    rest = reach * reach - across * across
-    root = rest.clamp_min(0.0).sqrt() * steep
-    up = ((along + root) * inverse).clamp(0.0, 1.0)
-    down = ((along - root) * inverse).clamp(0.0, 1.0)
-    off_up, off_down = along - up * level, along - down * level
-    left_up, left_down = rest - off_up * off_up, rest - off_down * off_down
-    top = az + up * dz + left_up.clamp_min(0.0).sqrt()
-    bottom = az + down * dz - left_down.clamp_min(0.0).sqrt()
-    high = top.clamp(-1.0, float(height)).floor().int()
-    low = bottom.clamp(-1.0, float(height)).ceil().int()
-    missed = torch.minimum(left_up, left_down) < 0.0
-    return low, torch.where(missed, -2, high)
-
-
-def _union(low: Tensor, high: Tensor, height: int) -> Bool[Tensor, 'future x y z']:
-    """Return which voxels lie in any of the intervals, one level at a time."""
-    levels = [((low <= z) & (high >= z)).any(dim=1) for z in range(height)]
-    return torch.stack(levels, dim=-1)
-
+_AT_ONCE = 2**24
+"""Most voxels of futures in a GPU's memory at once."""
 
 LANES = 8
 """Columns that the compiled loop tests at once; masks have so many more along y than the grid."""
@@ -221,9 +154,7 @@ def voxel_probability(
     """
     padded = bodies.inflated(grid.padding_m if padding_m is None else padding_m)
     if device is not None and device.type != 'cpu':
-        parts = *in_voxels(padded, grid), bodies.weights.astype(np.float32)
-        a, b, r, w = (torch.from_numpy(part).to(device) for part in parts)
-        return rasterise(a, b, r, w, grid.shape).cpu().numpy()
+        return _voxel_probability_torch(padded, grid, device)
     nx, ny, nz = grid.shape
     masks = np.zeros((-(-nz // 64), nx, ny + LANES), dtype=np.uint64)
     probability = np.zeros(grid.shape, dtype=np.float32)
@@ -268,3 +199,43 @@ def in_voxels(
         for places in (bodies.starts, bodies.ends)
     )
     return starts, ends, (bodies.radii / grid.size_m).astype(np.float32)
+
+
+def _voxel_probability_torch(
+    bodies: Bodies, grid: VoxelGrid, device: torch.device
+) -> Float32[np.ndarray, 'x y z']:
+    """Return P as the distance from the nearest capsule of each future says, on a GPU."""
+    weights = torch.from_numpy(bodies.weights.astype(np.float32)).to(device)
+    starts, ends, radii = (
+        torch.from_numpy(part).to(device).flatten(1, 2) for part in in_voxels(bodies, grid)
+    )
+    probability = weights.new_zeros(grid.shape)
+    for part in torch.arange(len(weights)).split(max(1, _AT_ONCE // math.prod(grid.shape))):
+        index = part.to(device)
+        distance = capsule_distance_torch(starts[index], ends[index], radii[index], grid.shape)
+        inside = (distance <= float(SLACK)).to(weights)
+        probability += torch.einsum('f,fxyz->xyz', weights[index], inside)
+    return probability.cpu().numpy()
+
+
+def capsule_distance_torch(
+    starts: Float32[Tensor, 'future capsule xyz=3'],
+    ends: Float32[Tensor, 'future capsule xyz=3'],
+    radii: Float32[Tensor, 'future capsule'],
+    shape: tuple[int, int, int],
+) -> Float32[Tensor, 'future x y z']:
+    """Return how far voxel centres are from the nearest capsule's surface, negative inside.
+
+    Args:
+        starts, ends, radii: In voxels from the first one's centre.
+    """
+    axes = [torch.arange(count).to(starts) for count in shape]
+    centres = torch.stack(torch.meshgrid(*axes, indexing='ij'), dim=-1)
+    distance = starts.new_full((len(starts), *shape), torch.inf)
+    for capsule in range(radii.shape[1]):
+        start, end, radius = (part[:, capsule, None, None, None] for part in (starts, ends, radii))
+        along, away = end - start, centres - start
+        share = (away * along).sum(-1) / along.square().sum(-1).clamp_min(1e-12)
+        away -= share.clamp(0.0, 1.0)[..., None] * along
+        distance = torch.minimum(distance, away.norm(dim=-1) - radius)
+    return distance

@@ -17,14 +17,13 @@ from motion_predictor_ros.volume.level_sets import (
     WINDOWS_S,
     WindowField,
     body_distance,
-    capsule_distance_torch,
     rank_space,
     refined,
     side_reaches,
     smoothed,
     window_field,
 )
-from motion_predictor_ros.volume.voxels import in_voxels, voxel_probability
+from motion_predictor_ros.volume.voxels import capsule_distance_torch, in_voxels, voxel_probability
 
 BODY = forecast_of(1, spread=1.0).likeliest_body(SHAPE, (0.0, 0.5), every=3)
 GRID = VoxelGrid.around(*BODY.bounds, 0.1)
@@ -55,10 +54,10 @@ def test_distance_is_that_from_the_nearest_capsule() -> None:
 
 def test_distance_in_torch_is_the_same() -> None:
     starts, ends, radii = (torch.from_numpy(part) for part in in_voxels(BODY, GRID))
-    parts = starts.reshape(-1, 3), ends.reshape(-1, 3), radii.flatten()
-    distance = GRID.size_m * capsule_distance_torch(*parts, GRID.shape).numpy()
+    parts = starts.flatten(1, 2), ends.flatten(1, 2), radii.flatten(1)
+    distance = GRID.size_m * capsule_distance_torch(*parts, GRID.shape)[0].numpy()
     np.testing.assert_allclose(distance, body_distance(BODY, GRID), atol=1e-5)
-    wider = capsule_distance_torch(parts[0], parts[1], parts[2] + 1.0, GRID.shape).numpy()
+    wider = capsule_distance_torch(parts[0], parts[1], parts[2] + 1.0, GRID.shape)[0].numpy()
     assert np.abs(GRID.size_m * wider - distance).max() > 0.05
 
 
