@@ -8,7 +8,7 @@ import pytest
 import yaml
 from walkers import RECIPE, walkers
 
-from motion_predictor_ros.data.recordings import Recordings, join_clips
+from motion_predictor_ros.data.recordings import Piece, Recordings, join_clips
 from motion_predictor_ros.errors import ConfigError, DataError
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
 from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
@@ -91,7 +91,7 @@ def test_a_warm_up_comes_before_the_first_fall() -> None:
 
 def clips(fps: float, **lengths: int) -> Recordings:
     pieces = [
-        (name, name, name.rstrip('0123456789'), np.zeros((length, 1, 3)))
+        Piece(name, name, name.rstrip('0123456789'), np.zeros((length, 1, 3)))
         for name, length in lengths.items()
     ]
     return join_clips(('hip',), fps, pieces, ())
