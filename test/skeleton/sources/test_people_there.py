@@ -113,6 +113,7 @@ def test_an_empty_azure_kinect_array_a_second_costs_nothing(latency_ns: int) -> 
             msg = SimpleNamespace(markers=[])
         observation = intake.decode(msg, received_ns)
         assert observation is not None
+        assert abs(observation.stamp_ns - stamp_ns) <= 16 * MS or step == 0
         result = intake.accept(observation)
         assert result is not None and not result.anew
         accepted += bool(result.observation.people)
