@@ -74,14 +74,14 @@ def bodies(
     """
     middles = _middles(points.shape[1], every)
     if inflation is None:
-        wide = np.zeros((len(middles), points.shape[2]))
+        margins = np.zeros((len(middles), points.shape[2]))
     else:
-        wide = _largest(inflation, every)
+        margins = _largest(inflation, every)
     shape_of_radii = len(points), len(middles), len(shape.capsules)
     starts, ends = (np.empty((*shape_of_radii, 3)) for _ in range(2))
     radii = np.empty(shape_of_radii)
     _sweep(
-        np.ascontiguousarray(points), middles, every, wide, shape.capsules, scale * shape.radii,
+        np.ascontiguousarray(points), middles, every, margins, shape.capsules, scale * shape.radii,
         np.empty(points.shape[2]), starts, ends, radii,
     )  # fmt: skip
     return Bodies(starts, ends, radii, weights, times_s[middles])
@@ -118,9 +118,9 @@ def _sweep(
     points: Float64[np.ndarray, 'future time point xyz=3'],
     middles: Int64[np.ndarray, ' pose'],
     every: int,
-    wide: Float64[np.ndarray, 'pose point'],
+    margins: Float64[np.ndarray, 'pose point'],
     capsules: Int64[np.ndarray, 'capsule 2'],
-    thick: Float64[np.ndarray, ' capsule'],
+    body_radii: Float64[np.ndarray, ' capsule'],
     reach: Float64[np.ndarray, ' point'],
     starts: Float64[np.ndarray, 'future pose capsule xyz=3'],
     ends: Float64[np.ndarray, 'future pose capsule xyz=3'],
@@ -129,8 +129,8 @@ def _sweep(
     """Write starts, ends and radii of capsules at the middle times.
 
     Args:
-        wide: [m] to add at each point.
-        thick: [m] radii of the body.
+        margins: [m] to add at each point.
+        body_radii: [m] radii of the body.
         reach: Workspace.
     """
     for future in range(len(points)):
@@ -142,8 +142,10 @@ def _sweep(
                 for axis in range(3):
                     starts[future, pose, part, axis] = points[future, middle, first, axis]
                     ends[future, pose, part, axis] = points[future, middle, last, axis]
-                more = max(reach[first] + wide[pose, first], reach[last] + wide[pose, last])
-                radii[future, pose, part] = thick[part] + more
+                margin = max(
+                    reach[first] + margins[pose, first], reach[last] + margins[pose, last]
+                )
+                radii[future, pose, part] = body_radii[part] + margin
 
 
 @inlined

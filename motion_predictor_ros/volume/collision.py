@@ -51,8 +51,8 @@ def robot_collision_probability(
     bodies = volume.bodies if volume.validity == Validity.OK else _held(volume.bodies)
     moving = robot_motion(starts, ends, radii, given_s, bodies.times_s)
     if len(given_s) == 1:
-        thick = np.broadcast_to(radii, starts.shape[:3]).copy()
-        moving = RobotMotion(starts, ends, thick)
+        radius = np.broadcast_to(radii, starts.shape[:3]).copy()
+        moving = RobotMotion(starts, ends, radius)
     if volume.validity != Validity.OK or volume.collision is None:
         return np.minimum(collision_probability(bodies, moving), 1.0)
     away = clearances(bodies, moving)
@@ -289,9 +289,9 @@ def _clearance(
             square = squared_distance(
                 starts[part], ends[part], robot_starts[link], robot_ends[link]
             )
-            thick = radii[part] + robot_radii[link]
-            if square <= (thick + reach) * (thick + reach):
-                reach = nearest = np.sqrt(square) - thick
+            radius = radii[part] + robot_radii[link]
+            if square <= (radius + reach) * (radius + reach):
+                reach = nearest = np.sqrt(square) - radius
                 if nearest <= 0.0:
                     return nearest
     return nearest

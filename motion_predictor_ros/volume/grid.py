@@ -33,15 +33,15 @@ class VoxelGrid:
         low: Float64[np.ndarray, 'xyz=3'],
         high: Float64[np.ndarray, 'xyz=3'],
         size_m: float,
-        most: int = 50_000_000,
+        max_voxels: int = 50_000_000,
     ) -> 'VoxelGrid':
         """Cover a box; voxels lie at multiples of their size, so that grids of people agree.
 
         Args:
-            most: Voxels; a larger box is an error, not a full memory.
+            max_voxels: A larger box is an error, not a full memory.
 
         Raises:
-            DataError: The box is not finite, or has more than `most` voxels.
+            DataError: The box is not finite, or has more than `max_voxels` voxels.
         """
         corners = low.tolist(), high.tolist()
         if not all(math.isfinite(value) for corner in corners for value in corner):
@@ -49,8 +49,8 @@ class VoxelGrid:
         i, j, k = (math.floor(value / size_m) - 1 for value in corners[0])
         x, y, z = (math.ceil(value / size_m) + 1 for value in corners[1])
         shape = x - i, y - j, z - k
-        if math.prod(shape) > most:
-            raise DataError(f'a grid of {shape} voxels of {size_m} m is more than {most}')
+        if math.prod(shape) > max_voxels:
+            raise DataError(f'a grid of {shape} voxels of {size_m} m is more than {max_voxels}')
         return cls((i * size_m, j * size_m, k * size_m), size_m, shape)
 
     @property

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, Int64
 from scipy.special import ndtr
 
 from motion_predictor_ros.runtime.jit import compiled, inlined
@@ -142,14 +142,11 @@ def rank_around(
     # Of interpolated values at least `lowest`, no corner is farther away.
     farthest_m = reach_m + np.sqrt(3.0) * coarse_m
     values, distance = rank_space(likeliest, futures, grid, ranking, farthest_m)
-    extent, away_m = _extent(values, distance, np.float32(lowest))
-    box = [np.floor((corner - grid.origin) / coarse_m).astype(int) for corner in (first, last)]
+    box = np.floor((np.array([first, last]) - grid.origin) / coarse_m).astype(np.int64)
+    away_m = _widen_box(values, distance, lowest, box)
     cut = tuple(
-        slice(
-            max(min(extent[axis], int(box[0][axis])) - 1, 0),
-            min(max(extent[3 + axis], int(box[1][axis])) + 2, grid.shape[axis]),
-        )
-        for axis in range(3)
+        slice(max(low - 1, 0), min(high + 2, count))
+        for low, high, count in zip(*box.tolist(), grid.shape, strict=True)
     )
     # No corner of the eight around is farther away than this.
     away_m += 0.75 * np.sqrt(3.0) * coarse_m
@@ -247,30 +244,24 @@ def _column_reaches(
 
 
 @compiled
-def _extent(
-    values: Float32[np.ndarray, 'x y z'], distance: Float32[np.ndarray, 'x y z'], lowest: float
-) -> tuple[tuple[int, int, int, int, int, int], float]:
-    """Return the first and last voxels of at least `lowest` on each axis, and the largest d."""
+def _widen_box(
+    values: Float32[np.ndarray, 'x y z'],
+    distance: Float32[np.ndarray, 'x y z'],
+    lowest: float,
+    box: Int64[np.ndarray, 'corner xyz=3'],
+) -> float:
+    """Widen a box of voxels to hold those with F >= lowest; return the largest d of these [m]."""
     nx, ny, nz = values.shape
-    box, farthest = (nx, ny, nz, -1, -1, -1), 0.0
+    farthest = 0.0
     for x in range(nx):
         for y in range(ny):
-            inside = 0
             for z in range(nz):
-                inside += values[x, y, z] >= lowest
-            if inside:
-                for z in range(nz):
-                    if values[x, y, z] >= lowest:
-                        farthest = max(farthest, float(distance[x, y, z]))
-                        box = (
-                            min(box[0], x),
-                            min(box[1], y),
-                            min(box[2], z),
-                            max(box[3], x),
-                            max(box[4], y),
-                            max(box[5], z),
-                        )
-    return box, farthest
+                if values[x, y, z] >= lowest:
+                    farthest = max(farthest, float(distance[x, y, z]))
+                    box[0, 0], box[1, 0] = min(box[0, 0], x), max(box[1, 0], x)
+                    box[0, 1], box[1, 1] = min(box[0, 1], y), max(box[1, 1], y)
+                    box[0, 2], box[1, 2] = min(box[0, 2], z), max(box[1, 2], z)
+    return farthest
 
 
 def refined(field: WindowField, cut: tuple[slice, ...] | None = None) -> WindowField:

@@ -381,11 +381,11 @@ class VolumePredictor:
             self._shape, pose, ends, self.config, factor=self.config.reach_factor, age_s=age_s
         )
         is_stale = fallback.validity == Validity.STALE
-        most = _MAX_STALE_VOXELS if is_stale else _MAX_VOXELS
+        max_voxels = _MAX_STALE_VOXELS if is_stale else _MAX_VOXELS
         windows = []
         for index, window_s in enumerate(self._windows):
             limit = reach.at(index)
-            grid = _grid(limit, coarseness * self._voxel_m(index), most)
+            grid = _grid(limit, coarseness * self._voxel_m(index), max_voxels)
             inside = covered(limit, grid)
             windows.append(WindowVolume(*window_s, grid, inside, inside.astype(np.float32), limit))
         return SafetyVolume(
@@ -408,10 +408,10 @@ def _row(prediction: Prediction, futures: Futures | None) -> int:
     return futures.person_ids.index(prediction.person_id)
 
 
-def _grid(body: Bodies, size_m: float, most: int) -> VoxelGrid:
+def _grid(body: Bodies, size_m: float, max_voxels: int) -> VoxelGrid:
     """Return a grid around a body; of larger voxels where there would be too many."""
     low, high = body.bounds
-    while np.prod((high - low) / size_m + 3) > most:
+    while np.prod((high - low) / size_m + 3) > max_voxels:
         size_m *= 2.0
     padding = 0.5 * np.sqrt(3.0) * size_m
     return VoxelGrid.around(low - padding, high + padding, size_m)

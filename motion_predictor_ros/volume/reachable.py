@@ -45,11 +45,11 @@ def reachable_bodies(
     placed, away = _placed(shape, pose, scale)
     points = shape.points(placed, scale)
     speeds = factor * point_speeds(shape, config)
-    lost = _lost(shape, away, scale)
-    grown = config.measurement_error_m + np.outer(times_s + age_s, speeds) + lost
+    errors = _point_errors(shape, away, scale)
+    inflation = config.measurement_error_m + np.outer(times_s + age_s, speeds) + errors
     # One by one: `bodies` lets each last until the next, but what is reached later is not yet.
     reached = [
-        bodies(shape, points[None, None], np.ones(1), times_s[[time]], scale, grown[[time]])
+        bodies(shape, points[None, None], np.ones(1), times_s[[time]], scale, inflation[[time]])
         for time in range(len(times_s))
     ]
     return Bodies(
@@ -90,15 +90,15 @@ def _placed(
     return placed, away
 
 
-def _lost(
+def _point_errors(
     shape: BodyShape, away: Float64[np.ndarray, ' joint'], scale: float
 ) -> Float64[np.ndarray, ' point']:
     """Return how far off points may be, of joints that may be `away` from where they were put [m].
 
     The direction in which the tip of such a joint points is unknown.
     """
-    lost = shape.of_points(away)
+    errors = shape.of_points(away)
     tips = len(shape.layout.joint_names)
-    unsure = lost[tips:] > 0.0
-    lost[tips:] += np.where(unsure, 2.0 * scale * shape.tip_lengths, 0.0)
-    return lost
+    unsure = errors[tips:] > 0.0
+    errors[tips:] += np.where(unsure, 2.0 * scale * shape.tip_lengths, 0.0)
+    return errors

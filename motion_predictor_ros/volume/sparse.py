@@ -43,18 +43,18 @@ class SparseWindow:
 
 
 def sparse(
-    volume: SafetyVolume, most: int, least: float = 0.01, *, shell: bool = False
+    volume: SafetyVolume, max_voxels: int, min_probability: float = 0.01, *, shell: bool = False
 ) -> tuple[SparseWindow, ...]:
-    """Return the voxels of each window that are covered, or likelier than `least`.
+    """Return the voxels of each window that are covered, or likelier than `min_probability`.
 
     Args:
-        most: Voxels of all windows together; in the window with most of them eight are joined to
+        max_voxels: Of all windows together; in the window with most of them eight are joined to
             one, until so few remain.
         shell: Return only those that are covered and touch one that is not.
     """
     windows = list(volume.windows)
-    masks = [_mask(window, least, shell) for window in windows]
-    while sum(map(np.count_nonzero, masks)) > max(most, len(windows)):
+    masks = [_mask(window, min_probability, shell) for window in windows]
+    while sum(map(np.count_nonzero, masks)) > max(max_voxels, len(windows)):
         largest = int(np.argmax([np.count_nonzero(mask) for mask in masks]))
         window = windows[largest]
         if max(window.grid.shape) <= 2:
@@ -62,7 +62,7 @@ def sparse(
         covered, grid = downsampled(window.covered, window.grid)
         probability, _ = downsampled(window.probability, window.grid)
         windows[largest] = replace(window, grid=grid, covered=covered, probability=probability)
-        masks[largest] = _mask(windows[largest], least, shell)
+        masks[largest] = _mask(windows[largest], min_probability, shell)
     return tuple(
         SparseWindow(
             window.start_s,
@@ -77,10 +77,10 @@ def sparse(
     )
 
 
-def _mask(window: WindowVolume, least: float, shell: bool) -> Bool[np.ndarray, 'x y z']:
+def _mask(window: WindowVolume, min_probability: float, shell: bool) -> Bool[np.ndarray, 'x y z']:
     if shell:
         return window.covered & ~_inner(window.covered)
-    return window.covered | (window.probability >= least)
+    return window.covered | (window.probability >= min_probability)
 
 
 def _inner(covered: Bool[np.ndarray, 'x y z']) -> Bool[np.ndarray, 'x y z']:

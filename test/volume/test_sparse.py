@@ -20,7 +20,7 @@ def holds(window: SparseWindow, places: np.ndarray) -> np.ndarray:
 
 def test_all_that_is_covered_or_likely_is_listed_and_nothing_else() -> None:
     whole = volume()
-    for window, dense in zip(sparse(whole, 10**9, least=0.2), whole.windows, strict=True):
+    for window, dense in zip(sparse(whole, 10**9, 0.2), whole.windows, strict=True):
         assert window.grid == dense.grid and window.threshold == dense.threshold
         listed = np.zeros(dense.grid.shape, dtype=bool)
         listed.ravel()[window.voxels] = True
