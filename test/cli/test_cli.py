@@ -53,8 +53,8 @@ def test_json_into_a_closed_pipe_ends_without_a_traceback(bag: Path, weights: Pa
         writer = closed_pipe()
         ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
         os.close(writer)
-        assert ('BrokenPipeError' not in ended.stderr) == quiet
-        assert ended.returncode != 0
+        assert ('Broken' not in ended.stderr) == quiet  # BrokenPipeError, or its text
+        assert ended.returncode == 1 if quiet else ended.returncode
 
 
 def test_nothing_to_score_names_the_reasons_in_words(
