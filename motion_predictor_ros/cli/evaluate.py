@@ -86,7 +86,7 @@ def _bag(options: argparse.Namespace) -> Report:
     keep_results(options, evaluation.archive())
     if options.report_html:
         evaluation.save_html(options.report_html)
-    outputs = options.out, options.report_html, options.film, options.archive, options.csv
+    outputs = options.out, options.report_html, options.archive, options.csv
 
     def show(report: dict[str, Any], console: Console) -> None:
         evaluation.show(console)
