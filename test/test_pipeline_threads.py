@@ -16,6 +16,7 @@ from test_pipeline import load
 from motion_predictor_ros.pipeline import Pipeline
 
 MESSAGES = stream(0.0, 1.2, 'ann', 'bob')
+ALONE = stream(0.0, 1.2, 'ann')
 
 
 @pytest.fixture(scope='module')
@@ -41,18 +42,22 @@ def meeting(ask: Callable[..., Any], met: threading.Barrier) -> Callable[..., An
     return asked
 
 
-def test_futures_are_drawn_while_the_prediction_is_solved(lines: tuple[Path, Path]) -> None:
-    def run(*, threads: int, timeout_s: float) -> None:
+def test_a_thread_without_a_person_to_predict_draws_futures_meanwhile(
+    lines: tuple[Path, Path],
+) -> None:
+    def run(messages: list[Any], *, threads: int, timeout_s: float) -> None:
         pipeline = line(lines, threads=threads)
         met = threading.Barrier(2, timeout=timeout_s)
         pipeline.predictor.predict = meeting(pipeline.predictor.predict, met)  # type: ignore
         pipeline.density.sample = meeting(pipeline.density.sample, met)  # type: ignore
-        scenes = [pipeline.step(each) for each in MESSAGES]
+        scenes = [pipeline.step(message) for message in messages]
         assert scenes[-1] is not None and scenes[-1].futures is not None
 
-    run(threads=2, timeout_s=20.0)
-    with pytest.raises(threading.BrokenBarrierError):  # control
-        run(threads=1, timeout_s=0.2)
+    run(ALONE, threads=2, timeout_s=20.0)
+    run(MESSAGES, threads=3, timeout_s=20.0)
+    for messages, threads in ((ALONE, 1), (MESSAGES, 2)):  # control
+        with pytest.raises(threading.BrokenBarrierError):
+            run(messages, threads=threads, timeout_s=0.2)
 
 
 def test_drawn_at_once_or_one_after_the_other_futures_are_the_same(
@@ -79,7 +84,7 @@ def test_motion_is_told_before_the_futures_are_waited_for(lines: tuple[Path, Pat
         return found
 
     pipeline.density.sample = late  # type: ignore
-    for each in MESSAGES:
+    for each in ALONE:
         told.clear()
         assert pipeline.observe(each)
         scene = pipeline.predict(lambda prediction: told.set())
