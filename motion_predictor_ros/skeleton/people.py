@@ -17,6 +17,7 @@ Times are stamps; no clock is read, so live and replay agree.
 """
 
 import dataclasses
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -24,6 +25,9 @@ from motion_predictor_ros.conventions import NS_PER_S
 from motion_predictor_ros.skeleton.frame import Observation, Rejection, SkeletonFrame
 
 REFUSED_PEOPLE = ('unknown', 'ignored')
+
+_JUMPS = 8
+"""Number of jumps back whose stamps before are remembered."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ class PresenceTracker:
         self._last: dict[str, SkeletonFrame] = {}
         self._before_jump: dict[str, SkeletonFrame] = {}
         self._jump_ns, self._now_ns = 0, 0
+        self._jumped_from_ns: deque[int] = deque(maxlen=_JUMPS)
         self._refused: dict[str, tuple[int, Rejection]] = {}
         self._unread: Rejection | None = None
 
@@ -108,6 +113,7 @@ class PresenceTracker:
         They may jump on again: a single message can have a wrong stamp.
         """
         self._before_jump, self._jump_ns = self._last, stamp_ns
+        self._jumped_from_ns.append(self._now_ns)
         self._move_refused(stamp_ns)
         self._last = {
             person_id: dataclasses.replace(frame, stamp_ns=stamp_ns)
@@ -148,7 +154,9 @@ class PresenceTracker:
             text = f'not observed since the stamps went on by {gap_s:.2f} s at once'
             gaps = {person_id: Rejection(person_id, 'old_track', text) for person_id in self._last}
             self._refused |= {person_id: (now_ns, gap) for person_id, gap in gaps.items()}
-            self._move_refused(now_ns)
+            # Stamps that jumped back may come back to a little before the time they left.
+            left_ns = [ns for ns in self._jumped_from_ns if 0 <= ns - now_ns <= self._hold_ns]
+            self._move_refused(max(now_ns, *left_ns) if left_ns else now_ns)
         self._now_ns = now_ns
 
     def _move_refused(self, stamp_ns: int) -> None:

@@ -194,3 +194,26 @@ def test_jumps_there_and_back_do_not_make_people_disappear() -> None:
     assert people.update(observation(100 * S + 1)).withheld
     assert people.update(observation(101 * S + 1)).withheld
     assert people.update(observation(101 * S + 2)) == Presence()
+
+
+@pytest.mark.parametrize('behind_ns', [S // 2, S])
+def test_a_jump_back_and_on_to_a_little_before_its_start_makes_nobody_disappear_sooner(
+    behind_ns: int,
+) -> None:
+    people = tracker()
+    people.update(observation(100 * S, 'anna'))
+    people.move_to(S)
+    people.update(observation(S))
+    for stamp_ns in range(100 * S - behind_ns, 101 * S + 1, S // 2):
+        assert people.update(observation(stamp_ns)).withheld  # from when she was last observed
+    assert people.update(observation(101 * S + 1)) == Presence()
+
+
+def test_a_jump_on_to_another_time_counts_the_hold_from_there() -> None:
+    people = tracker()
+    people.update(observation(100 * S, 'anna'))
+    people.move_to(S)
+    people.update(observation(S))
+    for stamp_ns in range(50 * S, 51 * S + 1, S // 2):
+        assert people.update(observation(stamp_ns)).withheld
+    assert people.update(observation(51 * S + 1)) == Presence()

@@ -188,8 +188,7 @@ def evaluate_benchmark(
     predictors = {name: model_predictor(model, protocol) for name, model in models.items()}
     for model in models.values():
         lengths = (model.module.config.past, model.module.config.future)
-    for name, baseline in BASELINES.items():
-        predictors[name] = partial(baseline, future=lengths[1])
+    predictors |= baseline_predictors(lengths[1])
     errors = evaluate_poses(clips, protocol, lengths, predictors, figures=figures)
     if protocol.layout == 'cmu25':
         return {name: _cmu_summary(actions) for name, actions in errors.items()}
@@ -287,6 +286,11 @@ def _errors(
 def mean_error(rows: Iterable[Mapping[str, float]], horizons: Sequence[str]) -> float:
     """Return the mean over actions and horizons."""
     return float(np.mean([[row[ms] for ms in horizons] for row in rows]))
+
+
+def baseline_predictors(future: int) -> dict[str, Predict]:
+    """Return the baselines."""
+    return {name: partial(baseline, future=future) for name, baseline in BASELINES.items()}
 
 
 def model_predictor(trained: TrainedMotionDEQ | TrainedUnrolled, protocol: Protocol) -> Predict:
