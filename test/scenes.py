@@ -5,10 +5,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from synthetic import Walker
 
 from motion_predictor_ros.config import SkeletonConfig
 from motion_predictor_ros.data.bags import BagWriter, typestore
+from motion_predictor_ros.data.synthetic import Walker
 from motion_predictor_ros.skeleton.frame import Observation
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 from motion_predictor_ros.skeleton.sources.base import make_source

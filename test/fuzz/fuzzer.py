@@ -30,7 +30,6 @@ from fuzz.messages import (
     rename_classes,
 )
 from jaxtyping import Float64
-from synthetic import JOINT_NAMES, Walker
 
 from motion_predictor_ros.config import (
     DensityConfig,
@@ -40,6 +39,7 @@ from motion_predictor_ros.config import (
     VolumeConfig,
 )
 from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.data.synthetic import JOINT_NAMES, Walker
 from motion_predictor_ros.pipeline import Pipeline, Scene
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig

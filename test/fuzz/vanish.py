@@ -28,11 +28,11 @@ from fuzz.messages import (
 from jaxtyping import Float64
 from motion_predictor_ros.msg import PredictedMotionArray, ProbabilityVolumeArray
 from sensor_msgs.msg import PointCloud2
-from synthetic import Walker
 from trials.feeder import Feeder, encode_persons, stamp_ns
 
 from motion_predictor_ros.config import DensityConfig, PipelineConfig, SkeletonConfig, VolumeConfig
 from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.data.synthetic import Walker
 from motion_predictor_ros.pipeline import Pipeline
 from motion_predictor_ros.ros.tools.demo import child, local_environment, write_parameters
 from motion_predictor_ros.ros.transforms import CHECK_S, LiveTransforms, TransformQueue

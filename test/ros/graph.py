@@ -22,9 +22,9 @@ from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue, SetPara
 from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from std_msgs.msg import Header
-from synthetic import Walker
 
 from motion_predictor_ros.checkpoint import save_checkpoint
+from motion_predictor_ros.data.synthetic import Walker
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 

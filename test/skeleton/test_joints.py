@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scenes import decode
 from skeleton.sources.test_native import CONFIG, LAYOUT, message, person
-from synthetic import Walker
 
+from motion_predictor_ros.data.synthetic import Walker
 from motion_predictor_ros.errors import SkeletonFormatError
 from motion_predictor_ros.skeleton.frame import Observation, SkeletonFrame
 from motion_predictor_ros.skeleton.plausibility import BodyCheck, JointFilter

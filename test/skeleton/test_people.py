@@ -3,8 +3,8 @@
 
 import numpy as np
 import pytest
-from synthetic import Walker
 
+from motion_predictor_ros.data.synthetic import Walker
 from motion_predictor_ros.skeleton.frame import Observation, Rejection, SkeletonFrame
 from motion_predictor_ros.skeleton.people import Presence, PresenceTracker
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 from motion_predictor_ros.msg import PredictedMotion
-from synthetic import Walker
 from trials.feeder import Answer, Feeder
 
 from motion_predictor_ros.config import PipelineConfig
+from motion_predictor_ros.data.synthetic import Walker
 from motion_predictor_ros.errors import MotionPredictorError
 from motion_predictor_ros.ros.tools.demo import child, local_environment, write_parameters
 

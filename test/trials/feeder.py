@@ -18,10 +18,10 @@ from motion_predictor_ros.msg import (
     SkeletonArray,
 )
 from rclpy.executors import SingleThreadedExecutor
-from synthetic import JOINT_NAMES, Walker
 from visualization_msgs.msg import Marker, MarkerArray
 
 from motion_predictor_ros.conventions import NS_PER_S
+from motion_predictor_ros.data.synthetic import JOINT_NAMES, Walker
 from motion_predictor_ros.errors import MotionPredictorError
 from motion_predictor_ros.ros.encode import encode_header
 from motion_predictor_ros.ros.tools.demo import TIMEOUT_S

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from motion_predictor_ros.msg import PredictedMotion
-from synthetic import Walker
 from trials.feeder import Feeder
 
 from motion_predictor_ros.config import PipelineConfig
+from motion_predictor_ros.data.synthetic import Walker
 from motion_predictor_ros.errors import MotionPredictorError
 from motion_predictor_ros.ros.tools.demo import (
     TIMEOUT_S,

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
-from synthetic import Walker
 from trials.feeder import Feeder
 
 from motion_predictor_ros.config import PipelineConfig
+from motion_predictor_ros.data.synthetic import Walker
 from motion_predictor_ros.errors import MotionPredictorError
 from motion_predictor_ros.ros.tools.demo import child, local_environment, write_parameters
 from motion_predictor_ros.runtime.process_memory import resident_mb

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from scenes import decode
-from synthetic import Walker
 
 from motion_predictor_ros.config import SkeletonConfig
+from motion_predictor_ros.data.synthetic import Walker
 from motion_predictor_ros.errors import SkeletonFormatError
 from motion_predictor_ros.resources import share_file
 from motion_predictor_ros.skeleton.frame import Observation, TrackingState

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Synthetic people who walk in circles and swing their limbs, for trials without a recording.
+"""Synthetic people who walk in circles and swing their limbs, for examples and trials.
 
 They only test whether messages are answered, not accuracy.
 """
