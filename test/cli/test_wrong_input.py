@@ -85,7 +85,6 @@ def test_cuda_graphs_on_a_cpu_are_refused_at_once(capsys: pytest.CaptureFixture[
         ('mocap', 'score a model on motion capture clips'),
         ('robustness', 'synthetic cameras: rates, noise, hidden joints'),
         ('streaming', 'solver iterations on streams, warm and cold'),
-        ('pairs', 'two recorded people in one message'),
     ],
 )
 def test_help_describes_the_command_and_its_defaults(

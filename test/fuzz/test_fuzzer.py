@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motion_predictor_ros.pipeline import Pipeline
+from motion_predictor_ros.skeleton.frame import Observation
 from motion_predictor_ros.volume.predictor import VolumePredictor
 
 MESSAGES = 8 * 90
@@ -66,12 +67,14 @@ def drops_in_silence(pipeline: Pipeline) -> None:
 
 def loses_a_person_in_silence(pipeline: Pipeline) -> None:
     """They are still answered, as held."""
-    accept = pipeline.skeleton._intake.accept
+    accept = pipeline.skeleton.accept
 
-    def careless(observation: Any) -> Any:
-        return accept(dataclasses.replace(observation, people=observation.people[1:]))
+    def careless(decoded: Any) -> Any:
+        if isinstance(decoded, Observation):
+            decoded = dataclasses.replace(decoded, people=decoded.people[1:])
+        return accept(decoded)
 
-    pipeline.skeleton._intake.accept = careless  # type: ignore[method-assign]
+    pipeline.skeleton.accept = careless  # type: ignore[method-assign]
 
 
 def predicts_nan(pipeline: Pipeline) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """In the live node motion does not wait for the volumes of all people."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -59,11 +60,16 @@ def node() -> Iterator[PredictorNode]:
     context.try_shutdown()
 
 
+def put(node: PredictorNode, message: SkeletonArray) -> None:
+    decoded = node._pipeline.skeleton.decode(message, 0)
+    node._put(decoded, time.monotonic())
+
+
 def fill(node: PredictorNode, *people: str) -> int:
     """Answer messages until all people are predicted; return the next stamp."""
     stamp_ns = START_NS
     for _ in range(30):
-        node._on_skeletons(skeletons(stamp_ns, people))
+        put(node, skeletons(stamp_ns, people))
         node._work(node._worker.take_waiting())
         stamp_ns += PERIOD_NS
     node._outputs.published.clear()
@@ -73,9 +79,9 @@ def fill(node: PredictorNode, *people: str) -> int:
 def answer(node: PredictorNode, older: SkeletonArray, newer: SkeletonArray) -> list[str]:
     """Answer a message while a newer one waits; return what is published, and of which."""
     names = {older.header.stamp.nanosec: 'older', newer.header.stamp.nanosec: 'newer'}
-    node._on_skeletons(older)
+    put(node, older)
     waiting = node._worker.take_waiting()
-    node._on_skeletons(newer)
+    put(node, newer)
     node._work(waiting)
     return [
         f'{what} {names[stamp_ns % 1_000_000_000]}' for what, stamp_ns in node._outputs.published
