@@ -26,8 +26,8 @@ from motion_predictor_ros.skeleton.frame import Observation, Rejection, Skeleton
 
 REFUSED_PEOPLE = ('unknown', 'ignored')
 
-_JUMPS = 8
-"""Number of jumps back whose stamps before are remembered."""
+_JUMPS = 16
+"""Number of jumps of stamps that are remembered."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,6 @@ class PresenceTracker:
         They may jump on again: a single message can have a wrong stamp.
         """
         self._before_jump, self._jump_ns = self._last, stamp_ns
-        self._jumped_from_ns.append(self._now_ns)
         self._move_refused(stamp_ns)
         self._last = {
             person_id: dataclasses.replace(frame, stamp_ns=stamp_ns)
@@ -154,16 +153,21 @@ class PresenceTracker:
             text = f'not observed since the stamps went on by {gap_s:.2f} s at once'
             gaps = {person_id: Rejection(person_id, 'old_track', text) for person_id in self._last}
             self._refused |= {person_id: (now_ns, gap) for person_id, gap in gaps.items()}
-            # Stamps that jumped back may come back to a little before the time they left.
-            left_ns = [ns for ns in self._jumped_from_ns if 0 <= ns - now_ns <= self._hold_ns]
-            self._move_refused(max(now_ns, *left_ns) if left_ns else now_ns)
+            self._move_refused(now_ns)
         self._now_ns = now_ns
 
     def _move_refused(self, stamp_ns: int) -> None:
-        """Take people as refused at this time: the stamps jumped to it."""
+        """Take people as refused at this time: the stamps jumped to it.
+
+        Stamps that jumped may come back to a little before the time they left: that one counts.
+        """
+        self._jumped_from_ns.append(self._now_ns)
+        left_ns = [ns for ns in self._jumped_from_ns if 0 <= ns - stamp_ns <= self._hold_ns]
+        refused_ns = max([stamp_ns, *left_ns])
         self._now_ns = stamp_ns
         self._refused = {
-            person_id: (stamp_ns, rejection) for person_id, (_, rejection) in self._refused.items()
+            person_id: (refused_ns, rejection)
+            for person_id, (_, rejection) in self._refused.items()
         }
 
     def _refused_before(

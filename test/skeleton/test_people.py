@@ -217,3 +217,13 @@ def test_a_jump_on_to_another_time_counts_the_hold_from_there() -> None:
     for stamp_ns in range(50 * S, 51 * S + 1, S // 2):
         assert people.update(observation(stamp_ns)).withheld
     assert people.update(observation(51 * S + 1)) == Presence()
+
+
+def test_a_jump_ahead_and_back_to_just_before_its_start_makes_nobody_disappear_sooner() -> None:
+    people = tracker()
+    people.update(observation(100 * S, 'anna'))
+    assert people.update(observation(10**8 * S)).withheld
+    people.move_to(100 * S - 8 * S // 10)
+    for tenths in range(-8, 11):
+        assert people.update(observation(100 * S + tenths * S // 10)).withheld
+    assert people.update(observation(101 * S + 1)) == Presence()
