@@ -118,7 +118,7 @@ class PredictionConfig:
         30, 'maximum solver iterations per prediction [-]', 1, 200, dynamic=True
     )
     tolerance: float = param(
-        2e-4, 'relative residual at which the solver stops [-]', 1e-8, 1.0, dynamic=True
+        5e-4, 'relative residual at which the solver stops [-]', 1e-8, 1.0, dynamic=True
     )
     motion_tolerance_m: float = param(
         0.0,
