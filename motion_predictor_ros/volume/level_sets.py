@@ -30,7 +30,7 @@ from motion_predictor_ros.volume.capsules import Bodies
 from motion_predictor_ros.volume.forecast import BodyForecast
 from motion_predictor_ros.volume.grid import VoxelGrid
 from motion_predictor_ros.volume.voxels import (
-    LANES,
+    BLOCK,
     capsule_distance_torch,
     in_voxels,
     voxel_probability,
@@ -413,7 +413,7 @@ def body_distance(
     reach = np.empty(grid.shape[:2], np.float32)
     reach[:] = np.asarray(reach_m) / grid.size_m
     nx, ny, nz = grid.shape
-    padded = np.full((nx, ny, nz + LANES), FARTHEST_M / grid.size_m, np.float32)
+    padded = np.full((nx, ny, nz + BLOCK), FARTHEST_M / grid.size_m, np.float32)
     distance = padded[..., :nz]
     if device is not None and device.type != 'cpu':
         a, b, r = (torch.from_numpy(part[None]).to(device) for part in (starts, ends, radii))
@@ -446,7 +446,7 @@ def capsule_distance(
         distance: In voxels; negative inside.
     """
     zero, one, two = np.float32(0.0), np.float32(1.0), np.float32(2.0)
-    nx, ny, nz = distance.shape[0], distance.shape[1], distance.shape[2] - LANES
+    nx, ny, nz = distance.shape[0], distance.shape[1], distance.shape[2] - BLOCK
     for capsule in range(len(radii)):
         a, b, r = starts[capsule], ends[capsule], radii[capsule]
         ax, ay, az, far = a[0], a[1], a[2], r + np.float32(farthest)
@@ -471,11 +471,11 @@ def capsule_distance(
                 left = np.sqrt(left2)
                 z0 = max(int(np.ceil(min(az, b[2]) - left)), 0)
                 z1 = min(int(max(az, b[2]) + left) + 1, nz)
-                row = distance[x, y, z0 : z0 + (z1 - z0 + LANES - 1) // LANES * LANES]
-                for lane in range(len(row)):
-                    pz = np.float32(np.int32(z0 + lane)) - az
+                row = distance[x, y, z0 : z0 + (z1 - z0 + BLOCK - 1) // BLOCK * BLOCK]
+                for offset in range(len(row)):
+                    pz = np.float32(np.int32(z0 + offset)) - az
                     product = along + pz * dz
                     t = min(max(product * inverse, zero), one)
                     near2 = away2 + pz * pz + t * (t * length2 - two * product)
                     near = np.sqrt(max(near2, zero)) - r
-                    row[lane] = near if near <= min(limit, row[lane]) else row[lane]
+                    row[offset] = near if near <= min(limit, row[offset]) else row[offset]

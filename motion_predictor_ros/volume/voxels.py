@@ -21,7 +21,7 @@ from motion_predictor_ros.volume.grid import VoxelGrid
 _AT_ONCE = 2**24
 """Most voxels of futures in a GPU's memory at once."""
 
-LANES = 8
+BLOCK = 8
 """Columns that the compiled loop tests at once; masks have so many more along y than the grid."""
 
 SLACK = np.float32(0.01)
@@ -56,11 +56,11 @@ def add_futures(
         starts, ends, radii: [m], radii padded.
         origin: Centre of the first voxel [m].
         size_m: Edge of a voxel [m].
-        masks: Workspace, zero, along y `LANES` longer than the grid; a bit is a voxel.
+        masks: Workspace, zero, along y `BLOCK` longer than the grid; a bit is a voxel.
         probability: Added to.
     """
     one, zero = np.float32(1.0), np.float32(0.0)
-    words, nx, ny = masks.shape[0], masks.shape[1], masks.shape[2] - LANES
+    words, nx, ny = masks.shape[0], masks.shape[1], masks.shape[2] - BLOCK
     for future in range(len(weights)):
         box = nx, -1, ny, -1
         for part in range(starts.shape[1] * starts.shape[2]):
@@ -90,10 +90,10 @@ def add_futures(
                 lowest = np.float32(64 * word)
                 for x in range(x0, x1 + 1):
                     px = np.float32(x) - ax
-                    for block in range((y1 - y0 + LANES) // LANES):
-                        base = y0 + LANES * block
-                        for lane in range(LANES):
-                            py = np.float32(np.int32(base + lane)) - ay
+                    for block in range((y1 - y0 + BLOCK) // BLOCK):
+                        base = y0 + BLOCK * block
+                        for offset in range(BLOCK):
+                            py = np.float32(np.int32(base + offset)) - ay
                             along, across = px * ex + py * ey, py * ex - px * ey
                             rest = reach * reach - across * across
                             root = np.sqrt(max(rest, zero)) * slope
@@ -109,7 +109,7 @@ def add_futures(
                             bits = _ALL >> np.uint64(np.int32(63) - high & 63)
                             bits &= _ALL << np.uint64(low & 63)
                             hit = (min(up2, down2) >= zero) & (high >= low)
-                            masks[word, x, base + lane] |= bits if hit else np.uint64(0)
+                            masks[word, x, base + offset] |= bits if hit else np.uint64(0)
         _add(np.float32(weights[future]), masks, probability, box)
 
 
@@ -127,7 +127,7 @@ def _add(
     """
     height = probability.shape[2]
     for x in range(box[0], box[1] + 1):
-        for y in range(box[2], min(box[3] + 1 + LANES, masks.shape[2])):
+        for y in range(box[2], min(box[3] + 1 + BLOCK, masks.shape[2])):
             for word in range(masks.shape[0]):
                 bits = masks[word, x, y]
                 if bits != 0:
@@ -156,7 +156,7 @@ def voxel_probability(
     if device is not None and device.type != 'cpu':
         return _voxel_probability_torch(padded, grid, device)
     nx, ny, nz = grid.shape
-    masks = np.zeros((-(-nz // 64), nx, ny + LANES), dtype=np.uint64)
+    masks = np.zeros((-(-nz // 64), nx, ny + BLOCK), dtype=np.uint64)
     probability = np.zeros(grid.shape, dtype=np.float32)
     add_futures(
         padded.starts, padded.ends, padded.radii, padded.weights,
