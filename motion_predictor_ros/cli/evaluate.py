@@ -13,15 +13,12 @@ from motion_predictor_ros.cli.options import (
     DEVICE,
     JSON,
     MODEL,
-    RESULTS,
     SOURCE,
     TOPIC,
     Group,
     Report,
-    archived,
     checkpoint,
     data,
-    keep_results,
     load_clips,
     load_model,
     load_training_data,
@@ -49,11 +46,11 @@ FUTURES_MODELS = (
     threads(),
 )
 
-_CLIPS = (data('npz of clips'), split(), checkpoint('body_1s'), DEVICE, threads())
+_CLIPS = (data('npz of clips'), split(), checkpoint('body_1s'), DEVICE, threads(), JSON)
 _CALIBRATION = option('--calibration', help='default: CHECKPOINT_calibration')
 _LICENSED = (
     data('folder of your copy of the data'),
-    *RESULTS,
+    JSON,
     DEVICE,
     threads(),
     option('--checkpoint', help='model name or path; default: the baselines alone'),
@@ -68,7 +65,7 @@ EVALUATE = Group('evaluate', 'measure how good predictions are')
     TOPIC,
     SOURCE,
     *MODEL,
-    *RESULTS,
+    JSON,
     option('--out', type=new_folder, help='folder for report.json and pictures'),
     option('--report-html', type=new_file(), help='file for a page with the replay'),
     option('--no-volumes', action='store_true', help='no keep-out volumes; faster'),
@@ -83,10 +80,9 @@ def _bag(options: argparse.Namespace) -> Report:
     evaluation = evaluate_bag(options.bag, options.topic, config, options.source)
     if options.out:
         evaluation.save(options.out)
-    keep_results(options, evaluation.archive())
     if options.report_html:
         evaluation.save_html(options.report_html)
-    outputs = options.out, options.report_html, options.archive, options.csv
+    outputs = options.out, options.report_html
 
     def show(report: dict[str, Any], console: Console) -> None:
         evaluation.show(console)
@@ -96,62 +92,29 @@ def _bag(options: argparse.Namespace) -> Report:
     return evaluation.report, show
 
 
-@EVALUATE.command(
-    'compare',
-    'results side by side, from their archives',
-    option('archives', type=Path, nargs='+', help='of `evaluate ... --archive FILE`'),
-    option('--method', default='', help='in the table; default: the first; CSV has all'),
-    option('--csv', type=new_file(), help='write every figure here'),
-    JSON,
-)
-def _compare(options: argparse.Namespace) -> Report:
-    from motion_predictor_ros.evaluation import compare
-    from motion_predictor_ros.evaluation.archive import Archive
-
-    archives = {str(path): Archive.load(path) for path in options.archives}
-    comparison = compare.compare(archives)
-    method = compare.choose_method(comparison, options.method)
-    if options.csv:
-        compare.write_csv(comparison, options.csv)
-    report = {'archives': comparison, 'same_cases': compare.same_cases(archives)}
-
-    def show(report: dict[str, Any], console: Console) -> None:
-        compare.print_comparison(comparison, method, console)
-        if not report['same_cases']:
-            console.print('the archives have different cases: differences may come from these')
-
-    return report, show
-
-
-@EVALUATE.command('mocap', 'score a model on motion capture clips', *_CLIPS, *RESULTS)
+@EVALUATE.command('mocap', 'score a model on motion capture clips', *_CLIPS)
 def _mocap(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.evaluation.motion import mocap
 
-    trained, clips = load_model(options), load_clips(options)
-    report = archived(options, 'mocap', partial(mocap.evaluate_mocap, clips, trained))
+    trained = load_model(options)
+    report = mocap.evaluate_mocap(load_clips(options), trained)
     return report, partial(mocap.print_mocap, trained.name)
 
 
-@EVALUATE.command(
-    'robustness',
-    'synthetic cameras: rates, noise, hidden joints',
-    *_CLIPS,
-    JSON,
-    module='robustness',
-)
-@EVALUATE.command(
-    'streaming', 'solver iterations on streams, warm and cold', *_CLIPS, JSON, module='streaming'
-)
-def _on_clips(options: argparse.Namespace) -> Report:
-    """Evaluate MotionDEQ on clips, without an archive."""
-    from motion_predictor_ros.evaluation.motion import robustness, streaming
+@EVALUATE.command('robustness', 'synthetic cameras: rates, noise, hidden joints', *_CLIPS)
+def _robustness(options: argparse.Namespace) -> Report:
+    from motion_predictor_ros.evaluation.motion import robustness
 
-    evaluate, show = {
-        'robustness': (robustness.evaluate_robustness, robustness.print_robustness),
-        'streaming': (streaming.evaluate_streaming, streaming.print_streaming),
-    }[options.module]
-    trained = load_model(options)
-    return evaluate(load_clips(options), trained), show
+    report = robustness.evaluate_robustness(load_clips(options), load_model(options))
+    return report, robustness.print_robustness
+
+
+@EVALUATE.command('streaming', 'solver iterations on streams, warm and cold', *_CLIPS)
+def _streaming(options: argparse.Namespace) -> Report:
+    from motion_predictor_ros.evaluation.motion import streaming
+
+    report = streaming.evaluate_streaming(load_clips(options), load_model(options))
+    return report, streaming.print_streaming
 
 
 @EVALUATE.command(
@@ -166,7 +129,7 @@ def _on_clips(options: argparse.Namespace) -> Report:
     option('--eqmotion-style', help='from `train eqmotion-style`, to compare with'),
     DEVICE,
     threads(),
-    *RESULTS,
+    JSON,
     benchmark='cmu',
 )
 @EVALUATE.command(
@@ -188,8 +151,7 @@ def _benchmark(options: argparse.Namespace) -> Report:
         device = choose_device(options.device)
         models['eqmotion_style'] = load_unrolled(unrolled, 'eqmotion_style', device)
     clips = protocol.load(options.data)
-    evaluate = partial(pose_benchmarks.evaluate_benchmark, protocol, clips, models)
-    report = archived(options, options.benchmark, evaluate)
+    report = pose_benchmarks.evaluate_benchmark(protocol, clips, models)
     return report, partial(pose_benchmarks.print_benchmark, protocol)
 
 
@@ -211,7 +173,7 @@ def density_config(options: argparse.Namespace) -> 'DensityConfig':
     data(),
     split(),
     *FUTURES_MODELS,
-    *RESULTS,
+    JSON,
     option('--latent-mixture', help="default: the shipped one, of body_2s; '': without"),
     option('--conditional-vae', help="default: the shipped one, of body_2s; '': without"),
     option('--beside', nargs=2, metavar=('WEIGHTS', 'CACHE'), help='another CacheFlow'),
@@ -230,8 +192,7 @@ def _stochastic(options: argparse.Namespace) -> Report:
     )
     trained, models = samplers.load_samplers(density_config(options), compared, recordings)
     case = stochastic.make_case(trained, recordings.of_split(options.split), options.similar)
-    evaluate = partial(stochastic.evaluate_stochastic, case, trained, models)
-    return archived(options, 'stochastic', evaluate), stochastic.print_stochastic
+    return stochastic.evaluate_stochastic(case, trained, models), stochastic.print_stochastic
 
 
 def load_volume_models(options: argparse.Namespace) -> 'Models':
@@ -255,7 +216,7 @@ def _load_calibration(options: argparse.Namespace, models: 'Models') -> 'Calibra
     data('npz of clips with splits'),
     split(),
     *FUTURES_MODELS,
-    *RESULTS,
+    JSON,
     _CALIBRATION,
 )
 def _volume(options: argparse.Namespace) -> Report:
@@ -263,8 +224,7 @@ def _volume(options: argparse.Namespace) -> Report:
 
     models = load_volume_models(options)
     calibration, recordings = _load_calibration(options, models), load_training_data(options)
-    evaluate = partial(volume.evaluate_volume, models, recordings, calibration, options.split)
-    report = archived(options, 'volume', evaluate)
+    report = volume.evaluate_volume(models, recordings, calibration, options.split)
     return report, volume.print_volume
 
 

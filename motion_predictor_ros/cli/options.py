@@ -14,7 +14,6 @@ from motion_predictor_ros.config import SOURCES, PipelineConfig, read_parameter_
 
 if TYPE_CHECKING:
     from motion_predictor_ros.data.recordings import Recordings
-    from motion_predictor_ros.evaluation.archive import Archive, Figures
     from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 
 Option = tuple[tuple[str, ...], dict[str, Any]]
@@ -159,11 +158,6 @@ def run_command(options: argparse.Namespace) -> None:
 
 
 JSON = option('--json', action='store_true', help='print the report as JSON')
-RESULTS = (
-    option('--archive', type=new_file(), help='write a zip for `evaluate compare` here'),
-    option('--csv', type=new_file(), help='write rmse, mean, median, ... here'),
-    JSON,
-)
 DEVICE = option('--device', default='auto', help="'auto', 'cpu' or 'cuda:N'")
 PARAMS = option('--params', type=Path, help='ROS parameter file; default: the defaults')
 WEIGHTS = option('--weights', help='MotionDEQ, shipped model name or path')
@@ -248,26 +242,3 @@ def pipeline_config(options: argparse.Namespace) -> PipelineConfig:
     if options.device:
         density = dataclasses.replace(density, device=options.device)
     return dataclasses.replace(config, prediction=prediction, density=density)
-
-
-def archived(
-    options: argparse.Namespace, kind: str, evaluate: 'Callable[[Figures], dict[str, Any]]'
-) -> dict[str, Any]:
-    """Return the report of an evaluation; write its cases to `--archive` and `--csv`."""
-    from motion_predictor_ros.evaluation.archive import Figures
-
-    figures = Figures()
-    report = evaluate(figures)
-    keep_results(options, figures.archive(kind, report))
-    return report
-
-
-def keep_results(options: argparse.Namespace, archive: 'Archive') -> None:
-    """Write the files of `--archive` and `--csv`."""
-    from motion_predictor_ros.evaluation.compare import compare, write_csv
-
-    if options.archive:
-        archive.save(options.archive)
-    if options.csv:
-        name = options.archive or f'evaluate {archive.kind}'
-        write_csv(compare({str(name): archive}), options.csv)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluation: archives of results, protocols, replays and reports. Not imported by the stages."""
+"""Evaluation: protocols, replays and reports. Not imported by the stages."""

@@ -149,7 +149,7 @@ def test_the_demo_without_ros_names_the_alternative(
     assert '`evaluate bag` works without' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('command', [[], ['evaluate', 'bag'], ['evaluate', 'compare']])
+@pytest.mark.parametrize('command', [[], ['evaluate', 'bag'], ['evaluate', 'cmu']])
 def test_help_lists_exit_codes(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*command, '--help'])

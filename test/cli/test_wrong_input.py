@@ -22,8 +22,7 @@ _WRONG = [
     (_EVALUATE['stochastic'], '--samples', '0', '5'),
     (_EVALUATE['stochastic'], '--samples', '-5', '5'),
     (_EVALUATE['mocap'], '--threads', '-1', '1'),
-    (_EVALUATE['mocap'], '--archive', 'FOLDER', 'FILE'),
-    (_EVALUATE['mocap'], '--csv', 'FOLDER', 'FILE'),
+    (['evaluate', 'bag', 'no.mcap'], '--report-html', 'FOLDER', 'FILE'),
     (['evaluate', 'bag', 'no.mcap'], '--out', 'FILE', 'FOLDER'),
     (_EVALUATE['separation'], '--plot', 'p.xyz', 'p.png'),
     (_EVALUATE['separation'], '--decisions', '0', '10'),
@@ -54,21 +53,6 @@ def test_a_wrong_value_of_an_option_is_refused_by_the_parser(
     assert 'no' in error and option not in error and error.count('\n') == 1
 
 
-@pytest.mark.parametrize(
-    ('command', 'option', 'wrong'),
-    [],
-)
-def test_a_trial_refuses_a_wrong_value_before_it_starts(
-    command: list[str], option: str, wrong: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Control: the help, which ends with exit code 0."""
-    for words, code in (([option, wrong], 2), ([option, '1', '--help'], 0)):
-        with pytest.raises(SystemExit) as ended:
-            main([*command, *words])
-        assert ended.value.code == code
-    assert wrong in capsys.readouterr().err
-
-
 def test_cuda_graphs_on_a_cpu_are_refused_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     command = ['bench', 'pipeline', '--bag', 'no.mcap', '--params', 'no', '--device', 'cpu']
     said = []
@@ -92,7 +76,7 @@ def test_help_describes_the_command_and_its_defaults(
 ) -> None:
     """Control: the help of another command, without a split."""
     texts = []
-    for name in (command, 'compare'):
+    for name in (command, 'cmu'):
         with pytest.raises(SystemExit):
             main(['evaluate', name, '--help'])
         texts.append(' '.join(capsys.readouterr().out.split()))
@@ -104,18 +88,18 @@ def test_a_file_that_cannot_be_written_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*_: object) -> None:
-        raise OSError(28, 'No space left on device', 'x.zip')
+        raise OSError(28, 'No space left on device', 'report.json')
 
-    monkeypatch.setattr('motion_predictor_ros.evaluation.archive.Archive.load', full)
-    assert main(['evaluate', 'compare', 'x.zip']) == 2
+    monkeypatch.setattr('motion_predictor_ros.evaluation.report.bag.evaluate_bag', full)
+    assert main(['evaluate', 'bag', 'x.mcap']) == 2
     assert capsys.readouterr().err.count('\n') == 1
 
     def wrong(*_: object) -> None:
         raise LookupError
 
-    monkeypatch.setattr('motion_predictor_ros.evaluation.archive.Archive.load', wrong)
+    monkeypatch.setattr('motion_predictor_ros.evaluation.report.bag.evaluate_bag', wrong)
     with pytest.raises(LookupError):  # control: errors of the program are not hidden
-        main(['evaluate', 'compare', 'x.zip'])
+        main(['evaluate', 'bag', 'x.mcap'])
 
 
 def test_reports_hold_null_where_a_figure_is_not_finite() -> None:

@@ -28,7 +28,6 @@ from tqdm import tqdm
 
 from motion_predictor_ros.data.recordings import Clip, Recordings
 from motion_predictor_ros.density.cache_flow.checkpoint import TrainedCacheFlow
-from motion_predictor_ros.evaluation.archive import Figures, name_cases
 from motion_predictor_ros.evaluation.futures.metrics import (
     cumulative_motion_distance,
     displacement_errors,
@@ -134,16 +133,9 @@ def _placed(
 
 @torch.inference_mode()
 def evaluate_stochastic(
-    case: Case,
-    trained: TrainedCacheFlow,
-    samplers: Mapping[str, FutureSampler],
-    figures: Figures | None = None,
+    case: Case, trained: TrainedCacheFlow, samplers: Mapping[str, FutureSampler]
 ) -> dict[str, Any]:
-    """Return the figures of every sampler, under its name.
-
-    Args:
-        figures: Gets those of every window.
-    """
+    """Return the figures of every sampler, under its name."""
     report: dict[str, Any] = {
         'windows': len(case.windows),
         'multimodal_windows': int((case.similar.sum(1) > 1).sum()),
@@ -160,8 +152,6 @@ def evaluate_stochastic(
         for start in range(0, len(case.windows), _CHUNK):
             observed = case.windows[start : start + _CHUNK, : trained.module.config.past]
             scores.count(sampler(observed), start)
-        if figures is not None:
-            scores.keep(name, name_cases(case.windows), figures)
         scores_by_name[name] = scores
         report[name] = scores.figures() | {'inference_ms': _inference_ms(sampler, case, trained)}
         if name == 'cache_flow':
@@ -261,13 +251,6 @@ class _Scores:
         names = ('ade_m', 'fde_m', 'root_ade_m', 'root_fde_m', 'log_prob_per_dim')
         rows = {name: self._rows[name] for name in names if name in self._rows}
         return {name: float(np.array(values)[chosen].mean()) for name, values in rows.items()}
-
-    def keep(self, sampler: str, cases: list[str], figures: Figures) -> None:
-        """Add the values of all windows to the figures."""
-        for name, values in self._rows.items():
-            unit = 'm' if name.endswith('_m') or name.endswith('apd') else ''
-            unit = 'nat' if 'log_prob' in name or name.startswith('kde') else unit
-            figures.add(sampler, name, unit, cases, values)
 
     def figures(self) -> dict[str, Any]:
         """Return means over windows; root-included ones apart."""

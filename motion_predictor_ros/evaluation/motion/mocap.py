@@ -15,7 +15,6 @@ from rich.console import Console
 from tqdm import tqdm
 
 from motion_predictor_ros.data.recordings import Recordings
-from motion_predictor_ros.evaluation.archive import Figures, add_horizons, name_cases
 from motion_predictor_ros.evaluation.tables import METHODS, by_group, print_errors, print_groups
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.solver import FixedPoint, SolverSettings
@@ -55,15 +54,8 @@ def predict_windows(
     return torch.cat(predicted).double().cpu().numpy() + origin, solutions
 
 
-def evaluate_mocap(
-    recordings: Recordings,
-    trained: TrainedMotionDEQ,
-    figures: Figures | None = None,
-) -> dict[str, Any]:
+def evaluate_mocap(recordings: Recordings, trained: TrainedMotionDEQ) -> dict[str, Any]:
     """Return errors [mm] by method and horizon, and statistics of the solver.
-
-    Args:
-        figures: Gets the errors of every window.
 
     Raises:
         DataError: The recordings have other joints than the model, or are too short.
@@ -87,10 +79,6 @@ def evaluate_mocap(
         }
 
     report = of_cases(slice(None)) | by_group(clips, of_cases)
-    if figures is not None:
-        cases = name_cases(windows.numpy())
-        for name, values in errors.items():
-            add_horizons(figures, name, cases, 1000.0 * values, horizons_s)
     report['windows'], report['clips'] = len(windows), len(recordings.clips)
     report['solver'] = _solver(solutions)
     return report

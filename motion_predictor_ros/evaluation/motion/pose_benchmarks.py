@@ -29,7 +29,6 @@ from tqdm import tqdm
 from motion_predictor_ros.data import cmu, h36m, smpl, three_dpw
 from motion_predictor_ros.data.recordings import Piece
 from motion_predictor_ros.errors import CheckpointError, DataError
-from motion_predictor_ros.evaluation.archive import Figures, name_cases
 from motion_predictor_ros.evaluation.tables import METHODS, print_table
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ
@@ -173,7 +172,6 @@ def evaluate_benchmark(
     protocol: Protocol,
     clips: Clips,
     models: Mapping[str, TrainedMotionDEQ | TrainedUnrolled],
-    figures: Figures | None = None,
 ) -> dict[str, Any]:
     """Return the errors [mm] of the models and the baselines: by action, and their means.
 
@@ -189,7 +187,7 @@ def evaluate_benchmark(
     for model in models.values():
         lengths = (model.module.config.past, model.module.config.future)
     predictors |= baseline_predictors(lengths[1])
-    errors = evaluate_poses(clips, protocol, lengths, predictors, figures=figures)
+    errors = evaluate_poses(clips, protocol, lengths, predictors)
     if protocol.layout == 'cmu25':
         return {name: _cmu_summary(actions) for name, actions in errors.items()}
     return {
@@ -221,29 +219,21 @@ def evaluate_poses(
     protocol: Protocol,
     lengths: tuple[int, int],
     predictors: Mapping[str, Predict],
-    figures: Figures | None = None,
 ) -> dict[str, Errors]:
     """Return the errors of every predictor.
 
     Args:
         lengths: Observed and predicted frames of a window.
-        figures: Gets the errors of every window.
 
     Raises:
         DataError: No test clip is as long as a window.
     """
     windows = _every_window(clips, protocol, sum(lengths))
-    figures = figures or Figures()
     report: dict[str, Errors] = {name: {} for name in predictors}
     tasks = [(name, action) for name in predictors for action in windows]
     bar = tqdm(tasks, unit='action', leave=False, disable=None)
     for name, action in bar:
-        errors = _errors(windows[action], protocol, lengths, predictors[name])
-        names = name_cases(window for view in windows[action] for window in view)
-        cases = [f'{action} {case}' for case in names]
-        report[name][action] = {ms: float(values.mean()) for ms, values in errors.items()}
-        for ms, values in errors.items():
-            figures.add(name, ms, 'mm', cases, values)
+        report[name][action] = _errors(windows[action], protocol, lengths, predictors[name])
     return report
 
 
@@ -269,8 +259,8 @@ def _errors(
     protocol: Protocol,
     lengths: tuple[int, int],
     predict: Predict,
-) -> dict[str, Float[np.ndarray, ' window']]:
-    """Return the errors of all windows of an action, by horizon."""
+) -> dict[str, float]:
+    """Return the mean error over all windows of an action, by horizon."""
     past, future = lengths
     errors = []
     for view in windows:
@@ -279,8 +269,8 @@ def _errors(
             predicted, truth = predict(chunk[:, :past, protocol.fed]), chunk[:, past:]
             assert predicted.shape == (len(chunk), future, len(protocol.fed), 3)
             errors.append(mean_joint_error(protocol.all_joints(predicted, truth), truth))
-    by_frame = np.concatenate(errors)
-    return {ms: by_frame[:, frame] for ms, frame in protocol.horizons(future).items()}
+    by_frame = np.concatenate(errors).mean(0)
+    return {ms: float(by_frame[frame]) for ms, frame in protocol.horizons(future).items()}
 
 
 def mean_error(rows: Iterable[Mapping[str, float]], horizons: Sequence[str]) -> float:

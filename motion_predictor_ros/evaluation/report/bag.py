@@ -10,7 +10,6 @@ from tqdm import tqdm
 
 from motion_predictor_ros.config import PipelineConfig
 from motion_predictor_ros.data.bag_sources import open_source
-from motion_predictor_ros.evaluation.archive import Archive, bag_archive
 from motion_predictor_ros.evaluation.replay.replay import Case, Replay, replay, score
 from motion_predictor_ros.evaluation.report.html import write_html
 from motion_predictor_ros.evaluation.report.pictures import draw_scene
@@ -48,10 +47,6 @@ class BagEvaluation:
     def save_html(self, path: Path) -> None:
         """Write the page with the replay."""
         write_html(self.report, self.run, self.cases, self.layout, self.up, self.bag.name, path)
-
-    def archive(self) -> Archive:
-        """Return the report and all errors, for `evaluate compare`."""
-        return bag_archive(self.report, self.cases, self.run.scenes[0][1].horizons_s)
 
     def show(self, console: Console) -> None:
         """Print the tables."""

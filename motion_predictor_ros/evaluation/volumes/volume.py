@@ -26,7 +26,6 @@ from tqdm import tqdm
 from motion_predictor_ros.config import VolumeConfig
 from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import ConfigError
-from motion_predictor_ros.evaluation.archive import Figures, name_cases
 from motion_predictor_ros.evaluation.reliability import Reliability
 from motion_predictor_ros.evaluation.tables import Cell, print_table
 from motion_predictor_ros.scoring.metrics import constant_velocity
@@ -101,7 +100,6 @@ def evaluate_volume(
     recordings: Recordings,
     calibration: Calibration,
     split: str = 'test',
-    figures: Figures | None = None,
 ) -> dict[str, Any]:
     """Return coverage, missed shares, volumes, reliability and fall-backs.
 
@@ -109,7 +107,6 @@ def evaluate_volume(
 
     Args:
         split: Of the clips to judge on; '': all.
-        figures: Takes what is known of every window.
 
     Raises:
         DataError: The recordings do not fit the models, or have no such split.
@@ -122,7 +119,7 @@ def evaluate_volume(
     results = [promised(models, case, calibration) for case in bar]
     report: dict[str, Any] = defaultdict(dict)
     for until in calibration.horizons:
-        _report_horizon(report, until, models, known, results, figures)
+        _report_horizon(report, until, models, known, results)
     for horizon_s, against in held_out.items():
         sizes = rival_volumes(models, known, against, horizon_s)
         report['volume_m3'].setdefault(f'{horizon_s}', {}).update(sizes)
@@ -199,7 +196,6 @@ def _report_horizon(
     models: Models,
     cases: Sequence[Case],
     results: Sequence[Results],
-    figures: Figures | None,
 ) -> None:
     """Add what is known of one horizon."""
     horizon_s, horizon = until.horizon_s, f'{until.horizon_s}'
@@ -234,8 +230,6 @@ def _report_horizon(
         rows = [kept.get((horizon_s, 'risk', share)) for _, kept in lasting]
         if all(rows):
             _report_risk(report, until, share, [row for row in rows if row])
-    if figures is not None:
-        _keep(figures, horizon_s, lasting)
 
 
 def _report_risk(
@@ -248,20 +242,6 @@ def _report_risk(
         if index < len(rows[0].volume_m3):
             row['volume_m3'] = float(np.mean([row.volume_m3[index] for row in rows]))
         table.setdefault(f'{start_s:g}-{end_s:g}', row)
-
-
-def _keep(figures: Figures, horizon_s: float, lasting: Sequence[tuple[Case, Results]]) -> None:
-    """Hand on, of every window, whether it was covered and how large the volume was."""
-    names = name_cases(case.observed for case, _ in lasting)
-    for at_s, promise, value in lasting[0][1]:
-        if promise == 'coverage' and at_s == horizon_s:
-            rows = [kept[at_s, promise, value] for _, kept in lasting]
-            at = f'{100 * value:.0f} % until {horizon_s:g} s'
-            held = np.array([row.held for row in rows], np.float64)
-            figures.add('ours', f'covered, {at}', '', names, held)
-            if rows[0].volume_m3 and horizon_s in _VOLUME_HORIZONS_S:
-                sizes = np.array([row.volume_m3[-1] for row in rows])
-                figures.add('ours', f'volume, {at}', 'm^3', names, sizes)
 
 
 def coverage(results: Sequence[Results], horizon_s: float) -> dict[str, float]:

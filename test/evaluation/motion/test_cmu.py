@@ -22,7 +22,6 @@ from motion_predictor_ros.data.cmu import (
 )
 from motion_predictor_ros.data.recordings import Piece
 from motion_predictor_ros.errors import CheckpointError, DataError
-from motion_predictor_ros.evaluation.archive import Archive
 from motion_predictor_ros.evaluation.motion.pose_benchmarks import (
     PROTOCOLS,
     Predict,
@@ -253,20 +252,10 @@ def test_json_alone_is_on_stdout_with_the_documented_keys(
 
 
 def test_without_a_checkpoint_the_baselines_stand_alone(
-    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept = ['--archive', str(tmp_path / 'a.zip'), '--csv', str(tmp_path / 'a.csv')]
-    assert main(['evaluate', 'cmu', '--data', str(file), '--json', *kept]) == 0
-    report = printed(capsys)
-    assert set(report) == {'repeat_last', 'constant_velocity'}
-    archive = Archive.load(tmp_path / 'a.zip')
-    assert archive.kind == 'cmu' and archive.report == report
-    for method, own in report.items():
-        for action, errors in own['actions'].items():
-            rows = [case.startswith(f'{action} ') for case in archive.cases]
-            mean = archive.values[method][rows].mean(axis=0)
-            assert dict(zip(archive.measures, mean, strict=True)) == pytest.approx(errors)
-    assert (tmp_path / 'a.csv').read_text().count('\n') == 1 + 2 * 6
+    assert main(['evaluate', 'cmu', '--data', str(file), '--json']) == 0
+    assert set(printed(capsys)) == {'repeat_last', 'constant_velocity'}
 
 
 def test_the_eqmotion_style_baseline_is_scored_by_its_own_predictions(

@@ -2,6 +2,7 @@
 """The motion capture protocol on people whose errors are known by hand."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from models import write_weights
 from walkers import walkers
 
+from motion_predictor_ros.cli.main import main
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.evaluation.motion.mocap import evaluate_mocap
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ, load_motion_deq
@@ -56,3 +58,21 @@ def test_figures_of_groups_average_to_those_of_all(trained: TrainedMotionDEQ) ->
         mean = np.average(errors, weights=windows)
         assert mean == pytest.approx(report['motion_deq']['mpjpe_mm']['400'])
         assert np.mean(errors) != pytest.approx(mean)  # control: the groups differ
+
+
+def test_the_command_prints_the_figures_of_a_file_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    people = walkers()
+    clips = {f'{at}': people.positions[200 * at : 200 * (at + 1)] for at in range(2)}
+    infos = {name: {'subject': name, 'split': 'test'} for name in clips}
+    meta = {'joint_names': people.joint_names, 'fps': 50.0, 'clips': infos}
+    np.savez(tmp_path / 'clips.npz', __meta__=np.array(json.dumps(meta)), **clips)
+    weights = write_weights(tmp_path / 'tiny.safetensors')
+    options = ['--data', str(tmp_path / 'clips.npz'), '--checkpoint', str(weights)]
+    assert main(['evaluate', 'mocap', *options, '--json']) == 0
+    report = json.loads(capsys.readouterr().out)
+    expected = evaluate_mocap(people, load_motion_deq(str(weights), torch.device('cpu')))
+    for method in ('motion_deq', 'constant_velocity', 'repeat_last'):
+        assert report[method]['mpjpe_mm'] == pytest.approx(expected[method]['mpjpe_mm'])
+    assert report['motion_deq']['mpjpe_mm'] != report['repeat_last']['mpjpe_mm']  # control
