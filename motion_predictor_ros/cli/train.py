@@ -64,7 +64,7 @@ COMMANDS = Group()
     kind='esl8',
 )
 def _motion(options: argparse.Namespace) -> None:
-    from motion_predictor_ros.training import parallel
+    from motion_predictor_ros.checkpoint import choose_device
     from motion_predictor_ros.training.baselines.unrolled import UNROLLED, UnrolledLearner
     from motion_predictor_ros.training.loop import mix_with_start, train
     from motion_predictor_ros.training.motion_deq import Learner, MotionDEQLearner, MotionTask
@@ -74,7 +74,7 @@ def _motion(options: argparse.Namespace) -> None:
     name, settings = load_recipe(options.recipe)
     recordings = load_training_data(options)
     settings = in_steps(settings, recordings)
-    device = parallel.init_process_group(options.device)
+    device = choose_device(options.device)
     learner: Learner[Any] = (
         UnrolledLearner(options.kind, settings, device)
         if options.kind in UNROLLED
@@ -85,13 +85,12 @@ def _motion(options: argparse.Namespace) -> None:
         task.start_from(options.start_from)
     schedule = settings.schedule
     best = train(task, schedule, options.out, minutes=options.minutes, resume=options.resume)
-    if parallel.is_first():
-        if options.start_from is not None:
-            mix_with_start(best, options.start_from, settings.start_share, task.kind)
-        # Residuals on training clips would be too small: then there is no covariance.
-        if isinstance(learner, MotionDEQLearner) and not settings.held_out_too:
-            keep_residuals(best, recordings.select(lambda clip: clip.split == 'val'), device)
-        print(best)
+    if options.start_from is not None:
+        mix_with_start(best, options.start_from, settings.start_share, task.kind)
+    # Residuals on training clips would be too small: then there is no covariance.
+    if isinstance(learner, MotionDEQLearner) and not settings.held_out_too:
+        keep_residuals(best, recordings.select(lambda clip: clip.split == 'val'), device)
+    print(best)
 
 
 @TRAIN.command(

@@ -30,7 +30,6 @@ from tqdm import tqdm
 
 from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
 from motion_predictor_ros.errors import CheckpointError
-from motion_predictor_ros.training import parallel
 from motion_predictor_ros.training.recipe import ScheduleConfig
 
 _ADAM = ('step', 'exp_avg', 'exp_avg_sq')
@@ -215,28 +214,23 @@ def train(
 ) -> Path:
     """Train until the schedule ends or the minutes are over; return the best checkpoint's path.
 
-    Stopping early leaves a run that `resume` continues exactly where it stopped. Of several
-    processes (`parallel`) the first alone validates, writes and watches the time.
+    Stopping early leaves a run that `resume` continues exactly where it stopped.
     """
     run = _Run(task, schedule, out)
     if resume and (out / 'last.safetensors').is_file():
         run.restore(out / 'last.safetensors')
     deadline = math.inf if minutes is None else time.monotonic() + 60.0 * minutes
     recent: dict[str, float] = {}
-    quiet = None if parallel.is_first() else True
     with tqdm(
-        initial=run.done, total=schedule.steps, unit='step', dynamic_ncols=True, disable=quiet
+        initial=run.done, total=schedule.steps, unit='step', dynamic_ncols=True, disable=None
     ) as bar:
         while run.done < schedule.steps:
             losses = run.step()
             recent = {key: 0.98 * recent.get(key, v) + 0.02 * v for key, v in losses.items()}
             bar.update()
             bar.set_postfix({key: f'{value:.4f}' for key, value in recent.items()}, refresh=False)
-            over = run.done == schedule.steps or parallel.broadcast_from_rank0(
-                time.monotonic() > deadline
-            )
-            due = over or run.done % schedule.validate_every == 0
-            if due and parallel.is_first():
+            over = run.done == schedule.steps or time.monotonic() > deadline
+            if over or run.done % schedule.validate_every == 0:
                 run.record(recent)
             if over:
                 break
@@ -259,8 +253,7 @@ class _Run:
     def step(self) -> dict[str, float]:
         """Take one step; return its losses. Gradients that are not finite are left out."""
         self._optimiser.zero_grad()
-        losses = parallel.average(self._task.step(self.done))
-        parallel.average_gradients(self._task.module)
+        losses = self._task.step(self.done)
         parameters = self._task.module.parameters()
         norm = nn.utils.clip_grad_norm_(parameters, self._schedule.clip_norm)
         if torch.isfinite(norm):

@@ -27,7 +27,6 @@ from motion_predictor_ros.prediction.motion_deq.layers import Future, Mask, Pair
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
 from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
-from motion_predictor_ros.training import parallel
 from motion_predictor_ros.training.augment import BodyShape, Degrader
 from motion_predictor_ros.training.losses import (
     backward_through,
@@ -149,27 +148,22 @@ class MotionDEQLearner(Learner[MotionDEQ]):
         settings = SolverSettings(max_steps=self.recipe.equilibrium.solver_steps)
         start = self.module.lift(past, visible)
         solution = self.module.solve(leaves, start, settings, keep_trajectory=True)
-        # A process whose people have all converged stops earlier; their states stay constant.
-        longest = parallel.largest(len(solution.trajectory))
-        pick = int(torch.randint(longest, (), generator=generator))
+        pick = int(torch.randint(len(solution.trajectory), (), generator=generator))
         return _Solved(
             state=self.module.unpack(solution.state, leaves),
-            sampled=self.module.unpack(solution.trajectory[: pick + 1][-1], leaves),
-            residual=float(parallel.all_gather(solution.residual).median()),
+            sampled=self.module.unpack(solution.trajectory[pick], leaves),
+            residual=float(solution.residual.median()),
         )
 
     def _hinge(self, sampled: State, leaves: Condition, index: int) -> float:
         equilibrium = self.recipe.equilibrium
-        whole = round(equilibrium.hinge_share * len(sampled.geometry) * parallel.world())
-        count = parallel.shard_size(whole)
+        count = round(equilibrium.hinge_share * len(sampled.geometry))
         if equilibrium.hinge_weight == 0.0 or count == 0:
             return 0.0
         ramp = min(1.0, index / equilibrium.hinge_ramp_steps)
         weight = equilibrium.hinge_weight * (1.0 + 2.0 * ramp) / 3.0
         rows, limit = slice(count), equilibrium.hinge_limit
         value = contraction_hinge(self.module, sampled.rows(rows), leaves.rows(rows), limit)
-        # So that the mean over processes is the mean over all samples with a loss.
-        value = value * (count * parallel.world() / whole)
         (weight * value).backward()
         return float(value.detach())
 
@@ -245,12 +239,8 @@ class MotionTask:
         windows = self._shape.vary(self._sampler.draw(schedule.batch, generator), generator)
         past, target = windows.split([model.past, model.future], dim=1)
         past, visible = self._degrader.degrade(past, generator)
-        rows = parallel.shard(schedule.batch)
-        visible = None if visible is None else visible[rows]
         with pairs_in(self.module, torch.bfloat16 if self.recipe.bfloat16 else None):
-            return self.learner.accumulate_gradients(
-                past[rows], target[rows], visible, generator, index
-            )
+            return self.learner.accumulate_gradients(past, target, visible, generator, index)
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:
