@@ -46,15 +46,8 @@ FUTURES_MODELS = (
     threads(),
 )
 
-_CLIPS = (data('npz of clips'), split(), checkpoint('body_1s'), DEVICE, threads(), JSON)
+_CLIPS = (data(), split(), checkpoint('body_1s'), DEVICE, threads(), JSON)
 _CALIBRATION = option('--calibration', help='default: CHECKPOINT_calibration')
-_LICENSED = (
-    data('folder of your copy of the data'),
-    JSON,
-    DEVICE,
-    threads(),
-    option('--checkpoint', help='model name or path; default: the baselines alone'),
-)
 EVALUATE = Group('evaluate', 'measure how good predictions are')
 
 
@@ -130,29 +123,21 @@ def _streaming(options: argparse.Namespace) -> Report:
     DEVICE,
     threads(),
     JSON,
-    benchmark='cmu',
 )
-@EVALUATE.command(
-    'h36m', "score a model by the literature's Human3.6M protocol", *_LICENSED, benchmark='h36m'
-)
-@EVALUATE.command(
-    '3dpw', "score a model by the literature's 3DPW protocol", *_LICENSED, benchmark='3dpw'
-)
-def _benchmark(options: argparse.Namespace) -> Report:
+def _cmu(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.checkpoint import choose_device
-    from motion_predictor_ros.evaluation.motion import pose_benchmarks
+    from motion_predictor_ros.data.cmu import load_cmu_sequences
+    from motion_predictor_ros.evaluation.motion import cmu_benchmark
     from motion_predictor_ros.training.baselines.unrolled import load_unrolled
 
-    protocol = pose_benchmarks.PROTOCOLS[options.benchmark]
     models: dict[str, Any] = {}
     if options.checkpoint:
         models['motion_deq'] = load_model(options)
-    if unrolled := getattr(options, 'eqmotion_style', None):
+    if options.eqmotion_style:
         device = choose_device(options.device)
-        models['eqmotion_style'] = load_unrolled(unrolled, 'eqmotion_style', device)
-    clips = protocol.load(options.data)
-    report = pose_benchmarks.evaluate_benchmark(protocol, clips, models)
-    return report, partial(pose_benchmarks.print_benchmark, protocol)
+        models['eqmotion_style'] = load_unrolled(options.eqmotion_style, 'eqmotion_style', device)
+    clips = cmu_benchmark.clips_by_action(load_cmu_sequences(options.data))
+    return cmu_benchmark.evaluate_cmu(clips, models), cmu_benchmark.print_cmu
 
 
 def density_config(options: argparse.Namespace) -> 'DensityConfig':

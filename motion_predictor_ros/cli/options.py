@@ -180,8 +180,8 @@ def threads(default: int = 1) -> Option:
     )
 
 
-def data(description: str = 'npz of clips, or folder of a data set') -> Option:
-    """Declare a file or folder of recordings."""
+def data(description: str = 'npz of clips') -> Option:
+    """Declare a file of recordings."""
     return option('--data', type=Path, required=True, help=description)
 
 
@@ -217,8 +217,8 @@ def load_clips(options: argparse.Namespace) -> 'Recordings':
 
 
 def load_training_data(options: argparse.Namespace) -> 'Recordings':
-    """Read `--data` in any known format."""
-    from motion_predictor_ros.data.datasets import load_training_data as load
+    """Read `--data`: clips, or the CMU benchmark."""
+    from motion_predictor_ros.data.cmu import load_training_data as load
     from motion_predictor_ros.runtime.process_memory import disable_malloc_trim
 
     disable_malloc_trim()

@@ -19,7 +19,12 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from motion_predictor_ros.data.recordings import Piece, Recordings, join_clips
+from motion_predictor_ros.data.recordings import (
+    Piece,
+    Recordings,
+    join_clips,
+    load_recordings,
+)
 from motion_predictor_ros.errors import DataError
 
 JOINT_NAMES = (
@@ -152,3 +157,12 @@ def is_cmu_benchmark(path: Path) -> bool:
     except _UNREADABLE:
         return False
     return bool(keys) and all(_KEY.fullmatch(key) for key in keys)
+
+
+def load_training_data(path: Path) -> Recordings:
+    """Read the CMU benchmark or a file of clips, recognised by the names of its arrays.
+
+    Raises:
+        DataError: It is neither of them.
+    """
+    return load_cmu_benchmark(path) if is_cmu_benchmark(path) else load_recordings(path)

@@ -18,8 +18,8 @@ from motion_predictor_ros.data.cmu import (
     TWINS,
     load_cmu_benchmark,
     load_cmu_sequences,
+    load_training_data,
 )
-from motion_predictor_ros.data.datasets import load_training_data
 from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.errors import DataError
 from motion_predictor_ros.skeleton.layout import SkeletonLayout

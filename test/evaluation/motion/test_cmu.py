@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The CMU protocol against numbers known by hand, and against the published way to count."""
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,21 +13,15 @@ from cmu_files import COPY_FROM, COPY_TO, USED, march, obey, wander, write_bench
 from models import motion_deq, write_weights
 
 from motion_predictor_ros.cli.main import main
-from motion_predictor_ros.data.cmu import (
-    FED_NAMES,
-    JOINT_NAMES,
-    TWINS,
-    load_cmu_sequences,
-)
+from motion_predictor_ros.data.cmu import FED_NAMES, JOINT_NAMES, TWINS, load_cmu_sequences
 from motion_predictor_ros.data.recordings import Piece
 from motion_predictor_ros.errors import CheckpointError, DataError
-from motion_predictor_ros.evaluation.motion.pose_benchmarks import (
-    PROTOCOLS,
+from motion_predictor_ros.evaluation.motion import cmu_benchmark
+from motion_predictor_ros.evaluation.motion.cmu_benchmark import (
+    BASELINE_PREDICTORS,
     Predict,
-    Protocol,
-    baseline_predictors,
     clips_by_action,
-    evaluate_benchmark,
+    evaluate_cmu,
     evaluate_poses,
     model_predictor,
 )
@@ -47,23 +40,16 @@ def clip(action: str, positions_mm: np.ndarray, number: int = 1) -> Piece:
     return Piece(key, action, 'test', positions_mm, action)
 
 
-CMU = PROTOCOLS['cmu']
-
-
-def errors_of(
-    sequences: list[Piece], predict: Predict, protocol: Protocol = CMU
-) -> dict[str, dict[str, float]]:
-    return evaluate_poses(clips_by_action(sequences), protocol, (10, 25), {'model': predict})[
-        'model'
-    ]
+def errors_of(sequences: list[Piece], predict: Predict) -> dict[str, dict[str, float]]:
+    return evaluate_poses(clips_by_action(sequences), {'model': predict})['model']
 
 
 def baselines_on(sequences: list[Piece]) -> dict[str, Any]:
-    return evaluate_benchmark(CMU, clips_by_action(sequences), {})
+    return evaluate_cmu(clips_by_action(sequences), {})
 
 
 def repeat_last(observed: np.ndarray) -> np.ndarray:
-    return baseline_predictors(25)['repeat_last'](observed)
+    return BASELINE_PREDICTORS['repeat_last'](observed)
 
 
 def published(sequence: Piece, copies: list[int]) -> dict[str, float]:
@@ -113,12 +99,13 @@ def test_the_error_is_the_published_one() -> None:
     assert errors == pytest.approx(published(sequence, COPY_FROM), rel=1e-9)
 
 
-def test_another_copy_rule_gives_another_error() -> None:
+def test_another_copy_rule_gives_another_error(monkeypatch: pytest.MonkeyPatch) -> None:
     sequence = clip('soccer', wander(60, 3))
     wrong = [14, *COPY_FROM[1:]]
     twins = {**TWINS, 'Neck': 'Spine'}
     assert published(sequence, wrong)['80'] != pytest.approx(published(sequence, COPY_FROM)['80'])
-    errors = errors_of([sequence], repeat_last, dataclasses.replace(CMU, twins=twins))['soccer']
+    monkeypatch.setattr(cmu_benchmark, 'TWINS', twins)
+    errors = errors_of([sequence], repeat_last)['soccer']
     assert errors == pytest.approx(published(sequence, wrong), rel=1e-9)
 
 
@@ -177,7 +164,7 @@ def test_the_model_sees_metres_and_answers_in_millimetres() -> None:
     observed = wander(10, 1)[None][:, :, USED].astype(np.float64)
     model = trained()
     predicted, _, _ = model.module(torch.from_numpy(observed / 1000), SolverSettings())
-    answer = model_predictor(model, CMU)(observed)
+    answer = model_predictor(model)(observed)
     np.testing.assert_allclose(answer, 1000 * predicted.detach().numpy(), rtol=1e-9)
     assert np.abs(answer - observed[:, -1:]).max() > 1.0  # it predicts something
 
@@ -193,7 +180,7 @@ def test_the_model_sees_metres_and_answers_in_millimetres() -> None:
 )
 def test_a_model_of_another_protocol_is_refused(model: Any) -> None:
     with pytest.raises(CheckpointError, match='recipe "cmu"'):
-        model_predictor(model, CMU)
+        model_predictor(model)
 
 
 @pytest.fixture(scope='module')
