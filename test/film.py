@@ -154,7 +154,9 @@ def _moment(played: Replay, epoch: int, stamp_ns: int) -> list[_Person]:
     )
     people = []
     for person in scene.people:
-        pose = played.tracks[epoch, person.person_id].observed_at(scene.stamp_ns)
+        frames = played.tracks[epoch, person.person_id].frames
+        poses = (frame.positions for frame in frames if frame.stamp_ns == scene.stamp_ns)
+        pose = next(poses, None)
         if pose is not None and person.positions is not None and np.isfinite(pose).all():
             paths = _paths(played, epoch, stamp_ns, person.person_id)
             people.append(_Person(person.person_id, pose, person.positions, paths))

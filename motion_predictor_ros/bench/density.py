@@ -53,7 +53,7 @@ def untrained_predictor(
     torch.manual_seed(_SEED)
     names = SkeletonLayout.load(layout).joint_names
     module = CacheFlow(shape).to(device).eval().requires_grad_(False)
-    frame = body_frame(shape.frame, names)
+    frame = body_frame(names)
     trained = TrainedCacheFlow(UNTRAINED, UNTRAINED, module, frame, names, {})
     people = torch.from_numpy(wandering_people(shape, 64)).to(next(module.parameters()))
     with torch.inference_mode():
@@ -153,11 +153,8 @@ def bench_density(predictor: CacheFlowPredictor) -> dict[str, Any]:
         ConfigError: The yardstick does not support this configuration.
     """
     config, shape = predictor.config, predictor.trained.module.config
-    if config.rule != 'nearest' or shape.frame != 'heading':
-        raise ConfigError(
-            "the yardstick supports rule 'nearest' and body frame 'heading', not "
-            f'{config.rule!r} and {shape.frame!r}'
-        )
+    if config.rule != 'nearest':
+        raise ConfigError(f"the yardstick supports rule 'nearest', not {config.rule!r}")
     disable_malloc_trim()  # as `Pipeline.load` does
     plain, observed = PlainTorch(predictor), wandering_people(shape, 1)
     count = min(_DENSITIES, len(predictor.cache))

@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Body-fixed frames: poses independent of where a person is and which way it faces.
 
-Stage: density. Two body frames:
-    heading   origin on the ground under the root at the last observation, hip line along +y (the
-              person's left), so +x points ahead; z up, height kept. The root's row holds its
-              position in that frame, every other row the offset from the root at the same time.
-              Invariant to rotation about z and to horizontal translation.
-    dropped   every joint relative to the root at the same time, in the axes of the input frame;
-              the root is left out. The literature's protocol; it does not predict the trajectory.
+Stage: density. The origin lies on the ground under the root at the last observation, the hip line
+along +y (the person's left), so +x points ahead; z up, height kept. The root's row holds its
+position in that frame, every other row the offset from the root at the same time. Poses are
+invariant to rotation about z and to horizontal translation.
 Arrays are torch's in training and numpy's for inference: numpy is faster for one person, and in
 float64 it is exact far from the origin.
 """
 
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -40,38 +37,9 @@ class Placement(Generic[Array]):
     rotation: Float[Array, 'batch xyz=3 xyz=3']
 
 
-@runtime_checkable
-class BodyFrame(Protocol):
-    """Mapping between positions in the input frame and poses of the model."""
-
-    @property
-    def root(self) -> int:
-        """Joint index of the root."""
-
-    def place(self, last: Float[Array, 'batch joint xyz=3']) -> Placement[Array]:
-        """Return the body frames of people with these last positions [m]."""
-
-    def enter(
-        self, positions: Float[Array, 'batch time joint xyz=3'], placement: Placement[Array]
-    ) -> Float[Array, 'batch time posed xyz=3']:
-        """Map positions in the input frame to poses [m]."""
-
-    def leaving(
-        self, rotation: Float[Tensor, 'batch xyz=3 xyz=3']
-    ) -> Float[Tensor, 'batch size value']:
-        """Return the inverse of `enter` as a matrix: flat poses times it are flat positions.
-
-        Positions are relative to the origin of the frame. Without a root row, the root is at the
-        origin.
-
-        Args:
-            rotation: Rotation of the placement.
-        """
-
-
 @dataclass(frozen=True)
-class HeadingFrame:
-    """Body frame 'heading'.
+class BodyFrame:
+    """Mapping between positions in the input frame and poses of the model.
 
     Attributes:
         root, left_hip, right_hip: Joint indices.
@@ -106,39 +74,17 @@ class HeadingFrame:
     def leaving(
         self, rotation: Float[Tensor, 'batch xyz=3 xyz=3']
     ) -> Float[Tensor, 'batch size value']:
-        """Return the inverse of `enter` as a matrix, relative to the origin."""
+        """Return the inverse of `enter` as a matrix: flat poses times it are flat positions.
+
+        Positions are relative to the origin of the frame.
+
+        Args:
+            rotation: Rotation of the placement.
+        """
         parts = torch.eye(self.joints, dtype=rotation.dtype, device=rotation.device)
         parts[self.root] = 1.0  # position of a joint = its offset + the root
         turned = rotation.mT[:, None, :, None]
         return (parts[:, None, :, None] * turned).flatten(3, 4).flatten(1, 2)
-
-
-@dataclass(frozen=True)
-class DroppedFrame:
-    """Body frame 'dropped': joint 0 is the root."""
-
-    joints: int
-    root: int = 0
-
-    def place(self, last: Float[Array, 'batch joint xyz=3']) -> Placement[Array]:
-        """Return the root's position and the axes of the input frame."""
-        axes = np.tile(np.eye(3), (len(last), 1, 1))
-        if isinstance(last, Tensor):
-            return Placement(last[:, 0], torch.from_numpy(axes).to(last))
-        return Placement(last[:, 0], axes)
-
-    def enter(
-        self, positions: Float[Array, 'batch time joint xyz=3'], placement: Placement[Array]
-    ) -> Float[Array, 'batch time posed xyz=3']:
-        """Subtract the root and drop its row [m]."""
-        return positions[:, :, 1:] - positions[:, :, :1]
-
-    def leaving(
-        self, rotation: Float[Tensor, 'batch xyz=3 xyz=3']
-    ) -> Float[Tensor, 'batch size value']:
-        """Return the matrix that adds a root at the origin."""
-        around = torch.eye(3 * self.joints, dtype=rotation.dtype, device=rotation.device)
-        return around[3:].expand(len(rotation), -1, -1)
 
 
 def leave(
@@ -154,16 +100,14 @@ def _library(array: Tensor | np.ndarray) -> Any:
     return torch if isinstance(array, Tensor) else np
 
 
-def body_frame(kind: str, joint_names: tuple[str, ...]) -> BodyFrame:
-    """Return a body frame by name.
+def body_frame(joint_names: tuple[str, ...]) -> BodyFrame:
+    """Return the body frame of a skeleton.
 
     Raises:
         ConfigError: A joint that the frame needs is missing.
     """
-    if kind == 'dropped':
-        return DroppedFrame(len(joint_names))
     needed = ('pelvis', 'l_hip', 'r_hip')
     missing = [name for name in needed if name not in joint_names]
     if missing:
-        raise ConfigError(f'body frame {kind!r} needs joints {missing}; joints: {joint_names}')
-    return HeadingFrame(len(joint_names), *(joint_names.index(name) for name in needed))
+        raise ConfigError(f'the body frame needs joints {missing}; joints: {joint_names}')
+    return BodyFrame(len(joint_names), *(joint_names.index(name) for name in needed))

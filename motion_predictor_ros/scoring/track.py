@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from motion_predictor_ros.conventions import NS_PER_S
-from motion_predictor_ros.scoring.metrics import Horizons, Motion, Pose
+from motion_predictor_ros.scoring.metrics import Horizons, Motion
 from motion_predictor_ros.skeleton.frame import SkeletonFrame
 from motion_predictor_ros.skeleton.resample import resample
 
@@ -19,11 +19,6 @@ class Track:
     """All observations of one person."""
 
     frames: list[SkeletonFrame] = field(default_factory=list)
-
-    def observed_at(self, stamp_ns: int) -> Pose | None:
-        """Return the positions observed at a stamp [m]; None without an observation."""
-        frames = (frame for frame in self.frames if frame.stamp_ns == stamp_ns)
-        return next((frame.positions for frame in frames), None)
 
     def at(self, stamp_ns: int, horizons_s: Horizons) -> Motion | None:
         """Interpolate positions [m] after `stamp_ns`; None unless all of them were observed."""

@@ -86,7 +86,7 @@ class FutureData:
             )
         self.attribution = recordings.attribution
         self.joint_names = layout.joint_names
-        self.frame: BodyFrame = body_frame(model.frame, layout.joint_names)
+        self.frame: BodyFrame = body_frame(layout.joint_names)
         self.past, self.device, self._size = model.past, device, recipe.variety.size
         length = model.past + model.future
         train = limit_training(recipe.subjects.select(recordings, 'train'), recipe.sampling)
@@ -181,7 +181,7 @@ class BehaviourLearner(nn.Module):
         self.model = CacheFlow(model)
         del self.model.flow, self.model.mixture, self.model.factorisation
         self.adversary = PoseFromBehaviour(
-            3 * model.posed, model.future, model.hidden, model.behaviour
+            3 * model.joints, model.future, model.hidden, model.behaviour
         )
 
 

@@ -64,12 +64,6 @@ class BodyShape:
         except ConfigError as error:
             raise ConfigError(f'skeleton layout {path}: body: {error}') from error
 
-    @property
-    def point_names(self) -> tuple[str, ...]:
-        """Names of joints and tips."""
-        names = self.layout.joint_names
-        return (*names, *(f'{names[joint]}_tip' for _, joint in self.tips))
-
     def scale(self, pose: Float64[np.ndarray, 'joint xyz=3']) -> float:
         """Return how much larger this person is than the layout's body; NaN joints do not count.
 

@@ -11,7 +11,7 @@ from cache_flow_models import TINY, write_density
 from walkers import walkers
 
 from motion_predictor_ros.config import DensityConfig
-from motion_predictor_ros.density.body_frame import DroppedFrame
+from motion_predictor_ros.density.body_frame import BodyFrame, Placement
 from motion_predictor_ros.density.cache_flow.cache import load_cache
 from motion_predictor_ros.density.cache_flow.checkpoint import load_cache_flow
 from motion_predictor_ros.density.predictor import (
@@ -101,14 +101,19 @@ def test_a_model_that_sees_the_room_is_caught(files: DensityConfig) -> None:
     trained = load_cache_flow(files.weights, torch.device('cpu'))
     cache = load_cache(files.cache, trained)
 
-    class Fixed(DroppedFrame):
+    class Fixed(BodyFrame):
+        def place(self, last):  # type: ignore[no-untyped-def]
+            return Placement(last[:, 0], np.tile(np.eye(3), (len(last), 1, 1)))
+
         def enter(self, positions, placement):  # type: ignore[no-untyped-def]
             return positions - placement.origin[:, None, None]
 
         def leaving(self, rotation):  # type: ignore[no-untyped-def]
             return torch.eye(54).to(rotation).expand(len(rotation), -1, -1)
 
-    predictor = CacheFlowPredictor(dataclasses.replace(trained, frame=Fixed(18)), cache, files)
+    predictor = CacheFlowPredictor(
+        dataclasses.replace(trained, frame=Fixed(18, 0, 1, 2)), cache, files
+    )
     plain = predictor.predict([window('a', seen())])
     predictor.reset()
     turned = predictor.predict([window('a', seen() @ TURN.T)])

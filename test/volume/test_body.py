@@ -12,13 +12,15 @@ from motion_predictor_ros.resources import share_file
 from motion_predictor_ros.volume.body import SCALES, BodyShape
 from motion_predictor_ros.volume.capsules import Bodies, bodies
 
+POINT_NAMES = (*SHAPE.layout.joint_names, 'l_wrist_tip', 'r_wrist_tip')
+
 
 def test_every_bone_and_both_hands_have_a_capsule() -> None:
     names = SHAPE.layout.joint_names
     assert len(SHAPE.capsules) == len(SHAPE.layout.bones) + 2
-    assert SHAPE.point_names[-2:] == ('l_wrist_tip', 'r_wrist_tip')
-    assert len(SHAPE.point_names) == len(names) + 2
-    upper = {SHAPE.point_names[index] for index in np.flatnonzero(SHAPE.upper)}
+    assert [names[joint] for _, joint in SHAPE.tips] == ['l_wrist', 'r_wrist']
+    assert len(SHAPE.points(STANDING)) == len(POINT_NAMES)
+    upper = {POINT_NAMES[index] for index in np.flatnonzero(SHAPE.upper)}
     assert upper == {
         f'{side}_{part}' for side in 'lr' for part in ('shoulder', 'elbow', 'wrist', 'wrist_tip')
     }
@@ -36,8 +38,9 @@ def test_a_person_of_other_size_has_capsules_of_that_size() -> None:
 
 def test_hands_go_on_in_line_with_the_lower_arm() -> None:
     points = SHAPE.points(STANDING)
-    names = SHAPE.point_names
-    elbow, wrist, tip = (points[names.index(f'l_{n}')] for n in ('elbow', 'wrist', 'wrist_tip'))
+    elbow, wrist, tip = (
+        points[POINT_NAMES.index(f'l_{n}')] for n in ('elbow', 'wrist', 'wrist_tip')
+    )
     np.testing.assert_allclose(np.cross(wrist - elbow, tip - wrist), 0.0, atol=1e-12)
     assert np.linalg.norm(tip - wrist) == pytest.approx(0.16)
     assert float((wrist - elbow) @ (tip - wrist)) > 0.0

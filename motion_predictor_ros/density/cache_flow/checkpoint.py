@@ -45,7 +45,7 @@ def load_cache_flow(weights: str, device: torch.device) -> TrainedCacheFlow:
 
     model = load_model(weights, KIND, build, device)
     try:
-        frame = body_frame(model.module.config.frame, model.joint_names)
+        frame = body_frame(model.joint_names)
     except ConfigError as error:
         raise CheckpointError(f'{model.name}: {error}') from error
     if device.type == 'cuda':

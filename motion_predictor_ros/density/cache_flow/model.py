@@ -30,7 +30,7 @@ class CacheFlowConfig:
     past: int = param(25, 'observed frames [-]', low=3, high=200)
     future: int = param(50, 'predicted frames [-]', low=2, high=400)
     period_s: float = param(0.04, 'model clock [s]', low=0.005, high=0.5)
-    frame: str = param('heading', 'body frame [-]', choices=('heading', 'dropped'))
+    frame: str = param('heading', 'body frame; stored in older files [-]', choices=('heading',))
     seen: int = param(3, 'observed frames that encoder and decoder read [-]', low=1, high=50)
     hidden: int = param(128, 'state of the recurrent networks [-]', low=4, high=1024)
     behaviour: int = param(128, 'behaviour latent before factorisation [-]', low=2, high=1024)
@@ -45,11 +45,6 @@ class CacheFlowConfig:
     steps: int = param(8, "the flow's integration steps [-]", low=1, high=1000)
     mode: str = param('two-stage', 'how flow and mixture were trained [-]', choices=MODES)
 
-    @property
-    def posed(self) -> int:
-        """Joints in a pose; the 'dropped' frame has no root."""
-        return self.joints - (self.frame == 'dropped')
-
 
 class CacheFlow(nn.Module):
     """Behaviour VAE, factorisation, unconditional flow and observation mixture."""
@@ -57,7 +52,7 @@ class CacheFlow(nn.Module):
     def __init__(self, config: CacheFlowConfig) -> None:
         super().__init__()
         self.config = config
-        size = 3 * config.posed
+        size = 3 * config.joints
         self.vae = BehaviourVAE(size, config.seen, config.future, config.hidden, config.behaviour)
         self.factorisation = Factorisation(config.behaviour, config.latent)
         self.flow = Flow(config.latent, config.width, config.scheme, config.steps)

@@ -234,7 +234,7 @@ def load_samplers(
         samplers['latent_gmm'] = latent_mixture_sampler(cached, mixture, count, seed)
     if compared.conditional_vae is not None:
         vae = load_conditional_vae(compared.conditional_vae, cached.cache.z.device)
-        fields = ('joints', 'past', 'future', 'period_s', 'frame')
+        fields = ('joints', 'past', 'future', 'period_s')
         same = all(getattr(vae.config, name) == getattr(model, name) for name in fields)
         _check_shape(compared.conditional_vae, same)
         samplers['cvae'] = conditional_vae_sampler(vae, trained.frame, count, seed)

@@ -61,7 +61,7 @@ class Case:
         clips: The clip of each window.
         past: Observed poses in the body frame [m].
         poses: True futures, flat, root dropped [m].
-        placed: The same with root [m]; None where the model has no root.
+        placed: The same with root [m].
         x, z, log_det: Latents of the true futures.
         similar: Pairs of windows whose futures count as possible for each other.
     """
@@ -113,8 +113,6 @@ def _dropped(
     poses: Float[Tensor, '*batch horizon posed xyz=3'], trained: TrainedCacheFlow
 ) -> Float[Tensor, '*batch horizon size']:
     """Leave the root out and flatten."""
-    if trained.module.config.frame == 'dropped':
-        return poses.flatten(-2)
     root = trained.frame.root
     return torch.cat([poses[..., :root, :], poses[..., root + 1 :, :]], dim=-2).flatten(-2)
 
@@ -123,8 +121,6 @@ def _placed(
     poses: Float[Tensor, '*batch horizon posed xyz=3'], trained: TrainedCacheFlow
 ) -> Float[Tensor, '*batch horizon placed']:
     """Put all joints where the root is, and flatten."""
-    if trained.module.config.frame == 'dropped':
-        return poses.flatten(-2)
     root = trained.frame.root
     moved = poses + poses[..., root : root + 1, :]
     moved[..., root, :] = poses[..., root, :]
@@ -260,8 +256,7 @@ class _Scores:
             cumulative_motion_distance(sampled, motion_per_frame(self._case.poses).mean())
         )
         summary['log_prob_per_dim'] = self.mean('log_prob_per_dim')
-        if self._trained.module.config.frame != 'dropped':
-            summary['root_included'] = {name: self.mean(f'root_{name}') for name in _ERRORS}
+        summary['root_included'] = {name: self.mean(f'root_{name}') for name in _ERRORS}
         if 'effective_sample_size' in self._rows:
             summary['effective_sample_size'] = self.mean('effective_sample_size')
         return summary

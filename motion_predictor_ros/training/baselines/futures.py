@@ -50,7 +50,7 @@ class ConditionalVAE(nn.Module):
     def __init__(self, config: CacheFlowConfig) -> None:
         super().__init__()
         self.config = config
-        size, hidden = 3 * config.posed, config.hidden
+        size, hidden = 3 * config.joints, config.hidden
         self.observer = nn.GRU(2 * size, hidden, batch_first=True)
         self.encoder = nn.GRU(size, hidden, batch_first=True)
         self.posterior = nn.Linear(2 * hidden, 2 * _NOISE)
@@ -201,5 +201,5 @@ def load_latent_mixture(path: Path, base: TrainedCacheFlow) -> ObservationMixtur
 def _mixture(base: TrainedCacheFlow) -> ObservationMixture:
     config = base.module.config
     return ObservationMixture(
-        6 * config.posed, config.hidden, config.modes, config.latent, config.dropout
+        6 * config.joints, config.hidden, config.modes, config.latent, config.dropout
     )

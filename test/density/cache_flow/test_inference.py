@@ -7,7 +7,7 @@ from cache_flow_models import TINY
 from models import MotionDEQConfig, people
 from torch import Tensor, nn
 
-from motion_predictor_ros.density.body_frame import HeadingFrame
+from motion_predictor_ros.density.body_frame import BodyFrame
 from motion_predictor_ros.density.cache_flow.flow import Flow
 from motion_predictor_ros.density.cache_flow.inference import (
     FusedCacheFlow,
@@ -16,7 +16,7 @@ from motion_predictor_ros.density.cache_flow.inference import (
 )
 from motion_predictor_ros.density.cache_flow.model import CacheFlow
 
-FRAME = HeadingFrame(18, 0, 1, 4)
+FRAME = BodyFrame(18, 0, 1, 4)
 OBSERVED = people(3, MotionDEQConfig(joints=18, past=TINY.past))
 
 

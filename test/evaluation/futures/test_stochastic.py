@@ -283,24 +283,3 @@ def test_commands_train_build_and_refuse(
     wrong = ['--checkpoint', weights, '--cache', str(files['cache']), *data]
     assert main(['evaluate', 'stochastic', *wrong]) == 2
     assert 'rebuild it' in capsys.readouterr().err
-
-
-def test_the_literature_s_protocol_knows_no_root(tmp_path: Path) -> None:
-    torch.set_default_dtype(torch.float32)
-    model = dataclasses.replace(TINY, frame='dropped', mode='two-stage', steps=2)
-    recipe = dataclasses.replace(RECIPE, model=model)
-    weights = train_cache_flow('tiny', recipe, walkers(), tmp_path, CPU)
-    trained = load_cache_flow(str(weights), CPU)
-    cache = build_cache(trained, walkers(), 100)
-    cache.save(tmp_path / 'cache.safetensors')
-    config = DensityConfig(
-        weights=str(weights),
-        cache=str(tmp_path / 'cache.safetensors'),
-        device='cpu',
-        futures=10,
-    )
-    trained, samplers = load_samplers(config, ComparedModels(), walkers())
-    report = evaluate_stochastic(make_case(trained, walkers()), trained, samplers)
-    assert {'cache_flow', 'cache_flow_without_precompute'} <= samplers.keys()
-    for name in samplers:
-        assert report[name]['ade_m'] > 0 and 'root_included' not in report[name]
