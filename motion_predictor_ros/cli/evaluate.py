@@ -19,7 +19,6 @@ from motion_predictor_ros.cli.options import (
     Report,
     checkpoint,
     data,
-    load_clips,
     load_model,
     load_training_data,
     new_file,
@@ -89,8 +88,8 @@ def _bag(options: argparse.Namespace) -> Report:
 def _mocap(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.evaluation.motion import mocap
 
-    trained = load_model(options)
-    report = mocap.evaluate_mocap(load_clips(options), trained)
+    trained, recordings = load_model(options), load_training_data(options)
+    report = mocap.evaluate_mocap(recordings.of_split(options.split), trained)
     return report, partial(mocap.print_mocap, trained.name)
 
 
@@ -98,7 +97,8 @@ def _mocap(options: argparse.Namespace) -> Report:
 def _robustness(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.evaluation.motion import robustness
 
-    report = robustness.evaluate_robustness(load_clips(options), load_model(options))
+    trained, recordings = load_model(options), load_training_data(options)
+    report = robustness.evaluate_robustness(recordings.of_split(options.split), trained)
     return report, robustness.print_robustness
 
 
@@ -106,7 +106,8 @@ def _robustness(options: argparse.Namespace) -> Report:
 def _streaming(options: argparse.Namespace) -> Report:
     from motion_predictor_ros.evaluation.motion import streaming
 
-    report = streaming.evaluate_streaming(load_clips(options), load_model(options))
+    trained, recordings = load_model(options), load_training_data(options)
+    report = streaming.evaluate_streaming(recordings.of_split(options.split), trained)
     return report, streaming.print_streaming
 
 

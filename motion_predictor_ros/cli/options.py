@@ -209,13 +209,6 @@ def checkpoint(
     return option('--checkpoint', default=default, required=not default, help=description)
 
 
-def load_clips(options: argparse.Namespace) -> 'Recordings':
-    """Read `--data`, a file of clips, and select `--split`."""
-    from motion_predictor_ros.data.recordings import load_recordings
-
-    return load_recordings(options.data).of_split(options.split)
-
-
 def load_training_data(options: argparse.Namespace) -> 'Recordings':
     """Read `--data`: clips, or the CMU benchmark."""
     from motion_predictor_ros.data.cmu import load_training_data as load

@@ -26,10 +26,7 @@ from motion_predictor_ros.resources import resolve_file
 KIND = 'cache_flow_cache'
 
 _HALVED = ('z', 'x', 'log_det', 'log_rho')
-
-
-_UNUSED = ('root_codes', 'root_basis', 'velocities')
-"""Arrays of files from when recorded root motion could be used."""
+_ARRAYS = (*_HALVED, 'clips', 'frames')
 
 
 @dataclass(frozen=True)
@@ -70,14 +67,7 @@ class FutureCache:
 
     def save(self, path: Path, storage: str = 'float16') -> None:
         """Write the file; 'float16' halves it, rounding z by 5e-4 of its size."""
-        arrays = {
-            'z': self.z,
-            'x': self.x,
-            'log_det': self.log_det,
-            'log_rho': self.log_rho,
-            'clips': self.clips,
-            'frames': self.frames,
-        }
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
         kind = {'float16': torch.float16, 'float32': torch.float32}[storage]
         stored = {k: v.to(kind) if k in _HALVED else v for k, v in arrays.items()}
         header = {'kind': KIND, 'checkpoint': self.digest, 'figures': dict(self.figures)}
@@ -105,19 +95,11 @@ def load_cache(name: str, trained: TrainedCacheFlow) -> FutureCache:
     tensors = {
         key: value.to(parameter.device, parameter.dtype if value.is_floating_point() else None)
         for key, value in checkpoint.tensors.items()
-        if key not in _UNUSED
+        if key in _ARRAYS  # older files hold recorded root motion too
     }
     _check(path, tensors, trained)
-    return FutureCache(
-        z=tensors['z'],
-        x=tensors['x'],
-        log_det=tensors['log_det'],
-        log_rho=tensors['log_rho'],
-        clips=tensors['clips'],
-        frames=tensors['frames'],
-        digest=trained.digest,
-        figures=checkpoint.header.get('figures', {}),
-    )
+    figures = checkpoint.header.get('figures', {})
+    return FutureCache(**tensors, digest=trained.digest, figures=figures)
 
 
 def _check(path: Path, tensors: Mapping[str, Tensor], trained: TrainedCacheFlow) -> None:
