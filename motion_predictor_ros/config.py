@@ -318,32 +318,38 @@ def iterate_params(
             yield name, item, value
 
 
-def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = '') -> T:
+def from_mapping(
+    cls: type[T], values: Mapping[str, Any], where: str = '', *, ignore_unknown: bool = False
+) -> T:
     """Build a config dataclass from nested mappings, checking names, types and ranges.
+
+    Args:
+        ignore_unknown: Leave out unknown names, as in the header of an older file.
 
     Raises:
         ConfigError: An unknown name, a wrong type or a value out of range.
     """
     fields = {item.name: item for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(fields))
-    if unknown:
+    if unknown and not ignore_unknown:
         raise ConfigError(
             f'unknown {where or cls.__name__} entries {unknown}; known: {sorted(fields)}'
         )
-    kept: dict[str, Any] = {}
-    for name, value in values.items():
-        dotted = f'{where}.{name}' if where else name
-        kept[name] = _checked(fields[name], value, dotted)
+    kept = {
+        name: _checked(fields[name], value, f'{where}.{name}' if where else name, ignore_unknown)
+        for name, value in values.items()
+        if name in fields
+    }
     return cls(**kept)
 
 
-def _checked(item: dataclasses.Field[Any], value: Any, dotted: str) -> Any:
+def _checked(item: dataclasses.Field[Any], value: Any, dotted: str, ignore_unknown: bool) -> Any:
     if item.default_factory is not dataclasses.MISSING:
         sample = item.default_factory()
         if dataclasses.is_dataclass(sample):
             if not isinstance(value, Mapping):
                 raise ConfigError(f'{dotted} must be a mapping, got {value!r}')
-            return from_mapping(type(sample), value, dotted)
+            return from_mapping(type(sample), value, dotted, ignore_unknown=ignore_unknown)
         return tuple(value) if isinstance(value, list) else value
     return check_param(item, value, dotted)
 

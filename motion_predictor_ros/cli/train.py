@@ -68,12 +68,11 @@ def _motion(options: argparse.Namespace) -> None:
     from motion_predictor_ros.training.baselines.unrolled import UNROLLED, UnrolledLearner
     from motion_predictor_ros.training.loop import mix_with_start, train
     from motion_predictor_ros.training.motion_deq import Learner, MotionDEQLearner, MotionTask
-    from motion_predictor_ros.training.recipe import in_steps, load_recipe
+    from motion_predictor_ros.training.recipe import load_recipe
     from motion_predictor_ros.training.residuals import keep_residuals
 
     name, settings = load_recipe(options.recipe)
     recordings = load_training_data(options)
-    settings = in_steps(settings, recordings)
     device = choose_device(options.device)
     learner: Learner[Any] = (
         UnrolledLearner(options.kind, settings, device)

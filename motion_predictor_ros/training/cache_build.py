@@ -60,7 +60,8 @@ def build_cache(
         DataError: The recordings do not fit that recipe.
     """
     try:
-        recipe = from_mapping(CacheFlowRecipe, trained.training['recipe'])
+        recipe = trained.training['recipe']
+        recipe = from_mapping(CacheFlowRecipe, recipe, ignore_unknown=True)
     except (KeyError, ConfigError) as error:
         raise CheckpointError(f'{trained.name} names no recipe to draw by: {error}') from error
     sampling = dataclasses.replace(recipe.sampling, even_kinds=even_kinds)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train CacheFlow in three parts, with one run of `loop.train` per part.
 
-    behaviour  the VAE of behaviours, against an adversary; then Q and m from its latents
+    behaviour  the VAE of behaviours; then Q and m from its latents
     decoder    encoder, Q and decoder, fine-tuned with no more than eight numbers between them
     flow       flow and observation mixture on the fixed latents x
 
@@ -26,7 +26,6 @@ from torch import Tensor, nn
 from motion_predictor_ros.checkpoint import load_checkpoint
 from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.density.body_frame import BodyFrame, FuturePoses, PastPoses, body_frame
-from motion_predictor_ros.density.cache_flow.behaviour import PoseFromBehaviour
 from motion_predictor_ros.density.cache_flow.checkpoint import KIND
 from motion_predictor_ros.density.cache_flow.flow import Latents, even_times, random_times
 from motion_predictor_ros.density.cache_flow.mixture import Mixture
@@ -89,13 +88,15 @@ class FutureData:
         self.frame: BodyFrame = body_frame(layout.joint_names)
         self.past, self.device, self._size = model.past, device, recipe.variety.size
         length = model.past + model.future
-        train = limit_training(recipe.subjects.select(recordings, 'train'), recipe.sampling)
+        train = limit_training(_of_split(recordings, 'train'), recipe.sampling)
         self.sampler = WindowSampler(
             train, length, model.period_s, layout.mirror, recipe.sampling, device
         )
-        held_out = recipe.subjects.select(recordings, 'val')
         self.held_out_positions = every_window(
-            held_out, length, model.period_s, recipe.sampling.validation_stride_s
+            _of_split(recordings, 'val'),
+            length,
+            model.period_s,
+            recipe.sampling.validation_stride_s,
         ).to(device)
         self.held_out = self.poses(self.held_out_positions)
 
@@ -114,6 +115,10 @@ class FutureData:
         placement = self.frame.place(windows[:, self.past - 1])
         poses = self.frame.enter(windows, placement)
         return Batch(poses[:, : self.past], poses[:, self.past :])
+
+
+def _of_split(recordings: Recordings, split: str) -> Recordings:
+    return recordings.select(lambda clip: clip.split == split)
 
 
 def batch_generator(seed: int, index: int) -> torch.Generator:
@@ -172,53 +177,33 @@ class FutureTask:
         raise NotImplementedError
 
 
-class BehaviourLearner(nn.Module):
-    """The model and its adversary, which is left behind when the training ends."""
-
-    def __init__(self, recipe: CacheFlowRecipe) -> None:
-        super().__init__()
-        model = recipe.model
-        self.model = CacheFlow(model)
-        del self.model.flow, self.model.mixture, self.model.factorisation
-        self.adversary = PoseFromBehaviour(
-            3 * model.joints, model.future, model.hidden, model.behaviour
-        )
-
-
 class BehaviourTask(FutureTask):
     """First part: the VAE of behaviours."""
 
     kind, config_fields = 'cache_flow_behaviour', _BEHAVIOUR
-    module: BehaviourLearner
+    module: CacheFlow
 
     def __init__(self, name: str, recipe: CacheFlowRecipe, data: FutureData) -> None:
         super().__init__(name, recipe, data, recipe.behaviour)
-        self.module = BehaviourLearner(recipe).to(data.device)
-        self.module.adversary.requires_grad_(recipe.losses.adversary > 0.0)
+        self.module = CacheFlow(recipe.model).to(data.device)
+        del self.module.flow, self.module.mixture, self.module.factorisation
 
     def losses(self, batch: Batch, generator: torch.Generator, index: int) -> Losses:
-        """Return the evidence lower bound, and the adversary's loss."""
-        losses = self.recipe.losses
+        """Return the evidence lower bound."""
         seen, future = self._frames(batch)
-        vae = self.module.model.vae
+        vae = self.module.vae
         posterior = vae.encode(torch.cat([seen, future], dim=1))
         noise = torch.randn(posterior.mean.shape, generator=generator).to(seen)
-        behaviour = posterior.sample(noise)
-        error = squared_error(vae.decode(behaviour, seen), future)
+        error = squared_error(vae.decode(posterior.sample(noise), seen), future)
         divergence = posterior.divergence().mean()
-        loss = error + losses.divergence * divergence
-        figures = {'error': error, 'divergence': divergence}
-        if losses.adversary > 0.0:
-            guess = self.module.adversary(behaviour, losses.adversary)
-            figures['leak'] = squared_error(guess, future)
-            loss = loss + figures['leak']
-        return loss, figures
+        loss = error + self.recipe.losses.divergence * divergence
+        return loss, {'error': error, 'divergence': divergence}
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Return the error of reconstruction, from mean behaviours, on held-out subjects."""
         errors, divergences = [], []
-        vae = self.module.model.vae
+        vae = self.module.vae
         for batch in chunks(self.data.held_out):
             seen, future = self._frames(batch)
             posterior = vae.encode(torch.cat([seen, future], dim=1))
@@ -246,7 +231,7 @@ class DecoderTask(FutureTask):
         self.module = CacheFlow(recipe.model).to(data.device)
         del self.module.flow, self.module.mixture
         trained = load_checkpoint(behaviour, BehaviourTask.kind).tensors
-        prefix = 'model.vae.'
+        prefix = 'vae.'
         self.module.vae.load_state_dict(
             {k.removeprefix(prefix): v for k, v in trained.items() if k.startswith(prefix)}
         )

@@ -193,14 +193,12 @@ class Task(Protocol):
 
 
 def rate_share(schedule: ScheduleConfig, index: int) -> float:
-    """Linear warm-up; then a half cosine to 1/100 of the peak, steps down, or the peak itself."""
+    """Linear warm-up; then a half cosine to 1/100 of the peak, or the peak itself."""
     if index < schedule.warmup_steps:
         return (index + 1) / schedule.warmup_steps
     since, whole = index - schedule.warmup_steps, max(1, schedule.steps - schedule.warmup_steps)
     if schedule.decay == 'constant':
         return 1.0
-    if schedule.decay == 'exponential':
-        return schedule.decay_factor ** (schedule.decays * since // whole)
     return 0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * since / whole))
 
 

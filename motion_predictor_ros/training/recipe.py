@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recipes: files in config/recipes that define a training, except for its data."""
 
-import dataclasses
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import yaml
 from motion_predictor_ros.config import from_mapping, param, share
 from motion_predictor_ros.data.recordings import Recordings
 from motion_predictor_ros.density.cache_flow.model import CacheFlowConfig
-from motion_predictor_ros.errors import ConfigError, DataError
+from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQConfig
 from motion_predictor_ros.resources import resolve_file
 from motion_predictor_ros.training.augment import BodyShapeConfig, DegradeConfig
@@ -42,14 +40,7 @@ class ScheduleConfig:
     validate_every: int = param(500, 'steps between validations [-]', low=1, high=10**7)
     keep: str = param('best', 'weights kept: best score, or last [-]', choices=('best', 'last'))
     seed: int = param(1, 'seed of weights and batches [-]', low=0, high=2**31 - 1)
-    epochs: int = param(
-        0, 'passes over the windows, in place of steps; 0: steps as given [-]', low=0, high=10**5
-    )
-    decay: str = param(
-        'cosine', 'of the rate after warm-up [-]', choices=('cosine', 'exponential', 'constant')
-    )
-    decay_factor: float = share(0.98, 'exponential: the rate is multiplied by this [-]')
-    decays: int = param(50, 'exponential: how often, at equal distances [-]', low=1, high=10**6)
+    decay: str = param('cosine', 'of the rate after warm-up [-]', choices=('cosine', 'constant'))
 
 
 @dataclass(frozen=True)
@@ -93,23 +84,6 @@ class MotionDEQRecipe:
     bfloat16: bool = param(False, 'compute pairs of joints in bfloat16 while training [-]')
 
 
-def in_steps(recipe: MotionDEQRecipe, recordings: Recordings) -> MotionDEQRecipe:
-    """Turn epochs into the steps that draw as many windows as the training clips hold.
-
-    Raises:
-        DataError: No training clip is as long as a window.
-    """
-    model, schedule = recipe.model, recipe.schedule
-    if schedule.epochs == 0:
-        return recipe
-    train = training_clips(recipe, recordings)
-    windows = count_windows(train, model.past + model.future, model.period_s)
-    if windows == 0:
-        raise DataError(f'no training clip holds a window of {model.past + model.future} frames')
-    steps = math.ceil(schedule.epochs * windows / schedule.batch)
-    return dataclasses.replace(recipe, schedule=dataclasses.replace(schedule, steps=steps))
-
-
 def training_clips(recipe: MotionDEQRecipe, recordings: Recordings) -> Recordings:
     """Return the training clips of a recipe; never test clips."""
     splits = ('train', 'val') if recipe.held_out_too else ('train',)
@@ -117,19 +91,11 @@ def training_clips(recipe: MotionDEQRecipe, recordings: Recordings) -> Recording
     return limit_training(chosen, recipe.sampling)
 
 
-def count_windows(recordings: Recordings, length: int, period_s: float) -> int:
-    """Count the windows of `length` frames that start one period apart."""
-    stride = period_s * recordings.fps
-    frames = [math.floor((clip.length - 1) / stride + 1e-6) + 1 for clip in recordings.clips]
-    return sum(max(0, count - length + 1) for count in frames)
-
-
 @dataclass(frozen=True)
 class LossConfig:
     """Weights of the losses."""
 
     divergence: float = param(1e-4, 'weight of the KL divergence [m^2]', low=0.0, high=10.0)
-    adversary: float = share(0.05, 'weight against poses that leak into the behaviour [-]')
     matching: float = param(
         1.0, 'weight of flow matching against the likelihood [-]', low=0.0, high=10.0
     )
@@ -149,21 +115,6 @@ class VarietyConfig:
 
 
 @dataclass(frozen=True)
-class SubjectsConfig:
-    """Subjects of the splits, instead of the data's own."""
-
-    train: str = param('', "subjects, separated by blanks; empty: the data's split 'train' [-]")
-    held_out: str = param('', "subjects that choose checkpoints; empty: split 'val' [-]")
-
-    def select(self, recordings: Recordings, split: str) -> Recordings:
-        """Return the clips of 'train' or of 'val'."""
-        named = (self.train if split == 'train' else self.held_out).split()
-        if named:
-            return recordings.select(lambda clip: clip.subject in named)
-        return recordings.select(lambda clip: clip.split == split)
-
-
-@dataclass(frozen=True)
 class CacheFlowRecipe:
     """A whole training of CacheFlow: behaviours, then their decoder, then flow and mixture."""
 
@@ -174,7 +125,6 @@ class CacheFlowRecipe:
     decoder: ScheduleConfig = field(default_factory=ScheduleConfig)
     flow: ScheduleConfig = field(default_factory=ScheduleConfig)
     variety: VarietyConfig = field(default_factory=VarietyConfig)
-    subjects: SubjectsConfig = field(default_factory=SubjectsConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
 

@@ -190,12 +190,16 @@ def test_what_does_not_fit_is_refused(whole_run: Path) -> None:
         build_cache(dataclasses.replace(trained, training={}), walkers(), 10)
 
 
-def test_subjects_can_be_named_and_splits_are_the_default() -> None:
-    recordings = walkers()
-    chosen = dataclasses.replace(RECIPE.subjects, train='1', held_out='0 7')
-    assert [clip.key for clip in chosen.select(recordings, 'train').clips] == ['1']
-    assert [clip.key for clip in chosen.select(recordings, 'val').clips] == ['0']
-    assert [clip.key for clip in RECIPE.subjects.select(recordings, 'train').clips] == ['0']
+def test_entries_of_older_recipes_in_a_weight_file_do_not_matter(whole_run: Path) -> None:
+    trained = load_cache_flow(str(whole_run / 'best.safetensors'), CPU)
+    recipe = trained.training['recipe']
+    older = {**recipe, 'subjects': {}, 'losses': {**recipe['losses'], 'adversary': 0.05}}
+    training = {**trained.training, 'recipe': older}
+    cache = build_cache(dataclasses.replace(trained, training=training), walkers(), 10)
+    torch.testing.assert_close(cache.z, build_cache(trained, walkers(), 10).z)
+    wrong = {**trained.training, 'recipe': {**recipe, 'layout': 5}}  # control: known ones do
+    with pytest.raises(CheckpointError, match='layout'):
+        build_cache(dataclasses.replace(trained, training=wrong), walkers(), 10)
 
 
 @pytest.mark.parametrize('name', ['body_2s', 'body_2s_rivals'])

@@ -10,7 +10,6 @@ last observed frame, so a recorded behaviour can be decoded for the person in vi
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -92,36 +91,6 @@ class BehaviourVAE(nn.Module):
         """Decode behaviours from the last observed frames."""
         constant = torch.cat([behaviour, self.start(last.flatten(1))], dim=1)
         return last[:, -1:] + self.offset(self.decoder(constant, self.future))
-
-
-class PoseFromBehaviour(nn.Module):
-    """Adversary: decodes poses from the behaviour alone, which should not be possible."""
-
-    def __init__(self, size: int, future: int, hidden: int, behaviour: int) -> None:
-        super().__init__()
-        self.future = future
-        self.decoder = ConstantGRU(behaviour, hidden)
-        self.pose = nn.Linear(hidden, size)
-
-    def forward(
-        self, behaviour: Float[Tensor, 'batch behaviour'], weight: float
-    ) -> Float[Tensor, 'batch horizon size']:
-        """Decode the future; the gradient towards the behaviour is reversed, times `weight`."""
-        reversed_ = _Reversed.apply(behaviour, weight)  # type: ignore[no-untyped-call]
-        return self.pose(self.decoder(reversed_, self.future))
-
-
-class _Reversed(torch.autograd.Function):
-    """Identity whose gradient is scaled by -weight: one pass trains both opponents."""
-
-    @staticmethod
-    def forward(context: Any, value: Tensor, weight: float) -> Tensor:
-        context.weight = weight
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return -context.weight * gradient, None
 
 
 class Factorisation(nn.Module):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Behaviours: the decoder is a GRU, the latent factorises, the adversary opposes."""
+"""Behaviours: the decoder is a GRU, the latent factorises."""
 
 import pytest
 import torch
@@ -9,7 +9,6 @@ from motion_predictor_ros.density.cache_flow.behaviour import (
     BehaviourVAE,
     ConstantGRU,
     Factorisation,
-    PoseFromBehaviour,
     Posterior,
 )
 
@@ -78,23 +77,6 @@ def test_principal_directions_keep_more_than_any_others() -> None:
     with torch.no_grad():
         other.mean.copy_(factorisation.mean)
     assert lost(factorisation) < 0.8 * lost(other)
-
-
-def test_the_adversary_learns_and_the_behaviour_unlearns() -> None:
-    torch.manual_seed(0)
-    adversary = PoseFromBehaviour(6, 4, 8, 5)
-    gradients = {}
-    for weight in (-1.0, 0.5):  # -1 is the plain gradient
-        behaviour = torch.ones(3, 5, requires_grad=True)
-        adversary.zero_grad()
-        adversary(behaviour, weight).square().sum().backward()
-        own = [p.grad.clone() for p in adversary.parameters() if p.grad is not None]
-        gradients[weight] = behaviour.grad, own
-    plain, reversed_ = gradients[-1.0], gradients[0.5]
-    assert plain[0] is not None and reversed_[0] is not None
-    torch.testing.assert_close(reversed_[0], -0.5 * plain[0])
-    for a, b in zip(plain[1], reversed_[1], strict=True):
-        torch.testing.assert_close(a, b)
 
 
 def test_decoding_starts_at_the_last_pose_and_depends_on_the_behaviour() -> None:
