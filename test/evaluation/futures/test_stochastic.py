@@ -16,6 +16,7 @@ from walkers import walkers
 
 from motion_predictor_ros.cli.main import main
 from motion_predictor_ros.config import DensityConfig
+from motion_predictor_ros.density.body_frame import body_frame
 from motion_predictor_ros.density.cache_flow.checkpoint import load_cache_flow
 from motion_predictor_ros.errors import CheckpointError
 from motion_predictor_ros.evaluation.futures.metrics import (
@@ -84,8 +85,6 @@ def test_kernel_density_is_that_of_scipy() -> None:
 def test_gaussian_residuals_have_the_moments_of_held_out_people() -> None:
     random = np.random.default_rng(0)
     names = walkers().joint_names
-    from motion_predictor_ros.density.body_frame import body_frame
-
     still = np.repeat(random.normal(size=(400, 1, 18, 3)), 5, axis=1)
     drift = np.cumsum(random.normal(size=(400, 2, 1, 1)) * 0.1 + 0.3, axis=1)
     windows = still.copy()
@@ -94,7 +93,7 @@ def test_gaussian_residuals_have_the_moments_of_held_out_people() -> None:
     def repeat(observed: np.ndarray, future: int) -> np.ndarray:
         return np.repeat(observed[:, -1:], future, axis=1)
 
-    draw = gaussian_residual_sampler(repeat, body_frame('heading', names), windows, 3, 2000, 0)
+    draw = gaussian_residual_sampler(repeat, body_frame(names), windows, 3, 2000, 0)
     answer = draw(windows[:1, :3])
     rise = answer.positions[0, :, 1, 0, 2] - windows[0, 2, 0, 2]
     assert rise.mean() == pytest.approx(0.6, abs=0.02)
