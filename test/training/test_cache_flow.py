@@ -54,10 +54,10 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_part_is_trained(whole_run: Path) -> None:
+    # The one who is held out does something else: only the one who trains is learnt.
     for part in ('behaviour', 'decoder'):
-        first, second = column(whole_run / part, 'score')
-        assert second < first, part
-    # The one who is held out does something else: only the one who trains becomes likelier.
+        first, second = column(whole_run / part, 'train_error')
+        assert second < 0.95 * first, part
     first, second = column(whole_run, 'train_log_prob')
     assert second > first
 
@@ -101,7 +101,7 @@ def test_the_second_part_trains_encoder_and_decoder(whole_run: Path) -> None:
     parts = {
         name.split('.')[1]
         for name, value in after.tensors.items()
-        if name.startswith('vae.') and not torch.equal(value, before.tensors[f'model.{name}'])
+        if name.startswith('vae.') and not torch.equal(value, before.tensors[name])
     }
     assert parts == {'encoder', 'posterior', 'start', 'decoder', 'offset'}
 
