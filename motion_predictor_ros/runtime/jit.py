@@ -34,10 +34,19 @@ def compiled(function: Callable[..., Any], *, rounding: Iterable[str] = ()) -> A
         return njit(**options)(written)
 
 
-def inlined(function: Callable[..., Any]) -> Any:
-    """Compile a function that only kernels call, within each of them: Python cannot call it."""
+def inlined(
+    function: Callable[..., Any], *, rounding: Iterable[str] = (), early: bool = False
+) -> Any:
+    """Compile a function that only kernels call, within each of them: Python cannot call it.
+
+    Args:
+        rounding: As `compiled`.
+        early: Never compile it by itself: half the time for a long function with one caller,
+            whose `rounding` it takes.
+    """
     options: dict[str, Any] = {'no_cpython_wrapper': True, 'no_cfunc_wrapper': True}
-    return njit(nogil=True, error_model='numpy', **options)(inspect.unwrap(function))
+    options |= {'nogil': True, 'error_model': 'numpy', 'fastmath': set(rounding)}
+    return njit(**options, inline='always' if early else 'never')(inspect.unwrap(function))
 
 
 @contextmanager

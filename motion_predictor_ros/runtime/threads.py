@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 
 _POLL_S = 0.0005
 
@@ -27,6 +28,14 @@ def init_worker_thread() -> None:
     products become slower, and round differently.
     """
     torch.get_num_threads()
+
+
+def limit_blas() -> None:
+    """Let numpy's and scipy's matrix products use one thread each, in the whole process.
+
+    People and stages are what threads share here; products are too small to be shared.
+    """
+    threadpool_limits(1, 'blas')
 
 
 _core = getattr(ctypes.CDLL(None), 'sched_getcpu', lambda: -1)

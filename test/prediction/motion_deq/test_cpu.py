@@ -13,8 +13,7 @@ from models import people, rotation
 from torch import Tensor
 
 from motion_predictor_ros.prediction.motion_deq.cell import ACTING, Condition, State
-from motion_predictor_ros.prediction.motion_deq.cpu.cell import Workspace
-from motion_predictor_ros.prediction.motion_deq.cpu.encoder import FusedEncoder
+from motion_predictor_ros.prediction.motion_deq.cpu.encoder import FusedEncoder, Workspace
 from motion_predictor_ros.prediction.motion_deq.cpu.solver import FusedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
 from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
@@ -126,7 +125,7 @@ def test_the_folded_categories_are_those_of_all_other_pairs() -> None:
     found = FusedEncoder(module).encode(observed[0].numpy(), SEEN[0]).category
     others = ~torch.eye(SHAPE.joints, dtype=torch.bool)
     wanted = condition.category[0][:, others].mT.reshape(*found.shape)
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(torch.from_numpy(found), wanted, rtol=1e-4, atol=1e-6)
     assert found.shape[1] == ACTING and float(found.std()) > 1e-3  # control: they differ
 
 

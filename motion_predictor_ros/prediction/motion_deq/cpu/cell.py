@@ -1,22 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fixed-point cell for one person on a CPU: matrix products by torch, loops by numba.
+"""The fixed-point cell for one person on a CPU, compiled by numba; matrix products by BLAS.
 
 Stage: prediction. Answers equal those of `FixedPointCell` to rounding. What differs:
+    one call                 f is evaluated without Python, so that threads run side by side
     channels last            pairs are rows of matrices
     unordered pairs          distances are symmetric: half a product
-    workspace                large intermediates are allocated once and fit the processor's cache
+    workspace                intermediates are allocated once and fit the processor's cache
     joined products          receiver and sender weights are one matrix, so are query and key
+    silu                     by a rational function, in loops that also add, gate or average
 """
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
-from torch.nn import functional
 
 from motion_predictor_ros.prediction.motion_deq.cell import (
     ACTING,
@@ -24,36 +26,82 @@ from motion_predictor_ros.prediction.motion_deq.cell import (
     FixedPointCell,
 )
 from motion_predictor_ros.prediction.motion_deq.cpu import kernels
+from motion_predictor_ros.runtime.jit import compiled, inlined
 
+Array = Float32[np.ndarray, '...']
 Geometry = Float32[np.ndarray, 'joint xyz=3 channel']
 
 
-@dataclass(frozen=True)
-class FusedCondition:
+class FusedCondition(NamedTuple):
     """One person's `Condition`, channels last; `category` is that of each ordered pair."""
 
-    geometry: Float[Tensor, 'joint_xyz channel']
-    pattern: Float[Tensor, 'joint pattern']
+    geometry: Float32[np.ndarray, 'joint_xyz channel']
+    pattern: Float32[np.ndarray, 'joint pattern']
     velocity: Float32[np.ndarray, 'layer joint xyz=3 channel']
-    category: Float[Tensor, 'pair acting']
+    category: Float32[np.ndarray, 'pair acting']
     scale: float
 
 
-class Workspace(threading.local):
-    """Preallocated arrays for intermediates; `of` has the same memory as torch matrices.
+class _CellWeights(NamedTuple):
+    """Weights of the cell around its layers, as [input, output]; biases are rows."""
 
-    Each thread has its own: Python calls the constructor again in a thread's first access.
-    """
+    inject_geometry: Array
+    inject_state: Array
+    inject_out: Array
+    inject_bias: Array
+    norm: Array
+    norm_bias: Array
 
-    def __init__(self) -> None:
-        self.of: dict[str, Tensor] = {}
 
-    def array(self, name: str, *shape: int, columns: int = 1) -> Float32[np.ndarray, '...']:
-        """Allocate an array; as a matrix its last `columns` axes are one."""
-        array = np.zeros(shape, np.float32)
-        width = int(np.prod(shape[-columns:]))
-        self.of[name] = torch.from_numpy(array).view(-1, width)
-        return array
+class _LayerWeights(NamedTuple):
+    """Weights of all `EquivariantLayer`s, side by side where they multiply the same rows."""
+
+    edge: Array
+    nodes: Array
+    nodes_bias: Array
+    message: Array
+    message_bias: Array
+    category: Array
+    category_bias: Array
+    weight: Array
+    weight_bias: Array
+    attention: Array
+    attention_bias: Array
+    query_key: Array
+    of_pattern: Array
+    of_message: Array
+    hidden_bias: Array
+    update: Array
+    update_bias: Array
+
+
+class _CellArrays(NamedTuple):
+    """Intermediates; `..._rows` is the same memory as a matrix."""
+
+    mean: Array
+    relative: Array
+    relative_rows: Array
+    geometry: Array
+    geometry_rows: Array
+    moved: Array
+    query_key: Array
+    query_key_rows: Array
+    distances: Array
+    edges: Array
+    nodes: Array
+    node_rows: Array
+    hidden: Array
+    of_category: Array
+    message: Array
+    message_rows: Array
+    mixed: Array
+    weight: Array
+    weight_rows: Array
+    attention: Array
+    pattern: Array
+    mean_message: Array
+    inner: Array
+    added: Array
 
 
 class FusedCell:
@@ -62,13 +110,19 @@ class FusedCell:
     @torch.no_grad()
     def __init__(self, cell: FixedPointCell, joints: int) -> None:
         """Fold the weights; the cell must be in float32 and on the CPU."""
-        layers = [_FusedLayer(part) for part in cell.layers if isinstance(part, EquivariantLayer)]
-        self._cell, self._layers = cell, layers
-        self._inject_geometry = (cell.feedback * cell.inject_geometry.weight).mT.contiguous()
-        self._inject_state = (cell.feedback * cell.inject_state.weight).mT.contiguous()
-        self._inject_out = cell.inject_out.weight.mT.contiguous()
+        layers = [part for part in cell.layers if isinstance(part, EquivariantLayer)]
+        stacked = zip(*(_layer_weights(layer) for layer in layers), strict=True)
+        self._layers = _LayerWeights(*(np.stack(arrays) for arrays in stacked))
+        self._weights = _CellWeights(
+            _matrix(cell.feedback * cell.inject_geometry.weight),
+            _matrix(cell.feedback * cell.inject_state.weight),
+            _matrix(cell.inject_out.weight),
+            _row(cell.inject_out.bias),
+            _row(cell.norm.weight),
+            _row(cell.norm.bias),
+        )
         self._workspace = _CellWorkspace(
-            joints, len(self._inject_geometry), len(self._inject_state)
+            joints, len(self._weights.inject_geometry), len(self._weights.inject_state)
         )
 
     def __call__(
@@ -79,119 +133,154 @@ class FusedCell:
         image: tuple[Geometry, Float32[np.ndarray, 'joint pattern']],
     ) -> None:
         """Evaluate f once, into `image`."""
-        workspace, of = self._workspace, self._workspace.of
-        kernels.centre(geometry, workspace.mean, workspace.relative)
-        torch.addmm(condition.geometry, of['relative'], self._inject_geometry, out=of['geometry'])
-        hidden = torch.addmm(condition.pattern, torch.from_numpy(pattern), self._inject_state)
-        functional.silu(hidden, inplace=True)
-        torch.addmm(self._cell.inject_out.bias, hidden, self._inject_out, out=of['pattern'])
-        for layer, velocity in zip(self._layers, condition.velocity, strict=True):
-            layer.update(workspace, velocity, condition.category)
-        kernels.centre(workspace.geometry, workspace.mean, workspace.geometry)
-        kernels.bound(workspace.geometry, condition.scale, image[0])
-        torch.from_numpy(image[1]).copy_(self._cell.norm(of['pattern']))
+        arrays = self._workspace.arrays
+        _evaluate(geometry, pattern, self._weights, self._layers, condition, arrays, *image)
 
 
-class _CellWorkspace(Workspace):
-    """Intermediates of the cell."""
+class _CellWorkspace(threading.local):
+    """Each thread's intermediates, which fit the processor's cache."""
 
     def __init__(self, joints: int, channels: int, patterns: int) -> None:
-        super().__init__()
-        parts, pairs = 1 + ACTING, joints * (joints - 1)
-        self.mean = np.empty(3, np.float32)
-        self.relative = self.array('relative', joints, 3, channels)
-        self.geometry = self.array('geometry', joints, 3, channels)
-        self.moved = self.array('moved', joints, 3, channels)
-        self.query_key = self.array('query_key', joints, 3, 2, channels, columns=2)
-        self.distances = self.array('distances', pairs // 2, channels)
-        self.edges = self.array('edges', pairs // 2, parts * patterns)
-        self.nodes = self.array('nodes', joints, 2, parts * patterns, columns=2)
-        self.attention = self.array('attention', joints, channels)
-        self.hidden = self.array('hidden', joints, joints - 1, parts * patterns)
-        # Views of the hidden layer: first the message, then one part per acting category.
-        self.of_message = self.of['hidden'][:, :patterns]
-        self.of_category = self.of['hidden'][:, patterns:]
-        self.gated = self.of_category.unflatten(1, (ACTING, patterns))
-        self.array('message', joints, joints - 1, patterns)
-        self.messages = self.of['message'].view(joints, joints - 1, patterns)
-        self.array('mean_message', joints, patterns)
-        self.array('mixed', pairs, patterns)
-        self.weight = self.array('weight', joints, joints - 1, channels)
-        self.array('pattern', joints, patterns)
+        pairs = joints * (joints - 1)
 
+        def array(*shape: int) -> Array:
+            return np.zeros(shape, np.float32)
 
-class _FusedLayer:
-    """Weights of one `EquivariantLayer`, side by side where they multiply the same rows."""
+        def both(*shape: int, columns: int = 1) -> tuple[Array, Array]:
+            values = array(*shape)
+            return values, values.reshape(-1, int(np.prod(shape[-columns:])))
 
-    def __init__(self, layer: EquivariantLayer) -> None:
-        pair = layer.pair_in
-        self._nodes = side_by_side(pair.receiver.weight, pair.sender.weight)
-        self._nodes_bias = torch.cat([pair.receiver.bias, torch.zeros_like(pair.receiver.bias)])
-        self._attention = layer.attention.weight.mT.contiguous()
-        self._attention_bias = layer.attention.bias
-        self._edge = pair.edge.weight.mT.contiguous()
-        self._message = layer.message_out.weight.mT.contiguous()
-        self._message_bias = layer.message_out.bias
-        self._category = layer.category_out.weight.mT.contiguous()
-        self._category_bias = layer.category_bias.mT.contiguous()
-        self._weight = layer.weight_out.weight.mT.contiguous()
-        self._weight_bias = layer.weight_out.bias
-        self._query_key = side_by_side(layer.query.weight, layer.key.weight)
-        self._update = split_mlp(layer.update)
-
-    def update(
-        self, workspace: _CellWorkspace, velocity: Geometry, category: Float[Tensor, 'pair acting']
-    ) -> None:
-        """Do one round: new geometry and patterns in the workspace.
-
-        With the first layers a_i + b_j + e_ij of the MLPs of message and categories:
-            m_i = mean_j silu(W_m silu(hidden_ij) + b_m)
-            h_i <- h_i + MLP([h_i, m_i])
-        """
-        of = workspace.of
-        kernels.pair_distances(workspace.geometry, workspace.distances)
-        torch.mm(of['distances'], self._edge, out=of['edges'])
-        torch.addmm(self._nodes_bias, of['pattern'], self._nodes, out=of['nodes'])
-        kernels.pair_sums(workspace.edges, workspace.nodes, workspace.hidden)
-        functional.silu(of['hidden'], inplace=True)
-        torch.addmm(self._message_bias, workspace.of_message, self._message, out=of['message'])
-        functional.silu(of['message'], inplace=True)
-        torch.mean(workspace.messages, dim=1, out=of['mean_message'])
-        torch.addmm(self._attention_bias, of['pattern'], self._attention, out=of['attention'])
-        functional.silu(of['attention'], inplace=True)
-        self._move(workspace, velocity, category)
-        from_pattern, from_message, bias, second, second_bias = self._update
-        hidden = torch.addmm(bias, of['pattern'], from_pattern)
-        hidden.addmm_(of['mean_message'], from_message)
-        functional.silu(hidden, inplace=True)
-        of['pattern'].add_(torch.addmm(second_bias, hidden, second))
-
-    def _move(
-        self, workspace: _CellWorkspace, velocity: Geometry, category: Float[Tensor, 'pair acting']
-    ) -> None:
-        """Apply inner attention, aggregation, velocity and the vector nonlinearity.
-
-        With the categories c_ijk of a pair, the aggregation weights are
-            w_ij = W_w silu(sum_k c_ijk (W_k silu(hidden_ijk) + b_k)) + b_w
-        """
-        of = workspace.of
-        workspace.gated.mul_(category[:, :, None])
-        torch.mm(category, self._category_bias, out=of['mixed'])
-        of['mixed'].addmm_(workspace.of_category, self._category)
-        functional.silu(of['mixed'], inplace=True)
-        torch.addmm(self._weight_bias, of['mixed'], self._weight, out=of['weight'])
-        kernels.centre(workspace.geometry, workspace.mean, workspace.relative)
-        kernels.move(
-            workspace.geometry,
-            workspace.relative,
-            workspace.attention,
-            workspace.weight,
-            velocity,
-            workspace.moved,
+        self.arrays = _CellArrays(
+            array(3),
+            *both(joints, 3, channels),
+            *both(joints, 3, channels),
+            array(joints, 3, channels),
+            *both(joints, 3, 2, channels, columns=2),
+            array(pairs // 2, channels),
+            array(pairs // 2, (1 + ACTING) * patterns),
+            *both(joints, 2, (1 + ACTING) * patterns, columns=2),
+            array(pairs, patterns),
+            array(pairs, ACTING * patterns),
+            *both(joints, joints - 1, patterns),
+            array(pairs, patterns),
+            *both(joints, joints - 1, channels),
+            array(joints, channels),
+            *(array(joints, patterns) for _ in range(4)),
         )
-        kernels.centre(workspace.moved, workspace.mean, workspace.relative)
-        torch.mm(of['relative'], self._query_key, out=of['query_key'])
-        kernels.vector_nonlinearity(workspace.query_key, workspace.mean, workspace.geometry)
+
+
+def _layer_weights(layer: EquivariantLayer) -> _LayerWeights:
+    pair = layer.pair_in
+    of_pattern, of_message, hidden_bias, update, update_bias = split_mlp(layer.update)
+    return _LayerWeights(
+        _matrix(pair.edge.weight),
+        side_by_side(pair.receiver.weight, pair.sender.weight).numpy(),
+        _row(torch.cat([pair.receiver.bias, torch.zeros_like(pair.receiver.bias)])),
+        _matrix(layer.message_out.weight),
+        _row(layer.message_out.bias)[0],
+        _matrix(layer.category_out.weight),
+        _matrix(layer.category_bias),
+        _matrix(layer.weight_out.weight),
+        _row(layer.weight_out.bias)[0],
+        _matrix(layer.attention.weight),
+        _row(layer.attention.bias),
+        side_by_side(layer.query.weight, layer.key.weight).numpy(),
+        of_pattern.numpy(),
+        of_message.numpy(),
+        _row(hidden_bias),
+        update.numpy(),
+        _row(update_bias),
+    )
+
+
+@compiled
+def _evaluate(
+    geometry: Geometry,
+    pattern: Float32[np.ndarray, 'joint pattern'],
+    weights: _CellWeights,
+    layers: _LayerWeights,
+    condition: FusedCondition,
+    arrays: _CellArrays,
+    geometry_image: Geometry,
+    pattern_image: Float32[np.ndarray, 'joint pattern'],
+) -> None:
+    """Evaluate f once, without Python: threads do not wait for each other's interpreter lock."""
+    kernels.centre(geometry, arrays.mean, arrays.relative)
+    kernels.product(arrays.relative_rows, weights.inject_geometry, arrays.geometry_rows)
+    kernels.add_rows(arrays.geometry_rows, condition.geometry)
+    kernels.product(pattern, weights.inject_state, arrays.inner)
+    kernels.add_rows(arrays.inner, condition.pattern)
+    kernels.apply_silu(arrays.inner)
+    kernels.product(arrays.inner, weights.inject_out, arrays.pattern)
+    kernels.add_rows(arrays.pattern, weights.inject_bias)
+    for layer in range(len(condition.velocity)):
+        _update(layer, layers, condition.velocity[layer], condition.category, arrays)
+    kernels.centre(arrays.geometry, arrays.mean, arrays.geometry)
+    kernels.bound(arrays.geometry, condition.scale, geometry_image)
+    kernels.normalise(arrays.pattern, weights.norm[0], weights.norm_bias[0], pattern_image)
+
+
+@partial(inlined, early=True)
+def _update(
+    layer: int,
+    weights: _LayerWeights,
+    velocity: Geometry,
+    category: Float32[np.ndarray, 'pair acting'],
+    arrays: _CellArrays,
+) -> None:
+    """Do one round of `EquivariantLayer`: new geometry and patterns in the arrays.
+
+    With the first layers a_i + b_j + e_ij of the MLPs of message (k = 0) and categories x_ijk:
+        hidden_ijk = silu(a_ik + b_jk + e_ijk)
+        m_i  = mean_j silu(W_m hidden_ij0 + b_m)
+        w_ij = W_w silu(sum_k x_ijk (W_k hidden_ijk + b_k)) + b_w
+        h_i <- h_i + MLP([h_i, m_i])
+    """
+    kernels.pair_distances(arrays.geometry, arrays.distances)
+    kernels.product(arrays.distances, weights.edge[layer], arrays.edges)
+    kernels.product(arrays.pattern, weights.nodes[layer], arrays.node_rows)
+    kernels.add_rows(arrays.node_rows, weights.nodes_bias[layer])
+    kernels.hidden_pairs(arrays.edges, arrays.nodes, category, arrays.hidden, arrays.of_category)
+    kernels.product(arrays.hidden, weights.message[layer], arrays.message_rows)
+    kernels.mean_messages(arrays.message, weights.message_bias[layer], arrays.mean_message)
+    kernels.product(arrays.of_category, weights.category[layer], arrays.mixed)
+    kernels.add_mixed_bias(arrays.mixed, category, weights.category_bias[layer])
+    kernels.product(arrays.mixed, weights.weight[layer], arrays.weight_rows)
+    kernels.product(arrays.pattern, weights.attention[layer], arrays.attention)
+    kernels.add_rows(arrays.attention, weights.attention_bias[layer])
+    kernels.apply_silu(arrays.attention)
+    kernels.centre(arrays.geometry, arrays.mean, arrays.relative)
+    kernels.move(
+        arrays.geometry,
+        arrays.relative,
+        arrays.attention,
+        arrays.weight,
+        weights.weight_bias[layer],
+        velocity,
+        arrays.moved,
+    )
+    kernels.centre(arrays.moved, arrays.mean, arrays.relative)
+    kernels.product(arrays.relative_rows, weights.query_key[layer], arrays.query_key_rows)
+    kernels.vector_nonlinearity(arrays.query_key, arrays.mean, arrays.geometry)
+    kernels.product(arrays.pattern, weights.of_pattern[layer], arrays.inner)
+    kernels.product(arrays.mean_message, weights.of_message[layer], arrays.added)
+    kernels.add_rows(arrays.inner, arrays.added)
+    kernels.add_rows(arrays.inner, weights.hidden_bias[layer])
+    kernels.apply_silu(arrays.inner)
+    kernels.product(arrays.inner, weights.update[layer], arrays.added)
+    kernels.add_rows(arrays.pattern, arrays.added)
+    kernels.add_rows(arrays.pattern, weights.update_bias[layer])
+
+
+def _matrix(weight: Float[Tensor, 'out inner']) -> Array:
+    """Transpose the weight of a linear layer."""
+    array: Array = weight.detach().mT.contiguous().numpy()
+    return array
+
+
+def _row(bias: Float[Tensor, ' out']) -> Array:
+    array: Array = bias.detach()[None].contiguous().numpy()
+    return array
 
 
 def side_by_side(*weights: Float[Tensor, 'out inner']) -> Float[Tensor, 'inner all_out']:

@@ -7,6 +7,8 @@ by the last frame and weights are one matrix. So are speeds and turns with the f
 MLP that reads them. Edges are symmetric: products are computed for unordered pairs.
 """
 
+import threading
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32
@@ -18,7 +20,6 @@ from motion_predictor_ros.prediction.motion_deq.cpu import kernels
 from motion_predictor_ros.prediction.motion_deq.cpu.cell import (
     FusedCondition,
     Geometry,
-    Workspace,
     side_by_side,
     split_mlp,
 )
@@ -69,10 +70,10 @@ class FusedEncoder:
         scale = max(float(np.square(geometry, dtype=np.float64).mean()), 1e-12) ** 0.5
         edges = np.ascontiguousarray(np.concatenate([geometry, velocity], axis=2))
         return FusedCondition(
-            torch.from_numpy(geometry).flatten(0, 1) @ self._inject_geometry,
-            torch.addmm(self._inject_bias, pattern, self._inject_pattern),
+            (torch.from_numpy(geometry).flatten(0, 1) @ self._inject_geometry).numpy(),
+            torch.addmm(self._inject_bias, pattern, self._inject_pattern).numpy(),
             np.ascontiguousarray(series[:, :, 2:].transpose(2, 0, 1, 3)),
-            self._categories(workspace, edges, pattern),
+            self._categories(workspace, edges, pattern).numpy(),
             scale,
         )
 
@@ -85,6 +86,23 @@ class FusedEncoder:
         still = np.ascontiguousarray(np.broadcast_to(positions[-1], positions.shape))
         geometry = np.ascontiguousarray(self._series(self._workspace, still)[:, :, 0])
         return geometry, self._patterns(self._workspace, visible)
+
+
+class Workspace(threading.local):
+    """Preallocated arrays for intermediates; `of` has the same memory as torch matrices.
+
+    Each thread has its own: Python calls the constructor again in a thread's first access.
+    """
+
+    def __init__(self) -> None:
+        self.of: dict[str, Tensor] = {}
+
+    def array(self, name: str, *shape: int, columns: int = 1) -> Float32[np.ndarray, '...']:
+        """Allocate an array; as a matrix its last `columns` axes are one."""
+        array = np.zeros(shape, np.float32)
+        width = int(np.prod(shape[-columns:]))
+        self.of[name] = torch.from_numpy(array).view(-1, width)
+        return array
 
 
 class _EncoderWorkspace(Workspace):

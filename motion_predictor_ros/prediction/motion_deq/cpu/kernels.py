@@ -3,7 +3,8 @@
 
 Stage: prediction. Arrays are float32 with channels last, so that inner loops become vector loops:
 geometry [joint, xyz, channel], ordered pairs [joint, joint - 1, channel] without the pair of a
-joint with itself. Unordered pairs i < j are rows in the order (0, 1), (0, 2), ..., (1, 2), ...
+joint with itself, or as rows of a matrix. Unordered pairs i < j are rows in the order (0, 1),
+(0, 2), ..., (1, 2), ...
 """
 
 from functools import partial
@@ -11,12 +12,65 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float32
 
-from motion_predictor_ros.runtime.jit import compiled
+from motion_predictor_ros.runtime.jit import compiled, inlined
 
 _MIN_DISTANCE2 = np.float32(1e-8)
 _KEY_RIDGE = np.float32(1e-4)
 _STILL2 = np.float32(1e-6)
 _MIN_STEP2 = np.float32(1e-12)
+_HALF, _ONE = np.float32(0.5), np.float32(1.0)
+_NORM_EPSILON = np.float32(1e-5)
+# tanh(x) = x P(x^2) / Q(x^2) in float32, constant beyond the bound: `EmitFastTanh` of XLA.
+_TANH_BOUND = np.float32(7.90531110763549805)
+_P = tuple(
+    np.float32(value)
+    for value in (
+        4.89352455891786e-03,
+        6.37261928875436e-04,
+        1.48572235717979e-05,
+        5.12229709037114e-08,
+        -8.60467152213735e-11,
+        2.00018790482477e-13,
+        -2.76076847742355e-16,
+    )
+)
+_Q = tuple(
+    np.float32(value)
+    for value in (
+        4.89352518554385e-03,
+        2.26843463243900e-03,
+        1.18534705686654e-04,
+        1.19825839466702e-06,
+    )
+)
+
+
+@partial(inlined, rounding=('contract',))
+def silu(x: np.float32) -> np.float32:
+    """Return x sigmoid(x) = x (1 + tanh(x / 2)) / 2, by arithmetic alone: its loops vectorise."""
+    half = _HALF * x
+    t = half if half < _TANH_BOUND else _TANH_BOUND
+    t = t if t > -_TANH_BOUND else -_TANH_BOUND
+    u = t * t
+    p = _P[6]
+    p = p * u + _P[5]
+    p = p * u + _P[4]
+    p = p * u + _P[3]
+    p = p * u + _P[2]
+    p = p * u + _P[1]
+    p = p * u + _P[0]
+    q = ((_Q[3] * u + _Q[2]) * u + _Q[1]) * u + _Q[0]
+    return half + half * (t * p / q)
+
+
+@inlined
+def product(
+    rows: Float32[np.ndarray, 'row inner'],
+    weight: Float32[np.ndarray, 'inner outer'],
+    out: Float32[np.ndarray, 'row outer'],
+) -> None:
+    """Write rows times weight, by the BLAS of scipy."""
+    np.dot(rows, weight, out)
 
 
 @compiled
@@ -56,6 +110,113 @@ def pair_sums(
                 sums[i, place, c] = edges[edge, c] + nodes[i, 0, c] + nodes[j, 1, c]
 
 
+@inlined
+def hidden_pairs(
+    edges: Float32[np.ndarray, 'unordered part_width'],
+    nodes: Float32[np.ndarray, 'joint two part_width'],
+    category: Float32[np.ndarray, 'pair acting'],
+    of_message: Float32[np.ndarray, 'pair width'],
+    of_category: Float32[np.ndarray, 'pair acting_width'],
+) -> None:
+    """Write silu(a_i + b_j + e_ij): first the message's part, then each category's times x_ijk."""
+    joints, _, _ = nodes.shape
+    width, acting = of_message.shape[1], category.shape[1]
+    for i in range(joints):
+        for j in range(joints):
+            if j == i:
+                continue
+            low, high, pair = (i, j, j - 1) if i < j else (j, i, j)
+            edge = low * joints - low * (low + 1) // 2 + high - low - 1
+            pair += i * (joints - 1)
+            for c in range(width):
+                of_message[pair, c] = silu(edges[edge, c] + nodes[i, 0, c] + nodes[j, 1, c])
+            for k in range(acting):
+                factor = category[pair, k]
+                for c in range(width):
+                    at = (k + 1) * width + c
+                    hidden = silu(edges[edge, at] + nodes[i, 0, at] + nodes[j, 1, at])
+                    of_category[pair, at - width] = factor * hidden
+
+
+@inlined
+def mean_messages(
+    message: Float32[np.ndarray, 'joint joint-1 width'],
+    bias: Float32[np.ndarray, ' width'],
+    mean: Float32[np.ndarray, 'joint width'],
+) -> None:
+    """Write mean_j silu(m_ij + b)."""
+    joints, others, width = message.shape
+    share = np.float32(1.0 / others)
+    for i in range(joints):
+        for c in range(width):
+            mean[i, c] = np.float32(0.0)
+        for j in range(others):
+            for c in range(width):
+                mean[i, c] += silu(message[i, j, c] + bias[c])
+        for c in range(width):
+            mean[i, c] *= share
+
+
+@inlined
+def add_mixed_bias(
+    mixed: Float32[np.ndarray, 'pair width'],
+    category: Float32[np.ndarray, 'pair acting'],
+    bias: Float32[np.ndarray, 'acting width'],
+) -> None:
+    """Replace m_ij by silu(m_ij + sum_k x_ijk b_k)."""
+    pairs, width = mixed.shape
+    for pair in range(pairs):
+        for k in range(len(bias)):
+            factor = category[pair, k]
+            for c in range(width):
+                mixed[pair, c] += factor * bias[k, c]
+        for c in range(width):
+            mixed[pair, c] = silu(mixed[pair, c])
+
+
+@inlined
+def add_rows(
+    values: Float32[np.ndarray, 'row width'], added: Float32[np.ndarray, 'row_or_one width']
+) -> None:
+    """Add a row for each row, or the same one to all."""
+    rows, width = values.shape
+    for row in range(rows):
+        source = row if len(added) > 1 else 0
+        for c in range(width):
+            values[row, c] += added[source, c]
+
+
+@inlined
+def apply_silu(values: Float32[np.ndarray, 'row width']) -> None:
+    """Replace x by silu(x)."""
+    rows, width = values.shape
+    for row in range(rows):
+        for c in range(width):
+            values[row, c] = silu(values[row, c])
+
+
+@partial(inlined, rounding=('reassoc',))
+def normalise(
+    pattern: Float32[np.ndarray, 'joint width'],
+    weight: Float32[np.ndarray, ' width'],
+    bias: Float32[np.ndarray, ' width'],
+    normalised: Float32[np.ndarray, 'joint width'],
+) -> None:
+    """Write w (h - mean) / sqrt(variance + 1e-5) + b, as torch's LayerNorm."""
+    joints, width = pattern.shape
+    for i in range(joints):
+        total = np.float32(0.0)
+        for c in range(width):
+            total += pattern[i, c]
+        mean = total / np.float32(width)
+        squares = np.float32(0.0)
+        for c in range(width):
+            squares += (pattern[i, c] - mean) * (pattern[i, c] - mean)
+        scale = _ONE / np.sqrt(squares / np.float32(width) + _NORM_EPSILON)
+        for c in range(width):
+            normalised[i, c] = weight[c] * (pattern[i, c] - mean) * scale + bias[c]
+
+
 @partial(compiled, rounding=('reassoc',))
 def centre(
     geometry: Float32[np.ndarray, 'joint xyz=3 channel'],
@@ -63,8 +224,8 @@ def centre(
     relative: Float32[np.ndarray, 'joint xyz=3 channel'],
 ) -> None:
     """Write M(G), the mean over joints and channels, and G - M(G); may write over G."""
-    joints, _, channels = geometry.shape
-    for axis in range(3):
+    joints, axes, channels = geometry.shape
+    for axis in range(axes):
         total = np.float32(0.0)
         for i in range(joints):
             for c in range(channels):
@@ -76,38 +237,39 @@ def centre(
                 relative[i, axis, c] = geometry[i, axis, c] - middle
 
 
-@compiled
+@inlined
 def move(
     geometry: Float32[np.ndarray, 'joint xyz=3 channel'],
     relative: Float32[np.ndarray, 'joint xyz=3 channel'],
     attention: Float32[np.ndarray, 'joint channel'],
     weight: Float32[np.ndarray, 'joint joint-1 channel'],
+    bias: Float32[np.ndarray, ' channel'],
     velocity: Float32[np.ndarray, 'joint xyz=3 channel'],
     moved: Float32[np.ndarray, 'joint xyz=3 channel'],
 ) -> None:
-    """Write g_i + v_i + a_i (g_i - M) + 1/J sum_j w_ij (g_i - g_j)."""
-    joints, _, channels = geometry.shape
+    """Write g_i + v_i + a_i (g_i - M) + 1/J sum_j (w_ij + b) (g_i - g_j)."""
+    joints, axes, channels = geometry.shape
     share = np.float32(1.0 / joints)
     for i in range(joints):
-        for axis in range(3):
+        for axis in range(axes):
             for c in range(channels):
                 moved[i, axis, c] = np.float32(0.0)
         for j in range(joints):
             if j == i:
                 continue
             place = j - 1 if i < j else j
-            for axis in range(3):
+            for axis in range(axes):
                 for c in range(channels):
                     apart = geometry[i, axis, c] - geometry[j, axis, c]
-                    moved[i, axis, c] += weight[i, place, c] * apart
-        for axis in range(3):
+                    moved[i, axis, c] += (weight[i, place, c] + bias[c]) * apart
+        for axis in range(axes):
             for c in range(channels):
                 inner = attention[i, c] * relative[i, axis, c]
                 base = geometry[i, axis, c] + velocity[i, axis, c] + inner
                 moved[i, axis, c] = base + share * moved[i, axis, c]
 
 
-@compiled
+@inlined
 def vector_nonlinearity(
     pair: Float32[np.ndarray, 'joint xyz=3 two channel'],
     mean: Float32[np.ndarray, 'xyz=3'],
@@ -127,22 +289,22 @@ def vector_nonlinearity(
             geometry[i, 2, c] = z - against * kz + mean[2]
 
 
-@compiled
+@inlined
 def bound(
     relative: Float32[np.ndarray, 'joint xyz=3 channel'],
     scale: float,
     bounded: Float32[np.ndarray, 'joint xyz=3 channel'],
 ) -> None:
     """Write G / sqrt(1 + rms_i^2 / scale^2) with the rms of each joint."""
-    joints, _, channels = relative.shape
+    joints, axes, channels = relative.shape
     for i in range(joints):
         total = 0.0
-        for axis in range(3):
+        for axis in range(axes):
             for c in range(channels):
                 total += relative[i, axis, c] * relative[i, axis, c]
         rms2 = total / (3 * channels * scale * scale)
         factor = np.float32(1.0 / np.sqrt(1.0 + rms2))
-        for axis in range(3):
+        for axis in range(axes):
             for c in range(channels):
                 bounded[i, axis, c] = factor * relative[i, axis, c]
 

@@ -21,7 +21,7 @@ from motion_predictor_ros.prediction.motion_deq.cpu.encoder import FusedEncoder
 from motion_predictor_ros.prediction.motion_deq.layers import Future, Mask, Past
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ
 from motion_predictor_ros.prediction.motion_deq.solver import FixedPoint, SolverSettings
-from motion_predictor_ros.runtime.threads import WorkerPool
+from motion_predictor_ros.runtime.threads import WorkerPool, limit_blas
 
 Flat = Float32[np.ndarray, ' size']
 """A state: geometry [joint, xyz, channel], then patterns [joint, pattern]."""
@@ -37,6 +37,7 @@ class FusedMotionDEQ:
         Args:
             pool: Solves people in parallel; default: only the caller's thread.
         """
+        limit_blas()
         config = module.config
         self._pool = pool or WorkerPool(1)
         self._encoder = FusedEncoder(module)
