@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
 from motion_predictor_ros.prediction.motion_deq.cell import State
@@ -21,6 +21,7 @@ from motion_predictor_ros.prediction.motion_deq.cpu.encoder import FusedEncoder
 from motion_predictor_ros.prediction.motion_deq.layers import Future, Mask, Past
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ
 from motion_predictor_ros.prediction.motion_deq.solver import FixedPoint, SolverSettings
+from motion_predictor_ros.runtime.jit import compiled, inlined
 from motion_predictor_ros.runtime.threads import WorkerPool, limit_blas
 
 Flat = Float32[np.ndarray, ' size']
@@ -65,7 +66,7 @@ class FusedMotionDEQ:
         masks = [None] * len(starts) if visible is None else visible
         people = zip(positions, masks, starts, strict=True)
         solvers = self._pool.run([partial(self._solve, *person, settings) for person in people])
-        best = np.stack([solver.best_state.numpy() for solver in solvers])
+        best = np.stack([solver.best_state for solver in solvers])
         offsets = torch.stack([self.offsets(state) for state in best])
         fixed_point = FixedPoint(
             torch.from_numpy(best),
@@ -92,12 +93,10 @@ class FusedMotionDEQ:
         """Write f of a state."""
         self._cell(*self._parts(flat), condition, self._parts(out))
 
-    def units(self, condition: FusedCondition) -> Float[Tensor, ' size']:
+    def units(self, condition: FusedCondition) -> Flat:
         """Return the factors by which `MotionDEQ.pack` makes both parts of a state count alike."""
-        geometry = 1.0 / (condition.scale * math.sqrt(self.split))
-        patterns = 1.0 / math.sqrt(self.size - self.split)
-        units = torch.full((self.size,), patterns, dtype=torch.float32)
-        units[: self.split] = geometry
+        units = np.full(self.size, 1.0 / math.sqrt(self.size - self.split), np.float32)
+        units[: self.split] = 1.0 / (condition.scale * math.sqrt(self.split))
         return units
 
     def offsets(self, flat: Flat) -> Float[Tensor, 'horizon joint xyz=3']:
@@ -152,11 +151,11 @@ class AndersonSolver:
         settings: SolverSettings,
     ) -> None:
         self._model, self._condition, self._settings = model, condition, settings
-        self._current = self.best_state = torch.from_numpy(start)
+        self._current, self.best_state = start.copy(), start
         self.best, self.steps, self._settled = math.inf, 0, False
         self._units = model.units(condition)
-        self._images = torch.empty(settings.window, len(start), dtype=torch.float32)
-        self._residuals = torch.empty_like(self._images)
+        self._images = np.empty((settings.window, len(start)), np.float32)
+        self._residuals = np.empty_like(self._images)
         self._gram = np.zeros((settings.window, settings.window))
         by_motion = settings.motion_tolerance_m > 0.0
         self._motion = model.offsets(start) if by_motion else None
@@ -171,30 +170,24 @@ class AndersonSolver:
         settings, model = self._settings, self._model
         while self.steps < settings.max_steps:
             slot = self.steps % settings.window
-            image, residual = self._images[slot], self._residuals[slot]
-            model.image(self._current.numpy(), self._condition, image.numpy())
+            model.image(self._current, self._condition, self._images[slot])
             self.steps += 1
-            torch.sub(image, self._current, out=residual).mul_(self._units)
-            length = max(float((image * self._units).norm()), 1e-12)
-            relative = float(residual.norm()) / length
+            relative = _mix(
+                slot,
+                min(self.steps, settings.window),
+                settings.ridge,
+                self._units,
+                self._images,
+                self._residuals,
+                self._gram,
+                self._current,
+            )
             if relative < self.best:
-                self.best, self.best_state = relative, image.clone()
-            self._check_motion(image.numpy())
+                self.best, self.best_state = relative, self._images[slot].copy()
+            self._check_motion(self._images[slot])
             if self.converged or not math.isfinite(relative):
                 break
-            self._current = self._mix(slot, min(self.steps, settings.window))
         return self
-
-    def _mix(self, newest: int, count: int) -> Float[Tensor, ' size']:
-        """Combine the images. Of the Gram matrix only the row of the newest residual changes."""
-        row = torch.mv(self._residuals[:count], self._residuals[newest]).double().numpy()
-        self._gram[newest, :count] = self._gram[:count, newest] = row
-        gram = self._gram[:count, :count]
-        system = gram / max(gram.diagonal().max(), 1e-30)
-        system[np.diag_indices(count)] += self._settings.ridge
-        weights = np.linalg.solve(system, np.ones(count))
-        weights /= weights.sum()
-        return torch.from_numpy(weights).float() @ self._images[:count]
 
     def _check_motion(self, image: Flat) -> None:
         """Note whether the motion has stopped changing."""
@@ -202,3 +195,78 @@ class AndersonSolver:
             before, self._motion = self._motion, self._model.offsets(image)
             change = float((self._motion - before).norm(dim=-1).mean())
             self._settled = change < self._settings.motion_tolerance_m
+
+
+@inlined
+def _solve_positive(
+    gram: Float64[np.ndarray, 'window window'],
+    count: int,
+    ridge: float,
+    weights: Float64[np.ndarray, ' count'],
+) -> None:
+    """Solve (G / max diag G + ridge I) w = w_in by elimination, which needs no pivots here."""
+    top = 1e-30
+    for k in range(count):
+        top = max(top, gram[k, k])
+    system = np.empty((count, count))
+    for i in range(count):
+        for j in range(count):
+            system[i, j] = gram[i, j] / top + (ridge if i == j else 0.0)
+    for k in range(count):
+        for i in range(k + 1, count):
+            factor = system[i, k] / system[k, k]
+            for j in range(k, count):
+                system[i, j] -= factor * system[k, j]
+            weights[i] -= factor * weights[k]
+    for k in range(count - 1, -1, -1):
+        for j in range(k + 1, count):
+            weights[k] -= system[k, j] * weights[j]
+        weights[k] /= system[k, k]
+
+
+@partial(compiled, rounding=('contract', 'reassoc'))
+def _mix(
+    newest: int,
+    count: int,
+    ridge: float,
+    units: Flat,
+    images: Float32[np.ndarray, 'window size'],
+    residuals: Float32[np.ndarray, 'window size'],
+    gram: Float64[np.ndarray, 'window window'],
+    current: Flat,
+) -> float:
+    """Mix the images into `current`; of the Gram matrix only the row of the newest changes.
+
+    Args:
+        newest: Row of the newest image, whose residual is computed here.
+        count: Rows in use.
+
+    Returns:
+        The newest relative residual; if it is not finite, `current` stays.
+    """
+    image, residual = images[newest], residuals[newest]
+    square, length2 = np.float32(0.0), np.float32(0.0)
+    for i in range(len(current)):
+        residual[i] = units[i] * (image[i] - current[i])
+        square += residual[i] * residual[i]
+        length2 += (units[i] * image[i]) * (units[i] * image[i])
+    relative = math.sqrt(square) / max(math.sqrt(length2), 1e-12)
+    if not math.isfinite(relative):
+        return relative
+    for k in range(count):
+        product = np.float32(0.0)
+        for i in range(len(current)):
+            product += residuals[k, i] * residual[i]
+        gram[newest, k] = gram[k, newest] = product
+    weights = np.ones(count)
+    _solve_positive(gram, count, ridge, weights)
+    total = 0.0
+    for k in range(count):
+        total += weights[k]
+    for i in range(len(current)):
+        current[i] = np.float32(0.0)
+    for k in range(count):
+        weight = np.float32(weights[k] / total)
+        for i in range(len(current)):
+            current[i] += weight * images[k, i]
+    return relative
