@@ -6,7 +6,7 @@ ends move until the next one takes over, so that no volume misses what a body sw
 """
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -148,7 +148,7 @@ def _sweep(
                 radii[future, pose, part] = body_radii[part] + margin
 
 
-@inlined
+@partial(inlined, early=True)
 def _reach(
     points: Float64[np.ndarray, 'time point xyz=3'],
     middle: int,

@@ -12,6 +12,7 @@ score to how often people whom no model has seen met such robots (`CollisionCali
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float64
@@ -260,7 +261,7 @@ def _overlap(
     return True
 
 
-@inlined
+@partial(inlined, early=True)
 def _clearance(
     starts: Float64[np.ndarray, 'capsule xyz=3'],
     ends: Float64[np.ndarray, 'capsule xyz=3'],

@@ -8,6 +8,7 @@ column along z, in a compiled loop; on a GPU, distances of voxel centres in torc
 """
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -113,7 +114,7 @@ def add_futures(
         _add(np.float32(weights[future]), masks, probability, box)
 
 
-@inlined
+@partial(inlined, early=True)
 def _add(
     weight: float,
     masks: UInt64[np.ndarray, 'word x y'],

@@ -197,7 +197,7 @@ class AndersonSolver:
             self._settled = change < self._settings.motion_tolerance_m
 
 
-@inlined
+@partial(inlined, early=True)
 def _solve_positive(
     gram: Float64[np.ndarray, 'window window'],
     count: int,
