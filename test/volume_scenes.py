@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from motion_predictor_ros.bench.volume import standing
+from motion_predictor_ros.data.synthetic import STANDING
 from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.calibration import (
     SHARES,
@@ -15,7 +15,6 @@ from motion_predictor_ros.volume.forecast import BodyForecast, body_forecast
 from motion_predictor_ros.volume.level_sets import WINDOWS_S, Ranking
 
 SHAPE = BodyShape.load('body18')
-STANDING = standing(SHAPE)
 PERIOD_S = 0.04
 
 

@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float32, Float64
 from rich.console import Console
 
 from motion_predictor_ros.bench.timing import rounds_ms
+from motion_predictor_ros.data.synthetic import STANDING
 from motion_predictor_ros.runtime.jit import compiled
-from motion_predictor_ros.scoring.metrics import Pose
 from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.capsules import Bodies, bodies
 from motion_predictor_ros.volume.collision import RobotMotion, collision_probability
@@ -27,23 +27,6 @@ GRID = VoxelGrid((-1.6, -1.6, -0.4), 0.05, (64, 64, 64))
 _SIDES = (16, 32, 64, 128, 256)
 """Voxels along each side of grids with the extent of `GRID`."""
 
-_STANDING = {
-    'pelvis': (0.0, 0.0, 0.95), 'chest': (0.0, 0.0, 1.28), 'neck': (0.0, 0.0, 1.5),
-    'head': (0.03, 0.0, 1.64), 'hip': (0.0, 0.09, 0.92), 'knee': (0.02, 0.1, 0.5),
-    'ankle': (0.0, 0.1, 0.09), 'foot': (0.12, 0.1, 0.03), 'shoulder': (0.0, 0.19, 1.45),
-    'elbow': (0.02, 0.25, 1.16), 'wrist': (0.1, 0.27, 0.97),
-}  # fmt: skip
-
-
-def standing(shape: BodyShape) -> Pose:
-    """Return a standing person facing +x [m]."""
-    places = []
-    for name in shape.layout.joint_names:
-        side = -1.0 if name.startswith('r_') else 1.0
-        place = _STANDING[name.removeprefix('l_').removeprefix('r_')]
-        places.append((place[0], side * place[1], place[2]))
-    return np.array(places)
-
 
 def walkers(shape: BodyShape, futures: int, poses: int, seed: int = 0) -> Bodies:
     """Return bodies of a person walking in random directions for a second."""
@@ -53,7 +36,7 @@ def walkers(shape: BodyShape, futures: int, poses: int, seed: int = 0) -> Bodies
     speed = random.uniform(0.0, 1.2, futures)[:, None]
     way = speed * np.stack([np.cos(heading), np.sin(heading)], axis=1)
     swing = random.normal(0.0, 0.1, (futures, 1, len(shape.layout.joint_names), 3))
-    positions = standing(shape) + swing * np.sin(2.0 * np.pi * times_s)[:, None, None]
+    positions = STANDING + swing * np.sin(2.0 * np.pi * times_s)[:, None, None]
     positions[..., :2] += times_s[:, None, None] * way[:, None, None]
     weights = np.full(futures, 1.0 / futures)
     return bodies(shape, shape.points(positions), weights, times_s)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Synthetic people who walk in circles and swing their limbs, for examples and trials.
+"""Synthetic people who walk in circles and swing their limbs, for examples, trials and benches.
 
 They only test whether messages are answered, not accuracy.
 """
@@ -38,7 +38,10 @@ def _swing() -> Float64[np.ndarray, ' joint']:
     return np.array(parts)
 
 
-_STANDING, _SWINGS = _standing(), _swing()
+STANDING = _standing()
+"""Joints of body18 of a person who stands at the origin and faces +x, z up [m]."""
+
+_SWINGS = _swing()
 
 
 class Walker:
@@ -58,7 +61,7 @@ class Walker:
     def pose(self, time_s: float) -> Float64[np.ndarray, 'joint xyz=3']:
         """Return the joints of body18 at a time [m]."""
         stride = np.sin(2 * np.pi * _STRIDE_HZ * time_s + self._phase)
-        body = _STANDING.copy()
+        body = STANDING.copy()
         body[:, 0] += stride * _SWINGS
         angle = self._phase + self._speed_m_s / self._radius_m * time_s
         cos, sin = np.cos(angle), np.sin(angle)
