@@ -79,9 +79,8 @@ class OpenBag:
             ]
             if not chosen:  # to rosbags, no connection means every connection
                 continue
-            rows: Iterator[tuple[Connection, Any, Any]] = storage.messages(chosen)
             try:
-                for connection, stamp_ns, raw in rows:
+                for connection, stamp_ns, raw in _rows(storage, chosen):
                     # SQLite stores in any column whatever it was given.
                     if isinstance(stamp_ns, int) and isinstance(raw, bytes):
                         yield connection, stamp_ns, _decompressed(raw)
@@ -93,6 +92,23 @@ class OpenBag:
     def _damage_once(self, text: str) -> None:
         if text not in self.damage:
             self.damage.append(text)
+
+
+def _rows(
+    storage: McapReader | Sqlite3Reader, connections: list[Connection]
+) -> Iterator[tuple[Connection, Any, Any]]:
+    """Yield messages in the order of recording; without an index, rosbags refuses other orders."""
+    if isinstance(storage, Sqlite3Reader) or storage.chunks:
+        yield from storage.messages(connections)
+        return
+    rows, errors = list[tuple[Connection, Any, Any]](), list[Exception]()
+    try:
+        rows.extend(storage.messages_scan(connections))
+    except Exception as error:
+        errors.append(error)
+    yield from sorted(rows, key=lambda row: row[1])
+    if errors:
+        raise errors[0]
 
 
 def describe(error: Exception) -> str:

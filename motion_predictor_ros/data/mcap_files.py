@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Open an mcap that was cut off, or that holds channels of other encodings than ROS 2's.
 
-rosbags reads an mcap by the summary at its end, and fails on schemas that are no ROS definitions.
-Such a file, or one whose summary leaves out what is optional, is read with a summary of our own in
-place of its end; nothing is copied.
+rosbags reads an mcap by the summary at its end, and fails on schemas that are no ROS definitions
+and on other profiles than `ros2`. Such a file, or one whose summary leaves out what is optional, is
+read with a header and a summary of our own; nothing is copied.
 https://mcap.dev/spec has the format of the records.
 """
 
@@ -19,11 +19,12 @@ from rosbags.rosbag2.storage_mcap import McapReader, decompress
 MCAP_MAGIC = b'\x89MCAP0\r\n'
 _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _CHUNK_INDEX, _STATISTICS = 2, 3, 4, 5, 6, 8, 11
 _FOOTER_BYTES = 9 + 20 + len(MCAP_MAGIC)
+_ROS_PROFILE = struct.pack('<I', 4) + b'ros2'
 _ROS_ENCODINGS = ('ros2msg', 'ros2idl', 'omgidl', '')
 
 
 class _MendedReader(McapReader):
-    """Reads a file up to a position, and `end` after it."""
+    """Reads a file up to a position, and `end` after it, with the profile of ROS 2."""
 
     def __init__(self, path: Path, position: int, end: bytes) -> None:
         super().__init__(path)
@@ -39,10 +40,11 @@ class _MendedReader(McapReader):
 
 
 class _Overlay(io.RawIOBase):
-    """The first bytes of a file, followed by bytes in memory."""
+    """The first bytes of a file, but for those of its header, followed by bytes in memory."""
 
     def __init__(self, path: Path, length: int, tail: bytes) -> None:
         self._file, self._length, self._tail = path.open('rb'), length, tail
+        self._head = self._file.read(len(MCAP_MAGIC) + 9) + _ROS_PROFILE
         self._place = 0
 
     def readable(self) -> bool:
@@ -65,6 +67,9 @@ class _Overlay(io.RawIOBase):
         if self._place >= self._length:
             begin = self._place - self._length
             data = self._tail[begin:] if size < 0 else self._tail[begin : begin + size]
+        elif self._place < len(self._head):
+            end = len(self._head) if size < 0 else self._place + size
+            data = self._head[self._place : end]
         else:
             self._file.seek(self._place)
             left = self._length - self._place
@@ -94,6 +99,9 @@ def open_mcap(path: Path) -> tuple[McapReader, str, str]:
     size = path.stat().st_size
     with path.open('rb') as file:
         position, end, fault, note = _mend(file, size)
+        file.seek(len(MCAP_MAGIC) + 9)
+        if position is None and file.read(len(_ROS_PROFILE)) != _ROS_PROFILE:
+            position, end = size, b''
     reader = McapReader(path) if position is None else _MendedReader(path, position, end)
     reader.open()
     if note and not reader.connections:

@@ -4,6 +4,7 @@
 import argparse
 import gc
 import math
+import os
 import signal
 import sys
 import time
@@ -34,10 +35,12 @@ def ros(args: Sequence[str] | None) -> Iterator[None]:
     """
     # rclpy's handler ends the context and then calls this one; Python's own would raise
     # KeyboardInterrupt wherever it strikes, half-way through the cleanup too.
+    _Signals.starting = True
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _Signals.strike)
     try:
         rclpy.init(args=None if args is None else [sys.argv[0], *args])
+        _Signals.starting = False
     except Exception as error:
         print(f'error: {error}', file=sys.stderr)  # noqa: T201
         sys.exit(2)
@@ -49,13 +52,19 @@ def ros(args: Sequence[str] | None) -> Iterator[None]:
 
 
 class _Signals:
-    """What a signal does besides ending ROS: nothing, unless something is to be broken off."""
+    """What a signal does besides ending ROS: nothing, unless something is to be broken off.
 
-    breaking = False
+    Attributes:
+        starting: ROS does not handle signals yet, and nothing has begun that has to be closed.
+    """
+
+    starting = breaking = False
 
     @classmethod
     def strike(cls, number: int, frame: object) -> None:
-        """Be called by Python once rclpy has ended the context."""
+        """Be called by Python once rclpy, if it has started, has ended the context."""
+        if cls.starting:
+            os._exit(0)
         if cls.breaking:
             cls.breaking = False
             raise KeyboardInterrupt

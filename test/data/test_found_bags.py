@@ -166,18 +166,25 @@ def test_one_damaged_file_of_a_folder_costs_no_message_of_the_others(
         list(read_messages(folder))
 
 
-def with_foreign_channel(path: Path, chunked: bool, without: str = '') -> Path:
+MAGIC = b'\x89MCAP0\r\n'
+
+
+def text(data: bytes) -> bytes:
+    return struct.pack('<I', len(data)) + data
+
+
+def record(opcode: int, content: bytes) -> bytes:
+    return struct.pack('<BQ', opcode, len(content)) + content
+
+
+def with_foreign_channel(
+    path: Path, chunked: bool, without: str = '', profile: str = 'ros2'
+) -> Path:
     """Write an mcap with a channel in protobuf beside one in CDR, by the specification.
 
     Args:
         without: Which optional part is left out: schemas, message_indices or summary.
     """
-
-    def text(data: bytes) -> bytes:
-        return struct.pack('<I', len(data)) + data
-
-    def record(opcode: int, content: bytes) -> bytes:
-        return struct.pack('<BQ', opcode, len(content)) + content
 
     def message(channel: int, index: int, data: bytes) -> bytes:
         return record(5, struct.pack('<HIQQ', channel, index, index, index) + data)
@@ -192,8 +199,7 @@ def with_foreign_channel(path: Path, chunked: bool, without: str = '') -> Path:
         message(1 + index % 2, index, string(index) if index % 2 == 0 else b'\xff')
         for index in range(20)
     )
-    magic = b'\x89MCAP0\r\n'
-    begin = magic + record(1, text(b'ros2') + text(b'test'))
+    begin = MAGIC + record(1, text(profile.encode()) + text(b'test'))
     body = schemas + channels + messages
     chunk = struct.pack('<QQQI', 0, 19, len(body), 0) + text(b'') + struct.pack('<Q', len(body))
     data = record(6, chunk + body) if chunked else body
@@ -209,7 +215,7 @@ def with_foreign_channel(path: Path, chunked: bool, without: str = '') -> Path:
     if without == 'summary':
         summary, place = b'', 0
     footer = record(2, struct.pack('<QQI', place, 0, 0))
-    path.write_bytes(begin + data + summary + footer + magic)
+    path.write_bytes(begin + data + summary + footer + MAGIC)
     return path
 
 
@@ -222,6 +228,43 @@ def test_a_channel_of_another_encoding_in_an_mcap_is_left_out_and_named(
     assert numbers(path) == list(range(0, 20, 2))
     assert topic_types(path) == {'/notes': STRING}
     assert caplog.text.count("topic '/log' is left out: it is 'protobuf'") == 1  # read twice
+
+
+@pytest.mark.parametrize('chunked', [True, False])
+@pytest.mark.parametrize('without', ['', 'summary'])
+@pytest.mark.parametrize('profile', ['', 'ros2', 'a profile that is not known to rosbags'])
+def test_an_mcap_of_any_profile_is_read(
+    tmp_path: Path, chunked: bool, without: str, profile: str
+) -> None:
+    path = with_foreign_channel(tmp_path / 'a.mcap', chunked, without, profile)
+    assert numbers(path) == list(range(0, 20, 2))
+    assert read_all(path)[1] is None
+
+
+@pytest.mark.parametrize('share', [1.0, 0.98])
+@pytest.mark.parametrize('chunks', ['one', 'many', 'none'])
+def test_an_mcap_without_an_index_is_read_in_the_order_of_recording(
+    tmp_path: Path, chunks: str, share: float
+) -> None:
+    """Its chunks, or its messages where it has none, lie in another order. rosbags refuses it."""
+    order = {'one': [[3, 1, 2, 0, 4]], 'many': [[3, 5], [0, 4], [1, 2]], 'none': [[3, 1, 0, 2]]}
+    definition = text(STRING.encode()) + text(b'ros2msg') + text(b'string data')
+    data = record(3, struct.pack('<H', 1) + definition)
+    data += record(4, struct.pack('<HH', 1, 1) + text(b'/notes') + text(b'cdr') + text(b''))
+    for stamps in order[chunks]:
+        body = b''.join(
+            record(5, struct.pack('<HIQQ', 1, at, at, at) + string(at)) for at in stamps
+        )
+        if chunks == 'none':
+            data += body
+            continue
+        head = struct.pack('<QQQI', min(stamps), max(stamps), len(body), 0) + text(b'')
+        data += record(6, head + struct.pack('<Q', len(body)) + body)
+    footer = record(2, struct.pack('<QQI', 0, 0, 0))
+    path = tmp_path / 'a.mcap'
+    path.write_bytes(MAGIC + record(1, text(b'ros2') + text(b'test')) + data + footer + MAGIC)
+    cut(path, share)
+    assert numbers(path) == sorted(at for stamps in order[chunks] for at in stamps)
 
 
 def test_a_cut_mcap_with_a_channel_of_another_encoding_is_read_too(tmp_path: Path) -> None:

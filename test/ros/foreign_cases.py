@@ -30,8 +30,12 @@ MOUNTED = Rigid.from_quaternion((0.4, 0.1, 0.5), (0.0, 0.0, _HALF, _HALF))
 DEPTH = 1000
 """However slow this machine is now, nothing that is published is lost."""
 
-LISTENERS = ('own_frames', 'tf2_frames')
-"""Nodes that ask TF: by themselves, and through tf2_ros."""
+ROBOT = 'robot1'
+"""A namespace with transforms of its own, whose static ones wait for a subscriber of MOUNT."""
+MOUNT = '/robot1/mount'
+
+LISTENERS = ('own_frames', ROBOT, 'tf2_frames')
+"""Nodes that ask TF: by themselves, in a namespace, and through tf2_ros."""
 
 
 def person(layout: str) -> dict[str, Joints]:

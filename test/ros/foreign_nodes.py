@@ -10,17 +10,20 @@ from rclpy._rclpy_pybind11 import RCLError
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from ros import tf2_stand_in
-from ros.foreign_cases import CASES, DEPTH, FIXED, LISTENERS, topic
+from ros.foreign_cases import CASES, DEPTH, FIXED, LISTENERS, ROBOT, topic
 
 from motion_predictor_ros.ros.predictor_node import PredictorNode
 
 
 def start(namespace: str, **given: Any) -> PredictorNode:
+    """Start a node; that of the robot reads the transforms of its namespace."""
+    remapped = [w for name in ('tf', 'tf_static') for w in ('-r', f'/{name}:=/{ROBOT}/{name}')]
+    options = {'cli_args': ['--ros-args', *remapped]} if namespace == ROBOT else {}
     given |= {'density.enabled': 'never', 'degradation.enabled': False, 'queue': DEPTH}
     heard = f'qos_overrides.{topic(given["source"])}.subscription'
     given |= {f'{heard}.reliability': 'reliable', f'{heard}.depth': DEPTH}
     overrides = [Parameter(name, value=value) for name, value in given.items()]
-    node = PredictorNode(namespace=namespace, parameter_overrides=overrides)
+    node = PredictorNode(namespace=namespace, parameter_overrides=overrides, **options)
     node.start()
     return node
 

@@ -15,7 +15,9 @@ from ros.foreign_cases import (
     DEPTH,
     FIXED,
     FRAME,
+    MOUNT,
     MOUNTED,
+    ROBOT,
     base_at,
     person,
     topic,
@@ -40,13 +42,16 @@ def main() -> None:
         names[source] = list(SkeletonLayout.load(layout).joint_names)
         people[source] = person(layout)
     stamp_ns, tf_type = time.time_ns(), SOURCES['tf'].msgtype
-    latched = node.create_publisher(message_class(tf_type, 'TF'), '/tf_static', static_qos())
-    mounted = transforms(BASE, FRAME, MOUNTED, stamp_ns)
-    latched.publish(bytes(types().serialize_cdr(mounted, tf_type)))
+    tf = message_class(tf_type, 'TF')
+    mounted = bytes(types().serialize_cdr(transforms(BASE, FRAME, MOUNTED, stamp_ns), tf_type))
+    node.create_publisher(tf, '/tf_static', static_qos()).publish(mounted)
+    late = node.create_publisher(tf, f'/{ROBOT}/tf_static', static_qos())
+    moving = [publishers['tf'], node.create_publisher(tf, f'/{ROBOT}/tf', DEPTH)]
 
     def drive(at_ns: int) -> None:
         driven = transforms(FIXED, BASE, base_at(at_ns), at_ns)
-        publishers['tf'].publish(bytes(types().serialize_cdr(driven, tf_type)))
+        for publisher in moving:
+            publisher.publish(bytes(types().serialize_cdr(driven, tf_type)))
 
     for step in range(AHEAD + 1):
         drive(stamp_ns + step * PERIOD_NS)
@@ -57,6 +62,8 @@ def main() -> None:
         for source, publisher in publishers.items():
             message = MAKERS[source](stamp_ns, FRAME, people[source], names[source])
             publisher.publish(bytes(types().serialize_cdr(message, SOURCES[source].msgtype)))
+        if node.count_subscribers(MOUNT):
+            late.publish(mounted)
         time.sleep(PAUSE_S)
 
 

@@ -19,7 +19,12 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import ChangeState, GetState
 from motion_predictor_ros.msg import Skeleton, SkeletonArray
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue, SetParametersResult
-from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters
+from rcl_interfaces.srv import (
+    DescribeParameters,
+    GetParameters,
+    ListParameters,
+    SetParameters,
+)
 from rclpy.executors import SingleThreadedExecutor
 from std_msgs.msg import Header
 
@@ -165,8 +170,8 @@ class Graph:
         while (left_s := end_s - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=left_s)
 
-    def until(self, condition: Callable[[], Any], timeout_s: float = 15.0, what: str = '') -> Any:
-        """Spin until the condition holds, and return what it returned."""
+    def until(self, condition: Callable[[], Any], timeout_s: float = 120.0, what: str = '') -> Any:
+        """Spin until the condition holds, and return what it returned; the limit is a hang's."""
         end_s = time.monotonic() + timeout_s
         while not (result := condition()):
             assert time.monotonic() < end_s, f'timeout: {what or condition}'
@@ -182,13 +187,36 @@ class Graph:
         self.until(future.done, what=f'answer of {name}')
         return future.result()
 
-    def wait_for_input(self) -> None:
+    def match(self, node: str = NODE) -> None:
+        """Wait until a node has matched every end that this graph has created so far.
+
+        A service answers only if the node has found both ends of its client. They are announced
+        after those created before, reliably and in order: once it answers, no message is lost.
+        """
+        client = self.node.create_client(ListParameters, f'{node}/list_parameters')
+        self.until(client.service_is_ready, what=f'{node} with parameters')
+        answers: list[Any] = []
+
+        def ask() -> bool:  # again: an answer is lost if the node has not found the client yet
+            answers.append(client.call_async(ListParameters.Request()))
+            end_s = time.monotonic() + 3.0
+            while not answers[-1].done() and time.monotonic() < end_s:
+                self._executor.spin_once(timeout_sec=0.02)
+            return answers[-1].done()
+
+        self.until(ask, what=f'an answer of {node}')
+        self.node.destroy_client(client)
+
+    def wait_for_input(self, node: str = NODE) -> None:
         self.until(self._publisher.get_subscription_count, what='a subscriber of /skeletons')
-        self.spin(0.2)  # it must find the publisher, too
+        self.match(node)
+
+    def publish(self, message: Any) -> None:
+        self._publisher.publish(message)
 
     def say(self, *messages: Any, pause_s: float = 0.01) -> None:
         for message in messages:
-            self._publisher.publish(message)
+            self.publish(message)
             self.spin(pause_s)
 
     def walk(self, begin_ns: int, count: int = WINDOW, **kwargs: Any) -> int:
@@ -233,10 +261,20 @@ class Diagnostics:
         self._received = graph.collect(DiagnosticArray, '/diagnostics')
 
     def next(self) -> dict[str, str]:
-        """Wait for a status that was made from now on."""
-        self._graph.spin(0.05)  # what is on its way was made before
+        """Wait for a status that was made from now on.
+
+        Its stamp shows it. In simulated time the second one that comes is taken: what waits here
+        has been read before, and no more than one is on its way.
+        """
+        since_ns = time.time_ns()
+        self._graph.spin(0.05)
         before = len(self._received)
-        self._graph.until(lambda: len(self._received) > before, what='diagnostics')
+
+        def is_new() -> bool:
+            count = len(self._received) - before
+            return count > 1 or (count > 0 and stamp_ns(self._received[-1]) >= since_ns)
+
+        self._graph.until(is_new, what='diagnostics')
         status = self._received[-1].status[0]
         values = {value.key: value.value for value in status.values}
         return {**values, 'message': status.message, 'level': str(status.level[0])}

@@ -38,7 +38,7 @@ class Config:
 
 
 def main(kind: str) -> None:
-    """Publish 2 s of people and 2 s of nobody, at 10 Hz; say when, and serve until the end."""
+    """Publish people until there is a subscriber of /leave, and 2 s of nobody, at 10 Hz."""
     rclpy.init()
     names = ALWAYS if kind == 'people' else ('collision_objects',)
     node = rclpy.create_node('planner_node', parameter_overrides=[
@@ -57,7 +57,9 @@ def main(kind: str) -> None:
     print('ready', flush=True)
     while not node.count_subscribers('/go'):
         executor.spin_once(timeout_sec=0.05)
-    for frame in range(FRAMES):
+    frame = 0
+    while frame < FRAMES:
+        frame += frame != FRAMES // 2 - 1 or node.count_subscribers('/leave')
         stamp_ns = time.time_ns()
         people = [
             volume('anna', stamp_ns=stamp_ns),

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
 from motion_predictor_ros.msg import PredictedMotion, PredictedMotionArray
-from ros.foreign_cases import CASES, FIXED, FRAME, LISTENERS, MOUNTED, base_at
+from ros.foreign_cases import CASES, FIXED, FRAME, LISTENERS, MOUNT, MOUNTED, ROBOT, base_at
 from ros.graph import LAYOUT, Graph, Process, stamp_ns
 from skeleton.sources.test_sources import INDEX, POSE
+from std_msgs.msg import Empty
 
 from motion_predictor_ros.skeleton.layout import load_joint_map
 
@@ -29,8 +31,21 @@ def heard(
         source: graph.collect(PredictedMotionArray, f'/{source}/predicted_motion')
         for source in NAMESPACES
     }
+    statuses = graph.collect(DiagnosticArray, '/diagnostics', 1000)
     nodes = processes([sys.executable, '-m', 'ros.foreign_nodes', str(model)], foreign)
     processes([sys.executable, '-m', 'ros.foreign_publisher'], foreign)
+
+    def robot_waits() -> dict[str, str]:
+        assert nodes.alive, nodes.output
+        for status in (status for message in statuses for status in message.status):
+            values = {pair.key: pair.value for pair in status.values}
+            if ROBOT in status.name and int(values.get('drops.no_transform', 0)) > 20:
+                return {**values, 'message': status.message}
+        return {}
+
+    waiting = graph.until(robot_waits, timeout_s=240.0, what='people without a transform')
+    early = list(found[ROBOT])
+    graph.collect(Empty, MOUNT)
 
     def predicted() -> dict[str, Any]:
         assert nodes.alive, nodes.output
@@ -43,7 +58,8 @@ def heard(
         return good if len(good) == len(NAMESPACES) else {}
 
     try:
-        return graph.until(predicted, timeout_s=240.0)
+        good = graph.until(predicted, timeout_s=240.0)
+        return {**good, 'waiting': waiting, 'early': early, 'of_robot': list(found[ROBOT])}
     except AssertionError as error:
         heard = {source: len(messages) for source, messages in found.items()}
         raise AssertionError(f'{error}; messages: {heard}; {nodes.output[-4000:]}') from error
@@ -72,6 +88,14 @@ def test_left_is_left(source: str, heard: dict[str, Any]) -> None:
     assert left[2] - right[2] > 0.8 and left[1] > 0 > right[1]  # only the left arm is raised
     mirrored = POSE[list(LAYOUT.mirror)]
     assert np.abs(observed - mirrored).max() > 0.8
+
+
+def test_until_a_static_frame_appears_nothing_is_published_and_then_people_are_predicted(
+    heard: dict[str, Any],
+) -> None:
+    assert heard['early'] == [] and 'no_transform' in heard['waiting']['message']
+    assert all(message.persons for message in heard['of_robot'])  # never an empty scene
+    assert heard[ROBOT].persons[0].validity == PredictedMotion.OK
 
 
 @pytest.mark.parametrize('namespace', LISTENERS)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from cache_flow_models import TINY, write_density
-from motion_predictor_ros.msg import WeightedFuturesArray
+from motion_predictor_ros.msg import PredictedMotionArray, WeightedFuturesArray
 from ros.graph import PERIOD_NS, START_NS, Diagnostics, Graph, Process, skeletons, stamp_ns
 from visualization_msgs.msg import MarkerArray
 
@@ -44,11 +44,14 @@ def received(graph: Graph, node: Process) -> list[Any]:
     """Everything of one walk of two people, each observation waited for."""
     found = graph.collect(WeightedFuturesArray, '/weighted_futures')
     graph.collect(MarkerArray, '/markers')
-    graph.until(lambda: graph.node.count_publishers('/weighted_futures'))
-    graph.spin(0.5)
+    answers = graph.collect(PredictedMotionArray, '/predicted_motion')
+    graph.match()
     for index in range(COUNT):
-        graph.say(skeletons(START_NS + index * PERIOD_NS, ('anna', 'ben')), pause_s=0.06)
+        at_ns = START_NS + index * PERIOD_NS
+        graph.say(skeletons(at_ns, ('anna', 'ben')))
+        graph.until(lambda at_ns=at_ns: answers and stamp_ns(answers[-1]) == at_ns)
     graph.until(lambda: len(found) >= 5, what='weighted futures')
+    graph.spin(0.5)
     return found
 
 
@@ -98,10 +101,13 @@ def test_how_many_futures_are_drawn_and_published_can_change(
     now_ns = START_NS + COUNT * PERIOD_NS
     for name, count in (('density.futures', 3), ('published_futures', 2)):
         assert graph.set(name, count).successful
-        received.clear()
-        for _ in range(15):
+
+        def drawn(count: int = count) -> bool:
+            nonlocal now_ns
             graph.say(skeletons(now_ns, ('anna', 'ben')), pause_s=0.06)
             now_ns += PERIOD_NS
-        graph.until(lambda: received)
-        assert len(received[-1].persons[0].weights) == count
+            return len(received[-1].persons[0].weights) == count
+
+        assert len(received[-1].persons[0].weights) != count
+        graph.until(drawn, what=f'{count} futures')
     assert not graph.set('density.weights', 'other').successful

@@ -97,11 +97,21 @@ def test_a_params_file_that_sets_nothing_is_an_error_before_anything_starts(
 
 
 @pytest.mark.usefixtures('rviz2')
-def test_rviz_reads_the_topics_of_the_namespace() -> None:
-    _, rviz = resolve(PREDICTOR, rviz='true', namespace='robot').commands
+@pytest.mark.parametrize('namespace', ['', 'robot'])
+def test_rviz_reads_the_topics_of_the_namespace(namespace: str) -> None:
+    _, rviz = resolve(PREDICTOR, rviz='true', namespace=namespace).commands
     shown = dict(rviz.remappings)
-    assert rviz.namespace == 'robot' and set(shown) == set(topics_of_the_view())
-    assert all(not target.startswith('/') for target in shown.values())  # so of the namespace
+    assert rviz.namespace == namespace and set(shown) == set(topics_of_the_view())
+    assert all(target == topic.lstrip('/') for topic, target in shown.items())  # relative
+
+
+@pytest.mark.usefixtures('rviz2')
+def test_a_replay_shows_rviz_where_it_is_installed() -> None:
+    """Where it is not, the replay below starts three programs."""
+    commands = resolve(REPLAY, bag=str(BAG)).commands
+    assert 'rviz2' in [command.package for command in commands]
+    commands = resolve(REPLAY, bag=str(BAG), rviz='false').commands
+    assert 'rviz2' not in [command.package for command in commands]
 
 
 @pytest.mark.usefixtures('rviz2')
@@ -246,10 +256,11 @@ def test_what_a_replay_resolves_to_really_runs(
     def predicted() -> bool:
         return any(len(each.persons[0].positions) for each in received)
 
-    graph.until(predicted, timeout_s=90.0, what='a prediction')
+    graph.until(predicted, what='a prediction')
     graph.until(lambda: scores, what='a score')
     assert {stamp_ns(each) for each in received} <= set(STAMPS_NS)
-    assert any(0 <= each.age_s < 1.0 for each in received)  # wall time would be years
+    # Wall time would be years.
+    graph.until(lambda: any(0 <= each.age_s < 1.0 for each in received), what='an age')
 
 
 @pytest.mark.parametrize('word', ['true', 'True', 'false'])

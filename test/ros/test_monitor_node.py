@@ -98,7 +98,7 @@ def node(launch: Callable[..., Process], graph: Graph) -> Process:
     options = [word for key, value in QUICK.items() for word in ('-p', f'score.{key}:={value}')]
     process = launch('monitor_node', '--ros-args', *options)
     process.wait_for('scoring predictions of /skeletons', timeout_s=90.0)
-    graph.wait_for_input()
+    graph.wait_for_input('/motion_monitor')
     return process
 
 
@@ -116,7 +116,7 @@ def diagnostics(graph: Graph, node: Process) -> Diagnostics:
 def teller(graph: Graph, scores: Any) -> Teller:
     made = Teller(graph)
     graph.until(made.ready, what='the monitor')
-    graph.spin(0.3)
+    graph.match('/motion_monitor')
     return made
 
 

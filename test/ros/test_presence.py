@@ -58,11 +58,8 @@ def heard(launch: Callable[..., Process], graph: Graph) -> Heard:
         graph.collect(ProbabilityVolumeArray, '/probability_volumes'),
         graph.collect(PointCloud2, '/obstacle_cloud'),
     )
-    for topic in ('/predicted_motion', '/probability_volumes', '/obstacle_cloud'):
-        graph.until(lambda topic=topic: graph.node.count_publishers(topic))
-    graph.spin(0.5)
     clock = graph.node.create_publisher(Clock, '/clock', 10)
-    graph.until(clock.get_subscription_count)
+    graph.match()
     diagnostics, now_ns = Diagnostics(graph), START_NS
 
     def send(steps: int, *people: str, state: int = Skeleton.TRACKING_TRACKED) -> float:

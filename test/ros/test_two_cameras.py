@@ -38,7 +38,7 @@ def test_two_cameras_really_run_side_by_side(
     }
     for side, node in zip(SIDES, nodes, strict=True):
         node.wait_for(f'predicting from /{side}/skeletons')
-    graph.until(lambda: all(each.get_subscription_count() for each in cameras.values()))
+        graph.match(f'/{side}/motion_predictor')
     begin_ns = START_NS + 3600 * 10**9
 
     def predicted() -> bool:
@@ -52,9 +52,8 @@ def test_two_cameras_really_run_side_by_side(
     graph.until(predicted, timeout_s=60.0, what='predictions of both')
     for side, shift_m in zip(SIDES, SHIFTS_M, strict=True):
         check_prediction(heard[side][-1], side, shift_m)
-    graph.spin(1.5)
-    names = {status.name for each in told for status in each.status}
-    assert {f'/{side}/motion_predictor: prediction' for side in SIDES} <= names
+    names = {f'/{side}/motion_predictor: prediction' for side in SIDES}
+    graph.until(lambda: names <= {status.name for each in told for status in each.status})
     assert [node.stop()[0] for node in nodes] == [0, 0]
 
 

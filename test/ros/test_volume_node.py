@@ -16,7 +16,7 @@ from sensor_msgs.msg import PointCloud2
 from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.volume.wire import decode_windows
 
-COUNT, PERIOD_NS = 50, 40_000_000
+PERIOD_S = 0.04
 OUTPUTS = ('probability_cloud', 'obstacle_cloud', 'occupancy_grid')
 
 
@@ -42,12 +42,14 @@ def received(graph: Graph, node: Process) -> dict[str, list[Any]]:
         '/obstacle_cloud': graph.collect(PointCloud2, '/obstacle_cloud'),
         '/occupancy_grid': graph.collect(OccupancyGrid, '/occupancy_grid'),
     }
-    for topic in found:
-        graph.until(lambda topic=topic: graph.node.count_publishers(topic))
-    graph.spin(0.5)
-    for _ in range(COUNT):
-        graph.say(skeletons(time.time_ns(), ('anna',)), pause_s=PERIOD_NS / 1e9)
+    graph.match()
     volumes = found['/probability_volumes']
+
+    def walk() -> bool:
+        graph.say(skeletons(time.time_ns(), ('anna',)), pause_s=PERIOD_S)
+        return int(Validity.OK) in _validities(volumes)
+
+    graph.until(walk, what='a calibrated volume')
     graph.until(lambda: _validities(volumes) & {int(Validity.STALE)}, what='STALE volumes')
     until_silent(graph, found)
     return found
@@ -95,10 +97,10 @@ def test_while_blind_the_reachable_set_grows_under_the_old_stamp(
 ) -> None:
     told = received['/probability_volumes']
     stale = [each for each in told if each.persons[0].validity == Validity.STALE]
-    assert len(stale) >= 3 and told[-len(stale) :] == stale
+    assert len(stale) >= 2 and told[-len(stale) :] == stale
     assert {stamp_ns(each) for each in stale} == {max(map(stamp_ns, told))}
     ages_s = [each.age_s for each in stale]
-    assert ages_s == sorted(ages_s) and 2.0 < ages_s[0] < ages_s[-1] < 2.0 + 2.5 + 0.5
+    assert ages_s == sorted(ages_s) and 2.0 < ages_s[0] < ages_s[-1] < ages_s[0] + 2.5
     for window in range(3):
         sizes = [covered_m3(each.persons[0], window) for each in stale]
         assert sizes[0] < sizes[-1] and all(b > 0.8 * a for a, b in pairwise(sizes))

@@ -66,7 +66,7 @@ class TfPeople(Source[SourceConfig]):
         """Take a message in; return the people at the newest time that all have reached, if new.
 
         People who lag behind by more than 0.1 s, and at most 1 s, have the time that they have
-        reached. Who has a time far ahead of the others is refused alone.
+        reached. Who lags further behind, or has a time far ahead of the others, is refused alone.
 
         Raises:
             SkeletonFormatError: `robot_frame`; nobody is observed, and frames were left out.
@@ -86,6 +86,12 @@ class TfPeople(Source[SourceConfig]):
             self._answered_ns = 0
         last_ns = self._last(newest_ns.values(), received_ns)
         present = [person_id for person_id, at in newest_ns.items() if at > last_ns - MAX_LAG_NS]
+        heard_ns = received_ns - MAX_LAG_NS // 2  # who left is late for a moment before that, too
+        late = [
+            person_id
+            for person_id in newest_ns.keys() - present
+            if self._received_ns.get(person_id, 0) > heard_ns
+        ]
         in_step = [
             self._reached(person_id)
             for person_id in present
@@ -99,7 +105,7 @@ class TfPeople(Source[SourceConfig]):
                 raise SkeletonFormatError(excluded[0].reason, excluded[0].message)
             return None
         self._answered_ns, self._frame_id = ready_ns, self._common_frame(present)
-        observation = super().decode(sorted(present), ready_ns)
+        observation = super().decode(sorted([*present, *late]), ready_ns)
         assert observation is not None
         robots = [item for item in self._unreported if item.person_id in self._robots]
         self._unreported.clear()

@@ -181,6 +181,18 @@ def test_a_tf_person_who_lags_is_observed_at_their_own_time(lag_ms: int, is_ther
     for _ in range(20):
         stream.send({'anna': 0, 'ben': lag_ms})
     assert ids(stream.last) == (['anna', 'ben'] if is_there else ['anna'])
+    assert stream.last is not None
+    refused = [(each.person_id, each.reason) for each in stream.last.rejected]
+    assert refused == ([] if is_there else [('ben', 'old_track')])
+
+
+def test_a_tf_person_who_left_is_never_refused() -> None:
+    """Their frames are as old as those of a person who lags, but none comes any more."""
+    stream = TfStream()
+    for step in range(80):
+        stream.send({'anna': 0, 'ben': 40} if step < 20 else {'anna': 0})
+        assert stream.last is None or not stream.last.rejected
+    assert ids(stream.last) == ['anna']
 
 
 def test_a_tf_person_ahead_of_the_others_is_refused_alone() -> None:
@@ -230,6 +242,14 @@ def test_links_of_a_robot_are_no_people(robot: list[Any]) -> None:
     assert not stream.last.rejected and stream.last.frame_id == 'world'
     assert stream.filtered == ['robot_frame'] * len(stream.filtered)
     assert 1 <= len(stream.filtered) <= len(robot)  # once each
+
+
+def test_a_person_with_a_number_for_an_id_is_no_link_of_a_robot_with_the_same_word() -> None:
+    stream = TfStream()
+    for _ in range(10):
+        stream.send({'1': 0}, [('base_link', 'head_1_link'), ('base_link', 'l_wrist_1_link')])
+    assert 'head_1' in stream._source._tree.frames()
+    assert ids(stream.last) == ['1']  # head_1 and its like are a person, head_1_link is not
 
 
 def test_a_person_whose_id_is_a_word_of_robots_is_left_out_and_the_parameter_is_named() -> None:
