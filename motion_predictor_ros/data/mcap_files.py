@@ -2,8 +2,8 @@
 """Open an mcap that was cut off, or that holds channels of other encodings than ROS 2's.
 
 rosbags reads an mcap by the summary at its end, and fails on schemas that are no ROS definitions
-and on other profiles than `ros2`. Such a file, or one whose summary leaves out what is optional, is
-read with a header and a summary of our own; nothing is copied.
+and on other profiles than `ros2`. Such a file, or one whose summary leaves out what is optional,
+is read with a header and a summary of our own; nothing is copied.
 https://mcap.dev/spec has the format of the records.
 """
 
