@@ -157,8 +157,8 @@ class DensityConfig:
     futures: int = param(50, 'futures per person [-]', 1, 10_000, dynamic=True)
     rule: str = param(
         'nearest',
-        'nearest: cached z nearest to draws of q; weighted: by W; flow: no cache [-]',
-        choices=('nearest', 'weighted', 'flow'),
+        'nearest: cached z nearest to draws of q; flow: without the cache [-]',
+        choices=('nearest', 'flow'),
         dynamic=True,
     )
     importance_samples: int = param(

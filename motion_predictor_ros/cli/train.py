@@ -5,8 +5,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from motion_predictor_ros.cli.evaluate import FUTURES_MODELS, load_volume_models
 from motion_predictor_ros.cli.options import (
     DEVICE,
@@ -212,9 +210,4 @@ def _calibrate(options: argparse.Namespace) -> Report:
     save_calibration(path, calibration)
     kept = load_calibration(str(path), models.digests)
     report = {**volume_calibration.summary(kept), 'file': str(path)}
-
-    def show(report: dict[str, Any], console: Console) -> None:
-        volume_calibration.print_calibration(report, console)
-        print(report['file'])
-
-    return report, show
+    return report, volume_calibration.print_calibration

@@ -25,7 +25,7 @@ from motion_predictor_ros.density.cache_flow.mixture import Mixture, Noise
 from motion_predictor_ros.density.sampling import (
     Draws,
     SamplingOptions,
-    cache_weights,
+    cache_sample_size,
     cached_log_density,
     draw,
 )
@@ -36,7 +36,6 @@ from motion_predictor_ros.prediction.types import Prediction
 from motion_predictor_ros.resources import is_shipped
 from motion_predictor_ros.runtime.cuda_graph import Graphs, check_on_gpu
 from motion_predictor_ros.runtime.device_trial import load_on_faster
-from motion_predictor_ros.runtime.tensors import TensorBatch
 from motion_predictor_ros.runtime.threads import WorkerPool
 from motion_predictor_ros.skeleton.frame import Window
 
@@ -191,8 +190,8 @@ class CacheFlowPredictor:
         encoded = self._encode(np.stack([window.positions[-self.past :] for window in chosen]))
         count = max(1, round(share * self.config.futures))
         generator = torch.Generator().manual_seed(self.config.seed + windows[0].stamp_ns)
-        random = self._random(len(windows), count, generator).rows(rows)
-        positions, draws, size = self._draw(encoded, random)
+        noise = self._noise(len(windows), count, generator).rows(rows)
+        positions, draws, size = self._draw(encoded, noise)
         typical = float(self.cache.figures['typical_distance'])
         futures = Futures(
             person_ids=tuple(window.person_id for window in chosen),
@@ -238,8 +237,8 @@ class CacheFlowPredictor:
         Args:
             count: Number per person; None: as configured.
         """
-        random = self._random(len(observed), count or self.config.futures, self._generator)
-        return self._draw(self._encode(observed), random)
+        noise = self._noise(len(observed), count or self.config.futures, self._generator)
+        return self._draw(self._encode(observed), noise)
 
     @torch.inference_mode()
     def log_density(self, observed: Past, future: Future) -> Float[np.ndarray, ' batch']:
@@ -263,20 +262,17 @@ class CacheFlowPredictor:
         past, placement = self._enter(observed)
         return _Encoded(past, placement, self._observe_tensors(None, past))
 
-    def _random(self, people: int, count: int, generator: torch.Generator) -> '_Random':
+    def _noise(self, people: int, count: int, generator: torch.Generator) -> Noise:
         """Return the random numbers of `count` draws for each person."""
-        latent, device = self._module.config.latent, self._parameter.device
-        noise = Noise.drawn((people, count, latent), self._parameter, generator)
-        weighted = self.config.rule == 'weighted'
-        phase = torch.rand(people, generator=generator) if weighted else torch.zeros(people)
-        return _Random(noise, phase.to(device))
+        shape = people, count, self._module.config.latent
+        return Noise.drawn(shape, self._parameter, generator)
 
     @torch.inference_mode()
-    def _draw(self, encoded: '_Encoded', random: '_Random') -> tuple[Sampled, Draws, PerPerson]:
+    def _draw(self, encoded: '_Encoded', noise: Noise) -> tuple[Sampled, Draws, PerPerson]:
         past = encoded.past
         options = SamplingOptions(self.config.rule, self.config.importance_samples)
         rotation = torch.from_numpy(encoded.placement.rotation).to(past)
-        local, draws, size = self._draw_tensors(options, past, rotation, encoded.q, random)
+        local, draws, size = self._draw_tensors(options, past, rotation, encoded.q, noise)
         # Origins are added in float64: in float32, positions 100 km away have steps of 8 mm.
         positions = local.double().cpu().numpy().reshape(*local.shape[:3], -1, 3)
         return positions + encoded.placement.origin[:, None, None, None], draws, size
@@ -304,12 +300,11 @@ class CacheFlowPredictor:
         past: PastPoses,
         rotation: Float[Tensor, 'batch xyz=3 xyz=3'],
         q: Mixture,
-        random: '_Random',
+        noise: Noise,
     ) -> tuple[Tensor, Draws, PerPerson]:
         """Return flat positions from the origins of the people [m], draws, and sample sizes."""
-        weights, size = cache_weights(q, self.cache, options.importance_samples)
-        flow, noise = self._module.flow, random.noise
-        draws = draw(options.rule, q, self.cache, flow, weights, noise, random.phase)
+        size = cache_sample_size(q, self.cache, options.importance_samples)
+        draws = draw(options.rule, q, self.cache, self._module.flow, noise)
         local = self._fused.decode_local(draws.x, past, self._frame.leaving(rotation))
         return local, draws, size
 
@@ -317,18 +312,6 @@ class CacheFlowPredictor:
         """Return log p(x | c) = log q(z | c) + log|det dz/dx| [nat]."""
         z, log_det = self._fused.pull(self._module.latent(past, poses))
         return q.log_prob(z[:, None])[:, 0] + log_det
-
-
-@dataclass(frozen=True)
-class _Random(TensorBatch):
-    """Random numbers of draws.
-
-    Attributes:
-        phase: One number in [0, 1) per person, for rule 'weighted'.
-    """
-
-    noise: Noise
-    phase: PerPerson
 
 
 @dataclass(frozen=True)

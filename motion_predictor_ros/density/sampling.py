@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draw futures: from the cache by eq. 13 or by weight, or through the flow without a cache.
+"""Draw futures: from the cache by eq. 13, or through the flow without a cache.
 
 Stage: density.
     nearest    the cached z nearest to each draw from q(z | c)                  [CacheFlow] eq. 13
-    weighted   cached futures, resampled by their importance weights W ~ q / rho
     flow       draws from q pushed through f: the paper's "without precompute"
 """
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -36,26 +34,12 @@ def effective_sample_size(weights: Float[Tensor, 'batch cached']) -> Float[Tenso
     return 1.0 / weights.square().sum(dim=1)
 
 
-def resample(
-    weights: Float[Tensor, 'batch cached'], uniform: Float[Tensor, ' batch'], count: int
-) -> Int64[Tensor, 'batch future']:
-    """Return cached indices whose frequencies match the weights to within one (systematic).
-
-    Args:
-        uniform: One number in [0, 1) for each person.
-    """
-    steps = torch.arange(count, device=weights.device, dtype=torch.float64)
-    marks = (steps + uniform[:, None].double()) / count
-    index = torch.searchsorted(weights.double().cumsum(dim=1), marks)
-    return index.clamp_max(weights.shape[1] - 1)
-
-
 @dataclass(frozen=True)
 class SamplingOptions:
     """How futures are sampled.
 
     Attributes:
-        rule: 'nearest', 'weighted' or 'flow'.
+        rule: 'nearest' or 'flow'.
         importance_samples: Number of cached futures that get importance weights.
     """
 
@@ -79,21 +63,11 @@ class Draws(TensorBatch):
     distance: Float[Tensor, ' batch']
 
 
-def draw(
-    rule: str,
-    q: Mixture,
-    cache: FutureCache,
-    flow: Flow,
-    weights: Float[Tensor, 'batch importance'],
-    noise: Noise,
-    phase: Float[Tensor, ' batch'],
-) -> Draws:
+def draw(rule: str, q: Mixture, cache: FutureCache, flow: Flow, noise: Noise) -> Draws:
     """Draw equally probable futures of each person.
 
     Args:
-        weights: Importance weights of the first cached futures, for rule 'weighted'.
         noise: Random numbers; their shape sets the number of futures.
-        phase: One number in [0, 1) for each person, for rule 'weighted'.
     """
     z = q.draw(noise)
     distance, nearest = cache.neighbours.nearest(z.flatten(0, 1))
@@ -102,23 +76,20 @@ def draw(
         x, log_volume = flow.push_with_volume(z.flatten(0, 1))
         log_density = q.log_prob(z) - log_volume.unflatten(0, z.shape[:2])
         x = x.unflatten(0, z.shape[:2])
-        return Draws(x, log_density, index, distances.median(dim=1).values)
-    if rule == 'weighted':
-        index = resample(weights, phase, z.shape[1])
-    log_density = q.log_prob(cache.z[index]) + cache.log_det[index]
-    return Draws(cache.x[index], log_density, index, distances.median(dim=1).values)
+    else:
+        x, log_density = cache.x[index], q.log_prob(cache.z[index]) + cache.log_det[index]
+    return Draws(x, log_density, index, distances.median(dim=1).values)
 
 
-def cache_weights(
+def cache_sample_size(
     q: Mixture, cache: FutureCache, importance_samples: int
-) -> tuple[Float[Tensor, 'batch importance'], Float[Tensor, ' batch']]:
-    """Return W over the first `importance_samples` cached futures, and the effective sample size.
+) -> Float[Tensor, ' batch']:
+    """Return the effective sample size of W over the first `importance_samples` cached futures.
 
     Cached futures are in random order, so the first ones are a random subset.
     """
     log_q = q.log_prob_shared(cache.powers, importance_samples)
-    weights = importance_weights(log_q, cache.log_rho[:importance_samples])
-    return weights, effective_sample_size(weights)
+    return effective_sample_size(importance_weights(log_q, cache.log_rho[:importance_samples]))
 
 
 def cached_log_density(

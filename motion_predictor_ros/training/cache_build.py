@@ -7,10 +7,10 @@ assume that both follow one distribution.
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
@@ -29,17 +29,6 @@ _CHUNK = 1000
 _CONTEXTS = 512
 _DRAWS = 50
 _HELD_OUT = 512
-
-
-class _Rows(NamedTuple):
-    """Results of one chunk of futures."""
-
-    x: Float[Tensor, 'cached latent']
-    z: Float[Tensor, 'cached latent']
-    log_det: Float[Tensor, ' cached']
-    clips: Int64[Tensor, ' cached']
-    frames: Int64[Tensor, ' cached']
-    past: Float[Tensor, 'cached time posed xyz=3']
 
 
 @torch.inference_mode()
@@ -73,28 +62,27 @@ def build_cache(
         _compute(trained.module, data, batch_generator(recipe.flow.seed, 10**7 + index), index)
         for index in bar
     ]
-    rows = _Rows(*(torch.cat(column)[:size] for column in zip(*chunks, strict=True)))
-    log_rho = log_mean_density(trained.module.observe(chunks[0].past), rows.z)
-    return FutureCache(
-        z=rows.z,
-        x=rows.x,
-        log_det=rows.log_det,
-        log_rho=log_rho,
-        clips=rows.clips.int(),
-        frames=rows.frames.int(),
-        digest=trained.digest,
-        figures=_measured(trained.module, data, rows),
-    )
+    arrays = {
+        name: torch.cat([chunk[name] for chunk in chunks])[:size]
+        for name in ('z', 'x', 'log_det', 'clips', 'frames')
+    }
+    log_rho = log_mean_density(trained.module.observe(chunks[0]['past']), arrays['z'])
+    figures = _measured(trained.module, data, arrays['z'])
+    return FutureCache(**arrays, log_rho=log_rho, digest=trained.digest, figures=figures)
 
 
-def _compute(model: CacheFlow, data: FutureData, generator: torch.Generator, index: int) -> _Rows:
+def _compute(
+    model: CacheFlow, data: FutureData, generator: torch.Generator, index: int
+) -> dict[str, Tensor]:
+    """Return the arrays of one chunk of futures; of the first, observed poses for rho too."""
     batch, origins = data.draw_with_origins(_CHUNK, generator)
     x = model.latent(batch.past, batch.future)
     z, log_det = model.flow.pull(x)
     ends = origins.starts + (model.config.past - 1) * origins.steps
+    arrays = {'z': z, 'x': x, 'log_det': log_det}
+    arrays |= {'clips': origins.clips.int(), 'frames': ends.round().int()}
     # The first chunk is as random as any: its contexts will do for rho.
-    past = batch.past[: _CONTEXTS if index == 0 else 0]
-    return _Rows(x, z, log_det, origins.clips, ends.round().long(), past)
+    return arrays | ({'past': batch.past[:_CONTEXTS]} if index == 0 else {})
 
 
 def log_mean_density(
@@ -109,13 +97,15 @@ def log_mean_density(
     return total - torch.tensor(float(len(contexts.means))).log()
 
 
-def _measured(model: CacheFlow, data: FutureData, rows: _Rows) -> dict[str, Any]:
+def _measured(
+    model: CacheFlow, data: FutureData, cached: Float[Tensor, 'cached latent']
+) -> dict[str, Any]:
     """Measure on held-out people how far the nearest cached future is from a draw."""
     count = min(_HELD_OUT, len(data.held_out.past))
     pick = torch.linspace(0, len(data.held_out.past) - 1, count).long()
     q = model.observe(data.held_out.past[pick])
-    z = q.sample(_DRAWS, batch_generator(1, 0)) if not rows.z.is_cuda else q.sample(_DRAWS)
-    distance, _ = neighbours_among(rows.z).nearest(z.flatten(0, 1))
+    z = q.sample(_DRAWS, batch_generator(1, 0)) if not cached.is_cuda else q.sample(_DRAWS)
+    distance, _ = neighbours_among(cached).nearest(z.flatten(0, 1))
     typical = distance.view(count, _DRAWS).median(dim=1).values
     return {
         'typical_distance': float(typical.quantile(0.99)),

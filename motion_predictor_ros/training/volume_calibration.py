@@ -188,6 +188,11 @@ def _thresholds(until: HorizonCalibration, promise: Promise, value: float) -> An
     return [{'below_m_s': speed, 'tau': list(taus)} for speed, taus in groups]
 
 
+def _line(group: dict[str, Any]) -> str:
+    taus = ', '.join(f'{tau:.2f}' for tau in group['tau'])
+    return f'below {group["below_m_s"]:.2f} m/s: {taus}'
+
+
 def print_calibration(report: dict[str, Any], console: Console) -> None:
     """Print thresholds by horizon and promise, and what was refused and why."""
     table = Table(title=report['calibration'], title_justify='left')
@@ -196,16 +201,9 @@ def print_calibration(report: dict[str, Any], console: Console) -> None:
     for horizon, row in report['horizons'].items():
         for promise in ('coverage', 'risk'):
             for value, groups in row[promise].items():
-                text = (
-                    groups
-                    if isinstance(groups, str)
-                    else '\n'.join(
-                        f'below {group["below_m_s"]:.2f} m/s: '
-                        + ', '.join(f'{tau:.2f}' for tau in group['tau'])
-                        for group in groups
-                    )
-                )
+                text = groups if isinstance(groups, str) else '\n'.join(map(_line, groups))
                 table.add_row(horizon, str(row['clips']), f'{promise} {value}', text)
     console.print(table)
     if report['approximate']:
         console.print('approximate: the models know some of the people')
+    console.print(report['file'], markup=False, highlight=False, soft_wrap=True)

@@ -97,6 +97,6 @@ def test_a_trained_model_is_timed_with_its_cache(
 
 def test_configurations_beyond_the_yardstick_are_rejected() -> None:
     predictor = small()
-    predictor.config = DensityConfig(rule='weighted')
+    predictor.config = DensityConfig(rule='flow')
     with pytest.raises(ConfigError, match='yardstick'):
         bench_density.bench_density(predictor)

@@ -14,12 +14,11 @@ from motion_predictor_ros.density.cache_flow.cache import FutureCache
 from motion_predictor_ros.density.cache_flow.flow import Flow
 from motion_predictor_ros.density.cache_flow.mixture import Mixture, Noise, powers_of
 from motion_predictor_ros.density.sampling import (
-    cache_weights,
+    cache_sample_size,
     cached_log_density,
     draw,
     effective_sample_size,
     importance_weights,
-    resample,
 )
 
 RHO = Mixture(
@@ -44,9 +43,12 @@ def world() -> tuple[Flow, FutureCache, float]:
     return flow, cache, float(event(truth, flow).double().mean())
 
 
-def noise(count: int, seed: int = 2) -> tuple[Noise, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return Noise.drawn((1, count, 2), Q.means, generator), torch.rand(1, generator=generator)
+def noise(count: int, seed: int = 2) -> Noise:
+    return Noise.drawn((1, count, 2), Q.means, torch.Generator().manual_seed(seed))
+
+
+def weights_of(cache: FutureCache) -> Tensor:
+    return importance_weights(Q.log_prob_shared(cache.powers), cache.log_rho)
 
 
 def event(x: Tensor, flow: Flow) -> Tensor:
@@ -57,7 +59,7 @@ def event(x: Tensor, flow: Flow) -> Tensor:
 
 def test_weights_give_the_known_probability(world: tuple[Flow, FutureCache, float]) -> None:
     flow, cache, truth = world
-    weights, _ = cache_weights(Q, cache, len(cache))
+    weights = weights_of(cache)
     found = float(weights[0] @ event(cache.x, flow).double())
     assert 0.3 < truth < 0.7
     assert found == pytest.approx(truth, abs=0.02)
@@ -70,14 +72,10 @@ def test_normalised_densities_do_not(world: tuple[Flow, FutureCache, float]) -> 
     assert abs(found - truth) > 0.1
 
 
-@pytest.mark.parametrize(('rule', 'tolerance'), [('nearest', 0.03), ('weighted', 0.03)])
-def test_draws_give_the_known_probability(
-    world: tuple[Flow, FutureCache, float], rule: str, tolerance: float
-) -> None:
+def test_draws_give_the_known_probability(world: tuple[Flow, FutureCache, float]) -> None:
     flow, cache, truth = world
-    weights, _ = cache_weights(Q, cache, len(cache))
-    draws = draw(rule, Q, cache, flow, weights, *noise(4000))
-    assert float(event(draws.x, flow).double().mean()) == pytest.approx(truth, abs=tolerance)
+    draws = draw('nearest', Q, cache, flow, noise(4000))
+    assert float(event(draws.x, flow).double().mean()) == pytest.approx(truth, abs=0.03)
     expected = cached_log_density(Q, cache, len(cache))[0, draws.cached[0]]
     torch.testing.assert_close(draws.log_density[0], expected)
 
@@ -86,8 +84,7 @@ def test_draws_without_the_cache_have_the_density_of_their_place(
     world: tuple[Flow, FutureCache, float],
 ) -> None:
     flow, cache, truth = world
-    weights, _ = cache_weights(Q, cache, 10)
-    draws = draw('flow', Q, cache, flow, weights, *noise(4000))
+    draws = draw('flow', Q, cache, flow, noise(4000))
     assert float(event(draws.x, flow).double().mean()) == pytest.approx(truth, abs=0.03)
     z, log_det = flow.pull(draws.x[0, :50])
     expected = Q.log_prob(z[None])[0] + log_det
@@ -99,15 +96,12 @@ def test_frequencies_of_draws_follow_the_weights(
 ) -> None:
     """By cells of the plane: single futures are too many to count."""
     flow, cache, _ = world
-    weights, _ = cache_weights(Q, cache, len(cache))
+    weights = weights_of(cache)
     cell = ((cache.z + 2.0) / 0.5).floor().clamp(0, 7) @ torch.tensor([8.0, 1.0]).double()
     expected = torch.zeros(64).double().index_add(0, cell.long(), weights[0])
-    gaps = {}
-    for rule in ('nearest', 'weighted'):
-        draws = draw(rule, Q, cache, flow, weights, *noise(20_000, 3))
-        found = cell.long()[draws.cached[0]].bincount(minlength=64).double() / 20_000
-        gaps[rule] = float((found - expected).abs().sum() / 2)
-    assert gaps['weighted'] < 0.01 and gaps['nearest'] < 0.06
+    draws = draw('nearest', Q, cache, flow, noise(20_000, 3))
+    found = cell.long()[draws.cached[0]].bincount(minlength=64).double() / 20_000
+    assert float((found - expected).abs().sum() / 2) < 0.06
     uniform = cell.long().bincount(minlength=64).double() / len(cache)
     assert float((uniform - expected).abs().sum() / 2) > 0.3
 
@@ -123,9 +117,10 @@ def test_where_q_equals_rho_all_futures_have_equal_weight() -> None:
     assert float(effective_sample_size(weights)) == pytest.approx(100.0)
 
 
-def test_systematic_draws_are_within_one_of_their_share() -> None:
-    weights = torch.rand(3, 20).softmax(1)
-    rows = resample(weights, torch.tensor([0.0, 0.5, 0.999]), 1000)
-    for person in range(3):
-        counts = rows[person].bincount(minlength=20)
-        assert float((counts - 1000 * weights[person]).abs().max()) <= 1.0 + 1e-6
+def test_the_sample_size_is_that_of_the_first_futures(
+    world: tuple[Flow, FutureCache, float],
+) -> None:
+    _, cache, _ = world
+    whole = effective_sample_size(weights_of(cache))
+    torch.testing.assert_close(cache_sample_size(Q, cache, len(cache)), whole)
+    assert float(cache_sample_size(Q, cache, 100)) <= 100.0 < float(whole)
