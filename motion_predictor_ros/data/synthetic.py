@@ -5,7 +5,7 @@ They only test whether messages are answered, not accuracy.
 """
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
 
@@ -70,9 +70,3 @@ class Walker:
         up = np.array([0.0, 0.0, 1.0])
         pose: Float64[np.ndarray, 'joint xyz=3'] = place + body @ np.stack([ahead, left, up])
         return pose
-
-    def max_bone_lengths(self, bones: Int64[np.ndarray, 'bone 2']) -> Float64[np.ndarray, ' bone']:
-        """Return the greatest length of each bone over a stride [m]: limbs swing, not turn."""
-        poses = np.array([self.pose(time_s) for time_s in np.linspace(0, 1 / _STRIDE_HZ, 50)])
-        lengths = np.linalg.norm(poses[:, bones[:, 0]] - poses[:, bones[:, 1]], axis=-1)
-        return np.asarray(lengths.max(axis=0))

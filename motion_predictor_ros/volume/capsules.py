@@ -43,16 +43,10 @@ class Bodies:
         """Return thicker capsules."""
         return replace(self, radii=self.radii + margin_m)
 
-    def at(self, index: int) -> 'Bodies':
-        """Return the capsules of one pose."""
-        one = slice(index, index + 1)
-        return Bodies(
-            self.starts[:, one],
-            self.ends[:, one],
-            self.radii[:, one],
-            self.weights,
-            self.times_s[one],
-        )
+    def at(self, poses: slice | Int64[np.ndarray, ' pose']) -> 'Bodies':
+        """Return the capsules of some poses."""
+        places = self.starts[:, poses], self.ends[:, poses], self.radii[:, poses]
+        return Bodies(*places, self.weights, self.times_s[poses])
 
 
 def bodies(

@@ -11,7 +11,7 @@ meet. So futures count as well that pass near by, the less the farther, and a ca
 score to how often people whom no model has seen met such robots (`CollisionCalibration`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -71,13 +71,7 @@ def _held(bodies: Bodies) -> Bodies:
             for begin_s, end_s, count in zip(before_s, bodies.times_s, counts, strict=True)
         ]
     )
-    return Bodies(
-        bodies.starts[:, rows],
-        bodies.ends[:, rows],
-        bodies.radii[:, rows],
-        bodies.weights,
-        times_s,
-    )
+    return replace(bodies.at(rows), times_s=times_s)
 
 
 @dataclass(frozen=True)

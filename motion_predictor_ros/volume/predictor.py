@@ -384,7 +384,7 @@ class VolumePredictor:
         max_voxels = _MAX_STALE_VOXELS if is_stale else _MAX_VOXELS
         windows = []
         for index, window_s in enumerate(self._windows):
-            limit = reach.at(index)
+            limit = reach.at(slice(index, index + 1))
             grid = _grid(limit, coarseness * self._voxel_m(index), max_voxels)
             inside = covered(limit, grid)
             windows.append(WindowVolume(*window_s, grid, inside, inside.astype(np.float32), limit))

@@ -25,7 +25,7 @@ from fuzz.messages import (
     hide,
     rename_classes,
 )
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from motion_predictor_ros.msg import PredictedMotionArray, ProbabilityVolumeArray
 from sensor_msgs.msg import PointCloud2
 from trials.feeder import Feeder, encode_persons, stamp_ns
@@ -60,6 +60,12 @@ _PERIOD_S, _TF_PERIOD_S, _TF_DELAY_S, _LATENCY_S = 1 / 30, 0.05, 0.02, 0.03
 _LOST_S, _WARM_S, _WATCH_S = (0.1, 1.8), 1.3, 2.2
 _HISTORY_S = 0.96
 _START_S = 1_700_000_000
+
+
+def _bone_lengths(
+    poses: Float64[np.ndarray, 'time joint xyz=3'], bones: Int64[np.ndarray, 'bone two=2']
+) -> Float64[np.ndarray, 'time bone']:
+    return np.asarray(np.linalg.norm(poses[:, bones[:, 0]] - poses[:, bones[:, 1]], axis=-1))
 
 
 @dataclass(frozen=True)
@@ -236,8 +242,9 @@ class _Trial(ABC):
         """Count an answer with a bone, of joints that the source has, that is too long."""
         poses = np.concatenate([observed[None], positions])
         bones = np.array([bone for bone in _BODY.bones if self._given[list(bone)].all()])
-        own = self._walker.max_bone_lengths(bones)
-        lengths = np.linalg.norm(poses[:, bones[:, 0]] - poses[:, bones[:, 1]], axis=-1)
+        strides = np.array([self._walker.pose(time_s) for time_s in np.linspace(0.0, 2.0, 100)])
+        own = _bone_lengths(strides, bones).max(axis=0)  # limbs swing, they do not turn
+        lengths = _bone_lengths(poses, bones)
         self._counts.impossible_bones += bool((lengths > MAX_STRETCH * own).any())
 
     @staticmethod
