@@ -328,9 +328,12 @@ def _risk_threshold(
 def missed_shares(
     profiles: Float64[np.ndarray, 'clip share'], tau: float
 ) -> Float64[np.ndarray, ' clip']:
-    """Return which share of each body's space lies below a threshold."""
-    shares = [np.interp(tau, values, SHARES, left=0.0) for values in profiles]
-    return np.array(shares)
+    """Return which share of each body's space lies below a threshold, interpolated."""
+    above = (profiles <= tau).sum(axis=1).clip(1, len(SHARES) - 1)
+    rows, shares = np.arange(len(profiles)), np.array(SHARES)
+    low, high = profiles[rows, above - 1], profiles[rows, above]
+    part = np.where(tau < high, (tau - low) / np.maximum(high - low, 1e-300), 1.0).clip(0.0)
+    return shares[above - 1] + part * (shares[above] - shares[above - 1])
 
 
 def quantile(scores: Float64[np.ndarray, ' n'], level: float) -> float:

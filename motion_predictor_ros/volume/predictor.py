@@ -160,11 +160,12 @@ class VolumePredictor:
         return cls.load(volume, digests, config.skeleton.layout, predictor.period_s, pool)
 
     def warm_up(self) -> None:
-        """Compile, so that the first person does not have to wait."""
+        """Compile and find the thresholds, so that the first person does not have to wait."""
         joints = len(self._shape.layout.joint_names)
         still, times_s = np.zeros((2, joints, 3)), np.array([0.04])
         forecast = body_forecast(self._shape, still, 0.04, still[None, 1:], np.ones(1), times_s)
         body = forecast.future_bodies(self._shape, (0.0, 0.04))
+        self._thresholds(forecast)
         self._window(forecast, 0, (-10.0, -1.0), 1.0)
         links = np.zeros((1, 1, 1, 3))
         collision_probability(body, RobotMotion(links, links, np.ones((1, 1, 1))))
@@ -303,17 +304,21 @@ class VolumePredictor:
 
     def windows(self, forecast: BodyForecast, coarseness: float = 1.0) -> tuple[WindowVolume, ...]:
         """Return the volumes of one person: level sets, cut by what can be reached."""
+        pieces = [
+            partial(self._window, forecast, index, taus, coarseness)
+            for index, taus in enumerate(self._thresholds(forecast))
+        ]
+        windows = self._pool.run([pieces[index] for index in self._longest_first])
+        return tuple(sorted(windows, key=lambda window: window.start_s))
+
+    def _thresholds(self, forecast: BodyForecast) -> list[tuple[float, float]]:
+        """Return those of each window: of the promise that is made, and of the other one."""
         thresholds = self._until.thresholds(self._promise, self._level, forecast)
         try:
             others = self._until.thresholds(*self._other, forecast)
         except ConfigError:  # too few clips for that one
             others = (np.inf,) * len(thresholds)
-        pieces = [
-            partial(self._window, forecast, index, taus, coarseness)
-            for index, taus in enumerate(zip(thresholds, others, strict=True))
-        ]
-        windows = self._pool.run([pieces[index] for index in self._longest_first])
-        return tuple(sorted(windows, key=lambda window: window.start_s))
+        return list(zip(thresholds, others, strict=True))
 
     def _window(
         self,
