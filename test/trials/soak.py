@@ -10,7 +10,7 @@ import random
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ class SoakReport:
         p99_ms_first: Median of the rows' 99th percentiles in the first quarter after warm-up.
         p99_ms_last: The same in the last quarter.
         lost: Observations that were neither answered nor counted as dropped.
+        shed: Changes of the level of load shedding.
     """
 
     minutes: float
@@ -65,18 +66,24 @@ class SoakReport:
     lost: int
     sent: int
     superseded: int
+    shed: int
 
 
-class _Drops:
-    """The node's drop counters by reason, from its diagnostics."""
+@dataclass
+class Drops:
+    """The node's drop counters by reason, and its changes of level, from its diagnostics."""
 
-    def __init__(self, feeder: Feeder) -> None:
-        self.counts: dict[str, int] = {}
+    counts: dict[str, int] = field(default_factory=dict)
+    shed: int = 0
+
+    def listen(self, feeder: Feeder) -> None:
+        """Count what the node says from now on."""
         feeder.node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
 
     def _on_diagnostics(self, message: Any) -> None:
         for status in message.status:
             values = {pair.key: pair.value for pair in status.values}
+            self.shed = int(values.get('degradation_changes', self.shed))
             self.counts |= {
                 key.removeprefix('drops.'): int(value)
                 for key, value in values.items()
@@ -120,7 +127,7 @@ def run_soak(
                 feeder.wait_for(process)
                 soak = _Soak(feeder, process.pid, traffic, seed)
                 rows = soak.run(60 * minutes, out)
-                return judge(minutes, rows, soak.lost(), soak.drops.counts)
+                return judge(minutes, rows, soak.lost(), soak.drops)
             finally:
                 feeder.close()
 
@@ -130,7 +137,8 @@ class _Soak:
 
     def __init__(self, feeder: Feeder, pid: int, traffic: Traffic, seed: int) -> None:
         self._feeder, self._pid, self._traffic = feeder, pid, traffic
-        self.drops = _Drops(feeder)
+        self.drops = Drops()
+        self.drops.listen(feeder)
         self._random = random.Random(seed)
         self._people: dict[str, Walker] = {}
         self._number = self._sent = self._sent_before = self._answered = 0
@@ -162,6 +170,7 @@ class _Soak:
         while (left_s := end_s - time.monotonic()) > 1 / self._traffic.rate_hz:
             until_s = min(left_s, self._random.expovariate(1 / _CHANGE_S))
             self._sent += len(self._feeder.feed(self._people, until_s, self._traffic.rate_hz))
+            self._feeder.spin(1 / self._traffic.rate_hz)  # the next observation is a period away
             if self._random.random() < len(self._people) / self._traffic.people - 0.5:
                 del self._people[self._random.choice(list(self._people))]
             elif len(self._people) < self._traffic.people:
@@ -200,7 +209,7 @@ def _rss_mb(pid: int) -> float:
     return resident
 
 
-def judge(minutes: float, rows: Sequence[Row], lost: int, drops: dict[str, int]) -> SoakReport:
+def judge(minutes: float, rows: Sequence[Row], lost: int, drops: Drops) -> SoakReport:
     """Compute the report from the rows."""
     begin_s = min(120.0, _WARM_UP * rows[-1].seconds)
     warm = [row for row in rows if row.seconds > begin_s]
@@ -214,5 +223,6 @@ def judge(minutes: float, rows: Sequence[Row], lost: int, drops: dict[str, int])
         p99_ms_last=float(np.nanmedian([row.p99_ms for row in warm[-quarter:]])),
         lost=lost,
         sent=sum(row.sent for row in rows),
-        superseded=drops.get('superseded', 0),
+        superseded=drops.counts.get('superseded', 0),
+        shed=drops.shed,
     )

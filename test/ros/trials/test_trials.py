@@ -81,13 +81,13 @@ def rows(leak_mb_per_s: float, slower_ms_per_s: float) -> list[soak.Row]:
 
 
 def test_a_soak_detects_leaks_and_growing_latency() -> None:
-    sound = soak.judge(20, rows(0.0, 0.0), 0, {})
+    sound = soak.judge(20, rows(0.0, 0.0), 0, soak.Drops())
     assert sound.rss_slope_mb_per_10min == pytest.approx(0.0, abs=1e-9)
     assert sound.p99_ms_first == sound.p99_ms_last == 20.0
-    leaking = soak.judge(20, rows(0.01, 0.02), 3, {'superseded': 4})
+    leaking = soak.judge(20, rows(0.01, 0.02), 3, soak.Drops({'superseded': 4}, 2))
     assert leaking.rss_slope_mb_per_10min == pytest.approx(6.0)
     assert leaking.p99_ms_last > leaking.p99_ms_first + 10
-    assert (leaking.lost, leaking.superseded) == (3, 4)
+    assert (leaking.lost, leaking.superseded, leaking.shed) == (3, 4, 2)
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
