@@ -7,7 +7,8 @@ DDS keeps ends with incompatible QoS apart in silence: here each such end is log
 import importlib
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
@@ -45,6 +46,17 @@ def static_qos() -> QoSProfile:
     )
 
 
+@contextmanager
+def _topic_in_errors(topic: str) -> Iterator[None]:
+    """Name the topic in errors of rclpy: a name that is none, or an override of its QoS."""
+    try:
+        yield
+    except Exception as error:
+        raise ConfigError(
+            f'topic {topic!r}: {error}; see its parameters "qos_overrides.<topic>..."'
+        ) from error
+
+
 class QosWatch:
     """Creates the ends of one node's topics.
 
@@ -76,7 +88,9 @@ class QosWatch:
         overriding = QoSOverridingOptions.with_default_policies()
         events = PublisherEventCallbacks(incompatible_qos=warn)
         create = self._node.create_lifecycle_publisher if managed else self._node.create_publisher
-        return create(kind, topic, qos, qos_overriding_options=overriding, event_callbacks=events)
+        options = {'qos_overriding_options': overriding, 'event_callbacks': events}
+        with _topic_in_errors(topic):
+            return create(kind, topic, qos, **options)
 
     def create_subscription(
         self, kind: Any, topic: str, callback: Callable[[Any], None], depth: int
@@ -89,9 +103,9 @@ class QosWatch:
         qos = QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)
         overriding = QoSOverridingOptions.with_default_policies()
         events = SubscriptionEventCallbacks(incompatible_qos=warn)
-        return self._node.create_subscription(
-            kind, topic, callback, qos, qos_overriding_options=overriding, event_callbacks=events
-        )
+        options = {'qos_overriding_options': overriding, 'event_callbacks': events}
+        with _topic_in_errors(topic):
+            return self._node.create_subscription(kind, topic, callback, qos, **options)
 
     def _warn(self, event: Any, topic: str, end: str, other: str) -> None:
         policy = str(qos_policy_name_from_kind(event.last_policy_kind))

@@ -190,6 +190,19 @@ def test_shutdown_is_possible_and_sigterm_ends_the_process(graph: Graph, node: P
     assert 'Traceback' not in node.output
 
 
+@pytest.mark.parametrize('override', ['reliability:=sometimes', 'depth:=-3'])
+def test_a_qos_override_that_cannot_be_is_an_error_that_names_the_topic(
+    launch: Launch, model: Path, override: str
+) -> None:
+    given = [f'prediction.weights:={model}', 'density.enabled:=never']
+    given += [f'qos_overrides./markers.publisher.{override}']
+    options = [word for each in given for word in ('-p', each)]
+    process = launch('predictor_node', '--ros-args', *options)
+    process.wait_for("cannot configure: topic 'markers': ")
+    assert 'qos_overrides' in process.output and process.alive
+    process.stop()
+
+
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_breaks_loading_off(launch: Launch, number: signal.Signals) -> None:
     process = launch('predictor_node', '--ros-args', '-p', 'volume.enabled:=always')
