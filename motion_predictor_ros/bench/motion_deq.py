@@ -43,7 +43,9 @@ def bench_motion_deq(
         MotionPredictorError: The model cannot be used.
     """
     check_crowd(config, counts)
-    stream = TimedStream(_alone(config), Crowd(bag))
+    density = replace(config.density, enabled='never')
+    alone = replace(config, density=density, volume=replace(config.volume, enabled='never'))
+    stream = TimedStream(alone, Crowd(bag))
     predictor = stream.pipeline.predictor
     return {
         'by_people': {str(count): _for_people(stream, count, frames) for count in counts},
@@ -52,11 +54,6 @@ def bench_motion_deq(
         'threads': torch.get_num_threads(),
         'frames': frames,
     }
-
-
-def _alone(config: PipelineConfig) -> PipelineConfig:
-    density = replace(config.density, enabled='never')
-    return replace(config, density=density, volume=replace(config.volume, enabled='never'))
 
 
 def _for_people(stream: TimedStream, people: int, frames: int) -> dict[str, Any]:

@@ -259,7 +259,8 @@ class CacheFlowPredictor:
 
     @torch.inference_mode()
     def _encode(self, observed: Past) -> '_Encoded':
-        past, placement = self._enter(observed)
+        placement = self._frame.place(observed[:, -1])
+        past = self._tensor(self._frame.enter(observed, placement))
         return _Encoded(past, placement, self._observe_tensors(None, past))
 
     def _noise(self, people: int, count: int, generator: torch.Generator) -> Noise:
@@ -283,11 +284,6 @@ class CacheFlowPredictor:
         log_density = self._evaluate_tensors(None, encoded.past, poses, encoded.q)
         array: Float[np.ndarray, ' batch'] = log_density.double().cpu().numpy()
         return array
-
-    def _enter(self, observed: Past) -> tuple[PastPoses, Placement[np.ndarray]]:
-        """Return people's poses [m], and their body frames."""
-        placement = self._frame.place(observed[:, -1])
-        return self._tensor(self._frame.enter(observed, placement)), placement
 
     def _tensor(self, array: Float[np.ndarray, '...']) -> Tensor:
         return torch.from_numpy(array).to(self._parameter)

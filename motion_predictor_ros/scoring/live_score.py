@@ -79,7 +79,8 @@ class CoverageCounter:
         Args:
             significance: Probability of a false alarm, at each test.
         """
-        self._prune(now_s)
+        while self._trials and self._trials[0][0] < now_s - self._memory_s:
+            self._trials.popleft()
         if not self._trials:
             return None
         count = len(self._trials)
@@ -87,10 +88,6 @@ class CoverageCounter:
         share = sum(inside for _, _, inside in self._trials) / count
         limit = alarm_at(self._level, independent, significance)
         return Coverage(self._level, share, count, independent, limit)
-
-    def _prune(self, now_s: float) -> None:
-        while self._trials and self._trials[0][0] < now_s - self._memory_s:
-            self._trials.popleft()
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,8 @@ def evaluate_streaming(recordings: Recordings, trained: TrainedMotionDEQ) -> dic
         results[name] = errors, steps, residuals
     horizons_s = model.config.period_s * np.arange(1, model.config.future + 1)
     report = _report(results, horizons_s, slice(None))
-    groups = _by_motion(_displacement(series, model.config.past))
+    steps = series[:, model.config.past :].diff(dim=1).norm(dim=-1)
+    groups = _by_motion(steps.sum(1).mean(1).double().cpu().numpy())
     report |= {
         name: _report(results, horizons_s, np.tile(rows, ROUNDS - 1))
         for name, rows in groups.items()
@@ -185,15 +186,8 @@ def _columns(
     return by_step, steps, by_evaluation
 
 
-def _displacement(
-    series: Float[Tensor, 'batch time joint xyz=3'], past: int
-) -> Float64[np.ndarray, ' batch']:
-    """Return how far the joints of each stream travel, mean over joints [m]."""
-    return series[:, past:].diff(dim=1).norm(dim=-1).sum(1).mean(1).double().cpu().numpy()
-
-
 def _by_motion(moved: Float64[np.ndarray, ' batch']) -> dict[str, Bool[np.ndarray, ' batch']]:
-    """Halve the streams by how far people move; a single one is not halved."""
+    """Halve the streams by how far joints move [m], mean over joints; a single one is whole."""
     large = np.argsort(np.argsort(moved)) >= len(moved) // 2
     return {} if len(moved) < 2 else {'large_motion': large, 'small_motion': ~large}
 
@@ -242,13 +236,12 @@ def print_streaming(report: Mapping[str, Any], console: Console) -> None:
             name: {
                 'to residual 1e-3': iterations,
                 'to 1 mm': part['iterations_to_1mm'][name],
-                **{head: _joined(part[key][name]) for head, key in keys.items()},
+                **{
+                    head: ' / '.join(f'{error:.1f}' for error in part[key][name].values())
+                    for head, key in keys.items()
+                },
             }
             for name, iterations in part['iterations_to_residual'].items()
         }
         print_table(rows, f'Streams: {title}', 'start', console)
     console.print('iterations of the solver; MPJPE in mm at 400 / 1000 ms after these iterations')
-
-
-def _joined(errors: Mapping[str, float]) -> str:
-    return ' / '.join(f'{error:.1f}' for error in errors.values())

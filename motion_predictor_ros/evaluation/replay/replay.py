@@ -108,7 +108,9 @@ def score(run: Replay) -> list[Case]:
                 prediction.stamp_ns, scene.horizons_s
             )
             if truth is not None and prediction.positions is not None:
-                cases.append(Case(prediction, truth, _errors(prediction, truth)))
+                motions = predictions_by_method(prediction, len(truth))
+                errors = {name: mean_joint_error(poses, truth) for name, poses in motions.items()}
+                cases.append(Case(prediction, truth, errors))
     return cases
 
 
@@ -118,10 +120,3 @@ def predictions_by_method(prediction: Prediction, future: int) -> dict[str, Moti
     observed = prediction.window.positions
     others = {name: predict(observed, future) for name, predict in BASELINES.items()}
     return {'motion_deq': prediction.positions, **others}
-
-
-def _errors(prediction: Prediction, truth: Motion) -> dict[str, Horizons]:
-    return {
-        name: mean_joint_error(positions, truth)
-        for name, positions in predictions_by_method(prediction, len(truth)).items()
-    }

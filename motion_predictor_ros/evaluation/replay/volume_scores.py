@@ -9,7 +9,7 @@ scored.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,6 @@ from motion_predictor_ros.skeleton.frame import Validity
 from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.capsules import Bodies, bodies
 from motion_predictor_ros.volume.forecast import window_frames
-from motion_predictor_ros.volume.grid import VoxelGrid
 from motion_predictor_ros.volume.voxels import covered, touched
 
 _SUBSTEPS = 4
@@ -57,6 +56,7 @@ def volume_report(run: Replay, shape: BodyShape, every: int) -> dict[str, Any]:
             chance = volume.windows[index].probability
             counted = (chance > 0.0) | swept
             tallies[end].add(chance[counted], swept[counted])
+    sizes = [[window.volume_m3 for window in volume.windows] for volume in calibrated]
     return {
         'calibration': next((volume.calibration for volume in calibrated), ''),
         'promise': next((volume.promise for volume in calibrated), ''),
@@ -65,26 +65,17 @@ def volume_report(run: Replay, shape: BodyShape, every: int) -> dict[str, Any]:
         'voxel_m': max(window.grid.size_m for _, volume in volumes for window in volume.windows),
         'times': len(calibrated),
         'scored': len(covered_until[True]),
-        'coverage': _shares(covered_until[True], ends),
-        'volume_m3': _mean_sizes(calibrated, ends),
+        'coverage': _means(covered_until[True], ends),
+        'volume_m3': _means(sizes, ends),
         'voxels': {end: tally.figures('voxels') for end, tally in tallies.items() if tally.cases},
         'fallbacks': dict(sorted(fallbacks.items())),
         'reachable_scored': len(covered_until[False]),
-        'reachable_held': _shares(covered_until[False], ends),
+        'reachable_held': _means(covered_until[False], ends),
     }
 
 
-def _shares(covered_until: list[list[bool]], ends: list[str]) -> dict[str, float]:
-    return (
-        dict(zip(ends, np.mean(covered_until, axis=0).tolist(), strict=True))
-        if covered_until
-        else {}
-    )
-
-
-def _mean_sizes(volumes: list[KeptVolume], ends: list[str]) -> dict[str, float]:
-    sizes = [[window.volume_m3 for window in volume.windows] for volume in volumes]
-    return dict(zip(ends, np.mean(sizes, axis=0).tolist(), strict=True)) if sizes else {}
+def _means(rows: Sequence[Sequence[float]], ends: list[str]) -> dict[str, float]:
+    return dict(zip(ends, np.mean(rows, axis=0).tolist(), strict=True)) if rows else {}
 
 
 @dataclass(frozen=True)
@@ -120,17 +111,11 @@ def _truth(
 
 def _covers(volume: KeptVolume, index: int, body: Bodies) -> bool:
     """Check whether the body stayed within one window's volume."""
-    window = volume.windows[index]
-    outside = touched(body, window.grid) & ~window.covered
-    return _within(body, window.grid) and not bool(outside.any())
-
-
-def _within(body: Bodies, grid: VoxelGrid) -> bool:
-    """Check whether a body lies within the grid."""
-    low, high = body.bounds
-    lowest = np.array(grid.origin)
-    highest = lowest + grid.size_m * np.array(grid.shape)
-    return bool((low >= lowest).all() and (high <= highest).all())
+    window, (low, high) = volume.windows[index], body.bounds
+    grid, lowest = window.grid, np.array(window.grid.origin)
+    if (low < lowest).any() or (high > lowest + grid.size_m * np.array(grid.shape)).any():
+        return False
+    return not (touched(body, grid) & ~window.covered).any()
 
 
 def volume_rows(report: Mapping[str, Any]) -> dict[str, dict[str, str]]:
