@@ -90,9 +90,9 @@ def replace_slow(machine: Machine, slow: dict[int, float]) -> Machine:
 
 
 def test_a_machine_that_would_shed_load_fails_although_its_steps_are_in_time() -> None:
-    result = Machine(0.095).trial(10.0)  # busy 95 % of the time: over `degradation.busy`
+    result = Machine(0.088).trial(10.0)  # busy 88 % of the time: no room to publish
     assert result.motion_ms_p99 < 100.0 and 'busy' in result.failure
-    assert not Machine(0.089).trial(10.0).failure
+    assert not Machine(0.083).trial(10.0).failure
 
 
 def test_the_time_in_which_windows_fill_does_not_count() -> None:
