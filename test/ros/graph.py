@@ -19,14 +19,10 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import ChangeState, GetState
 from motion_predictor_ros.msg import Skeleton, SkeletonArray
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue, SetParametersResult
-from rcl_interfaces.srv import (
-    DescribeParameters,
-    GetParameters,
-    ListParameters,
-    SetParameters,
-)
+from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from std_msgs.msg import Header
+from trials.feeder import match
 
 from motion_predictor_ros.checkpoint import save_checkpoint
 from motion_predictor_ros.data.synthetic import Walker
@@ -105,14 +101,14 @@ class Process:
     def tell(self, number: int) -> None:
         self._popen.send_signal(number)
 
-    def wait_for(self, text: str, timeout_s: float = 120.0) -> None:
+    def wait_for(self, text: str, timeout_s: float = 300.0) -> None:
         end_s = time.monotonic() + timeout_s
         while text not in self.output:
             assert self.alive, f'ended before saying {text!r}:\n{self.output}'
             assert time.monotonic() < end_s, f'missing from the output: {text!r}\n{self.output}'
             time.sleep(0.02)
 
-    def wait(self, timeout_s: float = 120.0) -> int:
+    def wait(self, timeout_s: float = 300.0) -> int:
         return self._popen.wait(timeout_s)
 
     def stop(self, number: int = signal.SIGINT) -> tuple[int, float]:
@@ -122,7 +118,7 @@ class Process:
         if self.alive:
             self._popen.send_signal(number)
         try:
-            code = self._popen.wait(30.0)
+            code = self._popen.wait(120.0)
         except subprocess.TimeoutExpired:
             self._popen.kill()
             raise
@@ -170,7 +166,7 @@ class Graph:
         while (left_s := end_s - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=left_s)
 
-    def until(self, condition: Callable[[], Any], timeout_s: float = 120.0, what: str = '') -> Any:
+    def until(self, condition: Callable[[], Any], timeout_s: float = 240.0, what: str = '') -> Any:
         """Spin until the condition holds, and return what it returned; the limit is a hang's."""
         end_s = time.monotonic() + timeout_s
         while not (result := condition()):
@@ -188,24 +184,8 @@ class Graph:
         return future.result()
 
     def match(self, node: str = NODE) -> None:
-        """Wait until a node has matched every end that this graph has created so far.
-
-        A service answers only if the node has found both ends of its client. They are announced
-        after those created before, reliably and in order: once it answers, no message is lost.
-        """
-        client = self.node.create_client(ListParameters, f'{node}/list_parameters')
-        self.until(client.service_is_ready, what=f'{node} with parameters')
-        answers: list[Any] = []
-
-        def ask() -> bool:  # again: an answer is lost if the node has not found the client yet
-            answers.append(client.call_async(ListParameters.Request()))
-            end_s = time.monotonic() + 3.0
-            while not answers[-1].done() and time.monotonic() < end_s:
-                self._executor.spin_once(timeout_sec=0.02)
-            return answers[-1].done()
-
-        self.until(ask, what=f'an answer of {node}')
-        self.node.destroy_client(client)
+        """Wait until a node has matched every end that this graph has created so far."""
+        match(self.node, self._executor, node)
 
     def wait_for_input(self, node: str = NODE) -> None:
         self.until(self._publisher.get_subscription_count, what='a subscriber of /skeletons')

@@ -43,7 +43,7 @@ def heard(
                 return {**values, 'message': status.message}
         return {}
 
-    waiting = graph.until(robot_waits, timeout_s=240.0, what='people without a transform')
+    waiting = graph.until(robot_waits, what='people without a transform')
     early = list(found[ROBOT])
     graph.collect(Empty, MOUNT)
 
@@ -58,7 +58,7 @@ def heard(
         return good if len(good) == len(NAMESPACES) else {}
 
     try:
-        good = graph.until(predicted, timeout_s=240.0)
+        good = graph.until(predicted)
         return {**good, 'waiting': waiting, 'early': early, 'of_robot': list(found[ROBOT])}
     except AssertionError as error:
         heard = {source: len(messages) for source, messages in found.items()}

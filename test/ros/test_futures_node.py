@@ -34,7 +34,7 @@ def node(
     given |= {'degradation.enabled': 'false'}  # however slow this machine is now
     options = [word for name, value in given.items() for word in ('-p', f'{name}:={value}')]
     process = launch('predictor_node', '--ros-args', *options)
-    process.wait_for('predicting from /skeletons', timeout_s=90.0)
+    process.wait_for('predicting from /skeletons')
     graph.wait_for_input()
     return process
 

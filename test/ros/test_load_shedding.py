@@ -29,7 +29,7 @@ def node(
     given |= {'degradation.late_s': LATE_S, 'degradation.hold_s': 1.0}
     options = [word for name, value in given.items() for word in ('-p', f'{name}:={value}')]
     process = launch('predictor_node', '--ros-args', *options)
-    process.wait_for('predicting from /skeletons', timeout_s=90.0)
+    process.wait_for('predicting from /skeletons')
     graph.wait_for_input()
     return process
 

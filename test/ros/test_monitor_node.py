@@ -97,7 +97,7 @@ def kept_free(now_ns: int, covered: bool) -> ProbabilityVolumeArray:
 def node(launch: Callable[..., Process], graph: Graph) -> Process:
     options = [word for key, value in QUICK.items() for word in ('-p', f'score.{key}:={value}')]
     process = launch('monitor_node', '--ros-args', *options)
-    process.wait_for('scoring predictions of /skeletons', timeout_s=90.0)
+    process.wait_for('scoring predictions of /skeletons')
     graph.wait_for_input('/motion_monitor')
     return process
 

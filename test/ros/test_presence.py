@@ -51,7 +51,7 @@ class Heard:
 def heard(launch: Callable[..., Process], graph: Graph) -> Heard:
     options = [word for name, value in SETTINGS.items() for word in ('-p', f'{name}:={value}')]
     process = launch('predictor_node', '--ros-args', *options)
-    process.wait_for('predicting from /skeletons', timeout_s=300.0)
+    process.wait_for('predicting from /skeletons')
     graph.wait_for_input()
     heard = Heard(
         graph.collect(PredictedMotionArray, '/predicted_motion'),

@@ -27,7 +27,7 @@ def test_what_is_missing_is_said_at_configure(
     given = {'source': source, 'prediction.weights': str(model), **changes}
     words = [word for name, value in given.items() for word in ('-p', f'{name}:={value}')]
     node = launch('predictor_node', '--ros-args', *words)
-    node.wait_for('cannot configure', timeout_s=120.0)
+    node.wait_for('cannot configure')
     assert says in node.output
     assert node.alive
     node.stop()

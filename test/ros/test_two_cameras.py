@@ -49,7 +49,7 @@ def test_two_cameras_really_run_side_by_side(
         graph.spin(0.02)
         return all(each and each[-1].persons[0].positions for each in heard.values())
 
-    graph.until(predicted, timeout_s=60.0, what='predictions of both')
+    graph.until(predicted, what='predictions of both')
     for side, shift_m in zip(SIDES, SHIFTS_M, strict=True):
         check_prediction(heard[side][-1], side, shift_m)
     names = {f'/{side}/motion_predictor: prediction' for side in SIDES}

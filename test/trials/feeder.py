@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publish synthetic people to a live node and collect its answers, for trials."""
 
+import math
 import subprocess
 import time
 from array import array
@@ -17,7 +18,9 @@ from motion_predictor_ros.msg import (
     Skeleton,
     SkeletonArray,
 )
-from rclpy.executors import SingleThreadedExecutor
+from rcl_interfaces.srv import ListParameters
+from rclpy.executors import Executor, SingleThreadedExecutor
+from rclpy.node import Node
 from visualization_msgs.msg import Marker, MarkerArray
 
 from motion_predictor_ros.conventions import NS_PER_S
@@ -28,7 +31,8 @@ from motion_predictor_ros.ros.tools.demo import TIMEOUT_S
 
 RATE_HZ = 30.0
 _DEPTH = 200
-_MATCHING_S = 0.5
+_ASK_AGAIN_S = 1.0
+"""An answer is lost if the node has not found the client yet."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,27 @@ class Answer:
     def stale(self) -> bool:
         """Whether all persons in it are STALE; a single one may be held while others are seen."""
         return bool(self.validities) and set(self.validities) == {PredictedMotion.STALE}
+
+
+def match(node: Node, executor: Executor, name: str, timeout_s: float = TIMEOUT_S) -> None:
+    """Wait until the node `name` has matched every end that `node` has created so far.
+
+    A service answers only if both ends of its client are found. They are announced after those
+    created before, reliably and in order: once it answers, no message is lost.
+
+    Raises:
+        TimeoutError: It does not answer.
+    """
+    client = node.create_client(ListParameters, f'{name}/list_parameters')
+    end_s, asked_s, answer = time.monotonic() + timeout_s, -math.inf, None
+    while answer is None or not answer.done():
+        now_s = time.monotonic()
+        if now_s > end_s:
+            raise TimeoutError(f'{name} does not answer')
+        if client.service_is_ready() and now_s > asked_s + _ASK_AGAIN_S:
+            answer, asked_s = client.call_async(ListParameters.Request()), now_s
+        executor.spin_once(timeout_sec=0.02)
+    node.destroy_client(client)
 
 
 class Feeder:
@@ -102,7 +127,7 @@ class Feeder:
             if process.poll() is not None or time.monotonic() > end_s:
                 raise MotionPredictorError('the node did not start; see its output above')
             self.spin(0.05)
-        self.spin(_MATCHING_S)
+        match(self.node, self._executor, '/motion_predictor')
 
     def send(self, people: Mapping[str, Walker], time_s: float) -> int:
         """Publish all people as they are at `time_s`, stamped now; return the stamp [ns]."""

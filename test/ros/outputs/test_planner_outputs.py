@@ -42,7 +42,7 @@ TOPICS = {
 @pytest.fixture(scope='module')
 def node(processes: Start, graph: Graph) -> Process:
     process = processes([sys.executable, SCRIPT, 'people'])
-    process.wait_for('ready', timeout_s=90.0)
+    process.wait_for('ready')
     return process
 
 
@@ -185,7 +185,7 @@ def test_a_package_that_is_missing_is_named(processes: Start) -> None:
         import moveit_msgs.msg  # noqa: F401
     except ImportError:
         process = processes([sys.executable, SCRIPT, 'missing'])
-        process.wait_for('refused:', timeout_s=90.0)
+        process.wait_for('refused:')
         assert 'outputs.collision_objects.enabled' in process.output
         assert 'apt install ros-jazzy-moveit-msgs' in process.output
     else:

@@ -92,7 +92,7 @@ def recorded(
     node = processes(
         [*module, 'motion_predictor_ros.ros.predictor_node', '--ros-args', *options], foreign
     )
-    node.wait_for('predicting from /skeletons', timeout_s=240.0)
+    node.wait_for('predicting from /skeletons')
     bag = folder / 'said.mcap'
     recorder = processes([*module, 'ros.traffic_recorder', str(bag), *TOPICS, '--ros-args',
                           '-p', 'use_sim_time:=true'], foreign)  # fmt: skip
