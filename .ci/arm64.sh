@@ -27,7 +27,7 @@ if [ ! -e "$build/.root" ]; then
 fi
 if [ ! -e "$build/.wheels" ]; then
   # The versions that make env installs, but for what only x86-64 has.
-  names='torch|numpy|scipy|numba|llvmlite|safetensors|jaxtyping|wadler_lindig|beartype|rich|markdown-it-py|mdurl|pygments'
+  names='torch|numpy|scipy|numba|llvmlite|threadpoolctl|safetensors|jaxtyping|wadler_lindig|beartype|rich|markdown-it-py|mdurl|pygments'
   names+='|pytest|iniconfig|packaging|pluggy|hypothesis|sortedcontainers|pyyaml|tqdm|transforms3d'
   names+='|filelock|fsspec|jinja2|markupsafe|mpmath|networkx|sympy|typing_extensions'
   # Newer torch wheels for arm64 on PyPI need CUDA's libraries.

@@ -7,6 +7,7 @@ woken thread on the core of its waker although another is idle, so threads are k
 """
 
 import ctypes
+import logging
 import os
 import threading
 from collections import deque
@@ -16,9 +17,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 _POLL_S = 0.0005
+_log = logging.getLogger(__name__)
 
 
 def init_worker_thread() -> None:
@@ -33,9 +35,13 @@ def init_worker_thread() -> None:
 def limit_blas() -> None:
     """Let numpy's and scipy's matrix products use one thread each, in the whole process.
 
-    People and stages are what threads share here; products are too small to be shared.
+    People and stages are what threads share here; products are too small to be shared. Kernels
+    take scipy's BLAS, which a distribution may have built with the slow reference one.
     """
-    threadpool_limits(1, 'blas')
+    libraries = ThreadpoolController().select(user_api='blas')
+    libraries.limit(limits=1)
+    if not libraries.info():
+        _log.warning('no OpenBLAS, MKL or BLIS: products are slow; apt install libopenblas0')
 
 
 _core = getattr(ctypes.CDLL(None), 'sched_getcpu', lambda: -1)
