@@ -13,6 +13,7 @@ from models import people, rotation
 from torch import Tensor
 
 from motion_predictor_ros.prediction.motion_deq.cell import ACTING, Condition, State
+from motion_predictor_ros.prediction.motion_deq.cpu import kernels
 from motion_predictor_ros.prediction.motion_deq.cpu.encoder import FusedEncoder, Workspace
 from motion_predictor_ros.prediction.motion_deq.cpu.solver import FusedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
@@ -178,6 +179,16 @@ def test_people_are_shared_out_to_threads_and_answers_stay_to_the_last_bit(threa
     assert (
         float((alone[1:] - alone[:1]).abs().min(dim=0).values.max()) > 1e-3
     )  # control: they differ
+
+
+def test_silu_is_torchs_to_rounding_wherever_it_is_asked() -> None:
+    x = torch.cat([torch.linspace(-30.0, 30.0, 4001), torch.tensor([0.0, -1e4, 1e4])])
+    of_kernel = torch.tensor([kernels.silu.py_func(value) for value in x.numpy()])
+    exact = torch.nn.functional.silu(x.double())
+    error = (of_kernel.double() - exact).abs() / (1.0 + x.double().abs())
+    assert float(error.max()) < 3e-7
+    assert float((torch.relu(x).double() - exact).abs().max()) > 0.1  # control: no other function
+    assert np.isnan(kernels.silu.py_func(np.float32('nan')))
 
 
 def test_each_thread_has_room_of_its_own() -> None:
