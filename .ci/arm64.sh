@@ -8,7 +8,7 @@ build=${BUILD:-$PWD/build/arm64}
 root=$build/root wheels=$build/wheels
 suite=${DEBIAN:-bookworm} python=3.11
 tests=("$@")
-[ ${#tests[@]} -gt 0 ] || tests=(test/prediction test/density test/volume test/runtime)
+[ ${#tests[@]} -gt 0 ] || tests=(test/prediction test/density test/volume)
 
 command -v debootstrap > /dev/null && command -v qemu-aarch64-static > /dev/null || {
   echo 'make arm64: missing; on Debian or Ubuntu: apt install debootstrap qemu-user-static' >&2

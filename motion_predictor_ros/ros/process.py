@@ -7,9 +7,11 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import rclpy
@@ -24,6 +26,7 @@ from rclpy.utilities import remove_ros_args
 from motion_predictor_ros.errors import ConfigError
 
 _MIN_SPIN_PERIOD_S = 0.1
+_AGAIN_S = 0.02
 _MAX_WAIT_S = 0.5  # a signal between two waits of the executor wakes neither
 
 
@@ -61,13 +64,21 @@ class _Signals:
     starting = breaking = False
 
     @classmethod
-    def strike(cls, number: int, frame: object) -> None:
+    def strike(cls, number: int, frame: FrameType | None) -> None:
         """Be called by Python once rclpy, if it has started, has ended the context."""
         if cls.starting:
             os._exit(0)
-        if cls.breaking:
+        if cls.breaking and _is_in_finaliser(frame):  # Python prints its exceptions and goes on
+            threading.Timer(_AGAIN_S, os.kill, (os.getpid(), number)).start()
+        elif cls.breaking:
             cls.breaking = False
             raise KeyboardInterrupt
+
+
+def _is_in_finaliser(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code.co_name != '__del__':
+        frame = frame.f_back
+    return frame is not None
 
 
 def parse(parser: argparse.ArgumentParser, args: Sequence[str] | None) -> argparse.Namespace:

@@ -2,6 +2,7 @@
 """The node in the hands of a lifecycle manager, and with models and parameters that fail."""
 
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -202,6 +203,32 @@ def test_a_qos_override_that_cannot_be_is_an_error_that_names_the_topic(
     process.wait_for("cannot configure: topic 'markers': ")
     assert 'qos_overrides' in process.output and process.alive
     process.stop()
+
+
+STRUCK_IN_A_FINALISER = """
+import os, signal, time
+from motion_predictor_ros.ros.process import broken_off_by_signals, ros
+
+class Struck:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(100):
+            pass  # here Python calls the handler
+
+with ros([]):
+    with broken_off_by_signals():
+        Struck()
+        time.sleep(30.0)
+        print('went on')
+"""
+
+
+def test_a_signal_within_a_finaliser_breaks_off_all_the_same() -> None:
+    done = subprocess.run(
+        [sys.executable, '-c', STRUCK_IN_A_FINALISER], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0 and 'went on' not in done.stdout
+    assert 'Traceback' not in done.stderr  # the control: raised there, it is printed and lost
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
