@@ -34,7 +34,7 @@ from motion_predictor_ros.prediction.predictor import (
 )
 from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
 from motion_predictor_ros.runtime.load_shedding import FULL, Level
-from motion_predictor_ros.runtime.process_memory import disable_malloc_trim
+from motion_predictor_ros.runtime.process_memory import disable_malloc_trim, without_gc
 from motion_predictor_ros.runtime.rate_limit import RateLimiter
 from motion_predictor_ros.runtime.stage_times import StageTimes
 from motion_predictor_ros.runtime.threads import WorkerPool, init_worker_thread
@@ -137,9 +137,12 @@ class Pipeline:
         torch.set_num_threads(1)  # threads are for people and stages
         pool = WorkerPool(config.threads)
         try:
-            predictor = load_predictor(config, pool)
-            density = CacheFlowPredictor.load_if_enabled(config.density, pool)
-            volume = VolumePredictor.load_if_enabled(config, predictor, density is not None, pool)
+            with without_gc():
+                predictor = load_predictor(config, pool)
+                density = CacheFlowPredictor.load_if_enabled(config.density, pool)
+                volume = VolumePredictor.load_if_enabled(
+                    config, predictor, density is not None, pool
+                )
             return cls(config, predictor, on_drop, lookup, on_restart, density, volume, pool)
         except BaseException:
             pool.close()

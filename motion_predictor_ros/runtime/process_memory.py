@@ -3,6 +3,8 @@
 
 import ctypes
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -49,6 +51,18 @@ def disable_malloc_trim() -> bool:
         return False
     settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: _NEVER, _M_TOP_PAD: _TOP_PAD_BYTES}
     return all(mallopt(key, value) == 1 for key, value in settings.items())
+
+
+@contextmanager
+def without_gc() -> Iterator[None]:
+    """Collect no garbage in the body: a sixth of the time in which kernels are compiled."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def freeze_gc() -> None:

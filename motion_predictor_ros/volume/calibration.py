@@ -39,7 +39,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64
-from scipy.optimize import isotonic_regression
 
 from motion_predictor_ros.checkpoint import load_checkpoint, save_checkpoint
 from motion_predictor_ros.errors import CheckpointError, ConfigError
@@ -200,6 +199,8 @@ class CollisionCalibration:
         """
         logs, index = np.unique(np.log(scores + _NO_SCORE), return_inverse=True)
         counts = np.bincount(index)
+        from scipy.optimize import isotonic_regression  # takes most of a second to import
+
         fitted = isotonic_regression(np.bincount(index, contact) / counts, weights=counts)
         first = fitted.blocks[:-1]
         means = np.add.reduceat(logs * counts, first) / np.add.reduceat(counts, first)

@@ -367,7 +367,7 @@ def _add_blurs(
                     total[x, cell] += weight * planes[i, width, cell]
 
 
-@inlined
+@partial(inlined, early=True)
 def _blur_plane(
     occupancy: Float32[np.ndarray, 'y z'],
     y_matrices: Float32[np.ndarray, 'width y y'],

@@ -209,8 +209,7 @@ def _evaluate(
     kernels.product(arrays.relative_rows, weights.inject_geometry, arrays.geometry_rows)
     kernels.add_rows(arrays.geometry_rows, condition.geometry)
     kernels.product(pattern, weights.inject_state, arrays.inner)
-    kernels.add_rows(arrays.inner, condition.pattern)
-    kernels.apply_silu(arrays.inner)
+    kernels.add_silu(arrays.inner, condition.pattern)
     kernels.product(arrays.inner, weights.inject_out, arrays.pattern)
     kernels.add_rows(arrays.pattern, weights.inject_bias)
     for layer in range(len(condition.velocity)):
@@ -247,8 +246,7 @@ def _update(
     kernels.add_mixed_bias(arrays.mixed, category, weights.category_bias[layer])
     kernels.product(arrays.mixed, weights.weight[layer], arrays.weight_rows)
     kernels.product(arrays.pattern, weights.attention[layer], arrays.attention)
-    kernels.add_rows(arrays.attention, weights.attention_bias[layer])
-    kernels.apply_silu(arrays.attention)
+    kernels.add_silu(arrays.attention, weights.attention_bias[layer])
     kernels.centre(arrays.geometry, arrays.mean, arrays.relative)
     kernels.move(
         arrays.geometry,
@@ -265,8 +263,7 @@ def _update(
     kernels.product(arrays.pattern, weights.of_pattern[layer], arrays.inner)
     kernels.product(arrays.mean_message, weights.of_message[layer], arrays.added)
     kernels.add_rows(arrays.inner, arrays.added)
-    kernels.add_rows(arrays.inner, weights.hidden_bias[layer])
-    kernels.apply_silu(arrays.inner)
+    kernels.add_silu(arrays.inner, weights.hidden_bias[layer])
     kernels.product(arrays.inner, weights.update[layer], arrays.added)
     kernels.add_rows(arrays.pattern, arrays.added)
     kernels.add_rows(arrays.pattern, weights.update_bias[layer])

@@ -187,12 +187,15 @@ def add_rows(
 
 
 @inlined
-def apply_silu(values: Float32[np.ndarray, 'row width']) -> None:
-    """Replace x by silu(x)."""
+def add_silu(
+    values: Float32[np.ndarray, 'row width'], added: Float32[np.ndarray, 'row_or_one width']
+) -> None:
+    """Replace x by silu(x + a), with a row for each row, or the same one for all."""
     rows, width = values.shape
     for row in range(rows):
+        source = row if len(added) > 1 else 0
         for c in range(width):
-            values[row, c] = silu(values[row, c])
+            values[row, c] = silu(values[row, c] + added[source, c])
 
 
 @partial(inlined, rounding=('reassoc',))

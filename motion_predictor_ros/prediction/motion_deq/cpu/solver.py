@@ -258,7 +258,9 @@ def _mix(
         for i in range(len(current)):
             product += residuals[k, i] * residual[i]
         gram[newest, k] = gram[k, newest] = product
-    weights = np.ones(count)
+    weights = np.empty(count)
+    for k in range(count):
+        weights[k] = 1.0
     _solve_positive(gram, count, ridge, weights)
     total = 0.0
     for k in range(count):
