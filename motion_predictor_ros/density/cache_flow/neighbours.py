@@ -5,6 +5,7 @@ Stage: density. On a CPU only boxes of points near the draw are searched; a GPU 
 force.
 """
 
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -92,7 +93,7 @@ def _leaves(
     return _leaves(points, order[:half]) + _leaves(points, order[half:])
 
 
-@inlined
+@partial(inlined, early=True)
 def _distances2_to_boxes(
     query: Float32[np.ndarray, ' latent'],
     low: Float32[np.ndarray, 'latent box'],
@@ -158,7 +159,7 @@ def _find_nearest(
     for index in range(len(queries)):
         query = queries[index]
         box = _distances2_to_boxes(query, low, high, to_boxes)
-        best, nearest = np.float32(np.inf), 0
+        best, nearest = np.float32(np.inf), np.int64(0)  # a bare 0 has a type of its own
         best, nearest = _nearest_inside(query, points[box], rows[box], to_points, best, nearest)
         for box in range(len(to_boxes)):
             if to_boxes[box] <= best:
