@@ -19,8 +19,8 @@ from jaxtyping import Bool, Float, Float64, Int64
 
 from motion_predictor_ros.errors import ConfigError
 from motion_predictor_ros.resources import resolve_file
-from motion_predictor_ros.runtime.jit import compiled
 from motion_predictor_ros.skeleton.layout import SkeletonLayout
+from motion_predictor_ros.volume import kernels
 
 SCALES = (0.5, 1.5)
 """People smaller or larger than this, relative to the layout's body, are taken at these ends."""
@@ -89,7 +89,7 @@ class BodyShape:
         """Return where the tips are [m]."""
         flat = positions.reshape(-1, *positions.shape[-2:])
         tips = np.empty((len(flat), len(self.tips), 3), positions.dtype)
-        _tip_points(flat, self.tips, scale * self.tip_lengths, tips)
+        kernels.tip_points(flat, self.tips, scale * self.tip_lengths, tips)
         return tips.reshape(*positions.shape[:-2], *tips.shape[1:])
 
     def of_points(
@@ -97,24 +97,6 @@ class BodyShape:
     ) -> Float64[np.ndarray, '*batch point']:
         """Let tips have what their joints have."""
         return np.concatenate([joints, joints[..., self.tips[:, 1]]], axis=-1)
-
-
-@compiled
-def _tip_points(
-    positions: Float[np.ndarray, 'pose joint xyz=3'],
-    ends: Int64[np.ndarray, 'tip 2'],
-    lengths: Float64[np.ndarray, ' tip'],
-    tips: Float[np.ndarray, 'pose tip xyz=3'],
-) -> None:
-    """Write where each tip is: beyond its joint by its length, in line with the parent."""
-    for pose in range(len(positions)):
-        for tip in range(len(ends)):
-            parent, joint = positions[pose, ends[tip, 0]], positions[pose, ends[tip, 1]]
-            x, y, z = joint[0] - parent[0], joint[1] - parent[1], joint[2] - parent[2]
-            share = lengths[tip] / max(np.sqrt(x * x + y * y + z * z), 1e-9)
-            tips[pose, tip, 0] = joint[0] + share * x
-            tips[pose, tip, 1] = joint[1] + share * y
-            tips[pose, tip, 2] = joint[2] + share * z
 
 
 def _shape(layout: SkeletonLayout, body: Any) -> BodyShape:

@@ -12,14 +12,13 @@ score to how often people whom no model has seen met such robots (`CollisionCali
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from jaxtyping import Float64
 
 from motion_predictor_ros.errors import DataError
-from motion_predictor_ros.runtime.jit import compiled, inlined
 from motion_predictor_ros.skeleton.frame import Validity
+from motion_predictor_ros.volume import kernels
 from motion_predictor_ros.volume.calibration import SOFTNESS_M
 from motion_predictor_ros.volume.capsules import Bodies
 from motion_predictor_ros.volume.types import SafetyVolume
@@ -182,7 +181,7 @@ def clearances(
             f'got {robots.starts.shape[1]}'
         )
     nearest = np.full((len(robots.starts), len(bodies.starts)), reach_m)
-    _find_clearances(
+    kernels.find_clearances(
         bodies.starts, bodies.ends, bodies.radii,
         *_boxes(bodies.starts, bodies.ends, bodies.radii),
         robots.starts, robots.ends, robots.radii,
@@ -203,120 +202,3 @@ def _boxes(
     high = (np.maximum(starts, ends) + reach).max(axis=2)
     whole = np.concatenate([low.min(axis=1), high.max(axis=1)], axis=-1)
     return np.concatenate([low, high], axis=-1), whole
-
-
-@compiled
-def _find_clearances(
-    starts: Float64[np.ndarray, 'future pose capsule xyz=3'],
-    ends: Float64[np.ndarray, 'future pose capsule xyz=3'],
-    radii: Float64[np.ndarray, 'future pose capsule'],
-    boxes: Float64[np.ndarray, 'future pose corners=6'],
-    future_boxes: Float64[np.ndarray, 'future corners=6'],
-    robot_starts: Float64[np.ndarray, 'robot robotpose link xyz=3'],
-    robot_ends: Float64[np.ndarray, 'robot robotpose link xyz=3'],
-    robot_radii: Float64[np.ndarray, 'robot robotpose link'],
-    robot_boxes: Float64[np.ndarray, 'robot robotpose corners=6'],
-    whole_boxes: Float64[np.ndarray, 'robot corners=6'],
-    nearest: Float64[np.ndarray, 'robot future'],
-) -> None:
-    """Lower `nearest` to the clearance until the first contact."""
-    still = robot_starts.shape[1] == 1
-    for robot in range(len(robot_starts)):
-        for future in range(len(starts)):
-            if not _overlap(whole_boxes[robot], future_boxes[future]):
-                continue
-            for pose in range(starts.shape[1]):
-                at = 0 if still else pose
-                if not _overlap(robot_boxes[robot, at], boxes[future, pose]):
-                    continue
-                away = _clearance(
-                    starts[future, pose],
-                    ends[future, pose],
-                    radii[future, pose],
-                    robot_starts[robot, at],
-                    robot_ends[robot, at],
-                    robot_radii[robot, at],
-                    robot_boxes[robot, at],
-                    nearest[robot, future],
-                )
-                if away < nearest[robot, future]:
-                    nearest[robot, future] = away
-                if away <= 0.0:
-                    break
-
-
-@inlined
-def _overlap(
-    one: Float64[np.ndarray, ' corners=6'], other: Float64[np.ndarray, ' corners=6']
-) -> bool:
-    for axis in range(3):
-        if one[axis] > other[3 + axis] or other[axis] > one[3 + axis]:
-            return False
-    return True
-
-
-@partial(inlined, early=True)
-def _clearance(
-    starts: Float64[np.ndarray, 'capsule xyz=3'],
-    ends: Float64[np.ndarray, 'capsule xyz=3'],
-    radii: Float64[np.ndarray, ' capsule'],
-    robot_starts: Float64[np.ndarray, 'link xyz=3'],
-    robot_ends: Float64[np.ndarray, 'link xyz=3'],
-    robot_radii: Float64[np.ndarray, ' link'],
-    box: Float64[np.ndarray, ' corners=6'],
-    reach: float,
-) -> float:
-    """Return the distance of surfaces [m], of the first pair that meets; infinite beyond reach.
-
-    Args:
-        box: Around the robot, as far as it reaches.
-    """
-    nearest = np.inf
-    for part in range(len(radii)):
-        outside = False
-        for axis in range(3):
-            one, two = starts[part, axis], ends[part, axis]
-            low, high = (one, two) if one < two else (two, one)
-            outside |= low - radii[part] > box[3 + axis] or high + radii[part] < box[axis]
-        if outside:
-            continue
-        for link in range(len(robot_radii)):
-            square = squared_distance(
-                starts[part], ends[part], robot_starts[link], robot_ends[link]
-            )
-            radius = radii[part] + robot_radii[link]
-            if square <= (radius + reach) * (radius + reach):
-                reach = nearest = np.sqrt(square) - radius
-                if nearest <= 0.0:
-                    return nearest
-    return nearest
-
-
-@compiled
-def squared_distance(
-    a: Float64[np.ndarray, ' xyz=3'],
-    b: Float64[np.ndarray, ' xyz=3'],
-    c: Float64[np.ndarray, ' xyz=3'],
-    d: Float64[np.ndarray, ' xyz=3'],
-) -> float:
-    """Return the squared distance of the segments ab and cd [m^2].
-
-    Source: Ericson, Real-Time Collision Detection, 5.1.9.
-    """
-    uu = vv = uv = uw = vw = 0.0
-    for axis in range(3):
-        u, v, w = b[axis] - a[axis], d[axis] - c[axis], a[axis] - c[axis]
-        uu, vv, uv = uu + u * u, vv + v * v, uv + u * v
-        uw, vw = uw + u * w, vw + v * w
-    across = uu * vv - uv * uv
-    s = (uv * vw - uw * vv) / across if across > 1e-12 * uu * vv else 0.0
-    s = min(max(s, 0.0), 1.0)
-    t = (uv * s + vw) / vv if vv > 0.0 else 0.0
-    if t < 0.0 or t > 1.0 or vv == 0.0:
-        t = min(max(t, 0.0), 1.0)
-        s = min(max((uv * t - uw) / uu, 0.0), 1.0) if uu > 0.0 else 0.0
-    square = 0.0
-    for axis in range(3):
-        apart = a[axis] - c[axis] + s * (b[axis] - a[axis]) - t * (d[axis] - c[axis])
-        square += apart * apart
-    return square

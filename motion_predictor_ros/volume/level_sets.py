@@ -16,21 +16,20 @@ centres of voxels of twice the edge, and interpolated linearly between them.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float32, Float64
 from scipy.special import ndtr
 
-from motion_predictor_ros.runtime.jit import compiled, inlined
+from motion_predictor_ros.volume import kernels
 from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.capsules import Bodies
 from motion_predictor_ros.volume.forecast import BodyForecast
 from motion_predictor_ros.volume.grid import VoxelGrid
 from motion_predictor_ros.volume.voxels import (
-    BLOCK,
     capsule_distance_torch,
     in_voxels,
     voxel_probability,
@@ -143,7 +142,7 @@ def rank_around(
     farthest_m = reach_m + np.sqrt(3.0) * coarse_m
     values, distance = rank_space(likeliest, futures, grid, ranking, farthest_m)
     box = np.floor((np.array([first, last]) - grid.origin) / coarse_m).astype(np.int64)
-    away_m = _widen_box(values, distance, lowest, box)
+    away_m = kernels.widen_box(values, distance, lowest, box)
     cut = tuple(
         slice(max(low - 1, 0), min(high + 2, count))
         for low, high, count in zip(*box.tolist(), grid.shape, strict=True)
@@ -216,52 +215,9 @@ def rank_space(
     above = np.maximum(heights - likeliest.bounds[1][2], 0.0)
     closeness -= (ranking.rise * above).astype(np.float32)
     reaches = np.empty(grid.shape[:2], np.float32)
-    _column_reaches(closeness, reach_m, reaches)
+    kernels.column_reaches(closeness, reach_m, reaches)
     distance = body_distance(likeliest, grid, reaches, device)
     return closeness - distance, distance
-
-
-@compiled
-def _column_reaches(
-    closeness_m: Float32[np.ndarray, 'x y z'], reach_m: float, reaches: Float32[np.ndarray, 'x y']
-) -> None:
-    """Write how far from the body a level can be in each column and those beside it [m].
-
-    Args:
-        closeness_m: beta log((S + e) / (1 + e)) - g h, by which distances must be smaller.
-    """
-    nx, ny, nz = closeness_m.shape
-    reaches[:] = -np.inf
-    for x in range(nx):
-        for y in range(ny):
-            highest = closeness_m[x, y, 0]
-            for z in range(1, nz):
-                highest = max(highest, closeness_m[x, y, z])
-            highest += np.float32(reach_m)
-            for i in range(max(x - 1, 0), min(x + 2, nx)):
-                for j in range(max(y - 1, 0), min(y + 2, ny)):
-                    reaches[i, j] = max(reaches[i, j], highest)
-
-
-@compiled
-def _widen_box(
-    values: Float32[np.ndarray, 'x y z'],
-    distance: Float32[np.ndarray, 'x y z'],
-    lowest: float,
-    box: Int64[np.ndarray, 'corner xyz=3'],
-) -> float:
-    """Widen a box of voxels to hold those with F >= lowest; return the largest d of these [m]."""
-    nx, ny, nz = values.shape
-    farthest = 0.0
-    for x in range(nx):
-        for y in range(ny):
-            for z in range(nz):
-                if values[x, y, z] >= lowest:
-                    farthest = max(farthest, float(distance[x, y, z]))
-                    box[0, 0], box[1, 0] = min(box[0, 0], x), max(box[1, 0], x)
-                    box[0, 1], box[1, 1] = min(box[0, 1], y), max(box[1, 1], y)
-                    box[0, 2], box[1, 2] = min(box[0, 2], z), max(box[1, 2], z)
-    return farthest
 
 
 def refined(field: WindowField, cut: tuple[slice, ...] | None = None) -> WindowField:
@@ -271,31 +227,9 @@ def refined(field: WindowField, cut: tuple[slice, ...] | None = None) -> WindowF
     origin = np.array(field.grid.origin) + size_m * np.array([x.start, y.start, z.start])
     nx, ny, nz = part.shape
     values = np.empty((2 * nx, 2 * ny, 2 * nz), np.float32)
-    _interpolate(part, np.empty(nz, np.float32), values)
+    kernels.interpolate(np.ascontiguousarray(part), np.empty(nz, np.float32), values)
     start: tuple[float, float, float] = tuple(origin.tolist())
     return WindowField(VoxelGrid(start, 0.5 * size_m, values.shape), values)
-
-
-@compiled
-def _interpolate(
-    values: Float32[np.ndarray, 'x y z'],
-    row: Float32[np.ndarray, ' z'],
-    fine: Float32[np.ndarray, 'X Y Z'],
-) -> None:
-    """Write values between centres: 3/4 of the nearer and 1/4 of the farther one on each axis."""
-    near, far = np.float32(0.75), np.float32(0.25)
-    nx, ny, nz = values.shape
-    for x in range(2 * nx):
-        i, k = x // 2, min(max(x // 2 + 2 * (x % 2) - 1, 0), nx - 1)
-        for y in range(2 * ny):
-            j, m = y // 2, min(max(y // 2 + 2 * (y % 2) - 1, 0), ny - 1)
-            for z in range(nz):
-                inner = near * values[i, j, z] + far * values[i, m, z]
-                outer = near * values[k, j, z] + far * values[k, m, z]
-                row[z] = near * inner + far * outer
-            for z in range(nz):
-                fine[x, y, 2 * z] = near * row[z] + far * row[max(z - 1, 0)]
-                fine[x, y, 2 * z + 1] = near * row[z] + far * row[min(z + 1, nz - 1)]
 
 
 def smoothed(
@@ -321,7 +255,7 @@ def smoothed(
         return total + torch.einsum('ijk,mxi,myj,mzk->xyz', p, *xyz).cpu().numpy()
     lines = np.empty((len(blurs), ny, nz), np.float32)
     planes = np.empty((nx, len(blurs), ny * nz), np.float32)
-    _add_blurs(occupancy, x, y, z, lines, planes, total.reshape(nx, ny * nz))
+    kernels.add_blurs(occupancy, x, y, z, lines, planes, total.reshape(nx, ny * nz))
     return total
 
 
@@ -337,64 +271,6 @@ def _gaussians(
         total = np.exp(-0.5 * (around / width) ** 2).sum()
         matrix[:] = share / total * np.exp(-0.5 * (apart / width) ** 2)
     return matrices
-
-
-@partial(compiled, rounding=('contract',))
-def _add_blurs(
-    occupancy: Float32[np.ndarray, 'x y z'],
-    x_matrices: Float32[np.ndarray, 'width x x'],
-    y_matrices: Float32[np.ndarray, 'width y y'],
-    z_matrices: Float32[np.ndarray, 'width z z'],
-    lines: Float32[np.ndarray, 'width y z'],
-    planes: Float32[np.ndarray, 'x width yz'],
-    total: Float32[np.ndarray, 'x yz'],
-) -> None:
-    """Add the Gaussians of P to `total`; where P is zero, nothing is computed.
-
-    Args:
-        lines, planes: Workspaces.
-    """
-    nx = len(occupancy)
-    first, last = nx, -1
-    for i in range(nx):
-        if _blur_plane(occupancy[i], y_matrices, z_matrices, lines, planes[i]):
-            first, last = min(first, i), i
-    for x in range(nx):
-        for i in range(first, last + 1):
-            for width in range(len(x_matrices)):
-                weight = x_matrices[width, x, i]
-                for cell in range(total.shape[1]):
-                    total[x, cell] += weight * planes[i, width, cell]
-
-
-@partial(inlined, early=True)
-def _blur_plane(
-    occupancy: Float32[np.ndarray, 'y z'],
-    y_matrices: Float32[np.ndarray, 'width y y'],
-    z_matrices: Float32[np.ndarray, 'width z z'],
-    lines: Float32[np.ndarray, 'width y z'],
-    plane: Float32[np.ndarray, 'width yz'],
-) -> bool:
-    """Write a plane smoothed along z, then along y; return whether there is any P."""
-    ny, nz = occupancy.shape
-    first, last = ny, -1
-    lines[:] = np.float32(0.0)
-    plane[:] = np.float32(0.0)
-    for j in range(ny):
-        for k in range(nz):
-            share = occupancy[j, k]
-            if share > np.float32(0.0):
-                first, last = min(first, j), j
-                for width in range(len(lines)):
-                    for z in range(nz):
-                        lines[width, j, z] += share * z_matrices[width, k, z]
-    for width in range(len(lines)):
-        for y in range(ny):
-            for j in range(first, last + 1):
-                weight = y_matrices[width, y, j]
-                for z in range(nz):
-                    plane[width, y * nz + z] += weight * lines[width, j, z]
-    return last >= 0
 
 
 def body_distance(
@@ -413,69 +289,12 @@ def body_distance(
     reach = np.empty(grid.shape[:2], np.float32)
     reach[:] = np.asarray(reach_m) / grid.size_m
     nx, ny, nz = grid.shape
-    padded = np.full((nx, ny, nz + BLOCK), FARTHEST_M / grid.size_m, np.float32)
+    padded = np.full((nx, ny, nz + kernels.BLOCK), FARTHEST_M / grid.size_m, np.float32)
     distance = padded[..., :nz]
     if device is not None and device.type != 'cpu':
         a, b, r = (torch.from_numpy(part[None]).to(device) for part in (starts, ends, radii))
         near = capsule_distance_torch(a, b, r, grid.shape)[0].cpu().numpy()
         np.copyto(distance, near, where=near <= reach[..., None])
     else:
-        capsule_distance(starts, ends, radii, reach, reach.max(), padded)
+        kernels.capsule_distance(starts, ends, radii, reach, float(reach.max()), padded)
     return distance * np.float32(grid.size_m)
-
-
-@partial(compiled, rounding=('contract',))
-def capsule_distance(
-    starts: Float32[np.ndarray, 'capsule xyz=3'],
-    ends: Float32[np.ndarray, 'capsule xyz=3'],
-    radii: Float32[np.ndarray, ' capsule'],
-    reach: Float32[np.ndarray, 'x y'],
-    farthest: float,
-    distance: Float32[np.ndarray, 'x y z'],
-) -> None:
-    """Lower `distance` to that of each voxel's centre from the nearest capsule's surface.
-
-    At p from the segment's start, with D its direction and t the nearest point's share of it:
-
-        t = clip(p.D / D.D, 0, 1),  |p - t D|^2 = p.p + t (t D.D - 2 p.D)
-
-    Args:
-        starts, ends, radii: In voxels from the first one's centre.
-        reach: In voxels, of each column; what is farther away stays as it is.
-        farthest: The largest of them.
-        distance: In voxels; negative inside.
-    """
-    zero, one, two = np.float32(0.0), np.float32(1.0), np.float32(2.0)
-    nx, ny, nz = distance.shape[0], distance.shape[1], distance.shape[2] - BLOCK
-    for capsule in range(len(radii)):
-        a, b, r = starts[capsule], ends[capsule], radii[capsule]
-        ax, ay, az, far = a[0], a[1], a[2], r + np.float32(farthest)
-        dx, dy, dz = b[0] - ax, b[1] - ay, b[2] - az
-        flat2 = max(dx * dx + dy * dy, np.float32(1e-12))
-        length2 = max(flat2 + dz * dz, np.float32(1e-12))
-        inverse = one / length2
-        x0 = max(int(np.ceil(min(ax, b[0]) - far)), 0)
-        x1 = min(int(max(ax, b[0]) + far) + 1, nx)
-        y0 = max(int(np.ceil(min(ay, b[1]) - far)), 0)
-        y1 = min(int(max(ay, b[1]) + far) + 1, ny)
-        for x in range(x0, x1):
-            px = np.float32(x) - ax
-            for y in range(y0, y1):
-                py = np.float32(y) - ay
-                along, away2, limit = px * dx + py * dy, px * px + py * py, reach[x, y]
-                u = min(max(along / flat2, zero), one)
-                ex, ey = px - u * dx, py - u * dy
-                left2 = (r + limit) * abs(r + limit) - ex * ex - ey * ey
-                if left2 < zero:
-                    continue
-                left = np.sqrt(left2)
-                z0 = max(int(np.ceil(min(az, b[2]) - left)), 0)
-                z1 = min(int(max(az, b[2]) + left) + 1, nz)
-                row = distance[x, y, z0 : z0 + (z1 - z0 + BLOCK - 1) // BLOCK * BLOCK]
-                for offset in range(len(row)):
-                    pz = np.float32(np.int32(z0 + offset)) - az
-                    product = along + pz * dz
-                    t = min(max(product * inverse, zero), one)
-                    near2 = away2 + pz * pz + t * (t * length2 - two * product)
-                    near = np.sqrt(max(near2, zero)) - r
-                    row[offset] = near if near <= min(limit, row[offset]) else row[offset]

@@ -8,135 +8,18 @@ column along z, in a compiled loop; on a GPU, distances of voxel centres in torc
 """
 
 import math
-from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, UInt64
+from jaxtyping import Bool, Float32
 from torch import Tensor
 
-from motion_predictor_ros.runtime.jit import compiled, inlined
+from motion_predictor_ros.volume import kernels
 from motion_predictor_ros.volume.capsules import Bodies
 from motion_predictor_ros.volume.grid import VoxelGrid
 
 _AT_ONCE = 2**24
 """Most voxels of futures in a GPU's memory at once."""
-
-BLOCK = 8
-"""Columns that the compiled loop tests at once; masks have so many more along y than the grid."""
-
-SLACK = np.float32(0.01)
-"""Added to radii, in voxels: far above float32's rounding, far below what matters."""
-
-LEVEL = np.float32(1e-3)
-"""Segments steeper than this, in voxels across, count as this much across."""
-
-_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
-
-
-@compiled
-def add_futures(
-    starts: Float64[np.ndarray, 'future pose capsule 3'],
-    ends: Float64[np.ndarray, 'future pose capsule 3'],
-    radii: Float64[np.ndarray, 'future pose capsule'],
-    weights: Float64[np.ndarray, ' future'],
-    origin: Float64[np.ndarray, 'xyz=3'],
-    size_m: float,
-    masks: UInt64[np.ndarray, 'word x y'],
-    probability: Float32[np.ndarray, 'x y z'],
-) -> None:
-    """Add each future's weight once wherever any of its capsules is.
-
-    In the vertical plane of a column, at `along` the segment's projection and `across` it, the
-    column enters and leaves a capsule of radius r over the points u of the segment:
-
-        u = clip((along -+ sqrt(r^2 - across^2) sin(slope)) / level, 0, 1)
-        z = az + u dz -+ sqrt(r^2 - across^2 - (along - u level)^2)
-
-    Args:
-        starts, ends, radii: [m], radii padded.
-        origin: Centre of the first voxel [m].
-        size_m: Edge of a voxel [m].
-        masks: Workspace, zero, along y `BLOCK` longer than the grid; a bit is a voxel.
-        probability: Added to.
-    """
-    one, zero = np.float32(1.0), np.float32(0.0)
-    words, nx, ny = masks.shape[0], masks.shape[1], masks.shape[2] - BLOCK
-    for future in range(len(weights)):
-        box = nx, -1, ny, -1
-        for part in range(starts.shape[1] * starts.shape[2]):
-            pose, capsule = part // starts.shape[2], part % starts.shape[2]
-            start, end = starts[future, pose, capsule], ends[future, pose, capsule]
-            ax = np.float32((start[0] - origin[0]) / size_m)
-            ay = np.float32((start[1] - origin[1]) / size_m)
-            az = np.float32((start[2] - origin[2]) / size_m)
-            bx = np.float32((end[0] - origin[0]) / size_m)
-            by = np.float32((end[1] - origin[1]) / size_m)
-            bz = np.float32((end[2] - origin[2]) / size_m)
-            reach = np.float32(radii[future, pose, capsule] / size_m) + SLACK
-            x0 = max(int(np.ceil(min(ax, bx) - reach)), 0)
-            x1 = min(int(np.floor(max(ax, bx) + reach)), nx - 1)
-            y0 = max(int(np.ceil(min(ay, by) - reach)), 0)
-            y1 = min(int(np.floor(max(ay, by) + reach)), ny - 1)
-            first = max(int(np.floor((min(az, bz) - reach) / 64)), 0)
-            last = min(int(np.floor((max(az, bz) + reach) / 64)), words - 1)
-            box = min(box[0], x0), max(box[1], x1), min(box[2], y0), max(box[3], y1)
-            dx, dy, dz = bx - ax, by - ay, bz - az
-            flat = np.sqrt(dx * dx + dy * dy)
-            level = max(flat, LEVEL)
-            slope = dz / np.sqrt(level * level + dz * dz)
-            ex, ey = (dx / flat, dy / flat) if flat > zero else (one, zero)
-            inverse = one / level
-            for word in range(first, last + 1):
-                lowest = np.float32(64 * word)
-                for x in range(x0, x1 + 1):
-                    px = np.float32(x) - ax
-                    for block in range((y1 - y0 + BLOCK) // BLOCK):
-                        base = y0 + BLOCK * block
-                        for offset in range(BLOCK):
-                            py = np.float32(np.int32(base + offset)) - ay
-                            along, across = px * ex + py * ey, py * ex - px * ey
-                            rest = reach * reach - across * across
-                            root = np.sqrt(max(rest, zero)) * slope
-                            up = min(max((along + root) * inverse, zero), one)
-                            down = min(max((along - root) * inverse, zero), one)
-                            off_up, off_down = along - up * level, along - down * level
-                            up2, down2 = rest - off_up * off_up, rest - off_down * off_down
-                            top = az + up * dz + np.sqrt(max(up2, zero)) - lowest
-                            bottom = az + down * dz - np.sqrt(max(down2, zero)) - lowest
-                            top = min(max(top, np.float32(-1.0)), np.float32(63.0))
-                            bottom = min(max(bottom, zero), np.float32(64.0))
-                            high, low = np.int32(np.floor(top)), np.int32(np.ceil(bottom))
-                            bits = _ALL >> np.uint64(np.int32(63) - high & 63)
-                            bits &= _ALL << np.uint64(low & 63)
-                            hit = (min(up2, down2) >= zero) & (high >= low)
-                            masks[word, x, base + offset] |= bits if hit else np.uint64(0)
-        _add(np.float32(weights[future]), masks, probability, box)
-
-
-@partial(inlined, early=True)
-def _add(
-    weight: float,
-    masks: UInt64[np.ndarray, 'word x y'],
-    probability: Float32[np.ndarray, 'x y z'],
-    box: tuple[int, int, int, int],
-) -> None:
-    """Add the weight where bits are set, and clear them.
-
-    Args:
-        box: First and last column along x, and along y.
-    """
-    height = probability.shape[2]
-    for x in range(box[0], box[1] + 1):
-        for y in range(box[2], min(box[3] + 1 + BLOCK, masks.shape[2])):
-            for word in range(masks.shape[0]):
-                bits = masks[word, x, y]
-                if bits != 0:
-                    masks[word, x, y] = np.uint64(0)
-                    base = 64 * word
-                    for z in range(min(64, height - base) if y < probability.shape[1] else 0):
-                        bit = (bits >> np.uint64(z)) & np.uint64(1)
-                        probability[x, y, base + z] += weight * np.float32(bit)
 
 
 def voxel_probability(
@@ -157,9 +40,9 @@ def voxel_probability(
     if device is not None and device.type != 'cpu':
         return _voxel_probability_torch(padded, grid, device)
     nx, ny, nz = grid.shape
-    masks = np.zeros((-(-nz // 64), nx, ny + BLOCK), dtype=np.uint64)
+    masks = np.zeros((-(-nz // 64), nx, ny + kernels.BLOCK), dtype=np.uint64)
     probability = np.zeros(grid.shape, dtype=np.float32)
-    add_futures(
+    kernels.add_futures(
         padded.starts, padded.ends, padded.radii, padded.weights,
         grid.first_centre, grid.size_m, masks, probability,
     )  # fmt: skip
@@ -214,7 +97,7 @@ def _voxel_probability_torch(
     for part in torch.arange(len(weights)).split(max(1, _AT_ONCE // math.prod(grid.shape))):
         index = part.to(device)
         distance = capsule_distance_torch(starts[index], ends[index], radii[index], grid.shape)
-        inside = (distance <= float(SLACK)).to(weights)
+        inside = (distance <= float(kernels.SLACK)).to(weights)
         probability += torch.einsum('f,fxyz->xyz', weights[index], inside)
     return probability.cpu().numpy()
 

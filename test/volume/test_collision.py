@@ -15,9 +15,9 @@ from motion_predictor_ros.volume.collision import (
     RobotMotion,
     collision_probability,
     robot_motion,
-    squared_distance,
 )
 from motion_predictor_ros.volume.grid import VoxelGrid
+from motion_predictor_ros.volume.kernels import squared_distance
 from motion_predictor_ros.volume.voxels import voxel_probability
 
 
@@ -49,7 +49,7 @@ def test_segments_are_as_far_apart_as_enumeration_says(
     a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray
 ) -> None:
     for p, q, r, s in ((a, b, c, d), (a, a, c, d), (a, b, c, c), (a, a, c, c), (a, b, a, b)):
-        found = np.sqrt(squared_distance(p, q, r, s))
+        found = np.sqrt(squared_distance.py_func(p, q, r, s))
         assert found == pytest.approx(segment_distance(p, q, r, s), abs=1e-6)
 
 
