@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from motion_predictor_ros.config import PipelineConfig, validate
+from motion_predictor_ros.density.cache_flow import kernels as density_kernels
 from motion_predictor_ros.density.predictor import CacheFlowPredictor, Sample, check_same_windows
 from motion_predictor_ros.density.types import Futures
 from motion_predictor_ros.prediction.predictor import (
@@ -33,6 +34,7 @@ from motion_predictor_ros.prediction.predictor import (
     load_predictor,
 )
 from motion_predictor_ros.prediction.types import Prediction, ScenePrediction
+from motion_predictor_ros.runtime.jit import compile_ahead
 from motion_predictor_ros.runtime.load_shedding import FULL, Level
 from motion_predictor_ros.runtime.process_memory import disable_malloc_trim, without_gc
 from motion_predictor_ros.runtime.rate_limit import RateLimiter
@@ -44,6 +46,7 @@ from motion_predictor_ros.skeleton.people import Presence
 from motion_predictor_ros.skeleton.stage import SkeletonStage
 from motion_predictor_ros.skeleton.tracking import Restart
 from motion_predictor_ros.skeleton.transforms import Lookup
+from motion_predictor_ros.volume import kernels as volume_kernels
 from motion_predictor_ros.volume.predictor import VolumePredictor
 from motion_predictor_ros.volume.types import SafetyVolume
 
@@ -138,8 +141,10 @@ class Pipeline:
         pool = WorkerPool(config.threads)
         try:
             with without_gc():
-                predictor = load_predictor(config, pool)
-                density = CacheFlowPredictor.load_if_enabled(config.density, pool)
+                stages = (config.density, density_kernels), (config.volume, volume_kernels)
+                with compile_ahead(*(k.__name__ for c, k in stages if c.enabled != 'never')):
+                    predictor = load_predictor(config, pool)
+                    density = CacheFlowPredictor.load_if_enabled(config.density, pool)
                 volume = VolumePredictor.load_if_enabled(
                     config, predictor, density is not None, pool
                 )

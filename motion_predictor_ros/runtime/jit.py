@@ -6,14 +6,26 @@ Plain loops over elements compile fastest. Assigning a whole array to a part of 
 numba's shape errors with it, and sorting its generic code: both take longer than the loop.
 """
 
+import gc
+import importlib
 import inspect
+import logging
+import os
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from numba import njit
 from numba.core import event
+
+_log = logging.getLogger(__name__)
+_COMPILE = 'numba:compile'
+_KERNELS: list[Any] = []
 
 
 def compiled(function: Callable[..., Any], *, rounding: Iterable[str] = ()) -> Any:
@@ -29,9 +41,10 @@ def compiled(function: Callable[..., Any], *, rounding: Iterable[str] = ()) -> A
     written = inspect.unwrap(function)
     options: dict[str, Any] = {'nogil': True, 'error_model': 'numpy', 'fastmath': set(rounding)}
     try:
-        return njit(cache=True, **options)(written)
+        _KERNELS.append(njit(cache=True, **options)(written))
     except RuntimeError:  # numba: no place for its cache
-        return njit(**options)(written)
+        _KERNELS.append(njit(**options)(written))
+    return _KERNELS[-1]
 
 
 def inlined(
@@ -59,7 +72,7 @@ def log_compilation(
         on_kernel: Called before and after each kernel is compiled, not for cached ones.
     """
     listener = _Compilations(log, on_kernel)
-    with event.install_listener('numba:compile', listener):
+    with event.install_listener(_COMPILE, listener):
         yield
     if listener.count:
         log(f'compiled {listener.count} kernels in {listener.spent_s:.0f} s')
@@ -89,6 +102,89 @@ class _Compilations(event.Listener):
         """Compilation ends."""
         self._depth -= 1
         if not self._depth:
-            self.count += 1
+            self.count += (event.data or {}).get('kernels', 1)
             self.spent_s += time.monotonic() - self._begin_s
             self._on_kernel()
+
+
+@contextmanager
+def compile_ahead(*modules: str) -> Iterator[None]:
+    """Compile modules in a second process while this one compiles in the body.
+
+    numba compiles one kernel at a time in a process, whatever its threads. The second one starts
+    with the first kernel that is not in the cache on disk. The end of the body waits for it, an
+    exception ends it. Kernels that it fails to compile are compiled when they are first called.
+
+    Args:
+        modules: Names; they should not import torch, which takes as long as many kernels.
+    """
+    other = _SecondProcess(modules)
+    try:
+        with event.install_listener(_COMPILE, other):
+            yield
+        other.wait()
+    finally:
+        other.end()
+
+
+class _SecondProcess(event.Listener):
+    """Fills the cache on disk; ends with this process."""
+
+    def __init__(self, modules: tuple[str, ...]) -> None:
+        call = f'from {__name__} import _compile_all; _compile_all{modules}'
+        cached = any(kernel.stats.cache_path for kernel in _KERNELS)
+        self._command = [sys.executable, '-c', call] if modules and cached else []
+        self._process: subprocess.Popen[str] | None = None
+
+    def on_start(self, event: Any) -> None:
+        """Start with the first kernel."""
+        if not self._command:
+            return
+        command, self._command = self._command, []
+        path = os.pathsep.join(filter(None, sys.path))
+        try:  # in a session of its own: Ctrl-C is for this process
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                env={**os.environ, 'PYTHONPATH': path}, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            _log.warning('cannot compile ahead: %s', error)
+
+    def on_end(self, event: Any) -> None:
+        """Ignore the end."""
+
+    def wait(self) -> None:
+        """Wait until all is compiled; that counts as compilation."""
+        if self._process is not None and self._process.stdout is not None:
+            total = {'kernels': 0}
+            with event.trigger_event(_COMPILE, data=total):
+                total['kernels'] = int(self._process.stdout.read() or 0)
+            if code := self._process.wait():
+                _log.warning('compiling ahead failed: exit code %s', code)
+
+    def end(self) -> None:
+        """End the process, if it has not."""
+        if self._process is not None:
+            with self._process:
+                self._process.kill()
+
+
+def _compile_all(*modules: str) -> None:
+    """Compile the kernels of modules; write to stdout how many were not in the cache.
+
+    Types are those of annotations; arrays are contiguous. Ends where stdin ends.
+    """
+    threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
+    gc.disable()
+    for module in modules:
+        importlib.import_module(module)
+    for kernel in _KERNELS:
+        hints = [p.annotation for p in inspect.signature(kernel.py_func).parameters.values()]
+        kernel.compile(tuple(kernel.typeof_pyval(_example(hint)) for hint in hints))
+    sys.stdout.write(str(sum(len(kernel.stats.cache_misses) for kernel in _KERNELS)))
+
+
+def _example(hint: Any) -> Any:
+    if hint in (int, float):
+        return hint()
+    return np.empty((0,) * len(hint.dims), hint.dtypes[0])

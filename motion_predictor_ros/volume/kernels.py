@@ -435,15 +435,10 @@ def find_clearances(
                 if not _overlap(robot_boxes[robot, at], boxes[future, pose]):
                     continue
                 away = _clearance(
-                    starts[future, pose],
-                    ends[future, pose],
-                    radii[future, pose],
-                    robot_starts[robot, at],
-                    robot_ends[robot, at],
-                    robot_radii[robot, at],
-                    robot_boxes[robot, at],
-                    nearest[robot, future],
-                )
+                    starts[future, pose], ends[future, pose], radii[future, pose],
+                    robot_starts[robot, at], robot_ends[robot, at], robot_radii[robot, at],
+                    robot_boxes[robot, at], nearest[robot, future],
+                )  # fmt: skip
                 if away < nearest[robot, future]:
                     nearest[robot, future] = away
                 if away <= 0.0:

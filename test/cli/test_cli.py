@@ -186,6 +186,9 @@ def test_warm_up_compiles_once_per_cache(tmp_path: Path) -> None:
     ]
     assert said[0].startswith('compiled') and 'kernels in' in said[0]
     assert said[1] == 'compiled already\n'
+    # One file a kernel: what is compiled ahead has the types that the pipeline calls.
+    indices, machine_code = (len(list(tmp_path.rglob(name))) for name in ('*.nbi', '*.nbc'))
+    assert indices == machine_code > 10
     walk = [sys.executable, '-c', _WALK]
     first = subprocess.run(walk, env=environment, capture_output=True, text=True, check=True)
     assert first.stdout == '2 volumes\n'  # nothing compiles when people come

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from motion_predictor_ros.prediction.motion_deq.cell import ACTING, Condition, State
 from motion_predictor_ros.prediction.motion_deq.cpu import kernels
-from motion_predictor_ros.prediction.motion_deq.cpu.encoder import FusedEncoder, Workspace
+from motion_predictor_ros.prediction.motion_deq.cpu.cell import _CellWorkspace
+from motion_predictor_ros.prediction.motion_deq.cpu.encoder import FusedEncoder
 from motion_predictor_ros.prediction.motion_deq.cpu.solver import FusedMotionDEQ
 from motion_predictor_ros.prediction.motion_deq.model import MotionDEQ, MotionDEQConfig
 from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
@@ -192,12 +193,11 @@ def test_silu_is_torchs_to_rounding_wherever_it_is_asked() -> None:
 
 
 def test_each_thread_has_room_of_its_own() -> None:
-    room = Workspace()
-    here = room.array('a', 2, 2)
-    room.own = here
+    room = _CellWorkspace(3, 2, 4)
+    here = room.arrays
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(lambda: hasattr(room, 'own') or room.of).result() == {}
-    assert room.own is here and list(room.of) == ['a']  # control: in this thread it is
+        assert pool.submit(lambda: room.arrays.mean is not here.mean).result()
+    assert room.arrays.mean is here.mean  # control: in this thread it is
 
 
 def test_somebody_who_leaves_the_finite_keeps_the_best_and_disturbs_nobody() -> None:

@@ -206,11 +206,11 @@ def _evaluate(
 ) -> None:
     """Evaluate f once, without Python: threads do not wait for each other's interpreter lock."""
     kernels.centre(geometry, arrays.mean, arrays.relative)
-    kernels.product(arrays.relative_rows, weights.inject_geometry, arrays.geometry_rows)
+    np.dot(arrays.relative_rows, weights.inject_geometry, arrays.geometry_rows)
     kernels.add_rows(arrays.geometry_rows, condition.geometry)
-    kernels.product(pattern, weights.inject_state, arrays.inner)
+    np.dot(pattern, weights.inject_state, arrays.inner)
     kernels.add_silu(arrays.inner, condition.pattern)
-    kernels.product(arrays.inner, weights.inject_out, arrays.pattern)
+    np.dot(arrays.inner, weights.inject_out, arrays.pattern)
     kernels.add_rows(arrays.pattern, weights.inject_bias)
     for layer in range(len(condition.velocity)):
         _update(layer, layers, condition.velocity[layer], condition.category, arrays)
@@ -236,35 +236,30 @@ def _update(
         h_i <- h_i + MLP([h_i, m_i])
     """
     kernels.pair_distances(arrays.geometry, arrays.distances)
-    kernels.product(arrays.distances, weights.edge[layer], arrays.edges)
-    kernels.product(arrays.pattern, weights.nodes[layer], arrays.node_rows)
+    np.dot(arrays.distances, weights.edge[layer], arrays.edges)
+    np.dot(arrays.pattern, weights.nodes[layer], arrays.node_rows)
     kernels.add_rows(arrays.node_rows, weights.nodes_bias[layer])
     kernels.hidden_pairs(arrays.edges, arrays.nodes, category, arrays.hidden, arrays.of_category)
-    kernels.product(arrays.hidden, weights.message[layer], arrays.message_rows)
+    np.dot(arrays.hidden, weights.message[layer], arrays.message_rows)
     kernels.mean_messages(arrays.message, weights.message_bias[layer], arrays.mean_message)
-    kernels.product(arrays.of_category, weights.category[layer], arrays.mixed)
+    np.dot(arrays.of_category, weights.category[layer], arrays.mixed)
     kernels.add_mixed_bias(arrays.mixed, category, weights.category_bias[layer])
-    kernels.product(arrays.mixed, weights.weight[layer], arrays.weight_rows)
-    kernels.product(arrays.pattern, weights.attention[layer], arrays.attention)
+    np.dot(arrays.mixed, weights.weight[layer], arrays.weight_rows)
+    np.dot(arrays.pattern, weights.attention[layer], arrays.attention)
     kernels.add_silu(arrays.attention, weights.attention_bias[layer])
     kernels.centre(arrays.geometry, arrays.mean, arrays.relative)
     kernels.move(
-        arrays.geometry,
-        arrays.relative,
-        arrays.attention,
-        arrays.weight,
-        weights.weight_bias[layer],
-        velocity,
-        arrays.moved,
-    )
+        arrays.geometry, arrays.relative, arrays.attention,
+        arrays.weight, weights.weight_bias[layer], velocity, arrays.moved,
+    )  # fmt: skip
     kernels.centre(arrays.moved, arrays.mean, arrays.relative)
-    kernels.product(arrays.relative_rows, weights.query_key[layer], arrays.query_key_rows)
+    np.dot(arrays.relative_rows, weights.query_key[layer], arrays.query_key_rows)
     kernels.vector_nonlinearity(arrays.query_key, arrays.mean, arrays.geometry)
-    kernels.product(arrays.pattern, weights.of_pattern[layer], arrays.inner)
-    kernels.product(arrays.mean_message, weights.of_message[layer], arrays.added)
+    np.dot(arrays.pattern, weights.of_pattern[layer], arrays.inner)
+    np.dot(arrays.mean_message, weights.of_message[layer], arrays.added)
     kernels.add_rows(arrays.inner, arrays.added)
     kernels.add_silu(arrays.inner, weights.hidden_bias[layer])
-    kernels.product(arrays.inner, weights.update[layer], arrays.added)
+    np.dot(arrays.inner, weights.update[layer], arrays.added)
     kernels.add_rows(arrays.pattern, arrays.added)
     kernels.add_rows(arrays.pattern, weights.update_bias[layer])
 

@@ -7,8 +7,6 @@ by the last frame and weights are one matrix. So are speeds and turns with the f
 MLP that reads them. Edges are symmetric: products are computed for unordered pairs.
 """
 
-import threading
-
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32
@@ -44,13 +42,10 @@ class FusedEncoder:
         layers = [layer for layer in cell.layers if isinstance(layer, EquivariantLayer)]
         self._series = _FusedSeries(module.geometric, layers, config.past)
         self._patterns = _FusedPatterns(module.patterns)
-        self._categories = _FusedCategories(module.categories)
+        self._categories = _FusedCategories(module.categories, config.joints)
         self._inject_geometry = cell.inject_geometry.weight.mT.contiguous()
         self._inject_pattern = cell.inject_pattern.weight.mT.contiguous()
         self._inject_bias = cell.inject_pattern.bias
-        self._workspace = _EncoderWorkspace(
-            config.joints, config.past, config.channels, config.patterns
-        )
 
     def encode(
         self,
@@ -62,10 +57,9 @@ class FusedEncoder:
         Args:
             visible: None: all joints.
         """
-        workspace = self._workspace
-        series = self._series(workspace, positions)
+        relative, pace = _observe(positions)
+        series, pattern = self._series(relative), self._patterns(pace, visible)
         geometry, velocity = series[:, :, 0], series[:, :, 1]
-        pattern = self._patterns(workspace, visible)
         # rms(X_G), as in `FixedPointCell.condition`
         scale = max(float(np.square(geometry, dtype=np.float64).mean()), 1e-12) ** 0.5
         edges = np.ascontiguousarray(np.concatenate([geometry, velocity], axis=2))
@@ -73,7 +67,7 @@ class FusedEncoder:
             (torch.from_numpy(geometry).flatten(0, 1) @ self._inject_geometry).numpy(),
             torch.addmm(self._inject_bias, pattern, self._inject_pattern).numpy(),
             np.ascontiguousarray(series[:, :, 2:].transpose(2, 0, 1, 3)),
-            self._categories(workspace, edges, pattern).numpy(),
+            self._categories(edges, pattern).numpy(),
             scale,
         )
 
@@ -84,39 +78,18 @@ class FusedEncoder:
     ) -> tuple[Geometry, Float[Tensor, 'joint pattern']]:
         """Return z_0: the features of a person standing still in the last pose."""
         still = np.ascontiguousarray(np.broadcast_to(positions[-1], positions.shape))
-        geometry = np.ascontiguousarray(self._series(self._workspace, still)[:, :, 0])
-        return geometry, self._patterns(self._workspace, visible)
+        relative, pace = _observe(still)
+        return np.ascontiguousarray(self._series(relative)[:, :, 0]), self._patterns(pace, visible)
 
 
-class Workspace(threading.local):
-    """Preallocated arrays for intermediates; `of` has the same memory as torch matrices.
-
-    Each thread has its own: Python calls the constructor again in a thread's first access.
-    """
-
-    def __init__(self) -> None:
-        self.of: dict[str, Tensor] = {}
-
-    def array(self, name: str, *shape: int, columns: int = 1) -> Float32[np.ndarray, '...']:
-        """Allocate an array; as a matrix its last `columns` axes are one."""
-        array = np.zeros(shape, np.float32)
-        width = int(np.prod(shape[-columns:]))
-        self.of[name] = torch.from_numpy(array).view(-1, width)
-        return array
-
-
-class _EncoderWorkspace(Workspace):
-    """Intermediates of the encoder."""
-
-    def __init__(self, joints: int, past: int, channels: int, patterns: int) -> None:
-        super().__init__()
-        pairs = joints * (joints - 1) // 2
-        self.relative = self.array('relative', joints, 3, past)
-        self.pace = self.array('pace', joints, 2, past, columns=2)
-        self.distances = self.array('distances', pairs, 2 * channels)
-        self.nodes = self.array('nodes', joints, 2, patterns, columns=2)
-        self.hidden = self.array('hidden', joints, joints - 1, patterns)
-        self.hidden_by_joint = self.of['hidden'].view(joints, joints - 1, patterns)
+def _observe(
+    positions: Float32[np.ndarray, 'time joint xyz=3'],
+) -> tuple[Float32[np.ndarray, 'joint xyz=3 time'], Float32[Tensor, 'joint two_time']]:
+    """Return positions about their mean [m]; speeds and turns of each joint."""
+    frames, joints, _ = positions.shape
+    relative, pace = (np.empty((joints, axes, frames), np.float32) for axes in (3, 2))
+    kernels.observe(positions, relative, pace)
+    return relative, torch.from_numpy(pace).flatten(1)
 
 
 class _FusedSeries:
@@ -139,19 +112,17 @@ class _FusedSeries:
         self._row_sums = weight.sum(dim=1).float().numpy()
 
     def __call__(
-        self, workspace: _EncoderWorkspace, positions: Float32[np.ndarray, 'time joint xyz=3']
+        self, relative: Float32[np.ndarray, 'joint xyz=3 time']
     ) -> Float32[np.ndarray, 'joint xyz=3 part channel']:
         """Return X_G - M(X_G), V and W_vel V of each layer.
 
         `GeometricFeatures` subtracts M(X~) of the transformed positions X~ before W_x. Here
             W_x (X~ - M(X~)) = W_x X~ - rowsum(W_x) M(X~)
-        Leaves the pace of each joint in the workspace.
         """
-        kernels.observe(positions, workspace.relative, workspace.pace)
-        joints, channels = len(workspace.relative), len(self._row_sums)
-        series = torch.mm(workspace.of['relative'], self._maps).numpy()
+        joints, channels = len(relative), len(self._row_sums)
+        series = torch.mm(torch.from_numpy(relative).flatten(0, 1), self._maps).numpy()
         series = series.reshape(joints, 3, -1, channels)
-        mean = (workspace.relative @ self._mean_weights).mean(axis=0)
+        mean = (relative @ self._mean_weights).mean(axis=0)
         geometry = series[:, :, 0]
         geometry -= mean[:, None] * self._row_sums
         geometry -= geometry.mean(axis=(0, 2))[:, None]
@@ -177,13 +148,13 @@ class _FusedPatterns:
         self._second, self._second_bias = second.weight.mT.contiguous(), second.bias
 
     def __call__(
-        self, workspace: _EncoderWorkspace, visible: Bool[Tensor, ' joint'] | None
+        self, pace: Float32[Tensor, 'joint two_time'], visible: Bool[Tensor, ' joint'] | None
     ) -> Float[Tensor, 'joint pattern']:
-        """Return X_H from the pace in the workspace."""
+        """Return X_H."""
         bias = self._bias
         if self._unseen is not None and visible is not None:
             bias = bias + torch.where(visible[:, None], 0.0, self._unseen)
-        hidden = torch.addmm(bias, workspace.of['pace'], self._of_pace)
+        hidden = torch.addmm(bias, pace, self._of_pace)
         functional.silu(hidden, inplace=True)
         return torch.addmm(self._second_bias, hidden, self._second)
 
@@ -191,7 +162,13 @@ class _FusedPatterns:
 class _FusedCategories:
     """`EdgeCategories`, of those categories that act."""
 
-    def __init__(self, categories: EdgeCategories) -> None:
+    def __init__(self, categories: EdgeCategories, joints: int) -> None:
+        low, high = torch.triu_indices(joints, joints, 1)
+        unordered = torch.empty(joints, joints, dtype=torch.int64)
+        unordered[low, high] = unordered[high, low] = torch.arange(len(low))
+        apart = ~torch.eye(joints, dtype=torch.bool)
+        self._unordered = unordered[apart]  # of each ordered pair (i, j)
+        self._others = torch.arange(joints).expand(joints, -1)[apart]  # j
         message, pair = categories.message_in, categories.pair_in
         self._distance = categories.distance.weight.mT.contiguous()
         self._distance_bias = categories.distance.bias
@@ -211,33 +188,38 @@ class _FusedCategories:
         self._out_bias = categories.out.bias
 
     def __call__(
-        self,
-        workspace: _EncoderWorkspace,
-        edge_features: Geometry,
-        pattern: Float[Tensor, 'joint pattern'],
+        self, edge_features: Geometry, pattern: Float[Tensor, 'joint pattern']
     ) -> Float[Tensor, 'pair acting']:
         """Return the categories of each ordered pair.
 
         Args:
             edge_features: X_G and V, side by side.
         """
-        of = workspace.of
-        kernels.pair_distances(edge_features, workspace.distances)
-        edges = torch.addmm(self._distance_bias, of['distances'], self._distance)
+        distances = pattern.new_empty(len(self._others) // 2, edge_features.shape[2])
+        kernels.pair_distances(edge_features, distances.numpy())
+        edges = torch.addmm(self._distance_bias, distances, self._distance)
         edges = torch.mm(functional.silu(edges, inplace=True), self._edge)
-        torch.addmm(self._sides_bias[0], pattern, self._sides[0], out=of['nodes'])
-        kernels.pair_sums(edges.numpy(), workspace.nodes, workspace.hidden)
-        functional.silu(of['hidden'], inplace=True)
+        sides = torch.addmm(self._sides_bias[0], pattern, self._sides[0])
+        hidden = self._hidden(sides, edges)
         # The mean message, that of a joint to itself included.
-        receiver, sender = of['nodes'].chunk(2, dim=1)
+        receiver, sender = sides.chunk(2, dim=1)
         to_self = functional.silu(self._self_edge + receiver + sender)
-        message = (workspace.hidden_by_joint.sum(dim=1) + to_self) / len(to_self)
+        message = (hidden.sum(dim=1) + to_self) / len(to_self)
         of_pattern, of_message, bias, second, second_bias = self._node
         hidden = torch.addmm(bias, pattern, of_pattern).addmm_(message, of_message)
         node = torch.addmm(second_bias, functional.silu(hidden, inplace=True), second)
-        torch.addmm(self._sides_bias[1], node, self._sides[1], out=of['nodes'])
-        edges = torch.mm(of['distances'], self._pair_edge)
-        kernels.pair_sums(edges.numpy(), workspace.nodes, workspace.hidden)
-        functional.silu(of['hidden'], inplace=True)
-        logits = torch.addmm(self._out_bias, of['hidden'], self._out)
+        sides = torch.addmm(self._sides_bias[1], node, self._sides[1])
+        hidden = self._hidden(sides, distances @ self._pair_edge)
+        logits = torch.addmm(self._out_bias, hidden.flatten(0, 1), self._out)
         return logits.softmax(dim=1)[:, :ACTING].contiguous()
+
+    def _hidden(
+        self, sides: Float[Tensor, 'joint sides'], edges: Float[Tensor, 'unordered width']
+    ) -> Float[Tensor, 'joint joint-1 width']:
+        """Return silu(a_i + b_j + e_ij) of ordered pairs, with sides (a, b) and e_ij = e_ji."""
+        receiver, sender = sides.chunk(2, dim=1)
+        sums = edges.index_select(0, self._unordered)
+        sums += sender.index_select(0, self._others)
+        sums = sums.view(len(sides), -1, sums.shape[1])
+        sums += receiver[:, None]
+        return functional.silu(sums, inplace=True)

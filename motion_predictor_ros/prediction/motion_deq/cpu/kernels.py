@@ -22,27 +22,16 @@ _HALF, _ONE = np.float32(0.5), np.float32(1.0)
 _NORM_EPSILON = np.float32(1e-5)
 # tanh(x) = x P(x^2) / Q(x^2) in float32, constant beyond the bound: `EmitFastTanh` of XLA.
 _TANH_BOUND = np.float32(7.90531110763549805)
-_P = tuple(
-    np.float32(value)
-    for value in (
-        4.89352455891786e-03,
-        6.37261928875436e-04,
-        1.48572235717979e-05,
-        5.12229709037114e-08,
-        -8.60467152213735e-11,
-        2.00018790482477e-13,
-        -2.76076847742355e-16,
+_P, _Q = (
+    tuple(map(np.float32, coefficients))
+    for coefficients in (
+        (
+            4.89352455891786e-03, 6.37261928875436e-04, 1.48572235717979e-05, 5.12229709037114e-08,
+            -8.60467152213735e-11, 2.00018790482477e-13, -2.76076847742355e-16,
+        ),
+        (4.89352518554385e-03, 2.26843463243900e-03, 1.18534705686654e-04, 1.19825839466702e-06),
     )
-)
-_Q = tuple(
-    np.float32(value)
-    for value in (
-        4.89352518554385e-03,
-        2.26843463243900e-03,
-        1.18534705686654e-04,
-        1.19825839466702e-06,
-    )
-)
+)  # fmt: skip
 
 
 @partial(inlined, rounding=('contract',))
@@ -63,16 +52,6 @@ def silu(x: np.float32) -> np.float32:
     return half + half * (t * p / q)
 
 
-@inlined
-def product(
-    rows: Float32[np.ndarray, 'row inner'],
-    weight: Float32[np.ndarray, 'inner outer'],
-    out: Float32[np.ndarray, 'row outer'],
-) -> None:
-    """Write rows times weight, by the BLAS of scipy."""
-    np.dot(rows, weight, out)
-
-
 @compiled
 def pair_distances(
     geometry: Float32[np.ndarray, 'joint xyz=3 channel'],
@@ -90,24 +69,6 @@ def pair_distances(
                 square = x * x + y * y + z * z
                 distances[row, c] = np.sqrt(square if square > _MIN_DISTANCE2 else _MIN_DISTANCE2)
             row += 1
-
-
-@compiled
-def pair_sums(
-    edges: Float32[np.ndarray, 'unordered width'],
-    nodes: Float32[np.ndarray, 'joint two width'],
-    sums: Float32[np.ndarray, 'joint joint-1 width'],
-) -> None:
-    """Write a_i + b_j + e_ij of each ordered pair, with nodes (a, b) and edges e_ij = e_ji."""
-    joints, _, width = nodes.shape
-    for i in range(joints):
-        for j in range(joints):
-            if j == i:
-                continue
-            low, high, place = (i, j, j - 1) if i < j else (j, i, j)
-            edge = low * joints - low * (low + 1) // 2 + high - low - 1
-            for c in range(width):
-                sums[i, place, c] = edges[edge, c] + nodes[i, 0, c] + nodes[j, 1, c]
 
 
 @inlined

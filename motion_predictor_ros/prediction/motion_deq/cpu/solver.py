@@ -173,15 +173,9 @@ class AndersonSolver:
             model.image(self._current, self._condition, self._images[slot])
             self.steps += 1
             relative = _mix(
-                slot,
-                min(self.steps, settings.window),
-                settings.ridge,
-                self._units,
-                self._images,
-                self._residuals,
-                self._gram,
-                self._current,
-            )
+                slot, min(self.steps, settings.window), settings.ridge,
+                self._units, self._images, self._residuals, self._gram, self._current,
+            )  # fmt: skip
             if relative < self.best:
                 self.best, self.best_state = relative, self._images[slot].copy()
             self._check_motion(self._images[slot])
