@@ -141,8 +141,9 @@ class Pipeline:
         pool = WorkerPool(config.threads)
         try:
             with without_gc():
-                stages = (config.density, density_kernels), (config.volume, volume_kernels)
-                with compile_ahead(*(k.__name__ for c, k in stages if c.enabled != 'never')):
+                never = 'never' in (config.density.enabled, config.volume.enabled)
+                ahead = () if never else (density_kernels.__name__, volume_kernels.__name__)
+                with compile_ahead(*ahead):
                     predictor = load_predictor(config, pool)
                     density = CacheFlowPredictor.load_if_enabled(config.density, pool)
                 volume = VolumePredictor.load_if_enabled(
