@@ -40,6 +40,7 @@ def compiled(function: Callable[..., Any], *, rounding: Iterable[str] = ()) -> A
     """
     written = inspect.unwrap(function)
     options: dict[str, Any] = {'nogil': True, 'error_model': 'numpy', 'fastmath': set(rounding)}
+    options['no_cfunc_wrapper'] = True  # only C code could use it
     try:
         _KERNELS.append(njit(cache=True, **options)(written))
     except RuntimeError:  # numba: no place for its cache

@@ -157,6 +157,7 @@ class AndersonSolver:
         self._images = np.empty((settings.window, len(start)), np.float32)
         self._residuals = np.empty_like(self._images)
         self._gram = np.zeros((settings.window, settings.window))
+        self._system = np.empty((settings.window, settings.window + 1))
         by_motion = settings.motion_tolerance_m > 0.0
         self._motion = model.offsets(start) if by_motion else None
 
@@ -173,8 +174,8 @@ class AndersonSolver:
             model.image(self._current, self._condition, self._images[slot])
             self.steps += 1
             relative = _mix(
-                slot, min(self.steps, settings.window), settings.ridge,
-                self._units, self._images, self._residuals, self._gram, self._current,
+                slot, min(self.steps, settings.window), settings.ridge, self._units,
+                self._images, self._residuals, self._gram, self._system, self._current,
             )  # fmt: skip
             if relative < self.best:
                 self.best, self.best_state = relative, self._images[slot].copy()
@@ -196,26 +197,29 @@ def _solve_positive(
     gram: Float64[np.ndarray, 'window window'],
     count: int,
     ridge: float,
-    weights: Float64[np.ndarray, ' count'],
+    system: Float64[np.ndarray, 'window window+1'],
 ) -> None:
-    """Solve (G / max diag G + ridge I) w = w_in by elimination, which needs no pivots here."""
+    """Solve (G / max diag G + ridge I) w = 1 by elimination, which needs no pivots here.
+
+    Args:
+        system: Workspace; column `count` becomes w.
+    """
     top = 1e-30
     for k in range(count):
         top = max(top, gram[k, k])
-    system = np.empty((count, count))
     for i in range(count):
         for j in range(count):
             system[i, j] = gram[i, j] / top + (ridge if i == j else 0.0)
+        system[i, count] = 1.0
     for k in range(count):
         for i in range(k + 1, count):
             factor = system[i, k] / system[k, k]
-            for j in range(k, count):
+            for j in range(k, count + 1):
                 system[i, j] -= factor * system[k, j]
-            weights[i] -= factor * weights[k]
     for k in range(count - 1, -1, -1):
         for j in range(k + 1, count):
-            weights[k] -= system[k, j] * weights[j]
-        weights[k] /= system[k, k]
+            system[k, count] -= system[k, j] * system[j, count]
+        system[k, count] /= system[k, k]
 
 
 @partial(compiled, rounding=('contract', 'reassoc'))
@@ -227,6 +231,7 @@ def _mix(
     images: Float32[np.ndarray, 'window size'],
     residuals: Float32[np.ndarray, 'window size'],
     gram: Float64[np.ndarray, 'window window'],
+    system: Float64[np.ndarray, 'window window+1'],
     current: Flat,
 ) -> float:
     """Mix the images into `current`; of the Gram matrix only the row of the newest changes.
@@ -234,6 +239,7 @@ def _mix(
     Args:
         newest: Row of the newest image, whose residual is computed here.
         count: Rows in use.
+        system: Workspace.
 
     Returns:
         The newest relative residual; if it is not finite, `current` stays.
@@ -252,17 +258,14 @@ def _mix(
         for i in range(len(current)):
             product += residuals[k, i] * residual[i]
         gram[newest, k] = gram[k, newest] = product
-    weights = np.empty(count)
-    for k in range(count):
-        weights[k] = 1.0
-    _solve_positive(gram, count, ridge, weights)
+    _solve_positive(gram, count, ridge, system)
     total = 0.0
     for k in range(count):
-        total += weights[k]
+        total += system[k, count]
     for i in range(len(current)):
         current[i] = np.float32(0.0)
     for k in range(count):
-        weight = np.float32(weights[k] / total)
+        weight = np.float32(system[k, count] / total)
         for i in range(len(current)):
             current[i] += weight * images[k, i]
     return relative
