@@ -208,8 +208,8 @@ class Pipeline:
 
         Args:
             on_prediction: Called as soon as the prediction is known; futures and volumes follow.
-            between: Called between people's volumes. It may accept newer observations and call
-                `predict` for them: that returns predictions alone.
+            between: Called between people's futures and volumes. It may accept newer observations
+                and call `predict` for them: that returns predictions alone.
         """
         observation, presence = self.skeleton.latest, self.skeleton.presence
         if observation is None or not self._is_due(observation):
@@ -251,62 +251,50 @@ class Pipeline:
         return self._futures_rate.is_due(windows[0].stamp_ns, self.density.config.rate_hz)
 
     def _draw(
-        self, windows: Sequence[Window], level: Level, rows: Sequence[int] | None = None
+        self, windows: Sequence[Window], level: Level, between: Callable[[], None] = lambda: None
     ) -> Sample | None:
         """Draw futures, the share of them that the level allows; None without windows."""
-        return self.density.sample(windows, level.futures, rows) if self.density else None
+        return self.density.sample(windows, level.futures, between) if self.density else None
 
     def _complete(
-        self, begun: '_Begun', early: Sample | None, between: Callable[[], None]
+        self, begun: '_Begun', sample: Sample | None, between: Callable[[], None]
     ) -> tuple[Futures | None, tuple[SafetyVolume, ...] | None]:
-        """Draw futures and compute volumes, for as many people at a time as there are threads.
+        """Draw futures, then compute volumes; the threads share the people.
 
         Without futures, keep-out volumes are reachable sets.
 
         Args:
-            early: Futures of all people, if they are drawn already.
+            sample: Futures, if they are drawn already.
         """
-        rows = {} if early else {w.person_id: row for row, w in enumerate(begun.windows)}
-        samples, volumes = [early] if early else [], list[SafetyVolume]()
-        groups = self._groups(begun.scene.people)
-        for people in groups:
-            if people is not groups[0]:
-                self._take_in_newer(between)
-            with self.times.stage('density', counts=bool(rows)):
-                chosen = [rows[p.person_id] for p in people if p.person_id in rows]
-                sample = early or self._draw(begun.windows, begun.level, chosen)
-            samples += [sample] if chosen and sample else []
-            # The density of predictions is evaluated while the last volumes are computed.
-            weigh = partial(_weighted, samples if people is groups[-1] else (), begun.predictions)
-            with self._parallel.submit(weigh) as weighted:
-                volumes += self._volumes(begun, people, sample)
-                with self.times.stage('density', counts=bool(samples)):
-                    futures = weighted()
-        assessed = self.volume is not None and begun.level.volumes
-        return futures, tuple(volumes) if assessed else None
+        with self.times.stage('density', counts=bool(begun.windows) and sample is None):
+            newer = partial(self._take_in_newer, between, 'density')
+            sample = sample or self._draw(begun.windows, begun.level, newer)
+        # The density of predictions is evaluated while volumes are computed.
+        weigh = partial(_weighted, sample, begun.predictions)
+        with self._parallel.submit(weigh) as weighted:
+            volumes = self._volumes(begun, sample, between)
+            with self.times.stage('density', counts=sample is not None):
+                return weighted(), volumes
 
-    def _groups(self, people: tuple[Prediction, ...]) -> list[tuple[Prediction, ...]]:
-        """Split people into groups as large as there are threads; on a GPU all are one."""
-        on_cpu = self.predictor.device.type == 'cpu'
-        size = self._parallel.threads if on_cpu else max(len(people), 1)
-        return [people[begin : begin + size] for begin in range(0, len(people), size)] or [()]
-
-    def _take_in_newer(self, between: Callable[[], None]) -> None:
+    def _take_in_newer(self, between: Callable[[], None], stage: str) -> None:
         self._in_between = True
         try:
-            with self.times.suspended():
+            with self.times.suspended(stage):
                 between()
         finally:
             self._in_between = False
 
     def _volumes(
-        self, begun: '_Begun', people: tuple[Prediction, ...], sample: Sample | None
-    ) -> tuple[SafetyVolume, ...]:
+        self, begun: '_Begun', sample: Sample | None, between: Callable[[], None]
+    ) -> tuple[SafetyVolume, ...] | None:
         if self.volume is None or not begun.level.volumes:
-            return ()
-        scene, futures = replace(begun.scene, people=people), sample.futures if sample else None
+            return None
+        futures = sample.futures if sample else None
+        newer = partial(self._take_in_newer, between, 'volume')
         with self.times.stage('volume'):
-            return self.volume.assess_scene(scene, begun.presence, futures, begun.level)
+            return self.volume.assess_scene(
+                begun.scene, begun.presence, futures, begun.level, between=newer
+            )
 
     def _forget_people(self) -> None:
         self.predictor.reset()
@@ -348,9 +336,6 @@ class _Begun:
     level: Level
 
 
-def _weighted(samples: Sequence[Sample], predictions: Sequence[Prediction]) -> Futures | None:
-    """Return the futures of all people with the density of their predictions."""
-    if not samples:
-        return None
-    sample, by_id = Sample.cat(samples), {person.person_id: person for person in predictions}
-    return sample.weighted([by_id[person_id] for person_id in sample.futures.person_ids])
+def _weighted(sample: Sample | None, predictions: Sequence[Prediction]) -> Futures | None:
+    """Return futures with the density of the predictions of the same people."""
+    return sample.weighted(predictions) if sample else None

@@ -8,9 +8,9 @@ number of people is kept if, after the windows have filled,
     p99(observation to motion) < period of motion, p99(observation to volumes) < period of volumes,
     no observation is superseded, and nothing is given up
 
-by the decisions of the node (`runtime/load_shedding.py`), with a twentieth of the time left for
-what the node does besides: receive, publish, draw markers. Superseded: the next observation came
-before the one before it was taken up.
+by the decisions of the node (`runtime/load_shedding.py`), with a tenth of the time left for what
+the node does besides (receive, publish, draw markers) and for people who come and go. Superseded:
+the next observation came before the one before it was taken up.
 
 The processor time of one person is measured apart, on one thread, because a stage's processor
 time is its own only where no other stage runs beside it.
@@ -49,8 +49,8 @@ RATES = {'25hz': Rates(25.0, 5.0), '15hz': Rates(15.0, 5.0), '10hz': Rates(10.0,
 _COST = '15hz'
 """The rates at which processor time is counted."""
 
-_FOR_MESSAGES = 0.05
-"""Share of the time that a node with many people publishes (its log: `publish 4 %`)."""
+_RESERVE = 0.1
+"""Share of the time beside the pipeline: a node with many people publishes for 4 % (its log)."""
 
 _FILLING_S = 2.0
 """Time until windows are full and caches are warm; it does not count [s]."""
@@ -105,7 +105,7 @@ class PacedTrial:
         self._waiting = deque(enumerate(messages))
         self._filling = math.ceil(_FILLING_S * rates.motion_hz)
         config = DegradationConfig()
-        config = replace(config, busy=config.busy - _FOR_MESSAGES)
+        config = replace(config, busy=config.busy - _RESERVE)
         self._decision = Degradation(degradation_levels(True, True, math.inf), config)
         self._motion_ms, self._volumes_ms = list[float](), list[float]()
         self._begin_s, self._failure = self._clock.now_s(), ''

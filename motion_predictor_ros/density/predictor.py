@@ -168,7 +168,10 @@ class CacheFlowPredictor:
         return sample.weighted(predictions) if sample else None
 
     def sample(
-        self, windows: Sequence[Window], share: float = 1.0, rows: Sequence[int] | None = None
+        self,
+        windows: Sequence[Window],
+        share: float = 1.0,
+        between: Callable[[], None] = lambda: None,
     ) -> 'Sample | None':
         """Run the part of `predict` that needs no predictions; thread-safe.
 
@@ -176,14 +179,14 @@ class CacheFlowPredictor:
         not depend on the rest of the batch. On a GPU all are one batch.
 
         Args:
-            rows: Those of the windows to draw for; None: all. They get the same random numbers.
+            between: Called between people that the caller's thread draws for.
         """
-        rows = range(len(windows)) if rows is None else rows
-        if not rows:
+        if not windows:
             return None
-        parts = [[row] for row in rows] if self._parameter.device.type == 'cpu' else [list(rows)]
+        rows = list(range(len(windows)))
+        parts = [[row] for row in rows] if self._parameter.device.type == 'cpu' else [rows]
         pieces = [partial(self._sample, windows, share, part) for part in parts]
-        return Sample.cat(self._pool.run(pieces))
+        return Sample.cat(self._pool.run(pieces, between))
 
     def _sample(self, windows: Sequence[Window], share: float, rows: list[int]) -> 'Sample':
         chosen = [windows[row] for row in rows]

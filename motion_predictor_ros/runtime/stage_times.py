@@ -43,14 +43,17 @@ class StageTimes:
             _add(self._running_processor_ms, name, time.process_time() - begin_processor_s)
 
     @contextmanager
-    def suspended(self) -> Iterator[None]:
-        """Count the body of the `with` towards other scenes, not towards the current one."""
-        kept = self._running_ms, self._running_processor_ms
+    def suspended(self, name: str) -> Iterator[None]:
+        """Count the body of the `with` towards other scenes, not towards the stage around it."""
+        kept_ms, kept_processor_ms = self._running_ms, self._running_processor_ms
         self._running_ms, self._running_processor_ms = {}, {}
+        begin_s, begin_processor_s = time.perf_counter(), time.process_time()
         try:
             yield
         finally:
-            self._running_ms, self._running_processor_ms = kept
+            _add(kept_ms, name, begin_s - time.perf_counter())
+            _add(kept_processor_ms, name, begin_processor_s - time.process_time())
+            self._running_ms, self._running_processor_ms = kept_ms, kept_processor_ms
 
     def complete(self) -> None:
         """Complete the current scene; later times count towards the next one."""

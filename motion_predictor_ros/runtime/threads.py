@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """One pool of threads, which all stages share.
 
-A free thread takes the next piece of work. On a busy machine a thread may not run for long, so
-the caller never waits for a piece that has not started: it does it itself. Linux may start a
-woken thread on the core of its waker although another is idle, so threads are kept off that core.
+A free thread takes the next piece of what was begun last: the newest observation goes first. On a
+busy machine a thread may not run for long, so the caller never waits for a piece that has not
+started: it does it itself. Linux may start a woken thread on the core of its waker although
+another is idle, so threads are kept off that core.
 """
 
 import ctypes
@@ -12,8 +13,9 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -62,27 +64,38 @@ class _Batch:
         self._error: BaseException | None = None
 
     def work(self) -> bool:
-        """Do pieces until none waits; return whether there was any."""
-        any_done = False
+        """Do one waiting piece; return whether there was any."""
+        try:
+            index, piece = self._waiting.popleft()
+        except IndexError:
+            return False
+        try:
+            self._results[index] = piece()
+        except BaseException as error:
+            self._error = error
+        with self._finished:
+            self._unfinished -= 1
+            self._finished.notify_all()
+        return True
+
+    def is_waiting(self) -> bool:
+        """Whether no thread has begun the last piece yet."""
+        return bool(self._waiting)
+
+    def is_done(self, timeout_s: float) -> bool:
+        """Wait for pieces that other threads have begun; return whether all are done."""
+        with self._finished:
+            return self._finished.wait_for(lambda: not self._unfinished, timeout_s)
+
+    def drop_waiting(self) -> None:
+        """Let no thread begin any more piece."""
         while self._waiting:
-            try:
-                index, piece = self._waiting.popleft()
-            except IndexError:  # another thread was faster
-                break
-            any_done = True
-            try:
-                self._results[index] = piece()
-            except BaseException as error:
-                self._error = error
-            with self._finished:
+            with suppress(IndexError), self._finished:  # another thread was faster
+                self._waiting.pop()
                 self._unfinished -= 1
-                self._finished.notify_all()
-        return any_done
 
     def results(self) -> list[Any]:
-        """Wait for the pieces that other threads have begun; return what all returned."""
-        with self._finished:
-            self._finished.wait_for(lambda: not self._unfinished)
+        """Return what all pieces returned, once they are done."""
         if self._error is not None:
             raise self._error
         return self._results
@@ -122,10 +135,17 @@ class WorkerPool:
             except OSError:  # not allowed here
                 self._cores = set()
 
-    def run(self, pieces: Sequence[Callable[[], Any]]) -> list[Any]:
+    def run(
+        self,
+        pieces: Sequence[Callable[[], Any]],
+        between: Callable[[], None] = lambda: None,
+    ) -> list[Any]:
         """Return what each piece of work returns, in order; the longest should come first.
 
         A piece may itself run pieces here.
+
+        Args:
+            between: Called between the pieces that the caller does; other threads work on.
 
         Raises:
             Exception: Whatever a piece raises.
@@ -133,12 +153,29 @@ class WorkerPool:
         batch = _Batch(pieces)
         if threading.get_native_id() not in self._native_ids:
             self._make_way()
-        self._batches.append(batch)  # a caller that waits for this thread takes pieces too
-        for _ in range(min(self.threads, len(pieces)) - 1):
-            self._pool.submit(batch.work)
-        batch.work()
-        self._batches.remove(batch)
+        self._batches.append(batch)
+        try:
+            for _ in range(min(self.threads, len(pieces)) - 1):
+                self._pool.submit(self._work)
+            while batch.work():
+                if batch.is_waiting():
+                    between()
+        finally:
+            batch.drop_waiting()
+            while not batch.is_done(_POLL_S):
+                self._help(batch)
+            self._batches.remove(batch)
         return batch.results()
+
+    def _work(self) -> None:
+        """Do pieces until none waits, those of the newest batch first."""
+        while any(batch.work() for batch in self._batches[::-1]):
+            pass
+
+    def _help(self, awaited: _Batch | None) -> bool:
+        """Do a piece of a batch begun after the awaited one; return whether any waited."""
+        newer = takewhile(lambda batch: batch is not awaited, self._batches[::-1])
+        return any(batch.work() for batch in newer)
 
     @contextmanager
     def submit(self, piece: Callable[[], Any]) -> Iterator[Callable[[], Any]]:
@@ -147,12 +184,15 @@ class WorkerPool:
         Asking for the result does the piece, where no thread has begun it, or waits for it.
         """
         self._make_way()
+        awaited = self._batches[-1] if self._batches else None
         other = self._pool.submit(piece) if self.threads > 1 else None
 
         def result() -> Any:
             if other is None or other.cancel():
                 return piece()
-            self._help(other)
+            while not other.done():
+                if not self._help(awaited):
+                    wait([other], _POLL_S)
             return other.result()
 
         try:
@@ -160,10 +200,3 @@ class WorkerPool:
         finally:
             if other is not None and not other.cancel():
                 wait([other])
-
-    def _help(self, other: 'Future[Any]') -> None:
-        """Take pieces that other threads share, until `other` is done."""
-        while not other.done():
-            batches = self._batches[-1:]
-            if not (batches and batches[0].work()):
-                wait([other], _POLL_S)

@@ -8,7 +8,7 @@ incomplete or unlike anything recorded, the reachable set is published instead, 
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
@@ -177,12 +177,14 @@ class VolumePredictor:
         futures: Futures | None,
         level: Level = FULL,
         age_s: float = 0.0,
+        between: Callable[[], None] = lambda: None,
     ) -> tuple[SafetyVolume, ...]:
         """Return the keep-out volumes of everyone whose place is known.
 
         Args:
             level: What is left out under load.
             age_s: How long ago the scene was observed [s].
+            between: Called between people that the caller's thread computes.
         """
         frames = {frame.person_id: frame for frame in presence.observed}
         frames |= {person.frame.person_id: person.frame for person in presence.held}
@@ -193,7 +195,7 @@ class VolumePredictor:
                 lag_s = (scene.stamp_ns - frame.stamp_ns) / NS_PER_S
                 people.append((person, frame.positions, age_s + lag_s))
         volumes = self.assess_all(
-            people, futures, frame_id=scene.frame_id, coarseness=level.coarseness
+            people, futures, between, frame_id=scene.frame_id, coarseness=level.coarseness
         )
         if level.futures < 1.0:  # calibrated with all futures
             return tuple(dataclasses.replace(volume, approximate=True) for volume in volumes)
@@ -203,19 +205,21 @@ class VolumePredictor:
         self,
         people: Sequence[tuple[Prediction, Float64[np.ndarray, 'joint xyz=3'], float]],
         futures: Futures | None,
+        between: Callable[[], None] = lambda: None,
         **how: Any,
     ) -> tuple[SafetyVolume, ...]:
         """Return the keep-out volumes of each person, shared out to threads.
 
         Args:
             people: With the pose they were last observed in [m], and how long ago [s].
+            between: As `assess_scene`.
             how: See `assess`.
         """
         pieces = [
             partial(self.assess, person, futures, pose, age_s=age_s, **how)
             for person, pose, age_s in people
         ]
-        return tuple(self._pool.run(pieces))
+        return tuple(self._pool.run(pieces, between))
 
     def assess(
         self,

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from functools import partial
 
 import pytest
@@ -106,8 +107,70 @@ def test_a_piece_may_run_pieces_of_its_own() -> None:
 
     (one, own), (other, others) = pool.run([piece, piece])
     assert one != other
-    in_crew = {one, other} - {threading.get_ident()}
-    assert set(own if one in in_crew else others) == in_crew  # what is begun there stays there
+    assert set(own) | set(others) <= {one, other}
+
+
+def work_while_the_caller_is_between_its_pieces(pool: WorkerPool, timeout_s: float) -> None:
+    met, asked = threading.Barrier(2, timeout=timeout_s), list[str]()
+
+    def meet(place: str) -> None:
+        if place not in asked:
+            asked.append(place)
+            met.wait()
+
+    def piece() -> None:
+        if threading.current_thread() is not threading.main_thread():
+            meet('in a piece')
+
+    pool.run([piece] * 5, partial(meet, 'between'))
+
+
+def test_other_threads_work_on_while_the_caller_is_between_its_pieces() -> None:
+    work_while_the_caller_is_between_its_pieces(WorkerPool(2), 20.0)
+    with pytest.raises(threading.BrokenBarrierError):  # control
+        work_while_the_caller_is_between_its_pieces(WorkerPool(1), 0.2)
+
+
+@pytest.mark.parametrize(('pieces', 'times'), [(0, 0), (1, 0), (4, 3)])
+def test_between_the_pieces_of_one_thread_is_one_time_fewer(pieces: int, times: int) -> None:
+    calls: list[int] = []
+    WorkerPool(1).run([int] * pieces, lambda: calls.append(1))
+    assert len(calls) == times
+
+
+def test_the_pieces_begun_last_are_done_first() -> None:
+    pool, order = WorkerPool(1), list[str]()
+    older = [partial(order.append, 'older')] * 3
+
+    def between() -> None:
+        if 'newer' not in order:
+            pool.run([pool._work, partial(order.append, 'newer')])  # as a thread does it
+
+    pool.run(older, between)
+    assert order == ['older', 'newer', 'older', 'older']
+    order.clear()
+    pool.run([*older, partial(order.append, 'newer')])
+    assert order == ['older', 'older', 'older', 'newer']  # control
+
+
+def test_what_goes_wrong_between_pieces_is_raised_once_no_piece_runs() -> None:
+    pool, begun, done = WorkerPool(2), threading.Event(), list[int]()
+
+    def piece() -> None:
+        if threading.current_thread() is threading.main_thread():
+            assert begun.wait(20.0)
+            return
+        begun.set()
+        while pool._batches[0].is_waiting():
+            time.sleep(0.001)
+        done.append(1)
+
+    def fail() -> None:
+        raise OSError('no')
+
+    with pytest.raises(OSError, match='no'):
+        pool.run([piece] * 9, fail)
+    assert done == [1]  # the one that ran; none of those that waited
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason='needs two cores')
