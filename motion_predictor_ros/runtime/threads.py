@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import takewhile
 from typing import Any
 
@@ -58,47 +58,30 @@ class _Batch:
     """Pieces of work that several threads take from."""
 
     def __init__(self, pieces: Sequence[Callable[[], Any]]) -> None:
-        self._waiting = deque(enumerate(pieces))
-        self._results: list[Any] = [None] * len(pieces)
+        self.waiting = deque(enumerate(pieces))
+        self.results: list[Any] = [None] * len(pieces)
         self._unfinished, self._finished = len(pieces), threading.Condition()
-        self._error: BaseException | None = None
+        self.error: BaseException | None = None
 
     def work(self) -> bool:
         """Do one waiting piece; return whether there was any."""
         try:
-            index, piece = self._waiting.popleft()
+            index, piece = self.waiting.popleft()
         except IndexError:
             return False
         try:
-            self._results[index] = piece()
+            self.results[index] = piece()
         except BaseException as error:
-            self._error = error
+            self.error = error
         with self._finished:
             self._unfinished -= 1
             self._finished.notify_all()
         return True
 
-    def is_waiting(self) -> bool:
-        """Whether no thread has begun the last piece yet."""
-        return bool(self._waiting)
-
     def is_done(self, timeout_s: float) -> bool:
         """Wait for pieces that other threads have begun; return whether all are done."""
         with self._finished:
             return self._finished.wait_for(lambda: not self._unfinished, timeout_s)
-
-    def drop_waiting(self) -> None:
-        """Let no thread begin any more piece."""
-        while self._waiting:
-            with suppress(IndexError), self._finished:  # another thread was faster
-                self._waiting.pop()
-                self._unfinished -= 1
-
-    def results(self) -> list[Any]:
-        """Return what all pieces returned, once they are done."""
-        if self._error is not None:
-            raise self._error
-        return self._results
 
 
 class WorkerPool:
@@ -136,9 +119,7 @@ class WorkerPool:
                 self._cores = set()
 
     def run(
-        self,
-        pieces: Sequence[Callable[[], Any]],
-        between: Callable[[], None] = lambda: None,
+        self, pieces: Sequence[Callable[[], Any]], between: Callable[[], None] = lambda: None
     ) -> list[Any]:
         """Return what each piece of work returns, in order; the longest should come first.
 
@@ -158,14 +139,15 @@ class WorkerPool:
             for _ in range(min(self.threads, len(pieces)) - 1):
                 self._pool.submit(self._work)
             while batch.work():
-                if batch.is_waiting():
+                if batch.waiting:
                     between()
         finally:
-            batch.drop_waiting()
-            while not batch.is_done(_POLL_S):
+            while batch.work() or not batch.is_done(_POLL_S):
                 self._help(batch)
             self._batches.remove(batch)
-        return batch.results()
+        if batch.error is not None:
+            raise batch.error
+        return batch.results
 
     def _work(self) -> None:
         """Do pieces until none waits, those of the newest batch first."""

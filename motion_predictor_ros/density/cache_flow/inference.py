@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """CacheFlow for inference: products of weights that no observation changes are computed once.
 
-Stage: density. Plain torch, the same on a CPU and a GPU; results equal those of `CacheFlow` to
-rounding. Folded are
+Stage: density. Results equal those of `CacheFlow` to rounding. Plain torch, the same on a CPU and
+a GPU, but for the decoder's steps, which are one compiled call on a CPU. Folded are
     x to the decoder's gates      whitening, basis, mean and input weights into one matrix
     last frames to the gates      into one matrix, applied once per person
     states to positions           the rotation out of the body frame into the output layer
@@ -12,14 +12,19 @@ rounding. Folded are
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 from motion_predictor_ros.density.body_frame import PastPoses
 from motion_predictor_ros.density.cache_flow.flow import Flow, Latents, even_times, integrate
 from motion_predictor_ros.density.cache_flow.model import CacheFlow
+from motion_predictor_ros.prediction.motion_deq.cpu.kernels import tanh
+from motion_predictor_ros.runtime.jit import compiled, inlined
+from motion_predictor_ros.runtime.threads import limit_blas
 
 
 class FusedCacheFlow:
@@ -28,6 +33,7 @@ class FusedCacheFlow:
     @torch.no_grad()
     def __init__(self, module: CacheFlow) -> None:
         """Fold the weights."""
+        limit_blas()
         self._module = module
         self._fold_decoder(module)
         self._inverse_flow = FusedInverseFlow(module.flow)
@@ -133,18 +139,54 @@ class Recurrence:
             gate_inputs: The input after `input_map`.
         """
         hidden, batch = len(self.weight), len(gate_inputs)
+        states = gate_inputs.new_full((steps + 1, batch, hidden), 0.5)
+        products = gate_inputs.new_empty(batch, 3 * hidden)
+        if states.device.type == 'cpu' and states.dtype == torch.float32:
+            arrays = (gate_inputs, self.weight, products, states)
+            _states(*(tensor.detach().numpy() for tensor in arrays))
+            return states[1:]
         bias, candidate_input = gate_inputs.split([3 * hidden, hidden], dim=1)
-        states = gate_inputs.new_empty(steps, batch, hidden)
-        state = gate_inputs.new_full((batch, hidden), 0.5)
-        products, candidate = gate_inputs.new_empty(batch, 3 * hidden), torch.empty_like(state)
         gates, state_candidate = products.split([2 * hidden, hidden], dim=1)
         reset, update = gates.chunk(2, dim=1)
-        for after in states.unbind():
-            torch.addmm(bias, state, self.weight, out=products)
+        for before, after in itertools.pairwise(states.unbind()):
+            torch.addmm(bias, before, self.weight, out=products)
             gates.sigmoid_()
-            torch.addcmul(candidate_input, reset, state_candidate, out=candidate).sigmoid_()
-            state = torch.lerp(candidate, state, update, out=after)
-        return states
+            candidate = torch.addcmul(candidate_input, reset, state_candidate).sigmoid_()
+            torch.lerp(candidate, before, update, out=after)
+        return states[1:]
+
+
+@compiled
+def _states(
+    gate_inputs: Float32[np.ndarray, 'batch gate_input'],
+    weight: Float32[np.ndarray, 'hidden gates'],
+    products: Float32[np.ndarray, 'batch gates'],
+    states: Float32[np.ndarray, 'step batch hidden'],
+) -> None:
+    """Do all steps in one call, during which other threads run Python.
+
+    Args:
+        products: Workspace.
+        states: The first one is given.
+    """
+    hidden = len(weight)
+    for step in range(1, len(states)):
+        np.dot(states[step - 1], weight, products)
+        for row in range(len(products)):
+            for r in range(hidden):
+                k, s = hidden + r, 2 * hidden + r
+                reset = _sigmoid(gate_inputs[row, r] + products[row, r])
+                update = _sigmoid(gate_inputs[row, k] + products[row, k])
+                inner = reset * (gate_inputs[row, s] + products[row, s])
+                candidate = _sigmoid(gate_inputs[row, hidden + s] + inner)
+                before = states[step - 1, row, r]
+                states[step, row, r] = candidate + update * (before - candidate)
+
+
+@partial(inlined, rounding=('contract',))
+def _sigmoid(x: np.float32) -> np.float32:
+    half = np.float32(0.5)
+    return half + half * tanh(half * x)
 
 
 def _with_doubled_candidate(

@@ -182,7 +182,8 @@ def test_people_are_shared_out_to_threads_and_answers_stay_to_the_last_bit(threa
     )  # control: they differ
 
 
-def test_silu_is_torchs_to_rounding_wherever_it_is_asked() -> None:
+def test_silu_is_torchs_to_rounding_wherever_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, 'tanh', kernels.tanh.py_func)
     x = torch.cat([torch.linspace(-30.0, 30.0, 4001), torch.tensor([0.0, -1e4, 1e4])])
     of_kernel = torch.tensor([kernels.silu.py_func(value) for value in x.numpy()])
     exact = torch.nn.functional.silu(x.double())

@@ -35,10 +35,9 @@ _P, _Q = (
 
 
 @partial(inlined, rounding=('contract',))
-def silu(x: np.float32) -> np.float32:
-    """Return x sigmoid(x) = x (1 + tanh(x / 2)) / 2, by arithmetic alone: its loops vectorise."""
-    half = _HALF * x
-    t = half if half < _TANH_BOUND else _TANH_BOUND
+def tanh(x: np.float32) -> np.float32:
+    """Compute the hyperbolic tangent by arithmetic alone: its loops vectorise."""
+    t = x if x < _TANH_BOUND else _TANH_BOUND
     t = t if t > -_TANH_BOUND else -_TANH_BOUND
     u = t * t
     p = _P[6]
@@ -49,7 +48,14 @@ def silu(x: np.float32) -> np.float32:
     p = p * u + _P[1]
     p = p * u + _P[0]
     q = ((_Q[3] * u + _Q[2]) * u + _Q[1]) * u + _Q[0]
-    return half + half * (t * p / q)
+    return t * p / q
+
+
+@partial(inlined, rounding=('contract',))
+def silu(x: np.float32) -> np.float32:
+    """Return x sigmoid(x) = x (1 + tanh(x / 2)) / 2."""
+    half = _HALF * x
+    return half + half * tanh(half)
 
 
 @compiled
