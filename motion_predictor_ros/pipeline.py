@@ -269,10 +269,16 @@ class Pipeline:
         with self.times.stage('density', counts=bool(begun.windows) and sample is None):
             newer = partial(self._take_in_newer, between, 'density')
             sample = sample or self._draw(begun.windows, begun.level, newer)
+        volumes, futures = None, sample.futures if sample else None
         # The density of predictions is evaluated while volumes are computed.
-        weigh = partial(_weighted, sample, begun.predictions)
+        weigh = partial(sample.weighted, begun.predictions) if sample else lambda: None
         with self._parallel.submit(weigh) as weighted:
-            volumes = self._volumes(begun, sample, between)
+            if self.volume is not None and begun.level.volumes:
+                newer = partial(self._take_in_newer, between, 'volume')
+                with self.times.stage('volume'):
+                    volumes = self.volume.assess_scene(
+                        begun.scene, begun.presence, futures, begun.level, between=newer
+                    )
             with self.times.stage('density', counts=sample is not None):
                 return weighted(), volumes
 
@@ -283,18 +289,6 @@ class Pipeline:
                 between()
         finally:
             self._in_between = False
-
-    def _volumes(
-        self, begun: '_Begun', sample: Sample | None, between: Callable[[], None]
-    ) -> tuple[SafetyVolume, ...] | None:
-        if self.volume is None or not begun.level.volumes:
-            return None
-        futures = sample.futures if sample else None
-        newer = partial(self._take_in_newer, between, 'volume')
-        with self.times.stage('volume'):
-            return self.volume.assess_scene(
-                begun.scene, begun.presence, futures, begun.level, between=newer
-            )
 
     def _forget_people(self) -> None:
         self.predictor.reset()
@@ -334,8 +328,3 @@ class _Begun:
     predictions: Sequence[Prediction]
     windows: Sequence[Window]
     level: Level
-
-
-def _weighted(sample: Sample | None, predictions: Sequence[Prediction]) -> Futures | None:
-    """Return futures with the density of the predictions of the same people."""
-    return sample.weighted(predictions) if sample else None

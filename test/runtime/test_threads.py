@@ -154,12 +154,19 @@ def test_the_pieces_begun_last_are_done_first() -> None:
 
 @pytest.mark.parametrize('threads', [1, 3])
 def test_what_goes_wrong_between_pieces_is_raised_once_all_are_done(threads: int) -> None:
+    failed, done = threading.Event(), list[int]()
+
+    def piece() -> None:
+        if threading.current_thread() is not threading.main_thread():
+            assert failed.wait(20.0)
+        done.append(1)
+
     def fail() -> None:
+        failed.set()
         raise OSError('no')
 
-    done: list[int] = []
     with pytest.raises(OSError, match='no'):
-        WorkerPool(threads).run([partial(done.append, 1)] * 9, fail)
+        WorkerPool(threads).run([piece] * 9, fail)
     assert len(done) == 9
 
 

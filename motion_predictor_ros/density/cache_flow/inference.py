@@ -140,18 +140,15 @@ class Recurrence:
         """
         hidden, batch = len(self.weight), len(gate_inputs)
         states = gate_inputs.new_full((steps + 1, batch, hidden), 0.5)
-        products = gate_inputs.new_empty(batch, 3 * hidden)
         if states.device.type == 'cpu' and states.dtype == torch.float32:
-            arrays = (gate_inputs, self.weight, products, states)
-            _states(*(tensor.detach().numpy() for tensor in arrays))
+            products = gate_inputs.new_empty(batch, 3 * hidden)
+            _states(*(part.numpy() for part in (gate_inputs, self.weight, products, states)))
             return states[1:]
         bias, candidate_input = gate_inputs.split([3 * hidden, hidden], dim=1)
-        gates, state_candidate = products.split([2 * hidden, hidden], dim=1)
-        reset, update = gates.chunk(2, dim=1)
         for before, after in itertools.pairwise(states.unbind()):
-            torch.addmm(bias, before, self.weight, out=products)
-            gates.sigmoid_()
-            candidate = torch.addcmul(candidate_input, reset, state_candidate).sigmoid_()
+            products = torch.addmm(bias, before, self.weight)
+            reset, update = products[:, : 2 * hidden].sigmoid().chunk(2, dim=1)
+            candidate = torch.addcmul(candidate_input, reset, products[:, 2 * hidden :]).sigmoid()
             torch.lerp(candidate, before, update, out=after)
         return states[1:]
 
@@ -163,12 +160,7 @@ def _states(
     products: Float32[np.ndarray, 'batch gates'],
     states: Float32[np.ndarray, 'step batch hidden'],
 ) -> None:
-    """Do all steps in one call, during which other threads run Python.
-
-    Args:
-        products: Workspace.
-        states: The first one is given.
-    """
+    """Do all steps after the first state, without Python's lock; `products` is a workspace."""
     hidden = len(weight)
     for step in range(1, len(states)):
         np.dot(states[step - 1], weight, products)
