@@ -179,10 +179,11 @@ def _compile_all(*modules: str) -> None:
     gc.disable()
     for module in modules:
         importlib.import_module(module)
-    for kernel in _KERNELS:
+    kernels = [kernel for kernel in _KERNELS if kernel.py_func.__module__ in modules]
+    for kernel in kernels:
         hints = [p.annotation for p in inspect.signature(kernel.py_func).parameters.values()]
         kernel.compile(tuple(kernel.typeof_pyval(_example(hint)) for hint in hints))
-    sys.stdout.write(str(sum(len(kernel.stats.cache_misses) for kernel in _KERNELS)))
+    sys.stdout.write(str(sum(len(kernel.stats.cache_misses) for kernel in kernels)))
 
 
 def _example(hint: Any) -> Any:

@@ -12,18 +12,15 @@ a GPU, but for the decoder's steps, which are one compiled call on a CPU. Folded
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
-import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 from torch import Tensor
 
 from motion_predictor_ros.density.body_frame import PastPoses
 from motion_predictor_ros.density.cache_flow.flow import Flow, Latents, even_times, integrate
+from motion_predictor_ros.density.cache_flow.kernels import recur
 from motion_predictor_ros.density.cache_flow.model import CacheFlow
-from motion_predictor_ros.prediction.motion_deq.cpu.kernels import tanh
-from motion_predictor_ros.runtime.jit import compiled, inlined
 from motion_predictor_ros.runtime.threads import limit_blas
 
 
@@ -142,7 +139,7 @@ class Recurrence:
         states = gate_inputs.new_full((steps + 1, batch, hidden), 0.5)
         if states.device.type == 'cpu' and states.dtype == torch.float32:
             products = gate_inputs.new_empty(batch, 3 * hidden)
-            _states(*(part.numpy() for part in (gate_inputs, self.weight, products, states)))
+            recur(*(part.numpy() for part in (gate_inputs, self.weight, products, states)))
             return states[1:]
         bias, candidate_input = gate_inputs.split([3 * hidden, hidden], dim=1)
         for before, after in itertools.pairwise(states.unbind()):
@@ -151,34 +148,6 @@ class Recurrence:
             candidate = torch.addcmul(candidate_input, reset, products[:, 2 * hidden :]).sigmoid()
             torch.lerp(candidate, before, update, out=after)
         return states[1:]
-
-
-@compiled
-def _states(
-    gate_inputs: Float32[np.ndarray, 'batch gate_input'],
-    weight: Float32[np.ndarray, 'hidden gates'],
-    products: Float32[np.ndarray, 'batch gates'],
-    states: Float32[np.ndarray, 'step batch hidden'],
-) -> None:
-    """Do all steps after the first state, without Python's lock; `products` is a workspace."""
-    hidden = len(weight)
-    for step in range(1, len(states)):
-        np.dot(states[step - 1], weight, products)
-        for row in range(len(products)):
-            for r in range(hidden):
-                k, s = hidden + r, 2 * hidden + r
-                reset = _sigmoid(gate_inputs[row, r] + products[row, r])
-                update = _sigmoid(gate_inputs[row, k] + products[row, k])
-                inner = reset * (gate_inputs[row, s] + products[row, s])
-                candidate = _sigmoid(gate_inputs[row, hidden + s] + inner)
-                before = states[step - 1, row, r]
-                states[step, row, r] = candidate + update * (before - candidate)
-
-
-@partial(inlined, rounding=('contract',))
-def _sigmoid(x: np.float32) -> np.float32:
-    half = np.float32(0.5)
-    return half + half * tanh(half * x)
 
 
 def _with_doubled_candidate(
