@@ -10,6 +10,7 @@ its person.
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -73,6 +74,8 @@ class Plausibility:
         by_depth = np.argsort(depths, kind='stable').tolist()
         self._outwards = [joint for joint in by_depth if depths[joint]]
         self._up = UPWARDS.get(up)
+        self._limb_ends = [[self._index.get(limb[end], 0) for limb in LIMBS] for end in (0, 1)]
+        self._limits_of = lru_cache(maxsize=64)(self._bone_limits_of)  # lengths change rarely
 
     def fault(self, window: Window) -> tuple[str, str] | None:
         """Return the reason and a message if this cannot be a person as they are; else None."""
@@ -133,9 +136,10 @@ class Plausibility:
         """
         limits, seen = self._bone_limits(window), window.seen
         parents, children = self._bones.bones.T
-        bones = np.flatnonzero(seen[parents] & seen[children])
-        positions, share = window.positions.copy(), _shares(window.observed, self._bones.bones)
-        for sweep in range(_SWEEPS):
+        is_seen = seen[parents] & seen[children]
+        bones, positions = np.flatnonzero(is_seen), window.positions.copy()
+        share = _shares(window.observed, self._bones.bones)
+        for sweep in range(_SWEEPS if share.any() else 0):
             ends = positions[:, children[bones]] - positions[:, parents[bones]]
             long = np.linalg.norm(ends, axis=-1) > limits[bones]
             if not (long & share[:, bones].any(axis=-1)).any():
@@ -149,7 +153,7 @@ class Plausibility:
                 positions[:, child] -= share[:, bone, 1:] * excess
         last = positions[-1]
         long = np.linalg.norm(last[children] - last[parents], axis=-1) > limits
-        faulty = self._bones.bones[np.intersect1d(np.flatnonzero(long), bones)]
+        faulty = self._bones.bones[long & is_seen]
         if len(faulty):
             return tuple(self._names[joint] for joint in np.unique(faulty))
         return dataclasses.replace(window, positions=positions)
@@ -165,6 +169,10 @@ class Plausibility:
             ends = window.positions[:, children] - window.positions[:, parents]
             observed = window.observed[:, children] & window.observed[:, parents]
             own = _median_lengths(np.where(observed, np.linalg.norm(ends, axis=-1), np.nan), 1)
+        return self._limits_of(own.tobytes())
+
+    def _bone_limits_of(self, lengths: bytes) -> BoneLengths:
+        own = np.frombuffer(lengths)
         ratios = own / self._bones.reference
         if not np.isnan(ratios).all():
             own = np.where(np.isnan(own), np.nanmedian(ratios) * self._bones.reference, own)
@@ -198,7 +206,8 @@ class Plausibility:
     def inverted(self, positions: Motion) -> Bool[np.ndarray, ' time']:
         """Return when a person is upside down."""
         assert self._up is not None
-        height = {name: positions[:, joint] @ self._up for name, joint in self._index.items()}
+        heights = positions @ self._up
+        height = {name: heights[:, joint] for name, joint in self._index.items()}
         hips = (height['l_hip'] + height['r_hip']) / 2
         ankles = (height['l_ankle'] + height['r_ankle']) / 2
         return np.asarray(
@@ -213,9 +222,8 @@ class Plausibility:
         return bool(seen[[self._index[name] for name in names]].all())
 
     def _has_limbs(self, window: Window) -> bool:
-        pose = window.positions[-1]
-        ends = [(pose[self._index[a]], pose[self._index[b]]) for a, b in LIMBS]
-        lengths = np.array([np.linalg.norm(a - b) for a, b in ends])
+        ends = window.positions[-1][self._limb_ends]
+        lengths = np.linalg.norm(ends[0] - ends[1], axis=-1)
         odd = lengths / max(lengths.sum(), 1e-9) / shipped_proportions().limbs
         return bool((odd < _ODD_LIMB).all() and (odd > 1 / _ODD_LIMB).all())
 
