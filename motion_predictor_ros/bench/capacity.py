@@ -8,7 +8,7 @@ number of people is kept if, after the windows have filled,
     p99(observation to motion) < period of motion, p99(observation to volumes) < period of volumes,
     no observation is superseded, and nothing is given up
 
-by the decisions of the node (`runtime/load_shedding.py`), with a tenth of the time left for what
+by the decisions of the node (`runtime/load_shedding.py`), with 15 % of the time left for what
 the node does besides (receive, publish, draw markers) and for people who come and go. Superseded:
 the next observation came before the one before it was taken up.
 
@@ -49,7 +49,7 @@ RATES = {'25hz': Rates(25.0, 5.0), '15hz': Rates(15.0, 5.0), '10hz': Rates(10.0,
 _COST = '15hz'
 """The rates at which processor time is counted."""
 
-_RESERVE = 0.1
+_RESERVE = 0.15
 """Share of the time beside the pipeline: a node with many people publishes for 4 % (its log)."""
 
 _FILLING_S = 2.0

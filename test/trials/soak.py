@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""People coming and going in front of a live node, for any duration.
+"""People coming one after another, and going, in front of a live node, for any duration.
 
 A real node in a process of its own, over DDS. Every ten seconds a row is added to a CSV: the
 node's memory, its latency, and how many observations were answered or counted as dropped.
@@ -142,8 +142,7 @@ class _Soak:
         self._random = random.Random(seed)
         self._people: dict[str, Walker] = {}
         self._number = self._sent = self._sent_before = self._answered = 0
-        for _ in range(traffic.people):
-            self._add_person()
+        self._add_person()
 
     def run(self, seconds: float, out: Path) -> list[Row]:
         """Feed the node, and write a row to the CSV per period."""
