@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from motion_predictor_ros.config import DegradationConfig
 
-WINDOW_S = 1.0
-"""Time over which the load is measured [s]."""
+WINDOW_S = 3.0
+"""Time over which the load is measured [s]: a disturbance of a second is no overload."""
 
-_LATE_WINDOW_S, _LATE_ANSWERS = 3.0, 2
+_SETTLING_S, _LATE_ANSWERS = 1.0, 2
 _MAX_HOLD_S = 60.0
 _FEWER, _COARSER = 0.25, 2.0
 _RATES_HZ = (15.0, 8.0)
@@ -87,9 +87,9 @@ class Change:
 
 
 class Degradation:
-    """Chooses the level from the times of the last scenes; at most one change per second.
+    """Chooses the level from the times of the last 3 s of scenes; at most one change per second.
 
-        load > busy, or two scenes of the last 3 s took more than late_s    one level down
+        load > busy, or two scenes took more than late_s                    one level down
         load < calm for hold_s, and no scene was late                       one level up
 
     `hold_s` doubles when a level up must be taken back within it.
@@ -97,7 +97,7 @@ class Degradation:
     Attributes:
         number: Index of the level; 0: nothing is left out.
         reason: Why; empty at 0.
-        load: Share of the last second spent on scenes.
+        load: Share of the last 3 s spent on scenes.
         changes: Number of changes of level so far.
         changed_ns: Stamp of the scene after which the level changed last [ns].
     """
@@ -146,13 +146,15 @@ class Degradation:
         if not self._answers or done_s - self._answers[-1][0] > WINDOW_S:
             self._restart(done_s - sum(stages_s.values()))
         self._answers.append((done_s, stages_s))
-        while self._answers[0][0] < done_s - _LATE_WINDOW_S:
+        while self._answers[0][0] < done_s - WINDOW_S:
             self._answers.popleft()
         self.load = self._load(done_s)
         assert self._since_s is not None
         late = sum(sum(took.values()) > self._config.late_s for _, took in self._answers)
-        full = done_s - self._since_s >= WINDOW_S
-        if full and (late >= _LATE_ANSWERS or self.load > self._config.busy):
+        since_s = done_s - self._since_s
+        full = since_s >= WINDOW_S
+        overdue = late >= _LATE_ANSWERS and since_s >= _SETTLING_S
+        if overdue or (full and self.load > self._config.busy):
             change = self._worse(done_s, late)
         else:
             calm = full and not late and self.load < self._config.calm
@@ -179,14 +181,14 @@ class Degradation:
         self._calm_since_s = None
         if self.number + 1 == len(self._levels):
             return None
-        too_soon = now_s - self._better_s < self._hold_s
+        too_soon = now_s - self._better_s < self._hold_s + WINDOW_S
         self._hold_s = min(2 * self._hold_s, _MAX_HOLD_S) if too_soon else self._config.hold_s
         self.number += 1
         if late >= _LATE_ANSWERS:
             cause = f'{late} of the last {len(self._answers)} scenes took more than '
             cause += f'{self._config.late_s:g} s'
         else:
-            cause = f'busy {100 * self.load:.0f} % of the last second'
+            cause = f'busy {100 * self.load:.0f} % of the last {WINDOW_S:g} s'
         self.reason = f'{cause} ({self._shares(now_s)})'
         return Change(self.level, True, self.reason)
 
@@ -198,14 +200,14 @@ class Degradation:
             self._calm_since_s = now_s
         if now_s - self._calm_since_s < self._hold_s:
             return None
-        text = f'busy {100 * self.load:.0f} % of the last second, not more for {self._hold_s:g} s'
+        text = f'busy {100 * self.load:.0f} %, not more for {self._hold_s:g} s'
         self.number -= 1
         self._better_s = now_s
         self.reason = self.reason if self.number else ''
         return Change(self.level, False, text)
 
     def _shares(self, now_s: float) -> str:
-        """Format the shares of the stages in the last second, the largest first."""
+        """Format the shares of the stages in the last 3 s, the largest first."""
         spent: dict[str, float] = {}
         for _, took in self._recent(now_s - WINDOW_S):
             for name, time_s in took.items():

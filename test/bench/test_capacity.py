@@ -79,7 +79,9 @@ def test_motion_between_volumes_keeps_a_rate_that_is_lost_behind_them() -> None:
     kept = trial(motion_s=0.005, volume_s=0.0155, people=8, polite=True)
     assert not kept.failure and kept.motion_ms_p99 <= 21.0  # its own 5, one volume of 15.5
     assert 129.0 < kept.volumes_ms_p99 <= 140.0  # all volumes, and the motion in between
-    assert 'p99 of motion' in trial(motion_s=0.005, volume_s=0.0155, people=8, polite=False).failure
+    assert (
+        'p99 of motion' in trial(motion_s=0.005, volume_s=0.0155, people=8, polite=False).failure
+    )
     late = trial(motion_s=0.001, volume_s=0.025, people=8, polite=True)
     assert late.failure  # 200 ms of volumes do not fit into their period
 
