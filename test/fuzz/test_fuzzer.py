@@ -145,6 +145,6 @@ def test_futures_that_are_not_finite_are_found(
 def test_a_person_without_a_volume_is_found(
     whole: WholePipelines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(VolumePredictor, 'assess_scene', lambda *args: ())
+    monkeypatch.setattr(VolumePredictor, 'assess_scene', lambda *args, **how: ())
     report = fuzz(40, 7, whole, sources=('native',))
     assert any('no volume of' in line for line in report.cases)
