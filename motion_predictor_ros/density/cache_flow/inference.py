@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """CacheFlow for inference: products of weights that no observation changes are computed once.
 
-Stage: density. Results equal those of `CacheFlow` to rounding. Plain torch, the same on a CPU and
-a GPU, but for the decoder's steps, which are one compiled call on a CPU. Folded are
+Stage: density. Plain torch, the same on a CPU and a GPU; results equal those of `CacheFlow` to
+rounding. Folded are
     x to the decoder's gates      whitening, basis, mean and input weights into one matrix
     last frames to the gates      into one matrix, applied once per person
     states to positions           the rotation out of the body frame into the output layer
@@ -19,7 +19,6 @@ from torch import Tensor
 
 from motion_predictor_ros.density.body_frame import PastPoses
 from motion_predictor_ros.density.cache_flow.flow import Flow, Latents, even_times, integrate
-from motion_predictor_ros.density.cache_flow.kernels import recur
 from motion_predictor_ros.density.cache_flow.model import CacheFlow
 from motion_predictor_ros.runtime.threads import limit_blas
 
@@ -136,18 +135,18 @@ class Recurrence:
             gate_inputs: The input after `input_map`.
         """
         hidden, batch = len(self.weight), len(gate_inputs)
-        states = gate_inputs.new_full((steps + 1, batch, hidden), 0.5)
-        if states.device.type == 'cpu' and states.dtype == torch.float32:
-            products = gate_inputs.new_empty(batch, 3 * hidden)
-            recur(*(part.numpy() for part in (gate_inputs, self.weight, products, states)))
-            return states[1:]
         bias, candidate_input = gate_inputs.split([3 * hidden, hidden], dim=1)
-        for before, after in itertools.pairwise(states.unbind()):
-            products = torch.addmm(bias, before, self.weight)
-            reset, update = products[:, : 2 * hidden].sigmoid().chunk(2, dim=1)
-            candidate = torch.addcmul(candidate_input, reset, products[:, 2 * hidden :]).sigmoid()
-            torch.lerp(candidate, before, update, out=after)
-        return states[1:]
+        states = gate_inputs.new_empty(steps, batch, hidden)
+        state = gate_inputs.new_full((batch, hidden), 0.5)
+        products, candidate = gate_inputs.new_empty(batch, 3 * hidden), torch.empty_like(state)
+        gates, state_candidate = products.split([2 * hidden, hidden], dim=1)
+        reset, update = gates.chunk(2, dim=1)
+        for after in states.unbind():
+            torch.addmm(bias, state, self.weight, out=products)
+            gates.sigmoid_()
+            torch.addcmul(candidate_input, reset, state_candidate, out=candidate).sigmoid_()
+            state = torch.lerp(candidate, state, update, out=after)
+        return states
 
 
 def _with_doubled_candidate(

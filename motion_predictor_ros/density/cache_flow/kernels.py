@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled loops: the nearest of boxes of points, and the decoder's steps.
+"""Compiled search of boxes of points for the one nearest to a draw.
 
-Stage: density. Nothing imports torch: these kernels can be compiled without it.
+Stage: density. Nothing imports torch: this can be compiled without it.
 """
 
 from functools import partial
@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from motion_predictor_ros.prediction.motion_deq.cpu.kernels import tanh
 from motion_predictor_ros.runtime.jit import compiled, inlined
 
 
@@ -87,31 +86,3 @@ def find_nearest(
                     query, points[box], rows[box], to_points, best, nearest
                 )
         distance[index], row[index] = np.sqrt(best), nearest
-
-
-@compiled
-def recur(
-    gate_inputs: Float32[np.ndarray, 'batch gate_input'],
-    weight: Float32[np.ndarray, 'hidden gates'],
-    products: Float32[np.ndarray, 'batch gates'],
-    states: Float32[np.ndarray, 'step batch hidden'],
-) -> None:
-    """Do all steps after the first state, without Python's lock; `products` is a workspace."""
-    hidden = len(weight)
-    for step in range(1, len(states)):
-        np.dot(states[step - 1], weight, products)
-        for row in range(len(products)):
-            for r in range(hidden):
-                k, s = hidden + r, 2 * hidden + r
-                reset = _sigmoid(gate_inputs[row, r] + products[row, r])
-                update = _sigmoid(gate_inputs[row, k] + products[row, k])
-                inner = reset * (gate_inputs[row, s] + products[row, s])
-                candidate = _sigmoid(gate_inputs[row, hidden + s] + inner)
-                before = states[step - 1, row, r]
-                states[step, row, r] = candidate + update * (before - candidate)
-
-
-@partial(inlined, rounding=('contract',))
-def _sigmoid(x: np.float32) -> np.float32:
-    half = np.float32(0.5)
-    return half + half * tanh(half * x)
