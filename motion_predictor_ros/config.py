@@ -228,8 +228,8 @@ class DegradationConfig:
     enabled: bool = param(
         True, 'leave out futures, then volumes, then reduce the rate under overload [-]'
     )
-    busy: float = param(0.9, 'load above which more is left out [-]', 0.1, 1)
-    calm: float = param(0.5, 'load below which, for `hold_s`, less is left out [-]', 0.0, 1)
+    busy: float = param(0.95, 'load above which more is left out [-]', 0.1, 1)
+    calm: float = param(0.8, 'load below which, for `hold_s`, less is left out [-]', 0.0, 1)
     late_s: float = param(0.2, 'two scenes in 3 s that take longer are overload [s]', 0.01, 10)
     hold_s: float = param(
         5.0, 'time of low load before less is left out; doubled if in vain [s]', 1, 60

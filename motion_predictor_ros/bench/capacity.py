@@ -49,7 +49,7 @@ RATES = {'25hz': Rates(25.0, 5.0), '15hz': Rates(15.0, 5.0), '10hz': Rates(10.0,
 _COST = '15hz'
 """The rates at which processor time is counted."""
 
-_RESERVE = 0.15
+_RESERVE = 0.2
 """Share of the time beside the pipeline: a node with many people publishes for 4 % (its log)."""
 
 _FILLING_S = 2.0

@@ -16,7 +16,7 @@ WINDOW_S = 3.0
 """Time over which the load is measured [s]: a disturbance of a second is no overload."""
 
 _SETTLING_S, _LATE_ANSWERS = 1.0, 2
-_MAX_HOLD_S = 60.0
+_MAX_HOLD_S = 300.0
 _FEWER, _COARSER = 0.25, 2.0
 _RATES_HZ = (15.0, 8.0)
 _ANSWERS_UNTIL_STALE = 2.0

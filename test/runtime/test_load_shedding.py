@@ -86,7 +86,7 @@ def test_one_slow_moment_is_no_reason() -> None:
 
 
 def test_a_slow_machine_gives_up_no_more_than_it_must() -> None:
-    machine = Machine()
+    machine = Machine(busy=0.9, calm=0.5)
     changes = machine.run(30.0, 0.012, 0.17)  # 0.36 of each second, and up to 0.85 for futures
     assert names(changes) == ['fewer futures']
     assert changes[0].worse and 'busy' in changes[0].reason and 'density' in changes[0].reason
@@ -111,19 +111,31 @@ def test_what_was_given_up_is_taken_back_step_by_step_after_a_while() -> None:
 
 
 def test_in_between_nothing_changes_either_way() -> None:
-    machine = Machine(hold_s=HOLD_S)
+    machine = Machine(busy=0.9, hold_s=HOLD_S)
     machine.run(5.0, 0.012, 0.17)
     before = machine.decision.number
     assert before == 1
-    assert machine.run(60.0, 0.022) == []  # busy two thirds of the time
+    assert machine.run(60.0, 0.029) == []  # busy seven eighths of the time
     assert machine.decision.number == before
 
 
+def test_what_a_burst_took_comes_back_on_a_machine_that_is_busy_but_fast_enough() -> None:
+    machine = Machine()
+    assert names(machine.run(4.0, 0.04)) == ['fewer futures']  # as when ten people come at once
+    changes = machine.run(300.0, 0.018, 0.06)  # busy 0.60 of the time with few, 0.75 with all
+    assert names(changes) == ['nothing']
+    stricter = Machine(calm=0.5)
+    stricter.run(4.0, 0.04)
+    assert stricter.run(300.0, 0.018, 0.06) == []
+
+
 def test_hasty_recoveries_become_rare() -> None:
-    machine = Machine(hold_s=HOLD_S)
+    machine = Machine(busy=0.9, hold_s=HOLD_S)
     changes = machine.run(150.0, 0.005, 0.18)  # too slow with all futures, idle with few
     worse = [change for change in changes if change.worse]
     assert 3 <= len(worse) <= 7  # one in four seconds would be 37
+    later = [change for change in machine.run(1500.0, 0.005, 0.18) if change.worse]
+    assert 3 <= len(later) <= 6  # at most every five minutes
 
 
 def test_late_answers_count_though_they_are_rare() -> None:
