@@ -50,7 +50,7 @@ _COST = '15hz'
 """The rates at which processor time is counted."""
 
 _RESERVE = 0.2
-"""Share of the time beside the pipeline: a node with many people publishes for 4 % (its log)."""
+"""Load kept below the one that sheds: a node with many people publishes for 4 % (its log)."""
 
 _FILLING_S = 2.0
 """Time until windows are full and caches are warm; it does not count [s]."""
