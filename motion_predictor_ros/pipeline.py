@@ -8,7 +8,7 @@
     a camera or a tracker                one class in skeleton/sources/, parameter `source`
     who is there, what is plausible      skeleton/people.py, skeleton/plausibility.py
     a predictor                          one class in prediction/, parameter `predictor`
-    how futures are sampled              density/sampling.py
+    how futures are sampled              density/sampling.py, density/recentring.py
     which space is kept free             volume/predictor.py
     what a planner receives              one class in ros/outputs/
 
@@ -269,9 +269,9 @@ class Pipeline:
         with self.times.stage('density', counts=bool(begun.windows) and sample is None):
             newer = partial(self._take_in_newer, between, 'density')
             sample = sample or self._draw(begun.windows, begun.level, newer)
-        volumes, futures = None, sample.futures if sample else None
+        volumes, futures = None, sample.recentred(begun.predictions) if sample else None
         # The density of predictions is evaluated while volumes are computed.
-        weigh = partial(sample.weighted, begun.predictions) if sample else lambda: None
+        weigh = partial(sample.weighted, begun.predictions, futures) if sample else lambda: None
         with self._parallel.submit(weigh) as weighted:
             if self.volume is not None and begun.level.volumes:
                 newer = partial(self._take_in_newer, between, 'volume')

@@ -276,8 +276,10 @@ def test_futures_do_not_depend_on_how_often_was_predicted(
     for pipeline in (every, some):
         pipeline._futures_rate.reset()
     here, there = every.step(messages[-1]).futures, some.step(messages[-1]).futures
-    np.testing.assert_array_equal(here.positions, there.positions)
+    np.testing.assert_array_equal(here.cached, there.cached)
     np.testing.assert_array_equal(here.novelty, there.novelty)
+    # They are moved onto a fixed point, which is met to the solver's tolerance only.
+    np.testing.assert_allclose(here.positions, there.positions, atol=2e-3)
 
 
 def test_motion_predicted_between_peoples_futures_changes_no_scene(

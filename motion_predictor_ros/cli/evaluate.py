@@ -162,22 +162,24 @@ def density_config(options: argparse.Namespace) -> 'DensityConfig':
     JSON,
     option('--latent-mixture', help="default: the shipped one, of body_2s; '': without"),
     option('--conditional-vae', help="default: the shipped one, of body_2s; '': without"),
-    option('--beside', nargs=2, metavar=('WEIGHTS', 'CACHE'), help='another CacheFlow'),
     option('--similar', type=positive(), default=0.5, help='similar starts [m]'),
 )
 def _stochastic(options: argparse.Namespace) -> Report:
+    from motion_predictor_ros.checkpoint import choose_device
     from motion_predictor_ros.evaluation.futures import samplers, stochastic
+    from motion_predictor_ros.prediction.motion_deq.checkpoint import load_motion_deq
 
+    device = choose_device(options.device)
     recordings = load_training_data(options)
     shipped = options.checkpoint == 'body_2s'
     compared = samplers.ComparedModels(
         samplers.weights_of(options.latent_mixture, 'latent_mixture', shipped),
         samplers.weights_of(options.conditional_vae, 'conditional_vae', shipped),
-        options.motion_deq,
-        tuple(options.beside) if options.beside else None,
+        load_motion_deq(options.motion_deq, device) if options.motion_deq else None,
     )
     trained, models = samplers.load_samplers(density_config(options), compared, recordings)
-    case = stochastic.make_case(trained, recordings.of_split(options.split), options.similar)
+    judged = recordings.of_split(options.split)
+    case = stochastic.make_case(trained, judged, options.similar, compared.motion_deq)
     return stochastic.evaluate_stochastic(case, trained, models), stochastic.print_stochastic
 
 

@@ -19,12 +19,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from motion_predictor_ros.data.recordings import (
-    Piece,
-    Recordings,
-    join_clips,
-    load_recordings,
-)
+from motion_predictor_ros.data.recordings import Piece, Recordings, join_clips, load_recordings
 from motion_predictor_ros.errors import DataError
 
 JOINT_NAMES = (

@@ -2,7 +2,7 @@
 """Weighted futures of all people in the scene, in one batch.
 
 Stage: density. Reads `Window`s, returns `Futures`; next stage: volume.
-    window -> body frame -> q(z | c) -> draws -> decoder -> frame of the window
+    window -> body frame -> q(z | c) -> draws -> decoder -> frame of the window -> recentring
 """
 
 from collections.abc import Callable, Sequence
@@ -22,6 +22,7 @@ from motion_predictor_ros.density.cache_flow.cache import FutureCache, load_cach
 from motion_predictor_ros.density.cache_flow.checkpoint import TrainedCacheFlow, load_cache_flow
 from motion_predictor_ros.density.cache_flow.inference import FusedCacheFlow
 from motion_predictor_ros.density.cache_flow.mixture import Mixture, Noise
+from motion_predictor_ros.density.recentring import recentre
 from motion_predictor_ros.density.sampling import (
     Draws,
     SamplingOptions,
@@ -161,11 +162,11 @@ class CacheFlowPredictor:
 
         Args:
             windows: At least as long as the model's past.
-            predictions: Those of the same people in the same order, to evaluate their density.
+            predictions: Of the same people in order: futures are moved onto them.
             share: Share of the configured number of futures; at least one is drawn.
         """
         sample = self.sample(windows, share)
-        return sample.weighted(predictions) if sample else None
+        return sample.weighted(predictions, sample.recentred(predictions)) if sample else None
 
     def sample(
         self,
@@ -210,7 +211,7 @@ class CacheFlowPredictor:
             model=self.trained.name,
             out_of_sight=tuple(self._out_of_sight(window) for window in chosen),
         )
-        return Sample(futures, encoded, self._densities_of)
+        return Sample(futures, encoded, self.trained.frame.root, self._densities_of)
 
     def _out_of_sight(self, window: Window) -> str:
         return ', '.join(self.joint_names[joint] for joint in np.flatnonzero(~window.seen))
@@ -337,22 +338,36 @@ class _Encoded:
 
 @dataclass(frozen=True)
 class Sample:
-    """Futures without the density of the predicted motion."""
+    """Futures as drawn, without the density of the predicted motion."""
 
     futures: Futures
     encoded: _Encoded
+    root: int
     densities: Callable[..., Float[np.ndarray, ' batch'] | None]
 
     @staticmethod
     def cat(parts: Sequence['Sample']) -> 'Sample':
         """Concatenate people."""
         futures = Futures.cat([part.futures for part in parts])
-        return Sample(futures, _Encoded.cat([part.encoded for part in parts]), parts[0].densities)
+        encoded = _Encoded.cat([part.encoded for part in parts])
+        return Sample(futures, encoded, parts[0].root, parts[0].densities)
 
-    def weighted(self, predictions: Sequence[Prediction]) -> Futures:
-        """Return futures with the density of predictions of the same people, in order."""
+    def recentred(self, predictions: Sequence[Prediction]) -> Futures:
+        """Return futures moved onto predictions of the same people, in order."""
+        drawn = self.futures
+        positions = drawn.positions.copy()
+        for row, prediction in enumerate(predictions):
+            if prediction.positions is not None:
+                weights, predicted = drawn.weights[row], prediction.positions
+                positions[row] = recentre(
+                    positions[row], weights, drawn.horizons_s, predicted, self.root
+                )
+        return replace(drawn, positions=positions)
+
+    def weighted(self, predictions: Sequence[Prediction], futures: Futures | None) -> Futures:
+        """Return recentred futures with the density that the predictions have as drawn ones."""
         densities = self.densities(self.encoded, predictions, self.futures.positions)
-        return replace(self.futures, predicted_log_density=densities)
+        return replace(futures or self.futures, predicted_log_density=densities)
 
 
 def continue_as_nearest(

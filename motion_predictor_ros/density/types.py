@@ -34,9 +34,9 @@ class Futures:
         person_ids: One per row.
         stamp_ns: Stamp of the observation, one per row.
         horizons_s: Time after the observation's stamp.
-        positions: [m] in the observation's frame.
+        positions: [m] in the observation's frame, moved onto the prediction (`recentring.py`).
         weights: Probability of each future; a person's sum to one.
-        log_density: log p(x | c) of the future's latent x (eq. 12) [nat]. Ranks futures; not a
+        log_density: log p(x | c) of the latent x as drawn (eq. 12) [nat]. Ranks futures; not a
             weight.
         cached: Row of each future in the cache; of the nearest cached one for draws without it.
         effective_sample_size: Effective number of the `importance_samples` cached futures.

@@ -33,11 +33,7 @@ _HELD_OUT = 512
 
 @torch.inference_mode()
 def build_cache(
-    trained: TrainedCacheFlow,
-    recordings: Recordings,
-    size: int,
-    *,
-    even_kinds: bool = True,
+    trained: TrainedCacheFlow, recordings: Recordings, size: int, *, even_kinds: bool = True
 ) -> FutureCache:
     """Compute (z, x, log|det|, log rho) of `size` recorded futures.
 

@@ -89,10 +89,7 @@ class Lines:
 
 
 def random_lines(
-    robot: Robot,
-    now: Float64[np.ndarray, 'point xyz=3'],
-    count: int,
-    random: np.random.Generator,
+    robot: Robot, now: Float64[np.ndarray, 'point xyz=3'], count: int, random: np.random.Generator
 ) -> Lines:
     """Place the tool beside random points of the body, level with them, and let it move anywhere.
 
@@ -186,10 +183,7 @@ def future_clearances(
 
 
 def calibrate_collisions(
-    shape: BodyShape,
-    cases: Sequence[Case],
-    period_s: float,
-    lines: int = 10,
+    shape: BodyShape, cases: Sequence[Case], period_s: float, lines: int = 10
 ) -> CollisionCalibration | None:
     """Fit the collision service's probabilities on lines of both `ROBOTS` beside each window.
 

@@ -3,7 +3,8 @@
 
 Split conformal prediction: the ranking is fixed before the people of the calibration are looked
 at. Thresholds then keep their promise for new people who are exchangeable with those people.
-Windows of one clip, though far apart, are not independent, so they share the weight of one.
+Windows of one clip, though far apart, are not independent: their number is divided by the design
+effect (Kish, 1965).
 """
 
 from collections import Counter
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
@@ -38,15 +40,15 @@ from motion_predictor_ros.volume.calibration import (
 from motion_predictor_ros.volume.level_sets import WINDOWS_S, Ranking
 
 RANKING = Ranking(
-    beta_m=0.25,
-    widths_m=(0.0, 0.15, 0.3, 0.6),
-    shares=(0.5, 0.25, 0.15, 0.1),
-    rise=1.0,
+    beta_m=0.25, widths_m=(0.0, 0.15, 0.3, 0.6), shares=(0.5, 0.25, 0.15, 0.1), rise=1.0
 )
 """Chosen on split `val`."""
 
 VOXELS_M = (0.05, 0.1, 0.1, 0.1)
 """Edges of voxels by window."""
+
+CLIP_CORRELATION = 0.25
+"""rho: correlation of the ranks of two windows of one clip on split `cal`."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,7 @@ class CalibrationRecipe:
 
 
 def calibrate(
-    models: Models,
-    recordings: Recordings,
-    recipe: CalibrationRecipe,
-    split: str = 'cal',
+    models: Models, recordings: Recordings, recipe: CalibrationRecipe, split: str = 'cal'
 ) -> Calibration:
     """Calibrate on the people of one split.
 
@@ -109,10 +108,7 @@ def calibrate_on(models: Models, held_out: Recordings, recipe: CalibrationRecipe
 
 
 def rank_all(
-    models: Models,
-    cases: Sequence[Case],
-    ranking: Ranking,
-    until_s: float,
+    models: Models, cases: Sequence[Case], ranking: Ranking, until_s: float
 ) -> list[list[np.ndarray]]:
     """Return the profile of each window that each case lasts for."""
     windows_s = windows_until(until_s)
@@ -146,8 +142,8 @@ def _until(
         for case, values in zip(cases, ranked, strict=True)
         if case.lasts(windows_s[-1][1])
     ]
-    windows = Counter(case.clip.key for case, _ in lasting)
-    clips = len(lasting) if recipe.approximate else len(windows)
+    keys = [case.clip.key for case, _ in lasting]
+    clips = len(lasting) if recipe.approximate else len(set(keys))
     check_enough(clips, 1.0 - min(LEVELS), f'coverage {min(LEVELS)} until {horizon_s} s')
     return HorizonCalibration(
         horizon_s,
@@ -157,10 +153,19 @@ def _until(
         np.array([values[: len(windows_s)] for _, values in lasting]),
         np.array([case.forecast.speeds.mean() for case, _ in lasting]),
         np.array([case.needed_factor(models.shape, windows_s[-1][1]) for case, _ in lasting]),
-        np.array(
-            [1.0 if recipe.approximate else 1 / windows[case.clip.key] for case, _ in lasting]
-        ),
+        np.ones(clips) if recipe.approximate else window_weights(keys),
     )
+
+
+def window_weights(keys: Sequence[str]) -> Float64[np.ndarray, ' window']:
+    """Return the weight of each window by the clip it is of; they sum to the number of clips.
+
+    A clip of m windows whose ranks correlate by rho tells as much as m / (1 + (m - 1) rho) windows
+    that are independent.
+    """
+    windows = Counter(keys)
+    weights = np.array([1.0 / (1.0 + (windows[key] - 1) * CLIP_CORRELATION) for key in keys])
+    return weights * (len(windows) / weights.sum())
 
 
 def summary(calibration: Calibration) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from motion_predictor_ros.config import DensityConfig, VolumeConfig
 from motion_predictor_ros.data.recordings import Clip, Recordings
 from motion_predictor_ros.density.predictor import CacheFlowPredictor
+from motion_predictor_ros.density.recentring import recentre
 from motion_predictor_ros.errors import ConfigError, DataError
 from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ, load_motion_deq
 from motion_predictor_ros.prediction.motion_deq.solver import SolverSettings
@@ -151,11 +152,7 @@ def windows_of(
     return windows
 
 
-def cases_of(
-    models: Models,
-    recordings: Recordings,
-    until_s: float = HORIZONS_S[0],
-) -> list[Case]:
+def cases_of(models: Models, recordings: Recordings, until_s: float = HORIZONS_S[0]) -> list[Case]:
     """Predict windows of recordings.
 
     Windows that are out of distribution are among them: no level set is published of them.
@@ -189,19 +186,21 @@ def _predicted(
         likeliest, _, _ = module(recent.to(next(module.parameters())), SolverSettings())
     guesses = likeliest.double().cpu().numpy()
     typical = float(models.futures.cache.figures['typical_distance'])
-    count = positions.shape[1]
+    weights = np.full(positions.shape[:2], 1.0 / positions.shape[1])
+    horizons_s, root = models.futures.horizons_s, models.futures.trained.frame.root
+    paths = recentre(positions, weights, horizons_s, guesses, root)
     cases = []
     for index, (clip, window) in enumerate(windows):
         forecast = body_forecast(
             models.shape,
             observed[index],
             models.period_s,
-            positions[index],
-            np.full(count, 1.0 / count),
-            models.futures.horizons_s,
+            paths[index],
+            weights[index],
+            horizons_s,
             guesses[index],
         )
-        later = window[past : past + len(models.futures.horizons_s)]
+        later = window[past : past + len(horizons_s)]
         truth = models.shape.points(later, forecast.scale)
         novelty = float(draws.distance[index]) / typical
         cases.append(Case(clip, forecast, truth, observed[index], novelty, float(size[index])))
@@ -209,11 +208,7 @@ def _predicted(
 
 
 def rank_truth(
-    shape: BodyShape,
-    case: Case,
-    ranking: Ranking,
-    window_s: tuple[float, float],
-    size_m: float,
+    shape: BodyShape, case: Case, ranking: Ranking, window_s: tuple[float, float], size_m: float
 ) -> Float32[np.ndarray, ' voxel']:
     """Return F of the voxels above the floor that the true body touches, ascending."""
     futures = case.forecast.future_bodies(shape, window_s, EVERY)

@@ -2,8 +2,9 @@
 """Thresholds of the level sets for each promise, bound by hash to the models they judge.
 
 Stage: volume. F ranks space (`level_sets.py`); n clips of people whom no model has seen say where
-the volumes {F >= tau} have to end. A clip gives windows, some seconds apart, whose weights sum to
-one: w_i. A promise is one at a random instant of a new person's clip. Two promises:
+the volumes {F >= tau} have to end. A clip gives windows some seconds apart. Their
+weights w_i sum to n; a long clip weighs more than a short one, but less than by its windows. A
+promise is one at a random instant of a new person's clip. Two promises:
 
 * coverage, level 1 - alpha: the whole body stays inside, jointly in all windows until the horizon.
   m_ij is the lowest F that body i reaches in window j, R_ij the weight of all m_kj <= m_ij, and
@@ -103,7 +104,7 @@ class HorizonCalibration:
             first is the lowest.
         speeds: [m/s] mean of the points observed last.
         factors: On the reachable set's speeds that each window needed.
-        weights: Of windows; those of a clip sum to one.
+        weights: Of windows; they sum to the number of clips.
     """
 
     horizon_s: float

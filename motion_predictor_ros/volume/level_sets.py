@@ -29,11 +29,7 @@ from motion_predictor_ros.volume.body import BodyShape
 from motion_predictor_ros.volume.capsules import Bodies
 from motion_predictor_ros.volume.forecast import BodyForecast
 from motion_predictor_ros.volume.grid import VoxelGrid
-from motion_predictor_ros.volume.voxels import (
-    capsule_distance_torch,
-    in_voxels,
-    voxel_probability,
-)
+from motion_predictor_ros.volume.voxels import capsule_distance_torch, in_voxels, voxel_probability
 
 WINDOWS_S = ((0.0, 0.25), (0.25, 0.5), (0.5, 1.0), (1.0, 2.0))
 """Windows of time that space is ranked in [s]."""
@@ -121,11 +117,7 @@ def window_field(
 
 
 def rank_around(
-    likeliest: Bodies,
-    futures: Bodies,
-    ranking: Ranking,
-    lowest: float,
-    size_m: float,
+    likeliest: Bodies, futures: Bodies, ranking: Ranking, lowest: float, size_m: float
 ) -> WindowField:
     """Rank space as `window_field` does, around bodies that are swept through a window.
 
@@ -153,10 +145,7 @@ def rank_around(
 
 
 def side_reaches(
-    ranking: Ranking,
-    reach_m: float,
-    beyond_m: Float64[np.ndarray, 'side xyz=3'],
-    size_m: float,
+    ranking: Ranking, reach_m: float, beyond_m: Float64[np.ndarray, 'side xyz=3'], size_m: float
 ) -> Float64[np.ndarray, 'side xyz=3']:
     """Return how far beyond the body's box F can be at least `lowest`, on each side [m].
 

@@ -18,6 +18,7 @@ from motion_predictor_ros.density.predictor import (
     CacheFlowPredictor,
     continue_as_nearest,
 )
+from motion_predictor_ros.density.recentring import recentre
 from motion_predictor_ros.errors import CheckpointError
 from motion_predictor_ros.prediction.types import Prediction
 from motion_predictor_ros.runtime.threads import WorkerPool
@@ -226,6 +227,22 @@ def test_predictions_have_the_density_of_their_motion(files: DensityConfig) -> N
     assert np.isnan(answer.predicted_log_density[1])
     plain = predictor.predict(people)
     assert plain is not None and plain.predicted_log_density is None
+
+
+def test_futures_are_moved_onto_predictions_and_stay_without_one(files: DensityConfig) -> None:
+    predictor = CacheFlowPredictor.load(files)
+    people = [window('ann', seen()), window('bob', seen(1))]
+    far = seen()[-1:].repeat(TINY.future, axis=0) + 3.0
+    predictions = [
+        Prediction('ann', 1000, Validity.OK, positions=far),
+        Prediction('bob', 1000, Validity.NOT_CONVERGED),
+    ]
+    drawn, moved = predictor.predict(people), predictor.predict(people, predictions)
+    assert drawn is not None and moved is not None
+    expected = recentre(drawn.positions[0], drawn.weights[0], drawn.horizons_s, far, 0)
+    np.testing.assert_array_equal(moved.positions[0], expected)
+    assert np.abs(expected - drawn.positions[0]).max() > 1.0
+    np.testing.assert_array_equal(moved.positions[1], drawn.positions[1])
 
 
 def test_a_short_prediction_continues_as_the_nearest_future() -> None:

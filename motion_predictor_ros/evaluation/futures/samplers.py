@@ -24,7 +24,7 @@ from motion_predictor_ros.density.cache_flow.mixture import Mixture, Observation
 from motion_predictor_ros.density.predictor import CacheFlowPredictor
 from motion_predictor_ros.errors import CheckpointError
 from motion_predictor_ros.evaluation.motion.mocap import predict_windows
-from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ, load_motion_deq
+from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.resources import share_file
 from motion_predictor_ros.scoring.metrics import Windows, constant_velocity
 from motion_predictor_ros.training.baselines.futures import (
@@ -48,6 +48,7 @@ class SampledFutures:
         density: Over z if `of_base`, else over x; None where only samples are known.
         latents: x of the samples, where the sampler has them.
         effective: Effective sample size over the cache.
+        recentred: Whether they are to be moved onto MotionDEQ's prediction.
     """
 
     positions: Float64[np.ndarray, 'batch future horizon joint xyz=3']
@@ -55,6 +56,7 @@ class SampledFutures:
     of_base: bool = False
     latents: Float[Tensor, 'batch future latent'] | None = None
     effective: Float[Tensor, ' batch'] | None = None
+    recentred: bool = True
 
 
 FutureSampler = Callable[[Windows], SampledFutures]
@@ -141,7 +143,7 @@ def gaussian_residual_sampler(
         noise += rest * random.normal(size=(*shape, len(rest)))
         drawn = (mean + noise).reshape(*shape, future, observed.shape[2], 3)
         turned = drawn @ axes(observed)[:, None, None].swapaxes(-1, -2)
-        return SampledFutures(predict(observed, future)[:, None] + turned)
+        return SampledFutures(predict(observed, future)[:, None] + turned, recentred=False)
 
     return draw
 
@@ -182,14 +184,12 @@ class ComparedModels:
     """Weights of the models that CacheFlow is compared with.
 
     Attributes:
-        motion_deq: Shipped name or path; empty leaves it out.
-        beside: Weights and cache of another CacheFlow, which is scored by its samples.
+        motion_deq: Futures are moved onto its prediction.
     """
 
     latent_mixture: Path | None = None
     conditional_vae: Path | None = None
-    motion_deq: str = ''
-    beside: tuple[str, str] | None = None
+    motion_deq: TrainedMotionDEQ | None = None
 
 
 def weights_of(given: str | None, name: str, shipped: bool) -> Path | None:
@@ -225,10 +225,6 @@ def load_samplers(
         'cache_flow': cache_flow_sampler(cached),
         'cache_flow_without_precompute': cache_flow_sampler(uncached),
     }
-    if compared.beside is not None:
-        weights, cache = compared.beside
-        other = CacheFlowPredictor.load(dataclasses.replace(config, weights=weights, cache=cache))
-        samplers['beside'] = lambda observed: SampledFutures(other.draw(observed)[0])
     if compared.latent_mixture is not None:
         mixture = load_latent_mixture(compared.latent_mixture, trained)
         samplers['latent_gmm'] = latent_mixture_sampler(cached, mixture, count, seed)
@@ -238,28 +234,26 @@ def load_samplers(
         same = all(getattr(vae.config, name) == getattr(model, name) for name in fields)
         _check_shape(compared.conditional_vae, same)
         samplers['cvae'] = conditional_vae_sampler(vae, trained.frame, count, seed)
+    motion_deq = compared.motion_deq
+    if motion_deq is not None:
+        theirs = motion_deq.module.config
+        same = motion_deq.joint_names == trained.joint_names and theirs.past <= model.past
+        _check_shape(motion_deq.name, same and theirs.period_s == model.period_s)
+        drawn = samplers['cache_flow']
+        samplers['cache_flow_as_drawn'] = lambda observed: dataclasses.replace(
+            drawn(observed), recentred=False
+        )
     held_out = recordings.select(lambda clip: clip.split == 'val')
+    points: dict[str, PointPredictor] = {'constant_velocity_gaussian': constant_velocity}
+    if motion_deq is not None:
+        points['motion_deq_gaussian'] = motion_deq_prediction(motion_deq)
     if held_out.clips:
         windows = every_window(held_out, model.past + model.future, model.period_s, _EVERY_S)
-        for name, predict in _point_predictors(compared, trained).items():
+        for name, predict in points.items():
             samplers[name] = gaussian_residual_sampler(
                 predict, trained.frame, windows.double().numpy(), model.past, count, seed
             )
     return trained, samplers
-
-
-def _point_predictors(
-    compared: ComparedModels, trained: TrainedCacheFlow
-) -> dict[str, PointPredictor]:
-    predictors: dict[str, PointPredictor] = {}
-    if compared.motion_deq:
-        device = next(trained.module.parameters()).device
-        motion_deq = load_motion_deq(compared.motion_deq, device)
-        theirs, ours = motion_deq.module.config, trained.module.config
-        same = motion_deq.joint_names == trained.joint_names and theirs.past <= ours.past
-        _check_shape(compared.motion_deq, same and theirs.period_s == ours.period_s)
-        predictors['motion_deq_gaussian'] = motion_deq_prediction(motion_deq)
-    return {**predictors, 'constant_velocity_gaussian': constant_velocity}
 
 
 def _check_shape(source: Path | str, fits: bool) -> None:

@@ -5,6 +5,8 @@ Conventions, which differ between papers:
     windows        all that begin `EVERY_S` apart
     root dropped   every joint relative to the root at the same time, root left out, turned into
                    the heading at the last observation; the literature's figures are of this kind
+    recentred      samples moved onto MotionDEQ's prediction, as the pipeline moves them; all but
+                   `cache_flow_as_drawn` and the Gaussians, which stand around a prediction already
     root included  all joints, relative to the last observed root, rotated likewise
     similar        last observed poses, root dropped, within 0.5 m (or as asked) as one vector
     multimodal     MMADE, MMFDE and log-probability count every window, also those whose only
@@ -28,6 +30,7 @@ from tqdm import tqdm
 
 from motion_predictor_ros.data.recordings import Clip, Recordings
 from motion_predictor_ros.density.cache_flow.checkpoint import TrainedCacheFlow
+from motion_predictor_ros.density.recentring import recentre
 from motion_predictor_ros.evaluation.futures.metrics import (
     cumulative_motion_distance,
     displacement_errors,
@@ -37,7 +40,9 @@ from motion_predictor_ros.evaluation.futures.metrics import (
     similar_starts,
 )
 from motion_predictor_ros.evaluation.futures.samplers import FutureSampler, SampledFutures
+from motion_predictor_ros.evaluation.motion.mocap import predict_windows
 from motion_predictor_ros.evaluation.tables import by_group, print_groups, print_table
+from motion_predictor_ros.prediction.motion_deq.checkpoint import TrainedMotionDEQ
 from motion_predictor_ros.training.windows import windows_with_clips
 
 EVERY_S = 0.4
@@ -59,6 +64,7 @@ class Case:
     Attributes:
         windows: [m], in the recordings' frame.
         clips: The clip of each window.
+        predicted: By MotionDEQ [m]; None leaves samples where they are.
         past: Observed poses in the body frame [m].
         poses: True futures, flat, root dropped [m].
         placed: The same with root [m].
@@ -70,6 +76,7 @@ class Case:
     clips: tuple[Clip, ...]
     similar: Bool[Tensor, 'window window']
     similar_m: float
+    predicted: Float64[np.ndarray, 'window some joint xyz=3'] | None
     past: Float[Tensor, 'window seen posed xyz=3']
     poses: Float[Tensor, 'window horizon size']
     placed: Float[Tensor, 'window horizon placed']
@@ -80,12 +87,16 @@ class Case:
 
 @torch.inference_mode()
 def make_case(
-    trained: TrainedCacheFlow, recordings: Recordings, similar_m: float = SIMILAR_M
+    trained: TrainedCacheFlow,
+    recordings: Recordings,
+    similar_m: float = SIMILAR_M,
+    motion_deq: TrainedMotionDEQ | None = None,
 ) -> Case:
     """Cut windows and compute their latents.
 
     Args:
         similar_m: Poses nearer than this are similar; the literature has 0.4 for AMASS [m].
+        motion_deq: Samples are moved onto its prediction, as the pipeline does.
 
     Raises:
         DataError: The recordings have other joints than the model, or are too short.
@@ -106,7 +117,11 @@ def make_case(
         rows.append((past, *poses, x, *model.flow.pull(x), last))
     *columns, last = (torch.cat(column) for column in zip(*rows, strict=True))
     similar = similar_starts(last, similar_m)
-    return Case(windows.double().numpy(), clips, similar, similar_m, *columns)
+    every, predicted = windows.double().numpy(), None
+    if motion_deq is not None:
+        first = config.past - motion_deq.module.config.past
+        predicted, _ = predict_windows(motion_deq, every[:, first : config.past])
+    return Case(every, clips, similar, similar_m, predicted, *columns)
 
 
 def _dropped(
@@ -152,7 +167,6 @@ def evaluate_stochastic(
         report[name] = scores.figures() | {'inference_ms': _inference_ms(sampler, case, trained)}
         if name == 'cache_flow':
             report['kde_latent'] = {'log_prob_per_dim': scores.mean('kde_latent')}
-            report['kde_motion'] = {'log_prob_per_motion_dim': scores.mean('kde_motion')}
     return report | by_group(
         case.clips,
         lambda chosen: {name: scores.of_cases(chosen) for name, scores in scores_by_name.items()},
@@ -174,7 +188,7 @@ class _Scores:
         people, futures = answer.positions.shape[:2]
         last = torch.from_numpy(case.windows[start : start + people, past - 1])
         placement = trained.frame.place(last)
-        flat = torch.from_numpy(answer.positions).flatten(1, 2)
+        flat = torch.from_numpy(self._recentred(answer, start)).flatten(1, 2)
         entered = trained.frame.enter(flat, placement).to(case.poses)
         poses = entered.unflatten(1, (futures, -1))
         latents = answer.latents
@@ -190,9 +204,20 @@ class _Scores:
             like = case.similar[start + index]
             self._errors('', dropped[index], case.poses, start + index, like)
             self._errors('root_', placed[index], case.placed, start + index, like)
-            self._densities(answer, latents[index], dropped[index], index, like)
+            self._densities(answer, latents[index], index, like)
         if answer.effective is not None:
             self._add('effective_sample_size', answer.effective)
+
+    def _recentred(
+        self, answer: SampledFutures, start: int
+    ) -> Float64[np.ndarray, 'batch future horizon joint xyz=3']:
+        if self._case.predicted is None or not answer.recentred:
+            return answer.positions
+        people, futures, horizons = answer.positions.shape[:3]
+        weights = np.full((people, futures), 1.0 / futures)
+        times_s = self._trained.module.config.period_s * np.arange(1, horizons + 1)
+        predicted = self._case.predicted[start : start + people]
+        return recentre(answer.positions, weights, times_s, predicted, self._trained.frame.root)
 
     def _errors(
         self,
@@ -213,17 +238,12 @@ class _Scores:
         self,
         answer: SampledFutures,
         latents: Float[Tensor, 'future latent'],
-        samples: Float[Tensor, 'future horizon size'],
         index: int,
         like: Bool[Tensor, ' window'],
     ) -> None:
         case = self._case
         by_kernel = kernel_log_density(latents.double(), case.x[like].double())
         self._add('kde_latent', by_kernel.mean() / latents.shape[1])
-        motion = kernel_log_density(
-            samples.flatten(1).double(), case.poses[like].flatten(1).double()
-        )
-        self._add('kde_motion', motion.mean() / samples[0].numel())
         if answer.density is None:
             self._add('log_prob_per_dim', by_kernel.mean() / latents.shape[1])
             return
@@ -250,15 +270,13 @@ class _Scores:
 
     def figures(self) -> dict[str, Any]:
         """Return means over windows; root-included ones apart."""
-        summary: dict[str, Any] = {name: self.mean(name) for name in _ERRORS}
+        names = (*_ERRORS, 'log_prob_per_dim', 'effective_sample_size')
+        summary: dict[str, Any] = {name: self.mean(name) for name in names if name in self._rows}
         sampled = torch.cat(self._motion).mean(0)
         summary['cmd'] = float(
             cumulative_motion_distance(sampled, motion_per_frame(self._case.poses).mean())
         )
-        summary['log_prob_per_dim'] = self.mean('log_prob_per_dim')
         summary['root_included'] = {name: self.mean(f'root_{name}') for name in _ERRORS}
-        if 'effective_sample_size' in self._rows:
-            summary['effective_sample_size'] = self.mean('effective_sample_size')
         return summary
 
 
@@ -294,11 +312,6 @@ def print_stochastic(report: Mapping[str, Any], console: Console) -> None:
         }
         if any(cells.values()):
             print_table({k: v for k, v in cells.items() if v}, head, 'model', console, form='.3f')
-    if 'kde_motion' in report:
-        density = report['kde_motion']['log_prob_per_motion_dim']
-        console.print(
-            rf'kde_motion: {density:.3f} per coordinate \[m]: another space, its own scale'
-        )
     columns = {
         head: (lambda figures, key=key: float(figures['cache_flow'][key]))
         for head, key in (('log p', 'log_prob_per_dim'), ('FDE', 'fde_m'), ('ADE', 'ade_m'))

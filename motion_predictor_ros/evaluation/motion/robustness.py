@@ -65,10 +65,7 @@ CAMERAS: Mapping[str, Camera] = {
 
 
 def evaluate_robustness(
-    recordings: Recordings,
-    trained: TrainedMotionDEQ,
-    *,
-    cameras: Mapping[str, Camera] = CAMERAS,
+    recordings: Recordings, trained: TrainedMotionDEQ, *, cameras: Mapping[str, Camera] = CAMERAS
 ) -> dict[str, Any]:
     """Return errors [mm] by camera, method and horizon; those of the model by kind and subject.
 

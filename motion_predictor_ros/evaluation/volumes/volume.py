@@ -96,10 +96,7 @@ Results = dict[Key, Promised]
 
 
 def evaluate_volume(
-    models: Models,
-    recordings: Recordings,
-    calibration: Calibration,
-    split: str = 'test',
+    models: Models, recordings: Recordings, calibration: Calibration, split: str = 'test'
 ) -> dict[str, Any]:
     """Return coverage, missed shares, volumes, reliability and fall-backs.
 

@@ -34,6 +34,7 @@ from motion_predictor_ros.evaluation.futures.samplers import (
     load_samplers,
 )
 from motion_predictor_ros.evaluation.futures.stochastic import evaluate_stochastic, make_case
+from motion_predictor_ros.prediction.motion_deq.checkpoint import load_motion_deq
 from motion_predictor_ros.training.baselines.futures import ConditionalVAETask, LatentMixtureTask
 from motion_predictor_ros.training.cache_build import build_cache
 from motion_predictor_ros.training.cache_flow import FutureData, train_cache_flow
@@ -172,25 +173,18 @@ def test_a_perfect_predictor_has_no_error(files: dict[str, Path]) -> None:
     assert again['multimodal_windows'] == again['windows']
 
 
-def kernel_density_of_samples(files: dict[str, Path]) -> float:
-    """Compute the kernel density of the samples alone, whose latents only the encoder tells."""
-    trained, samplers = load_samplers(config_of(files), ComparedModels(), walkers())
-    case = make_case(trained, walkers().select(lambda clip: clip.split == 'val'))
-    observed = torch.from_numpy(case.windows[:, : TINY.past])
-    placement = trained.frame.place(observed[:, -1])
-    past = trained.frame.enter(observed, placement).float()
-    positions = samplers['cache_flow'](case.windows[:, : TINY.past]).positions
-    found = []
-    with torch.no_grad():
-        for future in torch.from_numpy(positions).unbind(1):
-            found.append(
-                trained.module.latent(past, trained.frame.enter(future, placement).float())
-            )
-    densities = [
-        kernel_log_density(samples.double(), case.x[like].double()).mean() / TINY.latent
-        for samples, like in zip(torch.stack(found, 1), case.similar, strict=True)
-    ]
-    return float(torch.stack(densities).mean())
+def test_samples_are_moved_onto_the_prediction_unless_they_are_to_stay(
+    files: dict[str, Path],
+) -> None:
+    torch.set_default_dtype(torch.float32)
+    trained = load_cache_flow(str(files['weights']), CPU)
+    case = make_case(trained, walkers(), similar_m=0.01)
+    case = dataclasses.replace(case, predicted=case.windows[:, TINY.past :] + 1.0)
+    oracle = Oracle(case.windows)
+    stays = lambda observed: dataclasses.replace(oracle(observed), recentred=False)  # noqa: E731
+    report = evaluate_stochastic(case, trained, {'moved': oracle, 'stays': stays})
+    assert report['stays']['root_included']['ade_m'] < 1e-4
+    assert report['moved']['root_included']['ade_m'] > 0.1
 
 
 def test_recordings_without_validation_clips_are_judged_without_gaussians(
@@ -213,8 +207,7 @@ def test_the_table_has_all_contenders_and_json_is_alone_on_stdout(
     options += ['--conditional-vae', 'cvae', '--data', 'data']
     options = [str(files.get(each, each)) for each in options]
     small = ['--split', 'val', '--samples', '10', '--device', 'cpu', '--motion-deq', '']
-    beside = ['--beside', str(files['weights']), str(files['cache'])]
-    assert main(['evaluate', 'stochastic', *options, *small, *beside, '--json']) == 0
+    assert main(['evaluate', 'stochastic', *options, *small, '--json']) == 0
     report = json.loads(capsys.readouterr().out)
     names = ('cache_flow', 'cache_flow_without_precompute', 'latent_gmm', 'cvae')
     for name in (*names, 'constant_velocity_gaussian'):
@@ -222,12 +215,7 @@ def test_the_table_has_all_contenders_and_json_is_alone_on_stdout(
         assert {'apd', 'ade_m', 'fde_m', 'mmade_m', 'mmfde_m', 'cmd'} <= figures.keys()
         assert math.isfinite(figures['log_prob_per_dim']) and figures['inference_ms'] > 0
         assert figures['root_included']['ade_m'] > 0
-    # The model beside itself: the same samples, whose density is then that of a kernel.
-    assert report['beside']['ade_m'] == pytest.approx(report['cache_flow']['ade_m'])
-    by_kernel = kernel_density_of_samples(files)
-    assert report['beside']['log_prob_per_dim'] == pytest.approx(by_kernel, rel=1e-3)
     assert math.isfinite(report['kde_latent']['log_prob_per_dim'])
-    assert math.isfinite(report['kde_motion']['log_prob_per_motion_dim'])
     assert 1.0 <= report['cache_flow']['effective_sample_size'] <= 300.0
     (kind,) = report['by_kind'].values()  # one kind: its figures are those of all
     assert kind['cvae']['ade_m'] == pytest.approx(report['cvae']['ade_m'])
@@ -238,7 +226,7 @@ def test_the_table_has_all_contenders_and_json_is_alone_on_stdout(
 def test_weights_of_another_shape_are_refused(files: dict[str, Path]) -> None:
     torch.set_default_dtype(torch.float32)
     # MotionDEQ sees 25 frames, CacheFlow gives 5.
-    compared = ComparedModels(motion_deq=str(files['motion_deq']))
+    compared = ComparedModels(motion_deq=load_motion_deq(str(files['motion_deq']), CPU))
     with pytest.raises(CheckpointError, match='other joints, frames'):
         load_samplers(config_of(files), compared, walkers())
     with pytest.raises(CheckpointError, match='conditional_vae'):
