@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Futures moved so that their mean agrees with the predicted motion, which is the better mean.
+"""Futures moved towards the predicted motion, which is a better mean than their own.
 
 Stage: density. Two forecasts of one motion are better combined than alone (Bates and Granger,
 1969); moving an ensemble onto a better mean and keeping its spread is recentring. With m the mean
