@@ -269,7 +269,8 @@ class Pipeline:
         with self.times.stage('density', counts=bool(begun.windows) and sample is None):
             newer = partial(self._take_in_newer, between, 'density')
             sample = sample or self._draw(begun.windows, begun.level, newer)
-        volumes, futures = None, sample.recentred(begun.predictions) if sample else None
+            futures = sample.recentred(begun.predictions) if sample else None
+        volumes = None
         # The density of predictions is evaluated while volumes are computed.
         weigh = partial(sample.weighted, begun.predictions, futures) if sample else lambda: None
         with self._parallel.submit(weigh) as weighted:

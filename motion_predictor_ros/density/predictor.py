@@ -162,7 +162,7 @@ class CacheFlowPredictor:
 
         Args:
             windows: At least as long as the model's past.
-            predictions: Of the same people in order: futures are moved onto them.
+            predictions: Of the same people in order: futures are moved towards them.
             share: Share of the configured number of futures; at least one is drawn.
         """
         sample = self.sample(windows, share)
@@ -353,15 +353,12 @@ class Sample:
         return Sample(futures, encoded, parts[0].root, parts[0].densities)
 
     def recentred(self, predictions: Sequence[Prediction]) -> Futures:
-        """Return futures moved onto predictions of the same people, in order."""
+        """Return futures moved towards predictions of the same people, in order."""
         drawn = self.futures
         positions = drawn.positions.copy()
         for row, prediction in enumerate(predictions):
-            if prediction.positions is not None:
-                weights, predicted = drawn.weights[row], prediction.positions
-                positions[row] = recentre(
-                    positions[row], weights, drawn.horizons_s, predicted, self.root
-                )
+            if (predicted := prediction.positions) is not None:
+                positions[row] = recentre(positions[row], drawn.horizons_s, predicted, self.root)
         return replace(drawn, positions=positions)
 
     def weighted(self, predictions: Sequence[Prediction], futures: Futures | None) -> Futures:

@@ -25,13 +25,12 @@ LIMBS_DECAY_S = 1.0
 
 def recentre(
     futures: Float64[np.ndarray, '*batch future horizon joint xyz=3'],
-    weights: Float64[np.ndarray, '*batch future'],
     horizons_s: Float64[np.ndarray, ' horizon'],
     predicted: Float64[np.ndarray, '*batch some joint xyz=3'],
     root: int,
 ) -> Float64[np.ndarray, '*batch future horizon joint xyz=3']:
-    """Return futures moved onto what is predicted at their first horizons [m]."""
-    mean = np.einsum('...f,...fhjx->...hjx', weights, futures)
+    """Return equally probable futures, moved towards a prediction of the first horizons [m]."""
+    mean = futures.mean(axis=-4)
     known = min(len(horizons_s), predicted.shape[-3])
     steps = np.arange(len(horizons_s)).clip(max=known - 1)
     gap = (predicted[..., :known, :, :] - mean[..., :known, :, :])[..., steps, :, :]

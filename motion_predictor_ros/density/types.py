@@ -34,7 +34,7 @@ class Futures:
         person_ids: One per row.
         stamp_ns: Stamp of the observation, one per row.
         horizons_s: Time after the observation's stamp.
-        positions: [m] in the observation's frame, moved onto the prediction (`recentring.py`).
+        positions: [m] in the observation's frame, as `recentring.py` leaves them.
         weights: Probability of each future; a person's sum to one.
         log_density: log p(x | c) of the latent x as drawn (eq. 12) [nat]. Ranks futures; not a
             weight.

@@ -186,9 +186,9 @@ def _predicted(
         likeliest, _, _ = module(recent.to(next(module.parameters())), SolverSettings())
     guesses = likeliest.double().cpu().numpy()
     typical = float(models.futures.cache.figures['typical_distance'])
-    weights = np.full(positions.shape[:2], 1.0 / positions.shape[1])
+    weights = np.full(positions.shape[1], 1.0 / positions.shape[1])
     horizons_s, root = models.futures.horizons_s, models.futures.trained.frame.root
-    paths = recentre(positions, weights, horizons_s, guesses, root)
+    paths = recentre(positions, horizons_s, guesses, root)
     cases = []
     for index, (clip, window) in enumerate(windows):
         forecast = body_forecast(
@@ -196,7 +196,7 @@ def _predicted(
             observed[index],
             models.period_s,
             paths[index],
-            weights[index],
+            weights,
             horizons_s,
             guesses[index],
         )

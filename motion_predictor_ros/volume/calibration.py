@@ -4,7 +4,7 @@
 Stage: volume. F ranks space (`level_sets.py`); n clips of people whom no model has seen say where
 the volumes {F >= tau} have to end. A clip gives windows some seconds apart. Their
 weights w_i sum to n; a long clip weighs more than a short one, but less than by its windows. A
-promise is one at a random instant of a new person's clip. Two promises:
+promise is one at a random instant of a new person's clip, and approximate. Two promises:
 
 * coverage, level 1 - alpha: the whole body stays inside, jointly in all windows until the horizon.
   m_ij is the lowest F that body i reaches in window j, R_ij the weight of all m_kj <= m_ij, and

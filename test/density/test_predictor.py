@@ -239,7 +239,7 @@ def test_futures_are_moved_onto_predictions_and_stay_without_one(files: DensityC
     ]
     drawn, moved = predictor.predict(people), predictor.predict(people, predictions)
     assert drawn is not None and moved is not None
-    expected = recentre(drawn.positions[0], drawn.weights[0], drawn.horizons_s, far, 0)
+    expected = recentre(drawn.positions[0], drawn.horizons_s, far, 0)
     np.testing.assert_array_equal(moved.positions[0], expected)
     assert np.abs(expected - drawn.positions[0]).max() > 1.0
     np.testing.assert_array_equal(moved.positions[1], drawn.positions[1])

@@ -48,7 +48,7 @@ class SampledFutures:
         density: Over z if `of_base`, else over x; None where only samples are known.
         latents: x of the samples, where the sampler has them.
         effective: Effective sample size over the cache.
-        recentred: Whether they are to be moved onto MotionDEQ's prediction.
+        recentred: Whether they are to be moved towards MotionDEQ's prediction.
     """
 
     positions: Float64[np.ndarray, 'batch future horizon joint xyz=3']
@@ -184,7 +184,7 @@ class ComparedModels:
     """Weights of the models that CacheFlow is compared with.
 
     Attributes:
-        motion_deq: Futures are moved onto its prediction.
+        motion_deq: Futures are moved towards its prediction.
     """
 
     latent_mixture: Path | None = None
@@ -234,8 +234,8 @@ def load_samplers(
         same = all(getattr(vae.config, name) == getattr(model, name) for name in fields)
         _check_shape(compared.conditional_vae, same)
         samplers['cvae'] = conditional_vae_sampler(vae, trained.frame, count, seed)
-    motion_deq = compared.motion_deq
-    if motion_deq is not None:
+    points: dict[str, PointPredictor] = {'constant_velocity_gaussian': constant_velocity}
+    if (motion_deq := compared.motion_deq) is not None:
         theirs = motion_deq.module.config
         same = motion_deq.joint_names == trained.joint_names and theirs.past <= model.past
         _check_shape(motion_deq.name, same and theirs.period_s == model.period_s)
@@ -243,10 +243,8 @@ def load_samplers(
         samplers['cache_flow_as_drawn'] = lambda observed: dataclasses.replace(
             drawn(observed), recentred=False
         )
-    held_out = recordings.select(lambda clip: clip.split == 'val')
-    points: dict[str, PointPredictor] = {'constant_velocity_gaussian': constant_velocity}
-    if motion_deq is not None:
         points['motion_deq_gaussian'] = motion_deq_prediction(motion_deq)
+    held_out = recordings.select(lambda clip: clip.split == 'val')
     if held_out.clips:
         windows = every_window(held_out, model.past + model.future, model.period_s, _EVERY_S)
         for name, predict in points.items():

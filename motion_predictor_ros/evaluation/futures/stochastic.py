@@ -5,7 +5,7 @@ Conventions, which differ between papers:
     windows        all that begin `EVERY_S` apart
     root dropped   every joint relative to the root at the same time, root left out, turned into
                    the heading at the last observation; the literature's figures are of this kind
-    recentred      samples moved onto MotionDEQ's prediction, as the pipeline moves them; all but
+    recentred      samples moved towards MotionDEQ's prediction, as in the pipeline; all but
                    `cache_flow_as_drawn` and the Gaussians, which stand around a prediction already
     root included  all joints, relative to the last observed root, rotated likewise
     similar        last observed poses, root dropped, within 0.5 m (or as asked) as one vector
@@ -96,7 +96,7 @@ def make_case(
 
     Args:
         similar_m: Poses nearer than this are similar; the literature has 0.4 for AMASS [m].
-        motion_deq: Samples are moved onto its prediction, as the pipeline does.
+        motion_deq: Samples are moved towards its prediction, as the pipeline does.
 
     Raises:
         DataError: The recordings have other joints than the model, or are too short.
@@ -167,6 +167,7 @@ def evaluate_stochastic(
         report[name] = scores.figures() | {'inference_ms': _inference_ms(sampler, case, trained)}
         if name == 'cache_flow':
             report['kde_latent'] = {'log_prob_per_dim': scores.mean('kde_latent')}
+            report['kde_motion'] = {'log_prob_per_motion_dim': scores.mean('kde_motion')}
     return report | by_group(
         case.clips,
         lambda chosen: {name: scores.of_cases(chosen) for name, scores in scores_by_name.items()},
@@ -204,7 +205,7 @@ class _Scores:
             like = case.similar[start + index]
             self._errors('', dropped[index], case.poses, start + index, like)
             self._errors('root_', placed[index], case.placed, start + index, like)
-            self._densities(answer, latents[index], index, like)
+            self._densities(answer, latents[index], dropped[index], index, like)
         if answer.effective is not None:
             self._add('effective_sample_size', answer.effective)
 
@@ -213,11 +214,10 @@ class _Scores:
     ) -> Float64[np.ndarray, 'batch future horizon joint xyz=3']:
         if self._case.predicted is None or not answer.recentred:
             return answer.positions
-        people, futures, horizons = answer.positions.shape[:3]
-        weights = np.full((people, futures), 1.0 / futures)
+        people, _, horizons = answer.positions.shape[:3]
         times_s = self._trained.module.config.period_s * np.arange(1, horizons + 1)
         predicted = self._case.predicted[start : start + people]
-        return recentre(answer.positions, weights, times_s, predicted, self._trained.frame.root)
+        return recentre(answer.positions, times_s, predicted, self._trained.frame.root)
 
     def _errors(
         self,
@@ -238,12 +238,16 @@ class _Scores:
         self,
         answer: SampledFutures,
         latents: Float[Tensor, 'future latent'],
+        samples: Float[Tensor, 'future horizon size'],
         index: int,
         like: Bool[Tensor, ' window'],
     ) -> None:
         case = self._case
         by_kernel = kernel_log_density(latents.double(), case.x[like].double())
         self._add('kde_latent', by_kernel.mean() / latents.shape[1])
+        truths = case.poses[like].flatten(1).double()
+        motion = kernel_log_density(samples.flatten(1).double(), truths)
+        self._add('kde_motion', motion.mean() / samples[0].numel())
         if answer.density is None:
             self._add('log_prob_per_dim', by_kernel.mean() / latents.shape[1])
             return
@@ -317,6 +321,8 @@ def print_stochastic(report: Mapping[str, Any], console: Console) -> None:
         for head, key in (('log p', 'log_prob_per_dim'), ('FDE', 'fde_m'), ('ADE', 'ade_m'))
     }
     if 'cache_flow' in report:
+        density = report['kde_motion']['log_prob_per_motion_dim']
+        console.print(rf'kde_motion: {density:.3f} per coordinate \[m], in a scale of its own')
         print_groups(report['by_kind'], columns, 'kind of motion', console)
         print_groups(report['by_subject'], columns, 'subject', console)
     console.print(report['conventions'], markup=False)

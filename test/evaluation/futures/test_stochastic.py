@@ -216,6 +216,7 @@ def test_the_table_has_all_contenders_and_json_is_alone_on_stdout(
         assert math.isfinite(figures['log_prob_per_dim']) and figures['inference_ms'] > 0
         assert figures['root_included']['ade_m'] > 0
     assert math.isfinite(report['kde_latent']['log_prob_per_dim'])
+    assert math.isfinite(report['kde_motion']['log_prob_per_motion_dim'])
     assert 1.0 <= report['cache_flow']['effective_sample_size'] <= 300.0
     (kind,) = report['by_kind'].values()  # one kind: its figures are those of all
     assert kind['cvae']['ade_m'] == pytest.approx(report['cvae']['ade_m'])
