@@ -160,8 +160,8 @@ def _until(
 def window_weights(keys: Sequence[str]) -> Float64[np.ndarray, ' window']:
     """Return the weight of each window by the clip it is of; they sum to the number of clips.
 
-    A clip of m windows whose ranks correlate by rho tells as much as m / (1 + (m - 1) rho) windows
-    that are independent.
+    A clip of m windows whose ranks correlate by rho is worth m / (1 + (m - 1) rho) independent
+    windows.
     """
     windows = Counter(keys)
     weights = np.array([1.0 / (1.0 + (windows[key] - 1) * CLIP_CORRELATION) for key in keys])
